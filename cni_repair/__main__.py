@@ -1,0 +1,26 @@
+"""Which face: a CNI plugin where CNI_COMMAND is set, a command line where it is not."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run; the process's exit status."""
+    if os.environ.get("CNI_COMMAND"):
+        from cni_repair.cni.skel import serve
+
+        return serve()
+    from cni_repair.cli.main import run
+
+    return run(sys.argv[1:])
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    console()

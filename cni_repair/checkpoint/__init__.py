@@ -1,0 +1,1 @@
+"""What is remembered of an attachment: model, durable store, identity, older formats."""

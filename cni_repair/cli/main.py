@@ -1,0 +1,237 @@
+"""The command line: arguments in, an exit status out.
+
+0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused for safety.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from cni_repair import __version__
+from cni_repair.cni.netconf import CHECKPOINT_DIR, MASTER_TIMEOUT_SECONDS, RUN_DIR
+from cni_repair.errors import CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
+
+_ABOUT = """\
+Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC driver was
+reloaded, a bond re-created). Pods are not restarted; their TCP connections carry on."""
+
+_MORE = """\
+on call, pods without a network:
+  cni-repair status            which pods lost what, and why
+  cni-repair plan              the ip commands that a repair would equal; changes nothing
+  cni-repair repair --all      repair them; healthy pods are not touched
+  cni-repair status            see that it worked
+
+exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused for safety.
+As a CNI plugin (CNI_COMMAND set) it reads its configuration from stdin instead."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; never raises for what a user can cause."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        if os.geteuid() != 0 and options.needs_root:
+            _complain("must run as root (it reads other processes' namespaces): use sudo")
+            return REFUSED
+        work: Callable[[argparse.Namespace], int] = options.work
+        return work(options)
+    except CniError as error:
+        _complain(str(error))
+        return DAMAGED
+    except BrokenPipeError:
+        # `status | head`: the reader has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DAMAGED
+    except KeyboardInterrupt:
+        _complain("interrupted; what was repaired stays repaired, call again for the rest")
+        return 130
+
+
+def _complain(text: str) -> None:
+    print(f"cni-repair: {text}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cni-repair",
+        description=_ABOUT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cni-repair {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_status(commands)
+    _add_plan(commands)
+    _add_repair(commands)
+    _add_validate(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    work: Callable[[argparse.Namespace], int],
+    short: str,
+    long: str,
+    needs_root: bool = True,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=short, description=long, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(work=work, needs_root=needs_root)
+    return parser
+
+
+def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint-dir",
+        metavar="DIR",
+        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
+    )
+    parser.add_argument(
+        "--run-dir", metavar="DIR", help=f"where locks live (default: --conf's, else {RUN_DIR})"
+    )
+    parser.add_argument(
+        "--conf",
+        metavar="FILE",
+        help="a network configuration (.conf or .conflist): only its network, its directories;"
+        " needed for checkpoints of the seed's format, which do not name the master",
+    )
+    parser.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+
+
+def _add_containers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "containers",
+        nargs="*",
+        metavar="CONTAINER-ID",
+        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
+    )
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "status",
+        _status,
+        "which pods lost what, and why",
+        "Compare every attachment with its checkpoint; changes nothing.\n"
+        "Exit status 1 if any is not healthy.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
+    _add_checkpoint_options(parser)
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "plan",
+        _plan,
+        "the ip commands that a repair would equal",
+        "Print the commands that a repair would equal, ready for a shell; changes nothing.\n"
+        "Exit status 1 if any attachment is not healthy.",
+    )
+    _add_containers(parser)
+    _add_checkpoint_options(parser)
+
+
+def _add_repair(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "repair",
+        _repair,
+        "bring lost interfaces back",
+        "Bring lost interfaces back as they were, put missing addresses and routes back.\n"
+        "Healthy attachments receive no message that could change them; calling again is safe.\n"
+        "Exit status 0 only if everything asked for is healthy afterwards.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="every attachment of the node")
+    parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait for a master that is not there (default:"
+        f" --conf's masterTimeout, else {MASTER_TIMEOUT_SECONDS:g})",
+    )
+    _add_checkpoint_options(parser)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 3600")
+    return value
+
+
+def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "validate",
+        _validate,
+        "check configurations and checkpoints",
+        "Check files against their published schemas: network configurations (.conf, .conflist)\n"
+        "and checkpoints. Each error names its place in the file.",
+        needs_root=False,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _command(
+        commands,
+        "demo",
+        _demo,
+        "see a repair on a throwaway node",
+        "Make a throwaway node with three pods in network namespaces of its own, destroy its\n"
+        "uplink under an open TCP connection, repair, and show that the connection carries on.\n"
+        "Nothing of this machine's own network is touched; nothing stays behind.",
+    )
+
+
+def _status(options: argparse.Namespace) -> int:
+    from cni_repair.cli import nodework
+
+    return nodework.status(options)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from cni_repair.cli import nodework
+
+    return nodework.plan(options)
+
+
+def _repair(options: argparse.Namespace) -> int:
+    from cni_repair.cli import nodework
+
+    if bool(options.containers) == options.all:
+        _complain("repair: name containers, or say --all (see cni-repair status)")
+        return USAGE
+    return nodework.plan(options) if options.dry_run else nodework.repair(options)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from cni_repair.cli.validate import validate
+
+    return validate(options.files)
+
+
+def _demo(_: argparse.Namespace) -> int:
+    from cni_repair.demo import story
+
+    return story.run()

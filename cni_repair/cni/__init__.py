@@ -1,0 +1,1 @@
+"""The protocol edge: CNI verbs, configuration, delegate, results."""

@@ -1,0 +1,141 @@
+"""ADD: the delegate's, with a checkpoint of what it made."""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.store import COMMITTED, Key, Store
+from cni_repair.cni import delegate
+from cni_repair.cni.delete import delete_locked
+from cni_repair.cni.netconf import NetConf, parse
+from cni_repair.cni.parents import ensure_master
+from cni_repair.errors import ENVIRONMENT, EXISTS, CniError
+from cni_repair.network.netns import NoNetns, open_netns, open_own, same_netns
+from cni_repair.strictjson import dumps, load_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.cni.skel import Call
+
+
+def add(call: Call) -> tuple[str, int]:
+    """Attach: intent, delegate, checkpoint. The delegate's Result is printed as it came.
+
+    Any failure after the delegate was started runs its DEL: nothing stays behind.
+    """
+    conf = parse(call.stdin)
+    key = Key(call.container_id, call.ifname)
+    netns = _open_pod(call.netns)
+    try:
+        with (
+            Store(conf.checkpoint_dir, create=True) as store,
+            Lock(conf.run_dir, key.name) as lock,
+        ):
+            _clear_the_way(call, conf, store, key, lock)
+            master = ensure_master(conf)
+            store.write_intent(key, _intent(call, conf))
+            return _attach(call, conf, store, key, lock, master, netns), 0
+    finally:
+        os.close(netns)
+
+
+def _open_pod(path: str) -> int:
+    try:
+        netns = open_netns(path)
+    except NoNetns as error:
+        raise CniError(
+            ENVIRONMENT, f"CNI_NETNS {path}: no network namespace", error.details
+        ) from error
+    own = open_own()
+    mine = same_netns(netns, own)
+    os.close(own)
+    if mine:
+        os.close(netns)
+        raise CniError(ENVIRONMENT, f"CNI_NETNS {path} is the node's own network namespace")
+    return netns
+
+
+def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock) -> None:
+    """Clean up after an ADD or DEL that was killed; refuse to attach twice.
+
+    The delegate's ADD over a living attachment would fail, and its clean-up would then free the
+    living one's address.
+    """
+    phase = store.phase(key)
+    if phase == COMMITTED and _is_alive(store, key):
+        raise CniError(
+            EXISTS,
+            f"{key.ifname} of container {key.container_id} is attached already",
+            "the runtime must DEL it first; to bring a lost interface back, use REPAIR",
+        )
+    if phase is not None:
+        delete_locked(call, conf, store, key, lock)
+
+
+def _is_alive(store: Store, key: Key) -> bool:
+    from cni_repair.checkpoint import model
+    from cni_repair.checkpoint.identity import open_identified
+
+    name = key.name + COMMITTED
+    own = open_own()
+    try:
+        checkpoint = model.decode(store.read(name), name)
+        if checkpoint.netns is None:
+            return False
+        os.close(open_identified(checkpoint.netns, own))
+    except CniError:
+        return False  # unreadable, or its namespace is gone: nothing that an ADD could harm
+    finally:
+        os.close(own)
+    return True
+
+
+def _intent(call: Call, conf: NetConf) -> str:
+    return dumps(
+        {
+            "containerId": call.container_id,
+            "ifname": call.ifname,
+            "netns": call.netns,
+            "network": conf.name,
+        }
+    )
+
+
+def _attach(
+    call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, master: str | None, netns: int
+) -> str:
+    try:
+        output = delegate.call(
+            conf.delegate,
+            call.environ,
+            conf.for_delegate(master),
+            meanwhile=_prepare,
+            keep_open=lock.fd,
+        )
+        result = load_object(output, f"the Result of plugin {conf.delegate}")
+        from cni_repair.node.capture import capture
+
+        store.commit(key, capture(key, call.netns, netns, call.args, conf, result))
+    except BaseException as error:
+        _roll_back(call, conf, store, key, lock, error)
+        raise
+    return output.decode("utf-8").strip()
+
+
+def _prepare() -> None:
+    """Import, while the delegate works, what will be needed after it: these take longer than it."""
+    from cni_repair.node import capture
+
+    capture.prepare()
+
+
+def _roll_back(
+    call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, cause: BaseException
+) -> None:
+    try:
+        delete_locked(call, conf, store, key, lock)
+    except CniError as error:
+        # The record of the attempt stays: the runtime's DEL, or the next ADD, cleans up again.
+        if isinstance(cause, CniError):
+            cause.details = f"{cause.details}; clean-up failed, too: {error}".lstrip("; ")

@@ -1,0 +1,180 @@
+"""Running another CNI plugin: found safely, bounded in time, dying with us.
+
+Processes are made with fork and exec by hand: `import subprocess` costs more than the macvlan
+plugin's whole run (DESIGN §5).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # `signal` itself pays 7 ms for its enums
+import os
+import select
+import time
+
+from cni_repair.errors import DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
+from cni_repair.names import valid_id
+from cni_repair.strictjson import dumps, load_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+# Below the runtimes' own limits (containerd, CRI-O and kubelet give a pod's network 2 minutes or
+# more), so that a hung delegate is cleaned up after by us, not by nobody.
+DEADLINE_SECONDS = 50.0
+_MAX_OUTPUT = 8 << 20
+
+
+class NotFound(CniError):
+    """There is no such plugin in CNI_PATH."""
+
+
+class TimedOut(CniError):
+    """The plugin had to be killed; what it did and did not do is not known."""
+
+
+def find(plugin: str, path: str) -> str:
+    """The executable of a plugin type in CNI_PATH. Raises NotFound, or CniError for a bad type."""
+    if not valid_id(plugin):
+        raise CniError(ENVIRONMENT, f"{plugin!r} is no plugin type")
+    for directory in path.split(":"):
+        candidate = f"{directory}/{plugin}"
+        if (
+            directory.startswith("/")
+            and os.path.isfile(candidate)
+            and os.access(candidate, os.X_OK)
+        ):
+            return candidate
+    raise NotFound(
+        ENVIRONMENT,
+        f"plugin {plugin} is not in CNI_PATH ({path or 'empty'})",
+        "install it there (Debian: containernetworking-plugins, in /usr/lib/cni)",
+    )
+
+
+def call(
+    plugin: str,
+    environ: Mapping[str, str],
+    netconf: dict[str, Any],
+    meanwhile: Callable[[], None] | None = None,
+    keep_open: int = -1,
+    seconds: float = DEADLINE_SECONDS,
+) -> bytes:
+    """Run a plugin with a netconf on its stdin; its stdout.
+
+    `environ`: the variables of the call; only CNI_* and PATH reach the plugin. `meanwhile` runs
+    while the plugin does. `keep_open` is a lock's descriptor: the plugin and its children inherit
+    it, so that a lock outlives us for as long as anybody still works under it. Raises
+    DelegateError with the plugin's own error object, NotFound, TimedOut, or CniError where it
+    failed without a word.
+    """
+    executable = find(plugin, environ.get("CNI_PATH", ""))
+    given = {k: v for k, v in environ.items() if k.startswith("CNI_") or k == "PATH"}
+    status, output = _run(executable, given, dumps(netconf), meanwhile, keep_open, seconds)
+    if status == 0:
+        return output
+    raise _error_of(plugin, status, output)
+
+
+def _error_of(plugin: str, status: int, output: bytes) -> CniError:
+    try:
+        document = load_object(output, "its output")
+    except CniError:
+        said = output[:200].decode("utf-8", "replace").strip()
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return CniError(DELEGATE, f"plugin {plugin} failed with {how} and no error object", said)
+    if "code" not in document and "msg" not in document:
+        return CniError(DELEGATE, f"plugin {plugin} failed with status {status}", dumps(document))
+    return DelegateError(document)
+
+
+def _run(
+    executable: str,
+    environ: dict[str, str],
+    stdin: str,
+    meanwhile: Callable[[], None] | None,
+    keep_open: int,
+    seconds: float,
+) -> tuple[int, bytes]:
+    """(exit status, or minus the signal; stdout).
+
+    Both streams are memory files: no pipe can fill up, and no grandchild can hold one open.
+    """
+    # Whoever started us may ignore SIGCHLD, and then there would be nothing to wait for.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+    source, sink = os.memfd_create("stdin"), os.memfd_create("stdout")
+    try:
+        os.write(source, stdin.encode("ascii"))
+        os.lseek(source, 0, os.SEEK_SET)
+        lifeline, held = os.pipe()
+        started = time.monotonic()
+        guard = _start_guard(lifeline, held, seconds)
+        child = os.fork()
+        if child == 0:
+            _become(executable, environ, source, sink, guard, keep_open)
+        os.close(lifeline)
+        try:
+            if meanwhile is not None:
+                meanwhile()
+        finally:
+            # The group's leader is dead or alive, but not reaped: its number cannot be another's.
+            _, status = os.waitpid(child, 0)
+            late = time.monotonic() - started >= seconds
+            os.kill(guard, _signal.SIGKILL)
+            os.waitpid(guard, 0)
+            os.close(held)
+        code = os.waitstatus_to_exitcode(status)
+        if code == -_signal.SIGKILL and late:
+            raise TimedOut(
+                TRY_AGAIN,
+                f"plugin {os.path.basename(executable)} did not answer within {seconds:g} s",
+                "it was killed, with its children",
+            )
+        return code, os.pread(sink, _MAX_OUTPUT, 0)
+    finally:
+        os.close(source)
+        os.close(sink)
+
+
+def _start_guard(lifeline: int, held: int, seconds: float) -> int:
+    """A process that leads the plugin's process group, and kills it when we die or time is up.
+
+    PR_SET_PDEATHSIG would reach the plugin, not the IPAM plugin that it has started.
+    """
+    guard = os.fork()
+    if guard == 0:
+        try:
+            os.setpgid(0, 0)
+            os.close(held)
+            select.select([lifeline], [], [], seconds)
+            os.killpg(0, _signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.setpgid(guard, guard)  # in both, so that neither has to wait for the other
+    return guard
+
+
+def _become(
+    executable: str, environ: dict[str, str], source: int, sink: int, group: int, keep_open: int
+) -> None:
+    """The child: become the plugin, or say as a plugin would why not."""
+    try:
+        os.setpgid(0, group)
+        os.dup2(source, 0)
+        os.dup2(sink, 1)
+        if keep_open >= 0:
+            os.set_inheritable(keep_open, True)
+        _signal.signal(
+            _signal.SIGPIPE, _signal.SIG_DFL
+        )  # Python ignores it; plugins do not expect that
+        os.execve(executable, [executable], environ)
+    except OSError as error:
+        failure = {
+            "code": ENVIRONMENT,
+            "msg": f"cannot execute {executable}",
+            "details": error.strerror,
+        }
+        os.write(1, dumps(failure).encode("ascii"))
+    finally:
+        os._exit(1)

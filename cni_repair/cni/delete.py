@@ -1,0 +1,105 @@
+"""DEL: idempotent, and it frees the address whatever is left of netns, link and master."""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.store import COMMITTED, Key, Store
+from cni_repair.cni import delegate
+from cni_repair.cni.netconf import NetConf, parse
+from cni_repair.cni.parents import likely_master
+from cni_repair.errors import CniError
+from cni_repair.network.netns import NoNetns, open_netns, open_own, same_netns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.cni.skel import Call
+
+
+def delete(call: Call) -> tuple[str, int]:
+    """Detach; prints nothing."""
+    conf = parse(call.stdin)
+    key = Key(call.container_id, call.ifname)
+    with Lock(conf.run_dir, key.name) as lock:
+        try:
+            with Store(conf.checkpoint_dir) as store:
+                delete_locked(call, conf, store, key, lock)
+        except FileNotFoundError:  # no directory: nothing was ever attached through us
+            _detach(call, conf, _safe_netns(call.netns), lock)
+        lock.forget()
+    return "", 0
+
+
+def delete_locked(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock) -> None:
+    """Detach one attachment whose lock the caller holds.
+
+    The tombstone comes first: whoever finds it does not repair what is being taken apart.
+    """
+    netns = _netns_of_record(call, store, key)
+    store.tombstone(key)
+    _detach(call, conf, netns, lock)
+    store.remove(key)
+
+
+def _netns_of_record(call: Call, store: Store, key: Key) -> str:
+    """CNI_NETNS if it still is the pod's; otherwise empty: the delegate then frees the address
+    alone.
+
+    The path of a dead pod may lead to another pod by now, or to the node (kubernetes #100648): its
+    eth0 is not ours to delete.
+    """
+    from cni_repair.checkpoint import model
+    from cni_repair.checkpoint.identity import open_identified
+
+    netns = _safe_netns(call.netns)
+    name = key.name + COMMITTED
+    try:
+        record = model.decode(store.read(name), name).netns if netns else None
+    except (FileNotFoundError, CniError):
+        return netns  # no record to compare with
+    if record is None:
+        return netns
+    own = open_own()
+    try:
+        os.close(open_identified(record, own, netns))
+    except CniError:
+        return ""
+    finally:
+        os.close(own)
+    return netns
+
+
+def _safe_netns(path: str) -> str:
+    """The path where it leads to a network namespace that is not the node's; else empty."""
+    try:
+        netns = open_netns(path) if path else -1
+    except NoNetns:
+        return ""
+    if netns < 0:
+        return ""
+    own = open_own()
+    try:
+        return "" if same_netns(netns, own) else path
+    finally:
+        os.close(own)
+        os.close(netns)
+
+
+def _detach(call: Call, conf: NetConf, netns: str, lock: Lock) -> None:
+    environ = {**call.environ, "CNI_COMMAND": "DEL", "CNI_NETNS": netns}
+    netconf = conf.for_delegate(likely_master(conf))
+    try:
+        delegate.call(conf.delegate, environ, netconf, keep_open=lock.fd)
+    except (delegate.NotFound, delegate.TimedOut):
+        raise
+    except CniError:
+        # The macvlan plugin (1.1.1) looks the master up before anything else, and leaks the address
+        # where there is none. What counts is what is left, not what it said: the link must be gone,
+        # then the IPAM plugin's own DEL frees the address.
+        if netns:
+            from cni_repair.node.detach import remove_link
+
+            remove_link(netns, call.ifname)
+        if conf.ipam_type:
+            delegate.call(conf.ipam_type, environ, netconf, keep_open=lock.fd)

@@ -1,0 +1,185 @@
+"""The network configuration: which keys are ours, and what the delegate gets to read."""
+
+from __future__ import annotations
+
+from cni_repair.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
+from cni_repair.names import valid_id, valid_ifname
+from cni_repair.record import record
+from cni_repair.strictjson import load_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
+RUN_DIR = "/run/cni-repair"
+DEFAULT_DELEGATE = "macvlan"
+OWN_TYPE = "cni-repair"
+MASTER_TIMEOUT_SECONDS = 10.0
+
+# The production configuration of the seed calls them otherwise.
+_SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
+_OURS = (
+    "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
+    "masterTimeout",
+)  # fmt: skip
+_THEIRS = (
+    "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
+    "capabilities", "runtimeConfig", "linkInContainer",
+)  # fmt: skip
+_BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS)}
+
+
+@record
+class NetConf:
+    """One network configuration, checked."""
+
+    cni_version: str
+    name: str
+    masters: tuple[str, ...]  # in order of preference; empty: the default route's
+    vlan_id: int | None
+    delegate: str
+    checkpoint_dir: str
+    run_dir: str
+    repair_on_check: bool
+    master_timeout: float  # seconds that REPAIR waits for a master that is not there
+    rest: dict[str, Any]  # the delegate's document, but for `master`
+    document: dict[str, Any]  # as it came
+
+    def for_delegate(self, master: str | None) -> dict[str, Any]:
+        """The delegate's configuration; `master` None leaves the choice to it."""
+        return self.rest if master is None else {**self.rest, "master": master}
+
+    def master_over(self, link: str) -> str:
+        """The name of the delegate's master when `link` is the uplink."""
+        return link if self.vlan_id is None else f"{link}.{self.vlan_id}"
+
+    @property
+    def ipam_type(self) -> str:
+        ipam = self.rest.get("ipam")
+        kind = ipam.get("type", "") if isinstance(ipam, dict) else ""
+        return kind if isinstance(kind, str) else ""
+
+
+def parse(raw: bytes) -> NetConf:
+    """Read a configuration from stdin. Raises CniError with the SPEC's codes 1, 6 and 7."""
+    return check(load_object(raw, "the network configuration"))
+
+
+def check(document: dict[str, Any]) -> NetConf:
+    """As :func:`parse`, for a document that is decoded already."""
+    values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
+    if len(values) != len(document):
+        raise _wrong("a key and its synonym both stand: keep one of them")
+    _check_spelling(values)
+    version = values.get("cniVersion", "0.1.0")
+    if version not in VERSIONS:
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            "incompatible CNI versions",
+            f"config is {version!r}, plugin supports {list(VERSIONS)}",
+        )
+    delegate, overrides = _delegate(values.get("delegate", DEFAULT_DELEGATE))
+    values.update(overrides)
+    conf = NetConf(
+        cni_version=version,
+        name=_name(values.get("name")),
+        masters=_masters(values),
+        vlan_id=_vlan_id(values.get("vlanId")),
+        delegate=delegate,
+        checkpoint_dir=_directory(values, "checkpointDir", CHECKPOINT_DIR),
+        run_dir=_directory(values, "runDir", RUN_DIR),
+        repair_on_check=_boolean(values, "repairOnCheck"),
+        master_timeout=_seconds(values, "masterTimeout", MASTER_TIMEOUT_SECONDS),
+        rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
+        document=document,
+    )
+    for master in conf.masters:
+        if not valid_ifname(conf.master_over(master)):
+            raise _wrong(f"master: {conf.master_over(master)!r} is no name for a link (1-15 bytes)")
+    return conf
+
+
+def _wrong(why: str) -> CniError:
+    return CniError(CONFIG, "invalid network configuration", why)
+
+
+def _check_spelling(values: dict[str, Any]) -> None:
+    for key in values:
+        known = _BY_FOLDED_KEY.get(key.casefold(), key)
+        if known != key:
+            # The delegate, written in Go, would take it for the same key; we do not.
+            raise _wrong(f"key {key!r}: write it {known!r}")
+    if values.get("linkInContainer"):
+        raise _wrong("linkInContainer: a master inside the pod cannot be repaired from the node")
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not valid_id(value):
+        raise _wrong(f"name: {value!r} is no network name (letters, digits, '_', '.', '-')")
+    return value
+
+
+def _delegate(value: Any) -> tuple[str, dict[str, Any]]:
+    overrides = value if isinstance(value, dict) else {"type": value}
+    kind = overrides.get("type", DEFAULT_DELEGATE)
+    if not isinstance(kind, str) or not valid_id(kind):
+        raise _wrong(f"delegate: {kind!r} is no plugin type (a file name, no path)")
+    if kind == OWN_TYPE:
+        raise _wrong("delegate: cni-repair cannot wrap itself; name the wrapped plugin")
+    _check_spelling(overrides)
+    return kind, overrides
+
+
+def _masters(values: dict[str, Any]) -> tuple[str, ...]:
+    master = values.get("master", [])
+    names = [master] if isinstance(master, str) and master else master or []
+    if values.get("master2"):
+        names = [*names, values["master2"]] if isinstance(names, list) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _wrong("master: expected a link's name, or a list of names")
+    for name in names:
+        if not valid_ifname(name):
+            raise _wrong(f"master: {name!r} is no name for a link")
+    return tuple(names)
+
+
+def _vlan_id(value: Any) -> int | None:
+    if value is None:
+        return None
+    if type(value) is not int or not 1 <= value <= 4094:
+        raise _wrong(f"vlanId: {value!r} is no VLAN id (1 to 4094; leave it out for no VLAN)")
+    return value
+
+
+def _directory(values: dict[str, Any], key: str, default: str) -> str:
+    value = values.get(key, default)
+    if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+        raise _wrong(f"{key}: {value!r} is no absolute path")
+    return value.rstrip("/") or "/"
+
+
+def _boolean(values: dict[str, Any], key: str) -> bool:
+    value = values.get(key, False)
+    if type(value) is not bool:
+        raise _wrong(f"{key}: expected true or false, not {value!r}")
+    return value
+
+
+def _seconds(values: dict[str, Any], key: str, default: float) -> float:
+    value = values.get(key, default)
+    if type(value) not in (int, float) or not 0 <= value <= 3600:
+        raise _wrong(f"{key}: expected seconds from 0 to 3600, not {value!r}")
+    return float(value)
+
+
+def version_asked(raw: bytes) -> str:
+    """The cniVersion for an error's envelope, where the document itself may be unusable."""
+    try:
+        version = load_object(raw, "it").get("cniVersion")
+    except CniError as error:
+        if error.code != DECODE:
+            raise
+        return VERSIONS[-2]
+    return version if version in VERSIONS else VERSIONS[-2]

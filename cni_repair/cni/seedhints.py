@@ -1,0 +1,17 @@
+"""From a network configuration to what the seed's checkpoints lack."""
+
+from __future__ import annotations
+
+from cni_repair.node.hints import seed_hints
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.cni.netconf import NetConf
+    from cni_repair.node.inventory import SeedHints
+
+
+def hints_of(conf: NetConf | None) -> SeedHints | None:
+    """None without a configuration, or where it leaves the master to the delegate."""
+    if conf is None or not conf.masters:
+        return None
+    return seed_hints(conf.masters, conf.vlan_id, conf.rest.get("mode"), conf.rest.get("mtu"))

@@ -1,0 +1,251 @@
+"""CHECK, STATUS, GC, VERSION and REPAIR. (ADD and DEL have modules of their own: their imports
+count.)
+
+Each verb takes a Call and gives (the document to print, the exit status).
+"""
+
+from __future__ import annotations
+
+from cni_repair.checkpoint import model
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.store import Key, Store
+from cni_repair.cni import delegate
+from cni_repair.cni.delete import delete_locked
+from cni_repair.cni.netconf import (
+    CHECKPOINT_DIR,
+    DEFAULT_DELEGATE,
+    MASTER_TIMEOUT_SECONDS,
+    OWN_TYPE,
+    RUN_DIR,
+    VERSIONS,
+    NetConf,
+    parse,
+)
+from cni_repair.cni.parents import likely_master, missing_uplink, uplink
+from cni_repair.cni.result import convert
+from cni_repair.cni.seedhints import hints_of
+from cni_repair.errors import (
+    CONFIG,
+    DAMAGED,
+    FOREIGN,
+    LIMITED_CONNECTIVITY,
+    NO_CHECKPOINT,
+    NOT_AVAILABLE,
+    REPAIR_FAILED,
+    STALE,
+    CniError,
+)
+from cni_repair.network import plan as planning
+from cni_repair.node import inventory
+from cni_repair.node.repair import Node, Options, examine, refresh
+from cni_repair.node.repair import repair as repair_entries
+from cni_repair.node.report import Report, document
+from cni_repair.record import replace
+from cni_repair.strictjson import dumps, load_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.cni.skel import Call
+
+_ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
+
+
+def check(call: Call) -> tuple[str, int]:
+    """CHECK: the delegate's, then our own comparison with the checkpoint.
+
+    With `repairOnCheck`, what is lost or degraded is repaired first. An attachment without a
+    checkpoint (made before cni-repair came) has the delegate's verdict alone. What later plugins
+    gave a healthy attachment since ADD is taken into its checkpoint.
+    """
+    conf = parse(call.stdin)
+    key = Key(call.container_id, call.ifname)
+    try:
+        with Store(conf.checkpoint_dir) as store, Node() as node:
+            entry = inventory.read_one(store, key, hints_of(conf))
+            if entry is not None and conf.repair_on_check:
+                repair_entries(node, store, [entry], _options(call, conf))
+            _delegate_check(call, conf)
+            if entry is not None:
+                (report,) = examine(node, [entry], call.netns)
+                _raise_unless_healthy(report, DAMAGED)
+                refresh(node, store, conf.run_dir, entry, call.netns)
+    except FileNotFoundError:  # no checkpoint directory
+        _delegate_check(call, conf)
+    return "", 0
+
+
+def _delegate_check(call: Call, conf: NetConf) -> None:
+    delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+
+
+def _options(call: Call, conf: NetConf) -> Options:
+    return Options(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
+
+
+def _raise_unless_healthy(report: Report, code: int) -> None:
+    if report.error is not None:
+        raise report.error
+    if not report.healthy:
+        raise CniError(
+            _ERROR_OF_STATE.get(report.state, code),
+            f"{report.key.ifname} of container {report.key.container_id} is {report.state}",
+            report.reason,
+        )
+
+
+def status(call: Call) -> tuple[str, int]:
+    """STATUS: 50 while no master exists, 51 if pods of the network have lost theirs with it."""
+    conf = parse(call.stdin)
+    if uplink(conf) is None and (conf.masters or conf.vlan_id is not None):
+        missing = missing_uplink(conf)
+        code = LIMITED_CONNECTIVITY if _has_attachments(conf) else NOT_AVAILABLE
+        raise CniError(code, missing.msg, missing.details)
+    if VERSIONS[-1] in _delegate_versions(conf.delegate, call):
+        delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+    return "", 0
+
+
+def _has_attachments(conf: NetConf) -> bool:
+    try:
+        with Store(conf.checkpoint_dir) as store:
+            return bool(inventory.read_all(store, hints_of(conf), conf.name))
+    except FileNotFoundError:
+        return False
+
+
+def version(call: Call) -> tuple[str, int]:
+    """VERSION: what the delegate and we both support."""
+    asked = load_object(call.stdin, "the VERSION request") if call.stdin.strip() else {}
+    wrapped = asked.get("delegate", DEFAULT_DELEGATE)
+    kind = wrapped.get("type", DEFAULT_DELEGATE) if isinstance(wrapped, dict) else wrapped
+    theirs = _delegate_versions(str(kind), call)
+    supported = [one for one in VERSIONS if one in theirs] or list(VERSIONS)
+    named = asked.get("cniVersion")
+    spoken = named if named in VERSIONS else supported[-1]
+    return dumps({"cniVersion": spoken, "supportedVersions": supported}), 0
+
+
+def _delegate_versions(kind: str, call: Call) -> list[Any]:
+    """What the delegate says that it supports; empty where it cannot be asked."""
+    if kind == OWN_TYPE:
+        return []
+    environ = {**call.environ, "CNI_COMMAND": "VERSION"}
+    try:
+        answer = delegate.call(kind, environ, {"cniVersion": VERSIONS[-2]})
+        versions = load_object(answer, "its VERSION answer").get("supportedVersions")
+    except CniError:
+        return []
+    return versions if isinstance(versions, list) else []
+
+
+def gc(call: Call) -> tuple[str, int]:
+    """GC: delete what is not in `cni.dev/valid-attachments`, with its address; then the delegate's.
+
+    Only this network's attachments, and only by their own lock and tombstone, as DEL does it.
+    """
+    conf = parse(call.stdin)
+    valid = _valid_attachments(conf)
+    failures = []
+    for key, netns in _attachments_of(conf):
+        if key not in valid:
+            try:
+                _delete_stale(call, conf, key, netns)
+            except CniError as error:
+                failures.append(f"{key.name}: {error}")
+    if VERSIONS[-1] in _delegate_versions(conf.delegate, call):
+        delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+    if failures:
+        raise CniError(REPAIR_FAILED, "some attachments could not be deleted", "; ".join(failures))
+    return "", 0
+
+
+def _valid_attachments(conf: NetConf) -> set[Key]:
+    listed = conf.document.get("cni.dev/valid-attachments")
+    if not isinstance(listed, list):
+        # Taking a missing list for an empty one would delete every pod's record.
+        raise CniError(CONFIG, "GC without cni.dev/valid-attachments", "the runtime must send it")
+    return {
+        Key(str(entry.get("containerID")), str(entry.get("ifname")))
+        for entry in listed
+        if isinstance(entry, dict)
+    }
+
+
+def _attachments_of(conf: NetConf) -> list[tuple[Key, str]]:
+    try:
+        with Store(conf.checkpoint_dir) as store:
+            entries = inventory.read_all(store, None, conf.name)
+    except FileNotFoundError:
+        return []
+    readable = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
+    return [(one.key, one.netns_path) for one in readable if one.network == conf.name]
+
+
+def _delete_stale(call: Call, conf: NetConf, key: Key, netns: str) -> None:
+    environ = {**call.environ, "CNI_CONTAINERID": key.container_id, "CNI_IFNAME": key.ifname}
+    rest = {k: v for k, v in conf.rest.items() if k != "cni.dev/valid-attachments"}
+    one = replace(
+        call, container_id=key.container_id, ifname=key.ifname, netns=netns, environ=environ
+    )
+    with Lock(conf.run_dir, key.name) as lock, Store(conf.checkpoint_dir) as store:
+        delete_locked(one, replace(conf, rest=rest), store, key, lock)
+        lock.forget()
+
+
+def repair(call: Call) -> tuple[str, int]:
+    """REPAIR: one attachment, those of a network, or the node's (DESIGN §2.1)."""
+    conf = parse(call.stdin) if call.stdin.strip() else None
+    directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
+    options = (
+        _options(call, conf) if conf else Options(RUN_DIR, MASTER_TIMEOUT_SECONDS, None, call.netns)
+    )
+    try:
+        with Store(directory) as store, Node() as node:
+            if call.container_id:
+                return _repair_one(call, conf, node, store, options)
+            return _repair_many(conf, node, store, options)
+    except FileNotFoundError as error:
+        if call.container_id:
+            raise _no_checkpoint(call, directory) from error
+        return dumps(document([], conf.cni_version if conf else VERSIONS[-2])), 0
+
+
+def _no_checkpoint(call: Call, directory: str) -> CniError:
+    return CniError(
+        NO_CHECKPOINT,
+        f"no checkpoint of {call.ifname} of container {call.container_id}",
+        f"looked in {directory}",
+    )
+
+
+def _repair_one(
+    call: Call, conf: NetConf | None, node: Node, store: Store, options: Options
+) -> tuple[str, int]:
+    key = Key(call.container_id, call.ifname)
+    entry = inventory.read_one(store, key, options.hints)
+    reports = repair_entries(node, store, [entry], options) if entry else []
+    if not reports:
+        raise _no_checkpoint(call, store.directory)
+    (report,) = reports
+    _raise_unless_healthy(report, REPAIR_FAILED)
+    assert report.checkpoint is not None
+    return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
+
+
+def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
+    if conf is not None:
+        return conf.cni_version
+    recorded = checkpoint.result.get("cniVersion")
+    return recorded if recorded in VERSIONS else VERSIONS[0]
+
+
+def _repair_many(
+    conf: NetConf | None, node: Node, store: Store, options: Options
+) -> tuple[str, int]:
+    entries = inventory.read_all(store, options.hints, conf.name if conf else "")
+    # CNI_NETNS means one attachment; for many, each has its own.
+    reports = repair_entries(node, store, entries, replace(options, netns=""))
+    text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
+    return text, 0 if all(report.healthy for report in reports) else 1

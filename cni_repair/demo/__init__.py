@@ -1,0 +1,1 @@
+"""A throwaway node in namespaces, and the story told on it."""

@@ -1,0 +1,22 @@
+"""Which names are names: libcni's rules, applied to the whole text."""
+
+from __future__ import annotations
+
+_ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_ID_REST = _ID_FIRST | frozenset("_.-")
+
+
+def valid_id(text: str) -> bool:
+    """libcni's pattern for container ids, network names and plugin types:
+    `[a-zA-Z0-9][a-zA-Z0-9_.-]*`."""
+    return bool(text) and text[0] in _ID_FIRST and _ID_REST.issuperset(text)
+
+
+def valid_ifname(name: str) -> bool:
+    """libcni's ValidateInterfaceName, which is the kernel's dev_valid_name()."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    return (
+        0 < len(encoded) <= 15
+        and name not in (".", "..")
+        and not any(c in "/:\0" or c.isspace() for c in name)
+    )

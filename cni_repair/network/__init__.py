@@ -1,0 +1,1 @@
+"""The kernel: observe, plan (pure), apply, namespaces, uplinks."""

@@ -1,0 +1,188 @@
+"""Applying a plan: the only code that changes a link, an address, a route or a sysctl.
+
+Operations travel many to a datagram; the kernel answers each, and goes on after one that failed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from cni_repair.errors import MASTER_REFUSED, REPAIR_FAILED, CniError
+from cni_repair.network import observe
+from cni_repair.network import rtnetlink as nl
+from cni_repair.network.operations import (
+    AddAddress,
+    AddMacvlan,
+    AddRoute,
+    AddVlan,
+    SetNodeLinkUp,
+    SetSysctl,
+    SetUp,
+    Where,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni_repair.network.operations import NodeOperation, PodOperation
+
+# Each acknowledgement takes about 800 bytes of the socket's 212 kB receive buffer.
+_MESSAGES_A_SEND = 50
+
+
+def apply_to_node(rtnl: nl.Rtnetlink, operations: Sequence[NodeOperation]) -> None:
+    """Make the VLANs that a plan asks for. Raises CniError at the first that fails.
+
+    EEXIST is left to the caller, who must look again: systemd-networkd makes VLANs, too, and what
+    it made has to be compared before it is used.
+    """
+    for operation in operations:
+        if isinstance(operation, AddVlan):
+            below = _existing(rtnl, operation.master)
+            _succeed(rtnl, operation, operation.message(below), (errno.EEXIST,))
+        else:
+            ifindex = _existing(rtnl, operation.name)
+            # ENETDOWN: the link below went down again; the VLAN follows it up by itself.
+            _succeed(rtnl, operation, operation.message(ifindex), (errno.ENETDOWN,))
+
+
+def _existing(rtnl: nl.Rtnetlink, name: str) -> int:
+    link = observe.link_named(rtnl, name)
+    if link is None:
+        raise CniError(MASTER_REFUSED, f"link {name} vanished during the repair")
+    return link.ifindex
+
+
+def _succeed(
+    rtnl: nl.Rtnetlink,
+    operation: AddVlan | SetNodeLinkUp,
+    message: nl.Message,
+    tolerated: tuple[int, ...],
+) -> None:
+    (answer,) = rtnl.send([message])
+    if answer.errno in (0, *tolerated):
+        return
+    if answer.errno == errno.EOPNOTSUPP and isinstance(operation, AddVlan):
+        raise CniError(
+            MASTER_REFUSED,
+            f"this kernel cannot make VLAN devices ({operation.name})",
+            "load the module 8021q (CONFIG_VLAN_8021Q)",
+        )
+    raise CniError(MASTER_REFUSED, f"cannot do: {operation.command()}", str(answer))
+
+
+def apply_to_pod(
+    rtnl: nl.Rtnetlink,
+    operations: Sequence[PodOperation],
+    netns: str,
+    node: int,
+    ifindex: int,
+    master: int,
+) -> tuple[str, ...]:
+    """Apply a plan to one pod; the calling thread is inside the pod's namespace.
+
+    `rtnl` is a socket of the pod, `node` a descriptor of the node's namespace, `ifindex` the
+    interface's (0: not there yet), `master` the master's ifindex in the node. Returns what failed,
+    in words, empty if nothing did. An interface that was made here and could not be set up is taken
+    away again: the next attempt then starts from `lost`, not from a half-made link.
+    """
+    rest = list(operations)
+    made = bool(rest) and isinstance(rest[0], AddMacvlan)
+    if made:
+        create = rest.pop(0)
+        assert isinstance(create, AddMacvlan)
+        where = Where(create.link.ifindex, master, _netnsid_of_node(rtnl, node))
+        (answer,) = rtnl.send([create.message(where)])
+        if answer.errno:
+            return (_failure(create, netns, answer),)
+        ifindex = create.link.ifindex or _ifindex_of(rtnl, create.ifname)
+    where = Where(ifindex, master, 0)
+    failures = [_set_sysctl(step, netns) for step in rest if isinstance(step, SetSysctl)]
+    for step in rest:
+        if isinstance(step, SetUp):
+            failure = _set_up(rtnl, step, where, netns)
+            if failure and made:
+                delete_link(rtnl, ifindex)
+            if failure:
+                return (failure,)
+    failures += _add_all(rtnl, rest, where, netns)
+    return tuple(failure for failure in failures if failure)
+
+
+def _set_up(rtnl: nl.Rtnetlink, step: SetUp, where: Where, netns: str) -> str:
+    (answer,) = rtnl.send([step.message(where)])
+    if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
+        answer = nl.Refusal(answer.errno, "another interface over this master has the same MAC")
+    return _failure(step, netns, answer) if answer.errno else ""
+
+
+def _set_sysctl(step: SetSysctl, netns: str) -> str:
+    """A sysctl that cannot be set is reported; the pod gets its network all the same."""
+    try:
+        _write_sysctl(step)
+    except OSError as error:
+        return _failure(step, netns, nl.Refusal(error.errno or errno.EIO, ""))
+    return ""
+
+
+def _write_sysctl(operation: SetSysctl) -> None:
+    if operation.key not in observe.SYSCTLS:
+        raise CniError(REPAIR_FAILED, f"sysctl {operation.key} is not one that a pod may get back")
+    fd = os.open(operation.path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, operation.value.encode("ascii"))
+    finally:
+        os.close(fd)
+
+
+def _add_all(
+    rtnl: nl.Rtnetlink, operations: Sequence[PodOperation], where: Where, netns: str
+) -> tuple[str, ...]:
+    failures: list[str] = []
+    additions = [step for step in operations if isinstance(step, (AddAddress, AddRoute))]
+    for start in range(0, len(additions), _MESSAGES_A_SEND):
+        part = additions[start : start + _MESSAGES_A_SEND]
+        answers = rtnl.send([operation.message(where) for operation in part])
+        # EEXIST: somebody was quicker, or the Result names a route twice. Whether what is there is
+        # what should be is for the look afterwards to say.
+        failures += [
+            _failure(operation, netns, answer)
+            for operation, answer in zip(part, answers)
+            if answer.errno not in (0, errno.EEXIST)
+        ]
+    return tuple(failures)
+
+
+def _netnsid_of_node(rtnl: nl.Rtnetlink, node: int) -> int:
+    """By which id the pod knows the node's namespace; given one if it has none yet.
+
+    The kernel gives it by itself as soon as anybody lists a link whose master is there, so this
+    changes nothing that a pod had not already.
+    """
+    for _ in range(2):
+        netnsid = observe.netnsid_in(rtnl.get([observe.netnsid_request(node)])[0])
+        if netnsid is not None:
+            return netnsid
+        attributes = nl.u32(nl.NETNSA_FD, node) + nl.u32(nl.NETNSA_NSID, 0xFFFFFFFF)
+        rtnl.send([nl.Message(nl.RTM_NEWNSID, 0, bytes(4) + attributes)])
+    raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
+
+
+def _ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
+    ifindex = observe.ifindex_of(rtnl, ifname)
+    if not ifindex:
+        raise CniError(REPAIR_FAILED, f"{ifname} vanished as soon as it was made")
+    return ifindex
+
+
+def delete_link(rtnl: nl.Rtnetlink, ifindex: int) -> None:
+    """Remove a pod's interface; one that is gone already is as good."""
+    (answer,) = rtnl.send([nl.Message(nl.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))])
+    if answer.errno not in (0, errno.ENODEV):
+        raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
+
+
+def _failure(operation: PodOperation, netns: str, answer: nl.Refusal) -> str:
+    return f"{operation.command(netns)}: {answer}"

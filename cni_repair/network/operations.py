@@ -1,0 +1,295 @@
+"""The steps of a repair: frozen values that describe themselves and make their own netlink message.
+
+Nothing here does I/O. Each operation reads as the `iproute2` command that it equals
+(:meth:`command`), and becomes one message (:meth:`message`), sent through a socket of the namespace
+that it works in: the node's for a VLAN, the pod's for everything else.
+"""
+
+from __future__ import annotations
+
+import struct
+from _socket import AF_INET, AF_INET6, inet_pton
+
+from cni_repair.network import rtnetlink as nl
+from cni_repair.network.state import FOREVER, IFF_UP, MACVLAN_MODES, Address, PodLink, Route, Vlan
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    NodeOperation: TypeAlias = "AddVlan | SetNodeLinkUp"
+    PodOperation: TypeAlias = "AddMacvlan | SetSysctl | SetUp | AddAddress | AddRoute"
+
+_FAMILIES = {4: AF_INET, 6: AF_INET6}
+_MODE_NUMBERS = {name: number for number, name in MACVLAN_MODES.items()}
+_RTNH_F_ONLINK = 4
+_RTA_VIA = 18
+_NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
+_VLAN_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
+
+# include/uapi/linux/rtnetlink.h, as iproute2 writes them
+_ROUTE_TYPES = {
+    1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
+    7: "unreachable", 8: "prohibit", 9: "throw", 10: "nat",
+}  # fmt: skip
+_SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+_METRICS = {
+    2: "mtu", 3: "window", 4: "rtt", 5: "rttvar", 6: "ssthresh", 7: "cwnd", 8: "advmss",
+    9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
+    14: "initrwnd", 15: "quickack",
+}  # fmt: skip
+_ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
+
+
+@record
+class Where:
+    """What a pod's messages need to know that only the moment tells (indices and ids)."""
+
+    ifindex: int  # of the pod's interface
+    master: int  # of the node's link below it
+    node_netnsid: int  # by which id the pod's namespace knows the node's
+
+
+@record
+class AddVlan:
+    """Create a VLAN device on a link of the node."""
+
+    name: str
+    master: str
+    vlan: Vlan
+    mtu: int  # 0: the kernel takes the link's
+
+    def command(self) -> str:
+        protocol = _VLAN_PROTOCOLS.get(self.vlan.protocol, hex(self.vlan.protocol))
+        return _words(
+            f"ip link add link {self.master} name {self.name}",
+            f"mtu {self.mtu}" if self.mtu else "",
+            "type vlan",
+            f"protocol {protocol}" if self.vlan.protocol != 0x8100 else "",
+            f"id {self.vlan.id}",
+            "" if self.vlan.flags & 1 else "reorder_hdr off",
+            "gvrp on" if self.vlan.flags & 2 else "",
+            "loose_binding on" if self.vlan.flags & 4 else "",
+            "mvrp on" if self.vlan.flags & 8 else "",
+        )
+
+    def message(self, master: int) -> nl.Message:
+        """`master`: the ifindex of the link below."""
+        data = (
+            nl.attribute(nl.IFLA_VLAN_ID, self.vlan.id.to_bytes(2, "little"))
+            + nl.attribute(nl.IFLA_VLAN_PROTOCOL, self.vlan.protocol.to_bytes(2, "big"))
+            + nl.attribute(nl.IFLA_VLAN_FLAGS, struct.pack("=II", self.vlan.flags, 0xF))
+        )
+        attributes = (
+            nl.text(nl.IFLA_IFNAME, self.name)
+            + nl.u32(nl.IFLA_LINK, master)
+            + (nl.u32(nl.IFLA_MTU, self.mtu) if self.mtu else b"")
+            + nl.link_info("vlan", data)
+        )
+        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
+
+
+@record
+class SetNodeLinkUp:
+    """Set a link of the node up."""
+
+    name: str
+
+    def command(self) -> str:
+        return f"ip link set dev {self.name} up"
+
+    def message(self, ifindex: int) -> nl.Message:
+        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
+
+
+@record
+class AddMacvlan:
+    """Create the pod's interface, down, in its place, with its old index, name and MAC.
+
+    The message goes through a socket of the pod, and names the master by the node's id there
+    (IFLA_LINK_NETNSID): the kernel looks for an existing link of this name or index in the sender's
+    namespace (before 6.15), and there nothing is called eth0 any more. A node that has an eth0, or
+    a link of that index, is not in the way, and no temporary link is needed.
+    NLM_F_EXCL: without it the message would change whatever has that index.
+    """
+
+    ifname: str
+    master: str
+    link: PodLink  # ifindex 0: the kernel chooses
+
+    def command(self, netns: str) -> str:
+        return _words(
+            f"ip link add link {self.master} name {self.ifname}",
+            f"index {self.link.ifindex}" if self.link.ifindex else "",
+            f"address {self.link.mac}" if self.link.mac else "",
+            f"mtu {self.link.mtu}" if self.link.mtu else "",
+            f"txqueuelen {self.link.txqueuelen}",
+            f"netns {_quoted(netns)} type {self.link.kind} mode {self.link.mode}",
+            "nopromisc" if self.link.flags & 1 else "",
+        )
+
+    def message(self, where: Where) -> nl.Message:
+        link = self.link
+        data = nl.u32(nl.IFLA_MACVLAN_MODE, _MODE_NUMBERS[link.mode])
+        if link.flags:
+            data += nl.attribute(nl.IFLA_MACVLAN_FLAGS, link.flags.to_bytes(2, "little"))
+        attributes = (
+            nl.text(nl.IFLA_IFNAME, self.ifname)
+            + nl.u32(nl.IFLA_LINK, where.master)
+            + nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
+            + (nl.attribute(nl.IFLA_ADDRESS, _mac(link.mac)) if link.mac else b"")
+            + (nl.u32(nl.IFLA_MTU, link.mtu) if link.mtu else b"")
+            + nl.u32(nl.IFLA_TXQLEN, link.txqueuelen)
+            + nl.link_info(link.kind, data)
+        )
+        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(link.ifindex, 0, 0, attributes))
+
+
+@record
+class SetSysctl:
+    """Set one of the interface's own sysctls: a file below /proc/sys/net, no message."""
+
+    ifname: str
+    key: str  # "ipv4/arp_notify"
+    value: str
+
+    @property
+    def path(self) -> str:
+        family, _, name = self.key.partition("/")
+        return f"/proc/sys/net/{family}/conf/{self.ifname}/{name}"
+
+    def command(self, netns: str) -> str:
+        name = self.key.replace("/", f"/conf/{self.ifname}/")
+        return f"{_inside(netns)} sysctl -q -w {_quoted(f'net/{name}={self.value}')}"
+
+
+@record
+class SetUp:
+    """Set the pod's interface up."""
+
+    ifname: str
+
+    def command(self, netns: str) -> str:
+        return f"{_inside(netns)} ip link set dev {self.ifname} up"
+
+    def message(self, where: Where) -> nl.Message:
+        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))
+
+
+@record
+class AddAddress:
+    """Give the pod's interface one address."""
+
+    ifname: str
+    address: Address
+
+    def command(self, netns: str) -> str:
+        a = self.address
+        flags = [word for bit, word in _ADDRESS_FLAGS.items() if a.flags & bit]
+        where = f"{a.address} peer {a.peer}/{a.prefix}" if a.peer else f"{a.address}/{a.prefix}"
+        return _words(
+            f"{_inside(netns)} ip address add {where}",
+            f"broadcast {a.broadcast}" if a.broadcast else "",
+            f"label {a.label}" if a.label and a.label != self.ifname else "",
+            f"scope {_SCOPES.get(a.scope, a.scope)}" if a.scope else "",
+            f"valid_lft {a.valid} preferred_lft {a.preferred}" if a.valid != FOREVER else "",
+            *flags,
+            f"dev {self.ifname}",
+        )
+
+    def message(self, where: Where) -> nl.Message:
+        a = self.address
+        family = _FAMILIES[a.family]
+        local = inet_pton(family, a.address)
+        attributes = (
+            nl.attribute(nl.IFA_LOCAL, local)
+            + nl.attribute(nl.IFA_ADDRESS, inet_pton(family, a.peer) if a.peer else local)
+            + (
+                nl.attribute(nl.IFA_BROADCAST, inet_pton(family, a.broadcast))
+                if a.broadcast
+                else b""
+            )
+            + (nl.text(nl.IFA_LABEL, a.label) if a.label else b"")
+            + (nl.u32(nl.IFA_FLAGS, a.flags) if a.flags else b"")
+        )
+        if a.valid != FOREVER or a.preferred != FOREVER:
+            lifetimes = struct.pack("=IIII", a.preferred, a.valid, 0, 0)
+            attributes += nl.attribute(nl.IFA_CACHEINFO, lifetimes)
+        body = nl.address_body(family, a.prefix, a.flags, a.scope, where.ifindex, attributes)
+        return nl.Message(nl.RTM_NEWADDR, _NEW, body)
+
+
+@record
+class AddRoute:
+    """Add one route through the pod's interface."""
+
+    ifname: str
+    route: Route
+
+    def command(self, netns: str) -> str:
+        r = self.route
+        kind = "" if r.type == 1 else _ROUTE_TYPES.get(r.type, str(r.type))
+        via = f"via {'inet6 ' if self._foreign_gateway else ''}{r.gateway}" if r.gateway else ""
+        # iproute2 guesses a scope where none is said; the kernel keeps the one it was given.
+        scope = f"scope {_SCOPES.get(r.scope, r.scope)}" if r.family == 4 else ""
+        return _words(
+            f"{_inside(netns)} ip {'-6 ' if r.family == 6 else ''}route add {kind}",
+            r.dst,
+            f"tos {r.tos}" if r.tos else "",
+            via,
+            f"dev {self.ifname}",
+            f"table {r.table}" if r.table != 254 else "",
+            f"proto {r.protocol}" if r.protocol != 3 else "",
+            scope,
+            f"metric {r.metric}" if r.metric else "",
+            f"src {r.prefsrc}" if r.prefsrc else "",
+            *(f"{_METRICS.get(key, key)} {value}" for key, value in r.metrics),
+            "onlink" if r.onlink else "",
+        )
+
+    @property
+    def _foreign_gateway(self) -> bool:
+        return self.route.family == 4 and ":" in (self.route.gateway or "")
+
+    def message(self, where: Where) -> nl.Message:
+        r = self.route
+        family = _FAMILIES[r.family]
+        dst, _, prefix = r.dst.partition("/")
+        attributes = nl.u32(nl.RTA_OIF, where.ifindex) + nl.u32(nl.RTA_TABLE, r.table)
+        if int(prefix):
+            attributes += nl.attribute(nl.RTA_DST, inet_pton(family, dst))
+        if self._foreign_gateway:
+            via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, r.gateway or "")
+            attributes += nl.attribute(_RTA_VIA, via)
+        elif r.gateway:
+            attributes += nl.attribute(nl.RTA_GATEWAY, inet_pton(family, r.gateway))
+        if r.metric:
+            attributes += nl.u32(nl.RTA_PRIORITY, r.metric)
+        if r.prefsrc:
+            attributes += nl.attribute(nl.RTA_PREFSRC, inet_pton(family, r.prefsrc))
+        if r.metrics:
+            attributes += nl.attribute(nl.RTA_METRICS, b"".join(nl.u32(k, v) for k, v in r.metrics))
+        flags = _RTNH_F_ONLINK if r.onlink else 0
+        body = nl.route_body(
+            family, int(prefix), r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes
+        )
+        return nl.Message(nl.RTM_NEWROUTE, _NEW, body)
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _quoted(word: str) -> str:
+    import shlex  # only those who print commands pay for it (it needs `re`)
+
+    return shlex.quote(word)
+
+
+def _inside(netns: str) -> str:
+    return f"nsenter --net={_quoted(netns)}"
+
+
+def _words(*parts: str) -> str:
+    return " ".join(" ".join(parts).split())

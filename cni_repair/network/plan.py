@@ -1,0 +1,231 @@
+"""Planning: from what should be and what is, to what to do. Pure: no I/O, no clock.
+
+The invariants (tests/test_plan_properties.py): a satisfied state plans nothing; applying a plan and
+planning again gives nothing.
+"""
+
+from __future__ import annotations
+
+from cni_repair.network.operations import (
+    AddAddress,
+    AddMacvlan,
+    AddRoute,
+    AddVlan,
+    SetNodeLinkUp,
+    SetSysctl,
+    SetUp,
+)
+from cni_repair.network.state import Attachment, HostLink, LiveLink, Observed, Route
+from cni_repair.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_repair.network.operations import NodeOperation, PodOperation
+
+HEALTHY = "healthy"
+LOST = "lost"
+DEGRADED = "degraded"
+STALE = "stale"
+FOREIGN = "foreign"
+
+READY = "ready"
+MISSING = "missing"
+REFUSED = "refused"
+
+
+@record
+class Plan:
+    """The verdict on one attachment, and what would make it healthy."""
+
+    state: str
+    findings: tuple[str, ...] = ()  # what is wrong, in words
+    operations: tuple[PodOperation, ...] = ()
+
+
+@record
+class ParentPlan:
+    """Whether an attachment's master can be used, and what it takes."""
+
+    state: str  # READY (after the operations), MISSING (wait for it), REFUSED (it is another's)
+    reason: str = ""
+    operations: tuple[NodeOperation, ...] = ()
+
+
+def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+    """What it takes to make `observed` what `desired` says.
+
+    `master` is the node's link that bears the recorded master's name now; None where it is still
+    to be made.
+    """
+    live = observed.link
+    if live is None:
+        return _plan_lost(desired, observed, master)
+    stranger = _why_foreign(desired, observed, live, master)
+    if stranger:
+        return Plan(FOREIGN, (stranger,))
+    return _plan_present(desired, observed, live)
+
+
+def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+    link = desired.link
+    findings = [f"{desired.ifname} is gone"]
+    if link.ifindex and observed.ifindex_taken_by:
+        findings.append(
+            f"its index {link.ifindex} belongs to {observed.ifindex_taken_by} now: sockets bound to"
+            f" {desired.ifname} will not recover"
+        )
+        link = replace(link, ifindex=0)
+    if master is not None and link.mtu > master.mtu:
+        # macvlan_common_newlink() refuses an MTU above the master's
+        findings.append(
+            f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
+            f" ip link set dev {master.name} mtu {link.mtu}"
+        )
+    operations: list[PodOperation] = [AddMacvlan(desired.ifname, desired.parents[0].name, link)]
+    operations += _bring_up(desired)
+    operations += [AddAddress(desired.ifname, address) for address in desired.addresses]
+    operations += [AddRoute(desired.ifname, route) for route in _reachable_first(desired.routes)]
+    return Plan(LOST, tuple(findings), tuple(operations))
+
+
+def _plan_present(desired: Attachment, observed: Observed, live: LiveLink) -> Plan:
+    findings: list[str] = []
+    operations: list[PodOperation] = []
+    if not live.up:
+        findings.append(f"{desired.ifname} is down")
+        operations += _bring_up(desired)
+    elif not live.carrier:
+        master = desired.parents[0].name
+        findings.append(f"{desired.ifname} has no carrier: look at its master {master}")
+    there = {address.key for address in observed.addresses}
+    for address in desired.addresses:
+        if address.key not in there:
+            findings.append(f"address {address.address}/{address.prefix} is missing")
+            operations.append(AddAddress(desired.ifname, address))
+    for taken in observed.dadfailed:
+        findings.append(f"address {taken} is in use by another host (dadfailed)")
+    present = {route.key for route in observed.routes}
+    for route in _reachable_first(desired.routes):
+        if route.key not in present:
+            findings.append(f"route {route.dst}{_via(route)} is missing")
+            operations.append(AddRoute(desired.ifname, route))
+    return Plan(DEGRADED if findings else HEALTHY, tuple(findings), tuple(operations))
+
+
+def _bring_up(desired: Attachment) -> list[PodOperation]:
+    """Sysctls first: accept_ra or disable_ipv6 would come too late after `up`.
+
+    They go with the way up alone, not with every present link: on a living interface they are the
+    pod's own (a later plugin in the chain may have set them), while a link that is down may be one
+    that we left half-made.
+    """
+    steps: list[PodOperation] = [
+        SetSysctl(desired.ifname, key, value) for key, value in desired.sysctls
+    ]
+    return [*steps, SetUp(desired.ifname)]
+
+
+def _reachable_first(routes: tuple[Route, ...]) -> list[Route]:
+    """Routes to a gateway after those that make gateways reachable (the kernel checks)."""
+    return sorted(routes, key=lambda route: route.gateway is not None)
+
+
+def _via(route: Route) -> str:
+    return f" via {route.gateway}" if route.gateway else ""
+
+
+def _why_foreign(
+    desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
+) -> str:
+    """Why the link under our name is not ours; empty where it is.
+
+    A pod with CAP_NET_ADMIN can make a macvlan of the same name, on the same ifindex, over a link
+    of its own: only IFLA_LINK_NETNSID tells that the master is the node's.
+    """
+    name = desired.ifname
+    kind = desired.link.kind
+    if live.name != name:
+        return f"{name} is another name of the pod's link {live.name}"
+    if live.link.kind != kind:
+        return f"{name} is a {live.link.kind or 'hardware'} link, not a {kind}"
+    if live.master_netnsid is None:
+        return f"{name} is a {kind} over a link of the pod itself"
+    if live.master_netnsid != observed.host_netnsid:
+        return f"{name} is a {kind} over a link of another namespace than the node's"
+    if master is not None and live.master != master.ifindex:
+        return (
+            f"{name} is a {kind} over the node's link {live.master},"
+            f" not over {master.name} ({master.ifindex})"
+        )
+    return ""
+
+
+def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> ParentPlan:
+    """What it takes to have the recorded master again.
+
+    `chain` is the master and what it stands on, as recorded; `present` the node's links that bear
+    those names now. Hardware and bonds are the distribution's: they are waited for, never made.
+    """
+    operations: list[NodeOperation] = []
+    below: HostLink | None = None
+    below_name = ""
+    for wanted in reversed(chain):
+        found = present.get(wanted.name)
+        mismatch = found and _mismatch(wanted, found, below, below_name)
+        if mismatch:
+            return ParentPlan(REFUSED, mismatch)
+        if found is None and wanted.vlan is None:
+            return ParentPlan(MISSING, f"master {wanted.name} does not exist")
+        if found is None and wanted.vlan is not None:
+            mtu = wanted.mtu if below is None or wanted.mtu != below.mtu else 0
+            operations.append(AddVlan(wanted.name, below_name, wanted.vlan, mtu))
+        # A VLAN over a link that is down cannot be set up (ENETDOWN); it follows that link up by
+        # itself (vlan_device_event). Hardware is set up by whoever configures it.
+        startable = below is not None and below.up
+        if wanted.vlan is not None and startable and not (found and found.up):
+            operations.append(SetNodeLinkUp(wanted.name))
+            found = replace(found or wanted, flags=below.flags if below else 0)
+        below, below_name = found, wanted.name
+    return ParentPlan(READY, "", tuple(operations))
+
+
+def _mismatch(wanted: HostLink, found: HostLink, below: HostLink | None, below_name: str) -> str:
+    """Why the link that bears a recorded name must not be used; empty where it may be."""
+    name = wanted.name
+    if wanted.vlan is None:
+        return _other_hardware(wanted, found)
+    if found.vlan is None:
+        return (
+            f"{name} exists, but it is a {found.kind or 'hardware'} link, not VLAN {wanted.vlan.id}"
+        )
+    if found.vlan.id != wanted.vlan.id:
+        return f"{name} exists with VLAN id {found.vlan.id}, not {wanted.vlan.id}"
+    if found.vlan.protocol != wanted.vlan.protocol:
+        return (
+            f"{name} exists with VLAN protocol {found.vlan.protocol:#06x},"
+            f" not {wanted.vlan.protocol:#06x}"
+        )
+    if below is None or found.lower != below.ifindex:
+        return f"{name} exists over link {found.lower}, not over {below_name}"
+    return ""
+
+
+def _other_hardware(wanted: HostLink, found: HostLink) -> str:
+    """Names move between cards (renamed masters); a permanent MAC or a PCI address does not."""
+    name = wanted.name
+    if wanted.kind != found.kind:
+        return (
+            f"{name} is a {found.kind or 'hardware'} link now,"
+            f" it was a {wanted.kind or 'hardware'} link"
+        )
+    if wanted.permanent_mac and found.permanent_mac:
+        if wanted.permanent_mac != found.permanent_mac:
+            return (
+                f"{name} is another card now: permanent MAC {found.permanent_mac},"
+                f" it was {wanted.permanent_mac}"
+            )
+    elif wanted.bus_address and found.bus_address and wanted.bus_address != found.bus_address:
+        return f"{name} is another card now: at {found.bus_address}, it was at {wanted.bus_address}"
+    return ""

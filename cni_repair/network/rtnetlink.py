@@ -1,0 +1,299 @@
+"""Just enough rtnetlink to read and restore a pod's interface.
+
+pyroute2 knows all of it, but importing it takes 130 ms, and each of its messages 0.1 ms to encode
+(DESIGN §5): more than the kernel needs for the whole repair of a pod. The tests compare every
+message that is made or read here with pyroute2's idea of it.
+
+Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,net_namespace}.h.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+import struct
+
+from cni_repair.errors import REPAIR_FAILED, CniError
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWNSID, RTM_GETNSID = 88, 90
+
+NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
+NLM_F_DUMP = 0x300
+NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_SOL_NETLINK = 270
+_NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
+IFLA_TXQLEN, IFLA_LINKINFO, IFLA_AF_SPEC = 13, 18, 26
+IFLA_EXT_MASK, IFLA_LINK_NETNSID = 29, 37
+IFLA_PERM_ADDRESS, IFLA_PARENT_DEV_NAME = 54, 56
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_MACVLAN_MODE, IFLA_MACVLAN_FLAGS = 1, 2
+IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = (
+    1, 2, 3, 4, 6, 8, 11,
+)  # fmt: skip
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = (
+    1, 4, 5, 6, 7, 8, 15,
+)  # fmt: skip
+NETNSA_NSID, NETNSA_FD = 1, 3
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_U32 = struct.Struct("=I")
+_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+
+# How often a dump that the kernel calls inconsistent is read again (DESIGN §5: a third are, under
+# churn), and how long one answer may take.
+_DUMP_TRIES = 20
+_TIMEOUT_SECONDS = 10
+_RECEIVE_BYTES = 1 << 18
+
+
+class TooMany(CniError):
+    """A dump is longer than its reader can bear."""
+
+
+@record
+class Message:
+    """A request without its sequence number: the part that pure code can make."""
+
+    type: int
+    flags: int
+    body: bytes
+
+
+@record
+class Refusal:
+    """The kernel's answer to one request: 0 is success; `text` is its own words, often empty."""
+
+    errno: int
+    text: str
+
+    def __str__(self) -> str:
+        meaning = os.strerror(self.errno)
+        return f"{meaning} ({self.text})" if self.text else meaning
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    """One attribute, padded to the netlink alignment of 4."""
+    length = 4 + len(payload)
+    return _ATTRIBUTE.pack(length, kind) + payload + b"\0" * (-length % 4)
+
+
+def u32(kind: int, value: int) -> bytes:
+    return attribute(kind, _U32.pack(value))
+
+
+def text(kind: int, value: str) -> bytes:
+    return attribute(kind, os.fsencode(value) + b"\0")
+
+
+def link_info(kind: str, data: bytes) -> bytes:
+    """IFLA_LINKINFO of a virtual link."""
+    return attribute(IFLA_LINKINFO, text(IFLA_INFO_KIND, kind) + attribute(IFLA_INFO_DATA, data))
+
+
+def link_body(ifindex: int, flags: int, change: int, attributes: bytes) -> bytes:
+    """struct ifinfomsg with its attributes."""
+    return _IFINFO.pack(0, 0, ifindex, flags, change) + attributes
+
+
+def address_body(
+    family: int, prefix: int, flags: int, scope: int, ifindex: int, attributes: bytes
+) -> bytes:
+    """struct ifaddrmsg with its attributes."""
+    return _IFADDR.pack(family, prefix, flags & 0xFF, scope, ifindex) + attributes
+
+
+def route_body(
+    family: int, prefix: int, tos: int, table: int, protocol: int, scope: int, kind: int,
+    flags: int, attributes: bytes,
+) -> bytes:  # fmt: skip
+    """struct rtmsg with its attributes; a table above 255 goes into RTA_TABLE alone."""
+    short = table if table < 256 else 0
+    return _RTMSG.pack(family, prefix, 0, tos, short, protocol, scope, kind, flags) + attributes
+
+
+def attributes_of(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """The attributes from `offset` on, by type; the last of a repeated type stands."""
+    found: dict[int, bytes] = {}
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4 or offset + length > end:
+            break
+        found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def unpack_link(body: bytes) -> tuple[int, int, dict[int, bytes]]:
+    """(ifindex, flags, attributes) of an RTM_NEWLINK."""
+    _, _, ifindex, flags, _ = _IFINFO.unpack_from(body)
+    return ifindex, flags, attributes_of(body, _IFINFO.size)
+
+
+def unpack_address(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:
+    """(family, prefix, scope, ifindex, attributes) of an RTM_NEWADDR."""
+    family, prefix, _, scope, ifindex = _IFADDR.unpack_from(body)
+    return family, prefix, scope, ifindex, attributes_of(body, _IFADDR.size)
+
+
+def unpack_route(body: bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
+    """((family, dst_len, src_len, tos, table, protocol, scope, type, flags), attributes)."""
+    return _RTMSG.unpack_from(body), attributes_of(body, _RTMSG.size)
+
+
+class Rtnetlink:
+    """A rtnetlink socket of the namespace that the calling thread is in when it is made."""
+
+    def __init__(self) -> None:
+        self.sock = _socket.socket(
+            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
+        )
+        self._sequence = 0
+        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
+            self.sock.setsockopt(_SOL_NETLINK, option, 1)
+        try:
+            # Without it the kernel ignores a dump's filters (and 200,000 routes come instead of 3).
+            self.sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        except OSError:
+            pass  # before 4.20; readers filter for themselves, too
+        self.sock.settimeout(_TIMEOUT_SECONDS)
+        self.sock.bind((0, 0))
+
+    def __enter__(self) -> Rtnetlink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def send(self, messages: Sequence[Message]) -> list[Refusal]:
+        """Send the messages in one datagram; the kernel's answer to each, in their order.
+
+        It works them off one after the other and goes on after one that fails.
+        """
+        if not messages:
+            return []
+        first = self._sequence + 1
+        self._write(messages, NLM_F_REQUEST | NLM_F_ACK)
+        answers: dict[int, Refusal] = {}
+        while len(answers) < len(messages):
+            for kind, flags, sequence, body in self._read():
+                if kind == _NLMSG_ERROR and sequence >= first:
+                    answers[sequence - first] = _refusal(flags, body)
+        return [answers[i] for i in range(len(messages))]
+
+    def get(self, messages: Sequence[Message]) -> list[bytes | Refusal]:
+        """For each request its one answer's body, or the refusal."""
+        first = self._sequence + 1
+        self._write(messages, NLM_F_REQUEST)
+        answers: dict[int, bytes | Refusal] = {}
+        while len(answers) < len(messages):
+            for kind, flags, sequence, body in self._read():
+                if sequence >= first:
+                    answers[sequence - first] = (
+                        _refusal(flags, body) if kind == _NLMSG_ERROR else body
+                    )
+        return [answers[i] for i in range(len(messages))]
+
+    def dump(self, message: Message, at_most: int) -> list[bytes]:
+        """The bodies of a dump, read again while the kernel says that it changed meanwhile.
+
+        Raises TooMany past `at_most` entries; the socket is of no more use then.
+        """
+        for _ in range(_DUMP_TRIES):
+            entries = self._dump_once(message, at_most)
+            if entries is not None:
+                return entries
+        raise CniError(
+            REPAIR_FAILED,
+            "the kernel's tables change too fast to be read",
+            f"{_DUMP_TRIES} dumps in a row were interrupted",
+        )
+
+    def _dump_once(self, message: Message, at_most: int) -> list[bytes] | None:
+        self._write([message], NLM_F_REQUEST | NLM_F_DUMP)
+        entries: list[bytes] = []
+        interrupted = False
+        while True:
+            for kind, flags, sequence, body in self._read():
+                if sequence != self._sequence:
+                    continue
+                interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
+                if kind == _NLMSG_DONE:
+                    return None if interrupted else entries
+                if kind == _NLMSG_ERROR:
+                    refusal = _refusal(flags, body)
+                    raise CniError(REPAIR_FAILED, "the kernel refuses a dump", str(refusal))
+                entries.append(body)
+                if len(entries) > at_most:
+                    raise TooMany(REPAIR_FAILED, f"more than {at_most} entries to read")
+
+    def _write(self, messages: Sequence[Message], flags: int) -> None:
+        parts = []
+        for message in messages:
+            self._sequence += 1
+            length = _HEADER.size + len(message.body)
+            parts.append(
+                _HEADER.pack(length, message.type, message.flags | flags, self._sequence, 0)
+                + message.body
+                + b"\0" * (-length % 4)
+            )
+        self.sock.send(b"".join(parts))
+
+    def _read(self) -> Iterator[tuple[int, int, int, bytes]]:
+        try:
+            data = self.sock.recv(_RECEIVE_BYTES)
+        except TimeoutError as error:
+            raise CniError(
+                REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
+            ) from error
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size:
+                break
+            yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
+            offset += (length + 3) & ~3
+
+
+def _refusal(flags: int, body: bytes) -> Refusal:
+    """struct nlmsgerr: the negative errno, the request's header, then the kernel's own words."""
+    (code,) = struct.unpack_from("=i", body)
+    words = b""
+    if flags & _NLM_F_ACK_TLVS:
+        request_length = _U32.unpack_from(body, 4)[0]
+        offset = 4 + (_HEADER.size if flags & _NLM_F_CAPPED else request_length)
+        words = attributes_of(body, offset).get(1, b"")  # NLMSGERR_ATTR_MSG
+    return Refusal(-code, words.rstrip(b"\0").decode("utf-8", "replace"))
+
+
+def is_missing(answer: bytes | Refusal) -> bool:
+    """Whether a get was answered with "no such link"."""
+    return isinstance(answer, Refusal) and answer.errno == errno.ENODEV

@@ -1,0 +1,1 @@
+"""Whole-node work on every attachment."""

@@ -1,0 +1,28 @@
+"""Taking a pod's interface away, where the delegate could not."""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.network.apply import delete_link
+from cni_repair.network.netns import entered, open_netns, open_own
+from cni_repair.network.observe import observe_pod
+from cni_repair.network.rtnetlink import Rtnetlink
+
+
+def remove_link(path: str, ifname: str) -> None:
+    """Delete a pod's interface if it stands on a link of the node; anything else is not ours."""
+    own = open_own()
+    netns = open_netns(path)
+    try:
+        with entered(netns, own):
+            rtnl = Rtnetlink()
+        with rtnl:
+            observed = observe_pod(rtnl, own, ifname)
+            live = observed.link
+            ours = live and live.name == ifname and live.master_netnsid is not None
+            if live and ours and live.master_netnsid == observed.host_netnsid:
+                delete_link(rtnl, live.link.ifindex)
+    finally:
+        os.close(netns)
+        os.close(own)

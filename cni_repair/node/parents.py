@@ -1,0 +1,79 @@
+"""The node's side of attachments: masters waited for, VLANs made, both compared before use."""
+
+from __future__ import annotations
+
+import time
+
+from cni_repair.checkpoint.locks import PARENTS, Lock
+from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
+from cni_repair.network.apply import apply_to_node
+from cni_repair.network.observe import link_named
+from cni_repair.network.plan import MISSING, READY, ParentPlan, plan_parents
+from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.network.state import HostLink, Vlan
+
+_POLL_SECONDS = 0.05
+
+
+def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
+    """The VLAN device of that name over the uplink `below`, made if missing; its name (for ADD)."""
+    with Rtnetlink() as rtnl:
+        uplink = link_named(rtnl, below)
+        if uplink is None:
+            raise CniError(TRY_AGAIN, f"master {below} does not exist")
+        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), uplink), 0.0)
+    return name
+
+
+def wanted_vlan(name: str, vlan_id: int) -> HostLink:
+    """A VLAN device as a configuration describes it: all else is the kernel's choice."""
+    return HostLink(name=name, ifindex=0, kind="vlan", mac="", mtu=0, vlan=Vlan(vlan_id))
+
+
+def look(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[ParentPlan, HostLink | None]:
+    """The plan for a recorded chain of parents, and the master as it is now (None: absent)."""
+    present = {}
+    for link in chain:
+        found = link_named(rtnl, link.name)
+        if found is not None:
+            present[link.name] = found
+    return plan_parents(chain, present), present.get(chain[0].name)
+
+
+def ensure(rtnl: Rtnetlink, run_dir: str, chain: tuple[HostLink, ...], until: float) -> HostLink:
+    """Have the master of `chain` again; the link as it is then.
+
+    Waits for hardware and bonds till `until` (time.monotonic()), since a driver takes its time.
+    Raises CniError: code 11 where the master did not come, MASTER_REFUSED where its name is
+    another's.
+    """
+    while True:
+        with Lock(run_dir, PARENTS):
+            master = _try(rtnl, chain)
+        if isinstance(master, HostLink):
+            return master
+        if time.monotonic() >= until:
+            raise CniError(TRY_AGAIN, master.reason, "call again when it is back")
+        time.sleep(_POLL_SECONDS)
+
+
+def _try(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> HostLink | ParentPlan:
+    plan, master = look(rtnl, chain)
+    # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
+    # compare what they made.
+    for _ in range(3):
+        if plan.state == MISSING:
+            return plan
+        if plan.state != READY:
+            raise CniError(
+                MASTER_REFUSED,
+                plan.reason,
+                "nothing was changed; put the link right and call again",
+            )
+        if master is not None and not plan.operations:
+            return master
+        apply_to_node(rtnl, plan.operations)
+        plan, master = look(rtnl, chain)
+        if master is not None:
+            return master
+    raise CniError(TRY_AGAIN, f"master {chain[0].name} comes and goes")

@@ -1,0 +1,381 @@
+"""Looking at attachments, and repairing them: the one place where checkpoints meet the kernel.
+
+    observe ─► plan ─► (parents, then pod) apply ─► observe again ─► verdict
+
+One pod after the other, in one thread: the kernel does all of this under one lock (RTNL), so
+threads or processes would only wait for each other. One pod's failure never stops the others.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from cni_repair.checkpoint.identity import (
+    Stale,
+    belongs_to_sandbox,
+    check_cookie,
+    open_identified,
+)
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.model import Checkpoint, encode
+from cni_repair.checkpoint.store import Store
+from cni_repair.errors import IO, REPAIR_FAILED, STALE, CniError
+from cni_repair.network import netns as namespaces
+from cni_repair.network import plan as planning
+from cni_repair.network.announce import announce
+from cni_repair.network.apply import apply_to_pod
+from cni_repair.network.netns import entered, open_netns, open_own, same_netns
+from cni_repair.network.observe import observe_pod
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
+from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.network.state import HostLink, Observed
+from cni_repair.node import inventory, parents
+from cni_repair.node.capture import refreshed
+from cni_repair.node.inventory import Entry, SeedHints
+from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import TypeVar
+
+    T = TypeVar("T")
+    Chain = tuple[HostLink, ...]
+
+_LOCK_SECONDS = 45.0
+# Carrier comes 1.2 s after a driver's return, duplicate address detection takes up to 2 s (DESIGN
+# §5).
+SETTLE_SECONDS = 8.0
+_POLL_SECONDS = 0.1
+
+
+@record
+class Options:
+    """How a repair is to be done."""
+
+    run_dir: str
+    master_timeout: float  # seconds to wait for masters that are not there
+    hints: SeedHints | None = None
+    netns: str = ""  # CNI_NETNS, where one attachment is meant
+
+
+class Node:
+    """The node that this process is in: its namespace, and a netlink socket of it."""
+
+    def __init__(self) -> None:
+        namespaces.setns_function()
+        self.own = open_own()
+        self.rtnl = Rtnetlink()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.rtnl.close()
+        os.close(self.own)
+
+
+def _in_pod(
+    node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Rtnetlink], T]
+) -> T:
+    """Do `work` with a socket of the attachment's namespace, which was identified, inside of it."""
+    netns = _open(node, checkpoint, given_netns)
+    try:
+        with entered(netns, node.own), Rtnetlink() as rtnl:
+            if checkpoint.netns is not None:
+                check_cookie(checkpoint.netns, rtnl.sock)
+            return work(rtnl)
+    finally:
+        os.close(netns)
+
+
+def _open(node: Node, checkpoint: Checkpoint, given: str) -> int:
+    if checkpoint.netns is not None:
+        return open_identified(checkpoint.netns, node.own, given)
+    # The seed's checkpoints: the caller vouches for the namespace, or the PID's cgroup does.
+    sandbox = checkpoint.key.container_id
+    if not given and not belongs_to_sandbox(checkpoint.netns_path, sandbox):
+        raise Stale(f"the cgroup of {checkpoint.netns_path} does not name sandbox {sandbox}")
+    netns = open_netns(given or checkpoint.netns_path)
+    if same_netns(netns, node.own):
+        os.close(netns)
+        raise Stale(f"{given or checkpoint.netns_path} is the node's own network namespace")
+    return netns
+
+
+def examine(node: Node, entries: list[Entry], given_netns: str = "") -> list[Report]:
+    """What is lost, and what would bring it back; changes nothing, takes no lock."""
+    masters = _Masters(node)
+    return [_examine(node, entry, given_netns, masters) for entry in entries]
+
+
+class _Masters:
+    """The masters of all attachments, looked at once each."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._seen: dict[Chain, tuple[ParentPlan, HostLink | None]] = {}
+        self._told: set[Chain] = set()
+
+    def look(self, chain: Chain) -> tuple[ParentPlan, HostLink | None]:
+        if chain not in self._seen:
+            self._seen[chain] = parents.look(self._node.rtnl, chain)
+        return self._seen[chain]
+
+    def commands(self, chain: Chain) -> list[str]:
+        """What it takes to have the master again: said with the first pod that needs it."""
+        if chain in self._told:
+            return []
+        self._told.add(chain)
+        return [step.command() for step in self._seen[chain][0].operations]
+
+
+def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
+    checkpoint = entry.checkpoint
+    if checkpoint is None:
+        return _unreadable(entry)
+    chain = checkpoint.attachment.parents
+    try:
+        parent_plan, master = masters.look(chain)
+        observed = _in_pod(
+            node, checkpoint, given_netns, lambda rtnl: observe(rtnl, node, checkpoint)
+        )
+        found = planning.plan(checkpoint.attachment, observed, master)
+    except (CniError, OSError) as error:
+        return _failed(checkpoint, given_netns, _wrapped(error))
+    findings = found.findings
+    if parent_plan.reason and found.state != HEALTHY:
+        findings = (*findings, parent_plan.reason)
+    netns = given_netns or checkpoint.netns_path
+    actions = masters.commands(chain) if found.state in (LOST, DEGRADED) else []
+    actions += [step.command(netns) for step in found.operations]
+    return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
+
+
+def observe(rtnl: Rtnetlink, node: Node, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is; `rtnl` is a socket of its namespace."""
+    attachment = checkpoint.attachment
+    return observe_pod(rtnl, node.own, attachment.ifname, attachment.link.ifindex)
+
+
+def _unreadable(entry: Entry) -> Report:
+    return Report(entry.key, None, "", UNREADABLE, error=entry.error)
+
+
+def _failed(checkpoint: Checkpoint, netns: str, error: CniError, state: str = DEGRADED) -> Report:
+    state = planning.STALE if error.code == STALE else state
+    return Report(checkpoint.key, checkpoint, netns or checkpoint.netns_path, state, error=error)
+
+
+def _wrapped(error: CniError | OSError) -> CniError:
+    if isinstance(error, CniError):
+        return error
+    return CniError(IO, "the system refused", f"{error.strerror} ({error.filename or error.errno})")
+
+
+def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: str) -> None:
+    """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
+    checkpoint. A disk that cannot be written to loses nothing: the older record stays."""
+    assert entry.checkpoint is not None
+    with Lock(run_dir, entry.key.name):
+        fresh = inventory.reread(store, entry, None)
+        if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
+            return
+        recorded = fresh.checkpoint
+        observed = _in_pod(node, recorded, given_netns, lambda rtnl: observe(rtnl, node, recorded))
+        now = refreshed(recorded, observed)
+        if now != recorded:
+            store.commit(now.key, encode(now))
+
+
+def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:
+    """Repair what needs it, in the order of `entries`; one report each.
+
+    An attachment whose DEL came first is left out. What is healthy receives no message that could
+    change it.
+    """
+    return _Repair(node, store, options).run(entries)
+
+
+class _Repair:
+    """One pass over the node: what its steps share."""
+
+    def __init__(self, node: Node, store: Store, options: Options) -> None:
+        self._node = node
+        self._store = store
+        self._options = options
+        self._until = time.monotonic() + options.master_timeout
+        self._masters: dict[Chain, HostLink | CniError] = {}
+        self._unsettled: list[int] = []
+
+    def run(self, entries: list[Entry]) -> list[Report]:
+        reports = examine(self._node, entries, self._options.netns)
+        repaired: list[Report | None] = list(reports)
+        busy = []
+        for index, report in enumerate(reports):
+            if report.state in (LOST, DEGRADED) and report.error is None:
+                try:
+                    repaired[index] = self._repair(index, entries[index], 0.0)
+                except CniError:
+                    busy.append(index)  # somebody works on it: the others first
+        until = time.monotonic() + _LOCK_SECONDS
+        for index in busy:
+            repaired[index] = self._repair_late(index, entries[index], until)
+        self._settle(repaired)
+        return [report for report in repaired if report is not None]
+
+    def _repair_late(self, index: int, entry: Entry, until: float) -> Report | None:
+        try:
+            return self._repair(index, entry, max(0.0, until - time.monotonic()))
+        except CniError as error:
+            assert entry.checkpoint is not None
+            return _failed(entry.checkpoint, self._options.netns, error)
+
+    def _repair(self, index: int, entry: Entry, lock_seconds: float) -> Report | None:
+        """Raises CniError only where the lock cannot be had."""
+        with Lock(self._options.run_dir, entry.key.name, lock_seconds):
+            # Read again now that nobody else may change it: a DEL may have been quicker.
+            fresh = inventory.reread(self._store, entry, self._options.hints)
+            if fresh is None:
+                return None
+            if fresh.checkpoint is None:
+                return _unreadable(fresh)
+            try:
+                return self._repair_locked(index, fresh.checkpoint)
+            except (CniError, OSError) as error:
+                return _failed(fresh.checkpoint, self._options.netns, _wrapped(error))
+
+    def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
+        master, trouble = self._master(checkpoint.attachment.parents)
+        work = _PodRepair(self._node, checkpoint, self._options.netns, master)
+        _in_pod(self._node, checkpoint, self._options.netns, work)
+        if work.before.state == LOST and trouble is not None:
+            failed = _failed(checkpoint, self._options.netns, trouble, LOST)
+            return replace(failed, findings=work.before.findings)
+        if work.unsettled:
+            self._unsettled.append(index)
+        return work.report()
+
+    def _master(self, chain: Chain) -> tuple[HostLink | None, CniError | None]:
+        """The master, made if need be, or why there is none; asked once for all its pods."""
+        if chain not in self._masters:
+            try:
+                self._masters[chain] = parents.ensure(
+                    self._node.rtnl, self._options.run_dir, chain, self._until
+                )
+            except CniError as error:
+                self._masters[chain] = error
+        master = self._masters[chain]
+        return (None, master) if isinstance(master, CniError) else (master, None)
+
+    def _settle(self, reports: list[Report | None]) -> None:
+        """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
+        then. What has not settled in time is reported as it is."""
+        until = time.monotonic() + SETTLE_SECONDS
+        pending = self._unsettled
+        while pending:
+            pending = [index for index in pending if not self._settled(reports, index)]
+            if pending and time.monotonic() >= until:
+                return
+            if pending:
+                time.sleep(_POLL_SECONDS)
+
+    def _settled(self, reports: list[Report | None], index: int) -> bool:
+        report = reports[index]
+        assert report is not None and report.checkpoint is not None
+        checkpoint = report.checkpoint
+        master, _ = self._master(checkpoint.attachment.parents)
+        work = _PodRepair(self._node, checkpoint, self._options.netns, master)
+        try:
+            _in_pod(self._node, checkpoint, self._options.netns, work.look_again)
+        except (CniError, OSError) as error:
+            reports[index] = _failed(checkpoint, self._options.netns, _wrapped(error))
+            return True
+        reports[index] = replace(report, state=work.after.state, findings=work.after.findings)
+        return not work.unsettled
+
+
+class _PodRepair:
+    """The work inside one pod: call it with a socket of the pod's namespace."""
+
+    def __init__(
+        self, node: Node, checkpoint: Checkpoint, given_netns: str, master: HostLink | None
+    ) -> None:
+        self._node = node
+        self._checkpoint = checkpoint
+        self._netns = given_netns or checkpoint.netns_path
+        self._master = master
+        self.failures: tuple[str, ...] = ()
+
+    def __call__(self, rtnl: Rtnetlink) -> None:
+        self._observe(rtnl)
+        self.before = self.after
+        if self._master is None or not self.before.operations:
+            return
+        live = self._observed.link
+        self.failures = apply_to_pod(
+            rtnl,
+            self.before.operations,
+            self._netns,
+            self._node.own,
+            live.link.ifindex if live else 0,
+            self._master.ifindex,
+        )
+        self._observe(rtnl)
+        self._announce()
+
+    def look_again(self, rtnl: Rtnetlink) -> None:
+        """Whether a repair has settled by now; if so, announce what could not be before."""
+        self._observe(rtnl)
+        if not self.unsettled:
+            self._announce()
+
+    def _observe(self, rtnl: Rtnetlink) -> None:
+        self._observed = observe(rtnl, self._node, self._checkpoint)
+        self.after = planning.plan(self._checkpoint.attachment, self._observed, self._master)
+
+    def _announce(self) -> None:
+        """Tell the network about all addresses that may be used by now."""
+        live = self._observed.link
+        if live is not None and live.carrier:
+            unusable = {*self._observed.tentative, *self._observed.dadfailed}
+            usable = [a for a in self._observed.addresses if a.address not in unusable]
+            announce(self._checkpoint.key.ifname, live.link.mac, usable)
+
+    @property
+    def unsettled(self) -> bool:
+        """No carrier yet, or duplicate address detection still at work: both take their time.
+
+        A pod without IPv6 addresses of its own does not wait for its link-local one.
+        """
+        live = self._observed.link
+        if live is None or not live.up:
+            return False
+        uses_ipv6 = any(address.family == 6 for address in self._observed.addresses)
+        return not live.carrier or bool(uses_ipv6 and self._observed.tentative)
+
+    def report(self) -> Report:
+        error = None
+        if self.failures or self.after.operations:
+            error = CniError(
+                REPAIR_FAILED,
+                f"{self._checkpoint.key.ifname} was not repaired",
+                "; ".join(self.failures or self.after.findings),
+            )
+        return Report(
+            self._checkpoint.key,
+            self._checkpoint,
+            self._netns,
+            self.after.state,
+            self.after.findings,
+            tuple(step.command(self._netns) for step in self.before.operations),
+            error,
+        )

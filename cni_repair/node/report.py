@@ -1,0 +1,81 @@
+"""What was found and done, attachment by attachment: for JSON, for tables, for exit codes."""
+
+from __future__ import annotations
+
+from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.checkpoint.store import Key
+    from cni_repair.errors import CniError
+
+UNREADABLE = "unreadable"
+STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
+
+
+@record
+class Report:
+    """The verdict on one attachment."""
+
+    key: Key
+    checkpoint: Checkpoint | None
+    netns: str
+    state: str
+    findings: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()  # what was done (REPAIR) or is to be done (plan): ip commands
+    error: CniError | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == HEALTHY and self.error is None
+
+    @property
+    def pod(self) -> str:
+        return str(self.checkpoint.pod) if self.checkpoint else ""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not healthy, in one line."""
+        if self.error is not None:
+            return str(self.error)
+        return "; ".join(self.findings)
+
+    def document(self) -> dict[str, Any]:
+        """As REPAIR prints it; `error` and `findings` stand only where there are any."""
+        document: dict[str, Any] = {
+            "containerID": self.key.container_id,
+            "ifname": self.key.ifname,
+            "netns": self.netns,
+            "pod": self.pod,
+            "state": self.state,
+            "actions": list(self.actions),
+        }
+        if self.findings:
+            document["findings"] = list(self.findings)
+        if self.error is not None:
+            document["error"] = {
+                "code": self.error.code,
+                "msg": self.error.msg,
+                "details": self.error.details,
+            }
+        return document
+
+
+def summary(reports: list[Report]) -> dict[str, int]:
+    """How many attachments are in which state, and how many failed."""
+    counts = {state: sum(report.state == state for report in reports) for state in STATES}
+    failed = sum(report.error is not None for report in reports)
+    return {"attachments": len(reports), **counts, "failed": failed}
+
+
+def document(reports: list[Report], cni_version: str) -> dict[str, Any]:
+    """The whole answer of REPAIR, and of the command line's `-o json`."""
+    return {
+        "cniVersion": cni_version,
+        "attachments": [report.document() for report in reports],
+        "summary": summary(reports),
+    }
