@@ -16,6 +16,7 @@ from cni_repair.record import record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from typing import Any
 
 
 @record
@@ -56,6 +57,22 @@ def identify(path: str, netns: int, sock: _socket.socket) -> Identity:
         pid=pid,
         pid_start=_start_of(pid) if pid else None,
     )
+
+
+def identity_in(document: dict[str, Any]) -> Identity | None:
+    """The identity that a checkpoint document holds, read without the rest of it (for DEL); None
+    where there is no usable one."""
+    found = document.get("netns")
+    if not isinstance(found, dict):
+        return None
+    path, boot = found.get("path"), found.get("bootId")
+    dev, ino, *rest = (found.get(key) for key in ("dev", "ino", "cookie", "pid", "pidStart"))
+    if not isinstance(path, str) or not isinstance(boot, str):
+        return None
+    if type(dev) is not int or type(ino) is not int:
+        return None
+    cookie, pid, start = (number if type(number) is int else None for number in rest)
+    return Identity(path, boot, dev, ino, cookie, pid, start)
 
 
 def open_identified(identity: Identity, own: int, given_path: str = "") -> int:

@@ -107,23 +107,21 @@ def _run(
     try:
         os.write(source, stdin.encode("ascii"))
         os.lseek(source, 0, os.SEEK_SET)
-        lifeline, held = os.pipe()
         started = time.monotonic()
-        guard = _start_guard(lifeline, held, seconds)
-        child = os.fork()
-        if child == 0:
-            _become(executable, environ, source, sink, guard, keep_open)
-        os.close(lifeline)
+        guard, lifeline = _start_guard(seconds)
         try:
-            if meanwhile is not None:
-                meanwhile()
+            child = _spawn(executable, environ, source, sink, keep_open)
+            os.write(lifeline, str(child).encode("ascii"))
+            try:
+                if meanwhile is not None:
+                    meanwhile()
+            finally:
+                _, status = os.waitpid(child, 0)
         finally:
-            # The group's leader is dead or alive, but not reaped: its number cannot be another's.
-            _, status = os.waitpid(child, 0)
             late = time.monotonic() - started >= seconds
             os.kill(guard, _signal.SIGKILL)
             os.waitpid(guard, 0)
-            os.close(held)
+            os.close(lifeline)
         code = os.waitstatus_to_exitcode(status)
         if code == -_signal.SIGKILL and late:
             raise TimedOut(
@@ -137,44 +135,49 @@ def _run(
         os.close(sink)
 
 
-def _start_guard(lifeline: int, held: int, seconds: float) -> int:
-    """A process that leads the plugin's process group, and kills it when we die or time is up.
+def _start_guard(seconds: float) -> tuple[int, int]:
+    """A process that kills the plugin's process group when we die or time is up.
 
-    PR_SET_PDEATHSIG would reach the plugin, not the IPAM plugin that it has started.
+    PR_SET_PDEATHSIG would reach the plugin, not the IPAM plugin that it has started. The guard
+    comes first and is told the group's number through the lifeline, whose other end only we hold.
     """
+    lifeline, held = os.pipe()
     guard = os.fork()
     if guard == 0:
         try:
-            os.setpgid(0, 0)
             os.close(held)
-            select.select([lifeline], [], [], seconds)
-            os.killpg(0, _signal.SIGKILL)
+            group = os.read(lifeline, 32)
+            if group:
+                select.select([lifeline], [], [], seconds)
+                os.killpg(int(group), _signal.SIGKILL)
         finally:
-            os._exit(1)
-    os.setpgid(guard, guard)  # in both, so that neither has to wait for the other
-    return guard
+            os._exit(0)
+    os.close(lifeline)
+    return guard, held
 
 
-def _become(
-    executable: str, environ: dict[str, str], source: int, sink: int, group: int, keep_open: int
-) -> None:
-    """The child: become the plugin, or say as a plugin would why not."""
+def _spawn(executable: str, environ: dict[str, str], source: int, sink: int, keep_open: int) -> int:
+    """Start the plugin as the leader of a process group of its own; its process id.
+
+    posix_spawn, not fork: a copy of this interpreter would first have to copy the pages that both
+    write to. The signals that Python ignores are a plugin's to have as they come.
+    """
+    if keep_open >= 0:
+        os.set_inheritable(keep_open, True)
     try:
-        os.setpgid(0, group)
-        os.dup2(source, 0)
-        os.dup2(sink, 1)
-        if keep_open >= 0:
-            os.set_inheritable(keep_open, True)
-        _signal.signal(
-            _signal.SIGPIPE, _signal.SIG_DFL
-        )  # Python ignores it; plugins do not expect that
-        os.execve(executable, [executable], environ)
+        return os.posix_spawn(
+            executable,
+            [executable],
+            environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, sink, 1)],
+            setpgroup=0,
+            setsigmask=[],
+            setsigdef=[_signal.SIGPIPE, _signal.SIGCHLD],
+        )
     except OSError as error:
-        failure = {
-            "code": ENVIRONMENT,
-            "msg": f"cannot execute {executable}",
-            "details": error.strerror,
-        }
-        os.write(1, dumps(failure).encode("ascii"))
+        raise CniError(
+            ENVIRONMENT, f"cannot execute {executable}", error.strerror or str(error)
+        ) from error
     finally:
-        os._exit(1)
+        if keep_open >= 0:
+            os.set_inheritable(keep_open, False)

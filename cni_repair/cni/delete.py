@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cni_repair.checkpoint.identity import Identity, identity_in, open_identified
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
@@ -11,6 +12,7 @@ from cni_repair.cni.netconf import NetConf, parse
 from cni_repair.cni.parents import likely_master
 from cni_repair.errors import CniError
 from cni_repair.network.netns import NoNetns, open_netns, open_own, same_netns
+from cni_repair.strictjson import load_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,25 +51,27 @@ def _netns_of_record(call: Call, store: Store, key: Key) -> str:
     The path of a dead pod may lead to another pod by now, or to the node (kubernetes #100648): its
     eth0 is not ours to delete.
     """
-    from cni_repair.checkpoint import model
-    from cni_repair.checkpoint.identity import open_identified
-
     netns = _safe_netns(call.netns)
-    name = key.name + COMMITTED
-    try:
-        record = model.decode(store.read(name), name).netns if netns else None
-    except (FileNotFoundError, CniError):
-        return netns  # no record to compare with
-    if record is None:
-        return netns
+    recorded = _recorded_identity(store, key) if netns else None
+    if recorded is None:
+        return netns  # nothing to compare with
     own = open_own()
     try:
-        os.close(open_identified(record, own, netns))
+        os.close(open_identified(recorded, own, netns))
     except CniError:
         return ""
     finally:
         os.close(own)
     return netns
+
+
+def _recorded_identity(store: Store, key: Key) -> Identity | None:
+    """Of all the checkpoint only the identity: DEL has no use, and no time, for the rest."""
+    name = key.name + COMMITTED
+    try:
+        return identity_in(load_object(store.read(name), name))
+    except (FileNotFoundError, CniError):
+        return None
 
 
 def _safe_netns(path: str) -> str:
