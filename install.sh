@@ -1,0 +1,570 @@
+#!/bin/bash
+# Installs, upgrades and removes cni-repair. kubelet may start the plugin at any moment, so each
+# version is built and tried in a directory of its own; one rename then puts it into service.
+set -euo pipefail
+umask 022
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+unset "${!PYTHON@}" # PIP_* stay: they may say where this machine's package index is
+
+DEFAULT_BIN_DIR=/opt/cni/bin
+COMMAND_LINK=/usr/local/sbin/cni-repair
+STATE_DIR=/var/lib/cni-repair
+RUN_DIR=/run/cni-repair
+SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+
+ACTION=install
+PREFIX=/opt/cni-repair
+BIN_DIR=$DEFAULT_BIN_DIR
+WHEELS=""
+PURGE=""
+GIVEN="" # the options seen, to refuse those that do not go together
+
+PYTHON="" # the interpreter that the versions are built on
+WORK=""   # our temporary directory
+CHILD=""  # the command that is running, and its process group
+LOCKED="" # we hold the prefix's lock
+NEW=""    # the version directory being built
+
+usage() {
+    cat <<'EOF'
+Usage: sudo ./install.sh [--prefix DIR] [--bin-dir DIR] [--wheels DIR]
+       sudo ./install.sh --demo [--wheels DIR]
+       sudo ./install.sh --uninstall [--purge] [--prefix DIR] [--bin-dir DIR]
+
+Installs the CNI plugin and command cni-repair; run again, upgrades it.
+
+  --prefix DIR   where versions of it live (default /opt/cni-repair)
+  --bin-dir DIR  where the container runtime looks for plugins (default /opt/cni/bin)
+  --wheels DIR   install from the wheels in DIR, with no package index. To make DIR, on a machine
+                 that has an index and the same Python:  python3 -m pip wheel -w DIR .
+  --demo         show the repair of a throwaway node's pods; nothing is installed on this node
+                 but the Debian packages that the demo needs
+  --uninstall    remove cni-repair; the checkpoints in /var/lib/cni-repair stay
+  --purge        with --uninstall: remove the checkpoints, too
+  --help         this text
+EOF
+}
+
+say() {
+    printf '%s\n' "$*"
+}
+
+complain() { # WHAT REMEDY
+    printf 'install.sh: %s: %s\n' "$1" "$2" >&2
+}
+
+fail() { # WHAT REMEDY
+    complain "$@"
+    exit 1
+}
+
+fail_usage() { # WHAT [REMEDY]
+    complain "$1" "${2:-see --help}"
+    exit 2
+}
+
+# --- Arguments -----------------------------------------------------------------------------------
+
+parse_arguments() {
+    while (($#)); do
+        GIVEN+=" $1 "
+        case $1 in
+        --prefix | --bin-dir | --wheels)
+            (($# > 1)) || fail_usage "$1 needs a directory"
+            set_directory "$1" "$2"
+            shift
+            ;;
+        --demo | --uninstall) ACTION=${1#--} ;;
+        --purge) PURGE=yes ;;
+        --help | -h)
+            usage
+            exit
+            ;;
+        *) fail_usage "unknown argument '$1'" ;;
+        esac
+        shift
+    done
+    check_combination
+    check_directories
+}
+
+set_directory() { # OPTION DIR
+    [[ $2 == /* ]] || fail_usage "$1 '$2'" "give an absolute path"
+    case $1 in
+    --prefix) PREFIX=$2 ;;
+    --bin-dir) BIN_DIR=$2 ;;
+    --wheels) WHEELS=$2 ;;
+    esac
+}
+
+check_combination() {
+    [[ -z $PURGE || $ACTION == uninstall ]] || fail_usage "--purge" "goes with --uninstall only"
+    case "$ACTION $GIVEN" in
+    *" --demo "*" --uninstall "* | *" --uninstall "*" --demo "*)
+        fail_usage "--demo with --uninstall" "give one of them"
+        ;;
+    "demo "*" --prefix "* | "demo "*" --bin-dir "*)
+        fail_usage "--demo" "leave out --prefix and --bin-dir: it uses directories of its own"
+        ;;
+    "uninstall "*" --wheels "*) fail_usage "--uninstall" "leave out --wheels" ;;
+    esac
+}
+
+check_directories() {
+    [[ -z $WHEELS || -d $WHEELS ]] || fail_usage "--wheels '$WHEELS'" "no such directory"
+    # One spelling for each path from here on: they are compared, and written into launchers.
+    PREFIX=$(realpath -m -- "$PREFIX")
+    BIN_DIR=$(realpath -m -- "$BIN_DIR")
+    check_characters --prefix "$PREFIX"
+    check_characters --bin-dir "$BIN_DIR"
+    [[ "$BIN_DIR/" != "$PREFIX/"* ]] ||
+        fail_usage "--bin-dir '$BIN_DIR'" "choose a directory outside the prefix $PREFIX"
+}
+
+check_characters() { # OPTION DIR
+    [[ $2 =~ ^/[A-Za-z0-9._/+-]+$ ]] ||
+        fail_usage "$1 '$2'" "use only letters, digits and . _ + - /, as a #! line must hold it"
+}
+
+# --- Commands that take long ---------------------------------------------------------------------
+
+# In the background and in a process group of its own: bash acts on a signal only when its
+# foreground command ends, and what pip and apt started must end with them.
+run() { # COMMAND...
+    local status=0
+    set -m
+    "$@" <&0 &
+    CHILD=$!
+    set +m
+    wait "$CHILD" || status=$?
+    CHILD=""
+    return "$status"
+}
+
+quietly() { # COMMAND...; its output is shown only if it fails
+    run "$@" >"$WORK/log" 2>&1 || {
+        cat -- "$WORK/log" >&2
+        return 1
+    }
+}
+
+on_signal() { # NAME
+    trap 'kill -KILL -- "-$CHILD"' INT TERM HUP # the second one is for a child that hangs
+    if [[ -n $CHILD ]]; then
+        kill "-$1" -- "-$CHILD" 2>/dev/null || true
+        wait "$CHILD" || true
+    fi
+    exit $((128 + $(kill -l "$1")))
+}
+
+clean_up() {
+    trap '' INT TERM HUP
+    if [[ -n $NEW && $(version_of "$BIN_DIR/cni-repair") != "$NEW" ]]; then
+        remove_version "$NEW" || true
+    fi
+    [[ -z $LOCKED ]] || remove_prefix_if_empty || true
+    [[ -z $WORK ]] || rm -rf -- "$WORK"
+}
+
+make_work_directory() {
+    WORK=$(realpath -- "$(mktemp -d -t cni-repair-install.XXXXXXXXXX)")
+    export TMPDIR=$WORK # a pip that is killed leaves its own behind
+}
+
+# --- What must be there --------------------------------------------------------------------------
+
+have() { # COMMAND
+    [[ -x $(command -v -- "$1") ]] # it also finds files that cannot be run
+}
+
+apt_install() { # PACKAGE...
+    say "installing Debian packages: $*"
+    # One unreachable source need not matter: whether the packages can be had decides.
+    quietly apt-get -q update || true
+    quietly env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 \
+        --no-install-recommends install "$@" ||
+        fail "apt-get cannot install $*" "see above; install them and run this again"
+}
+
+python_works() { # PYTHON
+    [[ -x $1 ]] && "$1" -I -c '
+import ensurepip, sys, venv
+ensurepip.version()
+sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+# The distribution's own first, by path: PATH may lead to a shim that kubelet does not have.
+find_python() {
+    local directory python
+    for directory in /usr/bin /usr/local/bin; do
+        for python in "$directory"/python3 "$directory"/python3.{19..10}; do
+            if python_works "$python"; then
+                PYTHON=$python
+                return
+            fi
+        done
+    done
+    return 1
+}
+
+need_python() {
+    ! find_python || return 0
+    have apt-get ||
+        fail "no Python 3.10 or newer with venv in /usr/bin or /usr/local/bin" \
+            "install it (Debian: python3 python3-venv; RHEL: python3.11)"
+    apt_install python3 python3-venv
+    find_python ||
+        fail "this distribution's python3 is older than 3.10, or has no venv" \
+            "install a newer one in /usr/local/bin"
+}
+
+need_demo_packages() {
+    local missing=()
+    [[ -x /usr/lib/cni/macvlan && -x /usr/lib/cni/host-local ]] ||
+        [[ -x $DEFAULT_BIN_DIR/macvlan && -x $DEFAULT_BIN_DIR/host-local ]] ||
+        missing+=(containernetworking-plugins)
+    have ip || missing+=(iproute2)
+    have ping || missing+=(iputils-ping)
+    ((${#missing[@]})) || return 0
+    have apt-get ||
+        fail "the demo lacks ${missing[*]}" \
+            "install these Debian packages' equivalents (RHEL: containernetworking-plugins iproute iputils)"
+    apt_install "${missing[@]}"
+}
+
+# --- The prefix: versions/NAME/ each whole, current -> versions/NAME, .lock ------------------------
+
+# The name of something in the prefix that is not ours; empty if all is.
+foreign_entry() {
+    find "$PREFIX" -mindepth 1 -maxdepth 1 \
+        ! -name versions ! -name current ! -name .lock -print -quit
+    [[ ! -d $PREFIX/versions ]] ||
+        find "$PREFIX/versions" -mindepth 1 -maxdepth 1 -regextype posix-extended \
+            ! -regex '.*/[0-9][A-Za-z0-9.+]*-[0-9]{8}T[0-9]{6}Z-[0-9]+' -print -quit
+}
+
+check_prefix_free_or_ours() {
+    [[ -e $PREFIX ]] || return 0
+    [[ -d $PREFIX ]] || fail "$PREFIX is not a directory" "choose another --prefix"
+    local foreign
+    foreign=$(foreign_entry)
+    [[ -z $foreign ]] ||
+        fail "$PREFIX holds something else (${foreign%%$'\n'*})" "choose another --prefix"
+}
+
+lock_prefix() {
+    until [[ $LOCKED ]]; do
+        mkdir -p -- "$PREFIX" || fail "cannot make $PREFIX" "choose another --prefix"
+        exec 9<>"$PREFIX/.lock" || fail "cannot open $PREFIX/.lock" "see above; then run this again"
+        flock -n 9 || {
+            say "waiting for another install.sh to finish with $PREFIX"
+            run flock 9
+        }
+        # Again if an uninstall that we waited for has removed the file that we have locked.
+        [[ ! $PREFIX/.lock -ef /proc/self/fd/9 ]] || LOCKED=yes
+    done
+}
+
+remove_prefix_if_empty() {
+    [[ ! -d $PREFIX/versions ]] || rmdir -- "$PREFIX/versions" 2>/dev/null || return 0
+    rm -f -- "$PREFIX/current" "$PREFIX/.lock"
+    LOCKED="" # from here on the prefix may be another install.sh's
+    rmdir --ignore-fail-on-non-empty -- "$PREFIX"
+}
+
+# The version directory that a launcher runs; nothing for a file which is not our launcher.
+version_of() { # FILE
+    local line=""
+    [[ ! -f $1 ]] || IFS= read -r -n 127 line <"$1" || true
+    [[ $line != '#!/'*/versions/*'/bin/python3 -IS' ]] || printf '%s' "${line:2:-16}"
+}
+
+launcher_of() { # VERSION-DIR; the path that its launcher has, or would have
+    [[ ! -f $1/bin-dir ]] || printf '%s/cni-repair' "$(<"$1/bin-dir")"
+}
+
+staged_launcher_of() { # VERSION-DIR
+    printf '%s/.cni-repair-%s' "$(dirname -- "$(launcher_of "$1")")" "${1##*/}"
+}
+
+remove_version() { # VERSION-DIR
+    [[ ! -f $1/bin-dir ]] || rm -f -- "$(staged_launcher_of "$1")"
+    rm -rf --one-file-system -- "$1"
+}
+
+# In service (another --bin-dir may have its own), or still run by a long command such as `watch`,
+# which imports modules when it first needs them.
+in_use() { # VERSION-DIR
+    local launcher command_lines=(/proc/[0-9]*/cmdline)
+    launcher=$(launcher_of "$1")
+    [[ $launcher && $(version_of "$launcher") == "$1" ]] ||
+        grep -qsaF --file=- "${command_lines[@]}" <<<"$1/bin/" # not an argument: grep has one, too
+}
+
+# All but the new version and the one before, from which a plugin process may have just started.
+# Versions that an earlier run left half-built go as well.
+remove_old_versions() { # PREVIOUS-VERSION-DIR
+    local version
+    for version in "$PREFIX"/versions/*; do
+        [[ $version == "$NEW" || $version == "$1" ]] || in_use "$version" ||
+            remove_version "$version"
+    done
+}
+
+# --- Building and switching ----------------------------------------------------------------------
+
+source_version() {
+    sed -n 's/^__version__[^"]*"\([0-9][A-Za-z0-9.+]*\)"$/\1/p' "$SOURCE/cni_repair/__init__.py"
+}
+
+name_new_version() {
+    local version
+    version=$(source_version)
+    [[ $version ]] ||
+        fail "no version in $SOURCE/cni_repair" "run install.sh from a complete checkout"
+    NEW=$PREFIX/versions/$version-$(date -u +%Y%m%dT%H%M%SZ)-$$
+    local shebang="#!$NEW/bin/python3 -IS"
+    ((${#shebang} <= 127)) ||
+        fail_usage "'$PREFIX' is too long" \
+            "choose a prefix $((${#shebang} - 127)) characters shorter: a #! line has 127 at most"
+}
+
+build_environment() {
+    mkdir -p -- "$NEW"
+    printf '%s\n' "$BIN_DIR" >"$NEW/bin-dir"
+    quietly "$PYTHON" -I -m venv "$NEW" ||
+        fail "$PYTHON cannot make a virtual environment in $NEW" "see above"
+    if [[ $WHEELS ]]; then
+        install_wheels
+    else
+        install_source
+    fi
+    # Nothing at run time needs them.
+    quietly "$NEW/bin/python3" -I -m pip uninstall -y setuptools pip ||
+        fail "cannot remove pip from $NEW" "see above"
+    quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
+        fail "cannot byte-compile $NEW" "see above"
+}
+
+pip_install() { # ARGUMENT...
+    quietly "$NEW/bin/python3" -I -m pip install --no-compile --no-input --progress-bar off \
+        --disable-pip-version-check "$@"
+}
+
+# From a copy: a build leaves files behind, and the checkout may be read-only.
+install_source() {
+    mkdir -- "$WORK/source"
+    tar -C "$SOURCE" --exclude=__pycache__ -cf - pyproject.toml README.md cni_repair |
+        tar -C "$WORK/source" --no-same-owner -xf - ||
+        fail "cannot copy $SOURCE" "see above; run install.sh from a complete checkout"
+    pip_install "$WORK/source" ||
+        fail "pip cannot install cni-repair" \
+            "see above; without a package index use --wheels (see --help)"
+}
+
+install_wheels() {
+    # Isolated from PIP_* and configuration files, which could name an index or other wheels.
+    PIP_CONFIG_FILE=/dev/null pip_install --isolated --no-index --only-binary :all: \
+        --find-links "$WHEELS" "cni-repair==$(source_version)" ||
+        fail "pip cannot install cni-repair $(source_version) from $WHEELS" \
+            "make the wheels anew from this checkout, for $("$PYTHON" -V) (see --help)"
+}
+
+site_packages() {
+    "$NEW/bin/python3" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+}
+
+# The #! line names the version's own directory, not `current`: a process that starts during an
+# upgrade must not find one version's first modules and another's later ones.
+write_launcher() {
+    cat >"$NEW/cni-repair" <<EOF
+#!$NEW/bin/python3 -IS
+# Made by install.sh. Isolated: no site, no .pth, nothing from the environment or the directory.
+import sys
+
+sys.path.append("$(site_packages)")
+from cni_repair.__main__ import main
+
+sys.exit(main())
+EOF
+    chmod 0755 -- "$NEW/cni-repair"
+}
+
+answers_version() { # LAUNCHER
+    env -i CNI_COMMAND=VERSION timeout 30 "$1" <<<'{"cniVersion":"1.0.0"}' | "$PYTHON" -I -c '
+import json, sys
+answer = sys.stdin.read()
+print(answer, flush=True)
+sys.exit(not json.loads(answer)["supportedVersions"])'
+}
+
+switch_to_new() {
+    local staged
+    staged=$(staged_launcher_of "$NEW")
+    # On disk before the name is: a power cut must not leave an empty plugin.
+    sync -f "$NEW"
+    mkdir -p -- "$BIN_DIR" || fail "cannot make $BIN_DIR" "choose another --bin-dir"
+    install -m 0755 -T -- "$NEW/cni-repair" "$staged"
+    sync "$staged"
+    mv -T -- "$staged" "$BIN_DIR/cni-repair"
+    sync "$BIN_DIR"
+    ln -s -- "versions/${NEW##*/}" "$NEW/current"
+    mv -T -- "$NEW/current" "$PREFIX/current"
+}
+
+check_launcher_free_or_ours() {
+    local launcher=$BIN_DIR/cni-repair
+    [[ ! -e $launcher && ! -L $launcher ]] || [[ $(version_of "$launcher") ]] ||
+        fail "$launcher is not a launcher of ours" "move it away"
+}
+
+install_version() {
+    name_new_version
+    check_launcher_free_or_ours
+    check_prefix_free_or_ours
+    need_python
+    lock_prefix
+    build_environment
+    write_launcher
+    quietly answers_version "$NEW/cni-repair" ||
+        fail "the new version does not answer VERSION" "see above; nothing was changed"
+    local previous
+    previous=$(version_of "$BIN_DIR/cni-repair")
+    switch_to_new
+    remove_old_versions "$previous"
+}
+
+# So that an engineer finds the command on PATH.
+link_command() {
+    local launcher=$BIN_DIR/cni-repair
+    [[ $BIN_DIR == "$(realpath -m -- "$DEFAULT_BIN_DIR")" ]] || return 0
+    if [[ ! -e $COMMAND_LINK && ! -L $COMMAND_LINK ]]; then
+        mkdir -p -- "$(dirname -- "$COMMAND_LINK")"
+        ln -s -- "$launcher" "$COMMAND_LINK"
+    elif [[ $(readlink -- "$COMMAND_LINK") != "$launcher" ]]; then
+        say "$COMMAND_LINK is not ours: left as it is"
+    fi
+}
+
+install_on_node() {
+    make_work_directory
+    install_version
+    link_command
+    say "installed cni-repair $(source_version): $BIN_DIR/cni-repair, from $NEW"
+}
+
+# --- Demo ----------------------------------------------------------------------------------------
+
+demo() {
+    make_work_directory
+    need_demo_packages
+    PREFIX=$WORK/prefix
+    BIN_DIR=$WORK/bin
+    check_characters TMPDIR "$WORK"
+    say "setting up cni-repair $(source_version) in $WORK for the demo; it is removed afterwards"
+    install_version
+    run "$BIN_DIR/cni-repair" demo
+}
+
+# --- Uninstalling --------------------------------------------------------------------------------
+
+# The launchers that run a version of this prefix, in whichever --bin-dir they were put.
+launchers_of_prefix() {
+    local version launcher
+    {
+        printf '%s\n' "$BIN_DIR/cni-repair"
+        for version in "$PREFIX"/versions/*/; do
+            launcher_of "${version%/}"
+            echo
+        done
+    } | sort -u | while IFS= read -r launcher; do
+        [[ $(version_of "$launcher") != "$PREFIX/versions/"* ]] || printf '%s\n' "$launcher"
+    done
+}
+
+warn_of_configurations() {
+    local file
+    while IFS= read -r file; do
+        complain "warning: $file uses cni-repair" "its pods can be neither added nor deleted any more"
+    done < <(grep -RlsF '"cni-repair"' /etc/cni/net.d)
+}
+
+remove_launcher() { # LAUNCHER
+    rm -f -- "$1"
+    if [[ -L $COMMAND_LINK && $(readlink -- "$COMMAND_LINK") == "$1" ]]; then
+        rm -f -- "$COMMAND_LINK"
+    fi
+}
+
+remove_prefix() {
+    local version
+    for version in "$PREFIX"/versions/*/; do
+        remove_version "${version%/}"
+    done
+    remove_prefix_if_empty
+}
+
+remove_or_name_state() {
+    local directory
+    for directory in "$STATE_DIR" "$RUN_DIR"; do
+        if [[ ! -e $directory && ! -L $directory ]]; then
+            continue
+        elif [[ $PURGE ]]; then
+            rm -rf --one-file-system -- "$directory"
+            say "removed $directory"
+        else
+            say "kept $directory (--uninstall --purge removes it)"
+        fi
+    done
+}
+
+check_prefix_ours() {
+    [[ -d $PREFIX/versions && -z $(foreign_entry) ]] ||
+        fail "$PREFIX does not look like an installation of cni-repair" "remove it yourself"
+}
+
+uninstall() {
+    make_work_directory
+    local launchers=()
+    if [[ -e $PREFIX ]]; then
+        check_prefix_ours
+        lock_prefix
+    fi
+    mapfile -t launchers < <(launchers_of_prefix)
+    if [[ ! $LOCKED ]] && ((${#launchers[@]} == 0)); then
+        say "cni-repair is not installed in $PREFIX"
+    else
+        remove_installation "${launchers[@]}"
+    fi
+    remove_or_name_state
+}
+
+remove_installation() { # LAUNCHER...
+    local launcher
+    warn_of_configurations
+    for launcher in "$@"; do
+        remove_launcher "$launcher"
+    done
+    [[ ! -d $PREFIX ]] || remove_prefix
+    say "removed cni-repair from $PREFIX"
+}
+
+# --- Main ----------------------------------------------------------------------------------------
+
+main() {
+    parse_arguments "$@"
+    ((EUID == 0)) || fail_usage "not root" "run it with sudo"
+    shopt -s nullglob
+    trap clean_up EXIT
+    trap 'on_signal INT' INT
+    trap 'on_signal TERM' TERM
+    trap 'on_signal HUP' HUP
+    case $ACTION in
+    install) install_on_node ;;
+    demo) demo ;;
+    uninstall) uninstall ;;
+    esac
+}
+
+main "$@"

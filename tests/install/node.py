@@ -1,0 +1,182 @@
+"""A machine for install.sh to work on: this one, with every place that it writes to hidden."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PREFIX = "/opt/cni-repair"
+LAUNCHER = "/opt/cni/bin/cni-repair"
+COMMAND_LINK = "/usr/local/sbin/cni-repair"
+TMPDIR = "/run/tmp"
+VERSION_REQUEST = '{"cniVersion":"1.0.0"}'
+
+# The holder of the namespaces; it ends, and they with it, when its standard input closes.
+# /etc is a copy, since not every machine has the mount point /etc/cni.
+_HOLDER = """
+set -e
+mount -t tmpfs tmpfs /mnt
+cp -a /etc/. /mnt
+mount --move /mnt /etc
+for directory in /opt /run /var/lib /usr/local/sbin; do
+    mount -t tmpfs -o mode=0755 tmpfs "$directory"
+done
+mkdir /run/tmp
+echo ready
+exec cat
+"""
+
+
+class Node:
+    """Private mount and network namespaces: there is no index to reach, and nothing to clean."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--net", "--propagation", "private", "bash", "-c", _HOLDER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._pipe(self._holder.stdout).readline() == "ready\n"
+
+    @staticmethod
+    def _pipe(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None
+        return stream
+
+    def close(self) -> None:
+        self._pipe(self._holder.stdin).close()
+        self._holder.wait()
+        self._pipe(self._holder.stdout).close()
+
+    def path(self, name: str) -> Path:
+        """A file of the node as it is seen from outside."""
+        return Path(f"/proc/{self._holder.pid}/root{name}")
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def command(
+        self, *command: str, env: Mapping[str, str] | None = None, cwd: str = "/"
+    ) -> list[str]:
+        """The command line that runs `command` in the node with that environment only."""
+        settings = [f"{name}={value}" for name, value in (env or {}).items()]
+        enter = ["/usr/bin/nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--"]
+        return [*enter, "/usr/bin/env", "-i", "-C", cwd, *settings, *command]
+
+    def run(
+        self,
+        *command: str,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+        stdin: str = "",
+        umask: int = 0o022,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*command, env=env, cwd=cwd),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            umask=umask,
+            check=False,
+        )
+
+    def shell(self, script: str) -> str:
+        done = self.run("/bin/bash", "-euc", script, env={"PATH": os.defpath})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def hide(self, name: str, behind: str = "/dev/null") -> None:
+        self.shell(f"mount --bind {shlex.quote(behind)} {shlex.quote(name)}")
+
+    def install_command(
+        self, *arguments: str, source: str = str(REPOSITORY), env: Mapping[str, str] | None = None
+    ) -> list[str]:
+        settings = {"PATH": "/nonexistent", "TMPDIR": TMPDIR, **(env or {})}
+        return self.command(f"{source}/install.sh", *arguments, env=settings)
+
+    def install(
+        self,
+        *arguments: str,
+        source: str = str(REPOSITORY),
+        env: Mapping[str, str] | None = None,
+        umask: int = 0o022,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run install.sh to its end, and see that it leaves no temporary file."""
+        done = subprocess.run(
+            self.install_command(*arguments, source=source, env=env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            umask=umask,
+            check=False,
+        )
+        assert os.listdir(self.path(TMPDIR)) == []
+        return done
+
+    def start_install(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.install_command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def answer(
+        self,
+        launcher: str = LAUNCHER,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "/",
+    ) -> object:
+        """What an installed plugin says to VERSION."""
+        done = self.run(
+            launcher,
+            env={"CNI_COMMAND": "VERSION", **(env or {})},
+            cwd=cwd,
+            stdin=VERSION_REQUEST,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        answer = json.loads(done.stdout)
+        assert answer["supportedVersions"]
+        return answer
+
+    def versions(self) -> set[str]:
+        directory = self.path(f"{PREFIX}/versions")
+        return set(os.listdir(directory)) if directory.exists() else set()
+
+    def version_in_service(self, launcher: str = LAUNCHER) -> str:
+        shebang = self.path(launcher).read_text().splitlines()[0]
+        start, end = f"#!{PREFIX}/versions/", "/bin/python3 -IS"
+        assert shebang.startswith(start), shebang
+        assert shebang.endswith(end), shebang
+        return shebang[len(start) : -len(end)]
+
+    def tree(self, *names: str) -> dict[str, tuple[int, int]]:
+        """Every path under `names`, with its owner and mode."""
+        found = {}
+        for name in names:
+            root = self.path(name)
+            for path in [root, *root.rglob("*")]:
+                status = path.lstat()
+                if not stat.S_ISLNK(status.st_mode):
+                    found[str(path)] = (status.st_uid, status.st_mode)
+        return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -1,0 +1,431 @@
+"""install.sh: fresh installations, upgrades, and what may go wrong in either."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.install.node import (
+    COMMAND_LINK,
+    LAUNCHER,
+    PREFIX,
+    REPOSITORY,
+    VERSION_REQUEST,
+    Node,
+    wait_until,
+)
+
+EVIL = 'raise SystemExit("not isolated")\n'
+
+BROKEN_MAIN = "def main() -> int:\n    raise RuntimeError('broken on purpose')\n"
+
+
+def wheels_with_main(wheels: Path, target: Path, main: str) -> str:
+    """Wheels in which cni_repair/__main__.py is `main`."""
+    target.mkdir()
+    for wheel in wheels.iterdir():
+        if wheel.name.startswith("cni_repair-"):
+            rewrite_main(wheel, target / wheel.name, main)
+        else:
+            (target / wheel.name).symlink_to(wheel)
+    return str(target)
+
+
+def rewrite_main(wheel: Path, target: Path, main: str) -> None:
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            is_main = entry.filename == "cni_repair/__main__.py"
+            new.writestr(entry, main if is_main else old.read(entry))
+
+
+def assert_installed_for_all(node: Node) -> None:
+    for path, (owner, mode) in node.tree(PREFIX, LAUNCHER).items():
+        assert owner == 0, path
+        assert not mode & 0o022, path
+        assert mode & 0o444 == 0o444, path
+        if stat.S_ISDIR(mode):
+            assert stat.S_IMODE(mode) == 0o755, path
+    assert stat.S_IMODE(node.path(LAUNCHER).stat().st_mode) == 0o755
+
+
+@pytest.mark.slow
+class TestFreshInstallation:
+    def test_is_for_all_whatever_the_umask(self, fresh_node: Node) -> None:
+        assert_installed_for_all(fresh_node)
+
+    def test_names(self, fresh_node: Node) -> None:
+        (version,) = fresh_node.versions()
+        assert fresh_node.version_in_service() == version
+        assert os.readlink(fresh_node.path(f"{PREFIX}/current")) == f"versions/{version}"
+        assert os.readlink(fresh_node.path(COMMAND_LINK)) == LAUNCHER
+        assert os.listdir(fresh_node.path("/opt/cni/bin")) == ["cni-repair"]
+        assert set(os.listdir(fresh_node.path(PREFIX))) == {"versions", "current", ".lock"}
+
+    def test_is_byte_compiled_and_without_pip(self, fresh_node: Node) -> None:
+        (packages,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/site-packages")
+        assert not {"pip", "setuptools"} & set(os.listdir(packages))
+        assert list((packages / "cni_repair" / "__pycache__").glob("__main__.*.pyc"))
+
+    def test_carries_the_schemas(self, fresh_node: Node) -> None:
+        (package,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/*/cni_repair")
+        schemas = {path.relative_to(REPOSITORY) for path in REPOSITORY.glob("cni_repair/**/*.json")}
+        assert {path.relative_to(package.parent) for path in package.rglob("*.json")} == schemas
+
+    @pytest.mark.parametrize(
+        "env",
+        [
+            {},
+            {"PATH": ""},
+            {"PATH": "/run/evil"},
+            {"PYTHONPATH": "/run/evil"},
+            {"PYTHONHOME": "/run/evil"},
+            {"PYTHONSTARTUP": "/run/evil/json.py"},
+            {"PYTHONPLATLIBDIR": "evil"},
+            {"PYTHONIOENCODING": "utf-16"},
+            {"PYTHONINSPECT": "1", "PYTHONVERBOSE": "1"},
+            {"PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"},
+            {"PYTHONUSERBASE": "/run/evil/.local"},
+            {"HOME": "/run/evil"},
+            {"VIRTUAL_ENV": "/run/evil", "__PYVENV_LAUNCHER__": "/run/evil/python3"},
+        ],
+        ids=lambda env: "+".join(env) or "cwd",
+    )
+    def test_launcher_is_isolated(self, fresh_node: Node, env: dict[str, str]) -> None:
+        expected = fresh_node.answer()
+        user_site = "/run/evil/.local/lib/python3.{}/site-packages"
+        for name in ("json", "os", "encodings", "sitecustomize", "cni_repair/__init__"):
+            fresh_node.write(f"/run/evil/{name}.py", EVIL)
+        for minor in range(10, 20):
+            fresh_node.write(f"{user_site.format(minor)}/usercustomize.py", EVIL)
+            fresh_node.write(f"{user_site.format(minor)}/evil.pth", f"import os; {EVIL}")
+        fresh_node.write("/run/evil/python3", "#!/bin/sh\necho not isolated\n", 0o755)
+        assert fresh_node.answer(env=env, cwd="/run/evil") == expected
+        assert fresh_node.answer(COMMAND_LINK, env=env, cwd="/run/evil") == expected
+
+
+@pytest.mark.slow
+def test_read_only_checkout_is_built_elsewhere(node: Node, checkout: Path, wheels: Path) -> None:
+    node.shell(f"mount --bind -o ro {checkout} {checkout}")
+    before = sorted(checkout.rglob("*"))
+    index = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    done = node.install(source=str(checkout), env={"PYTHONPATH": "/run/evil", **index})
+    assert (done.returncode, done.stderr) == (0, "")
+    node.answer()
+    assert sorted(checkout.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
+    node = installed_node
+    first = node.version_in_service()
+    version = {"CNI_COMMAND": "VERSION"}
+    expected = node.run(LAUNCHER, env=version, stdin=VERSION_REQUEST).stdout
+    call = f"{LAUNCHER} 2>&1 <<<'{VERSION_REQUEST}' || echo FAILED"
+    loop = f"while [[ ! -e /run/stop ]]; do {call}; done; echo stopped"
+    loops = [
+        subprocess.Popen(
+            node.command("/bin/bash", "-c", loop, env=version),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    # A long command of the first version: it may import that version's modules at any time.
+    watch = subprocess.Popen(
+        node.command(f"{PREFIX}/versions/{first}/bin/python3", "-IS", "-c", "input()"),
+        stdin=subprocess.PIPE,
+    )
+    for _ in range(2):
+        done = node.install("--wheels", str(wheels), umask=0)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_installed_for_all(node)
+    node.write("/run/stop", "")
+    for process in loops:
+        calls = process.communicate()[0].removesuffix("stopped\n")
+        assert len(calls) > 20 * len(expected)
+        assert calls == expected * (len(calls) // len(expected))
+    assert len(node.versions()) == 3
+    assert {first, node.version_in_service()} < node.versions()
+    watch.communicate(b"\n")
+    assert watch.returncode == 0
+
+
+@pytest.mark.slow
+def test_upgrade_removes_what_nobody_needs(installed_node: Node, wheels: Path) -> None:
+    node = installed_node
+    previous = node.version_in_service()
+    half_built = "0.0.8-20200101T000000Z-1"
+    node.write(f"{PREFIX}/versions/{half_built}/bin-dir", "/opt/cni/bin\n")
+    node.write(f"/opt/cni/bin/.cni-repair-{half_built}", "#!")
+    no_record = "0.0.8-20200101T000000Z-2"
+    node.path(f"{PREFIX}/versions/{no_record}").mkdir()
+    elsewhere = "0.0.9-20200101T000000Z-1"
+    node.write(f"{PREFIX}/versions/{elsewhere}/bin-dir", "/opt/other\n")
+    node.write("/opt/other/cni-repair", f"#!{PREFIX}/versions/{elsewhere}/bin/python3 -IS\n")
+
+    assert node.install("--wheels", str(wheels)).returncode == 0
+
+    assert node.versions() == {previous, elsewhere, node.version_in_service()}
+    assert node.version_in_service() != previous
+    assert os.listdir(node.path("/opt/cni/bin")) == ["cni-repair"]
+
+    assert node.install("--uninstall").returncode == 0
+    assert os.listdir(node.path("/opt/other")) == []
+    assert not node.path(PREFIX).exists()
+
+
+@pytest.mark.slow
+def test_concurrent_installations(node: Node, wheels: Path) -> None:
+    installers = [node.start_install("--wheels", str(wheels)) for _ in range(2)]
+    outputs = [installer.communicate()[0] for installer in installers]
+    assert [installer.returncode for installer in installers] == [0, 0], outputs
+    assert sum("waiting for another install.sh" in output for output in outputs) == 1
+    assert len(node.versions()) == 2
+    assert node.version_in_service() in node.versions()
+    node.answer()
+
+
+@pytest.mark.slow
+def test_version_that_does_not_work_is_not_put_into_service(
+    installed_node: Node, wheels: Path, tmp_path: Path
+) -> None:
+    node = installed_node
+    before = node.version_in_service()
+    broken = wheels_with_main(wheels, tmp_path / "broken", BROKEN_MAIN)
+    done = node.install("--wheels", broken)
+    assert done.returncode == 1
+    assert "broken on purpose" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("install.sh: the new version does not answer")
+    assert node.versions() == {before}
+    assert node.version_in_service() == before
+    node.answer()
+
+
+@pytest.mark.slow
+def test_first_installation_that_fails_leaves_nothing(node: Node, tmp_path: Path) -> None:
+    done = node.install("--wheels", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("install.sh: pip cannot install cni-repair")
+    assert os.listdir(node.path("/opt")) == []
+    assert not node.path(COMMAND_LINK).is_symlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("SIGINT", "-m ensurepip"),
+        ("SIGINT", "-m pip install"),
+        ("SIGTERM", "-m pip install"),
+        ("SIGHUP", "-m pip uninstall"),
+    ],
+)
+def test_interrupted_upgrade_changes_nothing(
+    installed_node: Node, wheels: Path, name: str, stage: str
+) -> None:
+    node = installed_node
+    before = node.version_in_service()
+    installer = node.start_install("--wheels", str(wheels))
+    wait_until(lambda: any(stage in process for process in processes_of(node, before)))
+    installer.send_signal(signal.Signals[name])
+    output = installer.communicate()[0]
+    assert installer.returncode == 128 + signal.Signals[name], output
+    assert node.versions() == {before}
+    assert not processes_of(node, before)
+    assert os.listdir(node.path("/run/tmp")) == []
+    node.answer()
+
+
+@pytest.mark.slow
+def test_killed_upgrade_is_cleaned_by_the_next(installed_node: Node, wheels: Path) -> None:
+    node = installed_node
+    before = node.version_in_service()
+    installer = node.start_install("--wheels", str(wheels))
+    wait_until(lambda: bool(processes_of(node, before)))
+    installer.kill()
+    node.answer()
+    # pip goes on without its parent, and keeps the lock while it writes.
+    second = node.start_install("--wheels", str(wheels))
+    output = second.communicate()[0]
+    assert second.returncode == 0, output
+    assert "waiting for another install.sh" in output
+    installer.communicate()
+    assert node.versions() == {before, node.version_in_service()}
+
+
+def processes_of(node: Node, but_version: str) -> list[str]:
+    """The command lines that build a version of `node`, other than the one in service."""
+    return [
+        line
+        for line in node.shell("ps -ww -eo args").splitlines()
+        if line.startswith(f"{PREFIX}/versions/") and but_version not in line
+    ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "found"),
+    [("/opt/cni-repair/photos", "photos"), ("/opt/cni-repair/versions/photos", "photos")],
+)
+def test_prefix_with_other_things_in_it_is_refused(
+    node: Node, directory: str, found: str, wheels: Path
+) -> None:
+    node.path(directory).mkdir(parents=True)
+    done = node.install("--wheels", str(wheels))
+    assert done.returncode == 1
+    assert found in done.stderr
+    assert os.listdir(node.path("/opt")) == ["cni-repair"]
+
+
+def test_launcher_of_someone_else_is_not_overwritten(node: Node, wheels: Path) -> None:
+    node.write(LAUNCHER, "#!/bin/sh\n", 0o755)
+    done = node.install("--wheels", str(wheels))
+    assert done.returncode == 1
+    assert done.stderr == f"install.sh: {LAUNCHER} is not a launcher of ours: move it away\n"
+    assert node.path(LAUNCHER).read_text() == "#!/bin/sh\n"
+    assert not node.path(PREFIX).exists()
+
+
+class TestPython:
+    @pytest.fixture
+    def node(self, node: Node) -> Node:
+        pythons = [*Path("/usr/bin").glob("python3*"), *Path("/usr/local/bin").glob("python3*")]
+        for python in {path.resolve() for path in pythons if os.access(path, os.X_OK)}:
+            node.hide(str(python), behind="/bin/false")
+        return node
+
+    def test_none_and_no_apt(self, node: Node, wheels: Path) -> None:
+        node.hide("/usr/bin/apt-get")
+        done = node.install("--wheels", str(wheels))
+        assert done.returncode == 1
+        assert "no Python 3.10 or newer with venv" in done.stderr
+        assert "Debian: python3 python3-venv; RHEL: python3.11" in done.stderr
+        assert os.listdir(node.path("/opt")) == []
+
+    def test_none_but_apt(self, node: Node, wheels: Path) -> None:
+        fake_apt(node)
+        done = node.install("--wheels", str(wheels))
+        assert done.returncode == 1
+        assert "this distribution's python3 is older" in done.stderr
+        update, install = node.path("/run/apt.log").read_text().splitlines()
+        assert update == "-q update"
+        assert install.endswith("install python3 python3-venv")
+
+
+def fake_apt(node: Node) -> None:
+    node.write("/run/apt-get", '#!/bin/sh\necho "$*" >>/run/apt.log\n', 0o755)
+    node.hide("/usr/bin/apt-get", behind="/run/apt-get")
+
+
+class TestDemo:
+    MAIN = """
+import os, sys, time
+
+def main() -> int:
+    if "CNI_COMMAND" in os.environ:
+        print('{"supportedVersions": ["1.0.0"]}')
+        return 0
+    print("demo of", sys.argv[0], flush=True)
+    try:
+        time.sleep(float(os.environ["NAP"]))
+    except KeyboardInterrupt:
+        print("demo cleaned up", flush=True)
+    return 7
+"""
+
+    def command(self, node: Node, wheels: Path, tmp_path: Path, nap: str) -> list[str]:
+        stand_in = wheels_with_main(wheels, tmp_path / "demo", self.MAIN)
+        return node.install_command("--demo", "--wheels", stand_in, env={"NAP": nap})
+
+    @pytest.mark.slow
+    def test_passes_its_status_on(self, node: Node, wheels: Path, tmp_path: Path) -> None:
+        command = self.command(node, wheels, tmp_path, nap="0")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (7, "")
+        assert "demo of /run/tmp/" in done.stdout
+        assert len(done.stdout.splitlines()) == 2
+        self.assert_nothing_left(node)
+
+    @pytest.mark.slow
+    def test_interrupted(self, node: Node, wheels: Path, tmp_path: Path) -> None:
+        command = self.command(node, wheels, tmp_path, nap="60")
+        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if line.startswith("demo of"):
+                break
+        demo.send_signal(signal.SIGINT)
+        assert demo.communicate()[0] == "demo cleaned up\n"
+        assert demo.returncode == 130
+        self.assert_nothing_left(node)
+
+    def test_installs_what_it_needs(self, node: Node, wheels: Path) -> None:
+        self.hide_plugins(node)
+        fake_apt(node)
+        node.write("/run/apt-get", '#!/bin/sh\necho "$*" >>/run/apt.log\nexit 100\n', 0o755)
+        done = node.install("--demo", "--wheels", str(wheels))
+        assert done.returncode == 1
+        assert done.stderr.startswith("install.sh: apt-get cannot install containernetworking-")
+        assert "install containernetworking-plugins" in node.path("/run/apt.log").read_text()
+
+    def test_says_what_it_needs(self, node: Node, wheels: Path) -> None:
+        self.hide_plugins(node)
+        node.hide("/usr/bin/apt-get")
+        done = node.install("--demo", "--wheels", str(wheels))
+        assert done.returncode == 1
+        assert "the demo lacks containernetworking-plugins" in done.stderr
+
+    def hide_plugins(self, node: Node) -> None:
+        node.shell("mount -t tmpfs tmpfs /usr/lib/cni")
+
+    def assert_nothing_left(self, node: Node) -> None:
+        assert os.listdir(node.path("/run/tmp")) == []
+        assert os.listdir(node.path("/opt")) == []
+        assert os.listdir(node.path("/usr/local/sbin")) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--frobnicate"], "unknown argument '--frobnicate'"),
+        (["somewhere"], "unknown argument 'somewhere'"),
+        (["--prefix"], "--prefix needs a directory"),
+        (["--prefix", "opt"], "--prefix 'opt': give an absolute path"),
+        (["--bin-dir", ""], "--bin-dir '': give an absolute path"),
+        (["--prefix", "/opt/with space"], "--prefix '/opt/with space': use only"),
+        (["--bin-dir", "/opt/b;reboot"], "--bin-dir '/opt/b;reboot': use only"),
+        (["--prefix", '/opt/"'], "use only"),
+        (["--prefix", "/opt/ü"], "use only"),
+        (["--prefix", "/opt/" + 100 * "x"], "is too long: choose a prefix"),
+        (["--prefix", "/opt/x", "--bin-dir", "/opt/y/../x/bin"], "outside the prefix /opt/x"),
+        (["--wheels", "/nonexistent"], "--wheels '/nonexistent': no such directory"),
+        (["--purge"], "--purge: goes with --uninstall only"),
+        (["--demo", "--uninstall"], "--demo with --uninstall"),
+        (["--uninstall", "--demo"], "--demo with --uninstall"),
+        (["--demo", "--prefix", "/opt/x"], "leave out --prefix and --bin-dir"),
+        (["--uninstall", "--wheels", "/opt"], "--uninstall: leave out --wheels"),
+    ],
+)
+def test_bad_arguments(node: Node, arguments: list[str], message: str) -> None:
+    done = node.install(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("install.sh: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert message in done.stderr
+    assert os.listdir(node.path("/opt")) == []
+
+
+def test_without_root(node: Node) -> None:
+    shutil.copy(REPOSITORY / "install.sh", node.path("/run/install.sh"))
+    nobody = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = node.run(*nobody, "/run/install.sh")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "install.sh: not root: run it with sudo\n"
+    assert node.run(*nobody, "/run/install.sh", "--help").stdout.startswith("Usage: sudo ./install")
