@@ -21,6 +21,7 @@ from cni_repair.network.operations import (
     SetUp,
     Where,
 )
+from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,42 +74,70 @@ def _succeed(
     raise CniError(MASTER_REFUSED, f"cannot do: {operation.command()}", str(answer))
 
 
+@record
+class Sides:
+    """Both ends of a pod's interface: a socket and an open descriptor of each namespace."""
+
+    pod: nl.Rtnetlink
+    pod_netns: int
+    pod_path: str  # for the words only
+    node: nl.Rtnetlink
+    node_netns: int
+
+
 def apply_to_pod(
-    rtnl: nl.Rtnetlink,
-    operations: Sequence[PodOperation],
-    netns: str,
-    node: int,
-    ifindex: int,
-    master: int,
+    sides: Sides, operations: Sequence[PodOperation], ifindex: int, master: int, temporary: str
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `rtnl` is a socket of the pod, `node` a descriptor of the node's namespace, `ifindex` the
-    interface's (0: not there yet), `master` the master's ifindex in the node. Returns what failed,
-    in words, empty if nothing did. An interface that was made here and could not be set up is taken
-    away again: the next attempt then starts from `lost`, not from a half-made link.
+    `ifindex` is the interface's (0: not there yet), `master` the master's in the node, `temporary`
+    a name for a link that may have to be made in the node, unique to the attachment. Returns what
+    failed, in words, empty if nothing did. An interface that was made here and could not be set up
+    is taken away again: the next attempt then starts from `lost`, not from a half-made link.
     """
     rest = list(operations)
-    made = bool(rest) and isinstance(rest[0], AddMacvlan)
-    if made:
-        create = rest.pop(0)
-        assert isinstance(create, AddMacvlan)
-        where = Where(create.link.ifindex, master, _netnsid_of_node(rtnl, node))
-        (answer,) = rtnl.send([create.message(where)])
+    create = rest[0] if rest else None
+    if isinstance(create, AddMacvlan):
+        rest.pop(0)
+        answer = _create(sides, create, master, temporary)
         if answer.errno:
-            return (_failure(create, netns, answer),)
-        ifindex = create.link.ifindex or _ifindex_of(rtnl, create.ifname)
+            return (_failure(create, sides.pod_path, answer),)
+        ifindex = _ifindex_of(sides.pod, create.ifname)
     where = Where(ifindex, master, 0)
-    failures = [_set_sysctl(step, netns) for step in rest if isinstance(step, SetSysctl)]
+    failures = [_set_sysctl(step, sides.pod_path) for step in rest if isinstance(step, SetSysctl)]
     for step in rest:
         if isinstance(step, SetUp):
-            failure = _set_up(rtnl, step, where, netns)
-            if failure and made:
-                delete_link(rtnl, ifindex)
+            failure = _set_up(sides.pod, step, where, sides.pod_path)
+            if failure and isinstance(create, AddMacvlan):
+                delete_link(sides.pod, ifindex)
             if failure:
                 return (failure,)
-    failures += _add_all(rtnl, rest, where, netns)
+    failures += _add_all(sides.pod, rest, where, sides.pod_path)
     return tuple(failure for failure in failures if failure)
+
+
+def _create(sides: Sides, create: AddMacvlan, master: int, temporary: str) -> nl.Refusal:
+    """Make the interface; by way of the node where the kernel cannot do it in one message."""
+    netnsid = _netnsid_of_node(sides)
+    (answer,) = sides.pod.send([create.message(Where(create.link.ifindex, master, netnsid))])
+    if answer.errno != errno.EEXIST:
+        return answer
+    _remove_leftover(sides.node, temporary)
+    (answer,) = sides.node.send([create.temporary(temporary, master)])
+    if answer.errno:
+        return answer
+    ifindex = _ifindex_of(sides.node, temporary)
+    (answer,) = sides.node.send([create.move(ifindex, sides.pod_netns)])
+    if answer.errno:
+        delete_link(sides.node, ifindex)
+    return answer
+
+
+def _remove_leftover(rtnl: nl.Rtnetlink, temporary: str) -> None:
+    """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
+    link = observe.link_named(rtnl, temporary)
+    if link is not None and link.kind == "macvlan" and not link.up:
+        delete_link(rtnl, link.ifindex)
 
 
 def _set_up(rtnl: nl.Rtnetlink, step: SetUp, where: Where, netns: str) -> str:
@@ -155,25 +184,26 @@ def _add_all(
     return tuple(failures)
 
 
-def _netnsid_of_node(rtnl: nl.Rtnetlink, node: int) -> int:
+def _netnsid_of_node(sides: Sides) -> int:
     """By which id the pod knows the node's namespace; given one if it has none yet.
 
     The kernel gives it by itself as soon as anybody lists a link whose master is there, so this
     changes nothing that a pod had not already.
     """
     for _ in range(2):
-        netnsid = observe.netnsid_in(rtnl.get([observe.netnsid_request(node)])[0])
+        request = observe.netnsid_request(sides.node_netns)
+        netnsid = observe.netnsid_in(sides.pod.get([request])[0])
         if netnsid is not None:
             return netnsid
-        attributes = nl.u32(nl.NETNSA_FD, node) + nl.u32(nl.NETNSA_NSID, 0xFFFFFFFF)
-        rtnl.send([nl.Message(nl.RTM_NEWNSID, 0, bytes(4) + attributes)])
+        attributes = nl.u32(nl.NETNSA_FD, sides.node_netns) + nl.u32(nl.NETNSA_NSID, 0xFFFFFFFF)
+        sides.pod.send([nl.Message(nl.RTM_NEWNSID, 0, bytes(4) + attributes)])
     raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
 
 
 def _ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
     ifindex = observe.ifindex_of(rtnl, ifname)
     if not ifindex:
-        raise CniError(REPAIR_FAILED, f"{ifname} vanished as soon as it was made")
+        raise CniError(REPAIR_FAILED, f"link {ifname} vanished as soon as it was made")
     return ifindex
 
 

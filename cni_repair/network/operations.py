@@ -107,11 +107,11 @@ class SetNodeLinkUp:
 class AddMacvlan:
     """Create the pod's interface, down, in its place, with its old index, name and MAC.
 
-    The message goes through a socket of the pod, and names the master by the node's id there
-    (IFLA_LINK_NETNSID): the kernel looks for an existing link of this name or index in the sender's
-    namespace (before 6.15), and there nothing is called eth0 any more. A node that has an eth0, or
-    a link of that index, is not in the way, and no temporary link is needed.
-    NLM_F_EXCL: without it the message would change whatever has that index.
+    One message does it, through a socket of the pod that names the master by the node's id there
+    (IFLA_LINK_NETNSID). Kernels before 6.15 make the link in the master's namespace first and move
+    it then: a node that has an eth0 of its own, or a link of that index, makes that EEXIST. The
+    way round is two messages through a socket of the node: :meth:`temporary` and :meth:`move`.
+    NLM_F_EXCL: without it the message would change whatever has that name or index.
     """
 
     ifname: str
@@ -130,20 +130,37 @@ class AddMacvlan:
         )
 
     def message(self, where: Where) -> nl.Message:
+        netnsid = nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
+        attributes = nl.text(nl.IFLA_IFNAME, self.ifname) + netnsid + self._made_of(where.master)
+        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(self.link.ifindex, 0, 0, attributes))
+
+    def temporary(self, name: str, master: int) -> nl.Message:
+        """Create it in the node, under a name that nothing else has; the kernel picks an index."""
+        attributes = nl.text(nl.IFLA_IFNAME, name) + self._made_of(master)
+        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
+
+    def move(self, ifindex: int, netns: int) -> nl.Message:
+        """Give the temporary link its place: namespace (an open descriptor), name and index.
+
+        IFLA_NEW_IFINDEX is known since 5.13; an older kernel ignores it and chooses the index.
+        """
+        attributes = nl.u32(nl.IFLA_NET_NS_FD, netns) + nl.text(nl.IFLA_IFNAME, self.ifname)
+        if self.link.ifindex:
+            attributes += nl.u32(nl.IFLA_NEW_IFINDEX, self.link.ifindex)
+        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
+
+    def _made_of(self, master: int) -> bytes:
         link = self.link
         data = nl.u32(nl.IFLA_MACVLAN_MODE, _MODE_NUMBERS[link.mode])
         if link.flags:
             data += nl.attribute(nl.IFLA_MACVLAN_FLAGS, link.flags.to_bytes(2, "little"))
-        attributes = (
-            nl.text(nl.IFLA_IFNAME, self.ifname)
-            + nl.u32(nl.IFLA_LINK, where.master)
-            + nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
+        return (
+            nl.u32(nl.IFLA_LINK, master)
             + (nl.attribute(nl.IFLA_ADDRESS, _mac(link.mac)) if link.mac else b"")
             + (nl.u32(nl.IFLA_MTU, link.mtu) if link.mtu else b"")
             + nl.u32(nl.IFLA_TXQLEN, link.txqueuelen)
             + nl.link_info(link.kind, data)
         )
-        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(link.ifindex, 0, 0, attributes))
 
 
 @record

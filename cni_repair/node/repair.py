@@ -8,6 +8,7 @@ threads or processes would only wait for each other. One pod's failure never sto
 
 from __future__ import annotations
 
+import binascii
 import os
 import time
 
@@ -24,7 +25,7 @@ from cni_repair.errors import IO, REPAIR_FAILED, STALE, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network import plan as planning
 from cni_repair.network.announce import announce
-from cni_repair.network.apply import apply_to_pod
+from cni_repair.network.apply import Sides, apply_to_pod
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
@@ -83,16 +84,15 @@ class Node:
         os.close(self.own)
 
 
-def _in_pod(
-    node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Rtnetlink], T]
-) -> T:
-    """Do `work` with a socket of the attachment's namespace, which was identified, inside of it."""
+def _in_pod(node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Sides], T]) -> T:
+    """Do `work` inside the attachment's namespace, after it was identified."""
     netns = _open(node, checkpoint, given_netns)
+    path = given_netns or checkpoint.netns_path
     try:
         with entered(netns, node.own), Rtnetlink() as rtnl:
             if checkpoint.netns is not None:
                 check_cookie(checkpoint.netns, rtnl.sock)
-            return work(rtnl)
+            return work(Sides(rtnl, netns, path, node.rtnl, node.own))
     finally:
         os.close(netns)
 
@@ -145,9 +145,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     chain = checkpoint.attachment.parents
     try:
         parent_plan, master = masters.look(chain)
-        observed = _in_pod(
-            node, checkpoint, given_netns, lambda rtnl: observe(rtnl, node, checkpoint)
-        )
+        observed = _in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
         found = planning.plan(checkpoint.attachment, observed, master)
     except (CniError, OSError) as error:
         return _failed(checkpoint, given_netns, _wrapped(error))
@@ -160,10 +158,15 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
 
 
-def observe(rtnl: Rtnetlink, node: Node, checkpoint: Checkpoint) -> Observed:
-    """The attachment's interface as it is; `rtnl` is a socket of its namespace."""
-    attachment = checkpoint.attachment
-    return observe_pod(rtnl, node.own, attachment.ifname, attachment.link.ifindex)
+def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is."""
+    wanted = checkpoint.attachment
+    return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
+
+
+def _temporary_name(checkpoint: Checkpoint) -> str:
+    """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
+    return f"cnirep{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
 def _unreadable(entry: Entry) -> Report:
@@ -190,7 +193,7 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
         if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return
         recorded = fresh.checkpoint
-        observed = _in_pod(node, recorded, given_netns, lambda rtnl: observe(rtnl, node, recorded))
+        observed = _in_pod(node, recorded, given_netns, lambda sides: observe(sides, recorded))
         now = refreshed(recorded, observed)
         if now != recorded:
             store.commit(now.key, encode(now))
@@ -255,7 +258,7 @@ class _Repair:
 
     def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
         master, trouble = self._master(checkpoint.attachment.parents)
-        work = _PodRepair(self._node, checkpoint, self._options.netns, master)
+        work = _PodRepair(checkpoint, master)
         _in_pod(self._node, checkpoint, self._options.netns, work)
         if work.before.state == LOST and trouble is not None:
             failed = _failed(checkpoint, self._options.netns, trouble, LOST)
@@ -293,7 +296,7 @@ class _Repair:
         assert report is not None and report.checkpoint is not None
         checkpoint = report.checkpoint
         master, _ = self._master(checkpoint.attachment.parents)
-        work = _PodRepair(self._node, checkpoint, self._options.netns, master)
+        work = _PodRepair(checkpoint, master)
         try:
             _in_pod(self._node, checkpoint, self._options.netns, work.look_again)
         except (CniError, OSError) as error:
@@ -304,42 +307,38 @@ class _Repair:
 
 
 class _PodRepair:
-    """The work inside one pod: call it with a socket of the pod's namespace."""
+    """The work inside one pod."""
 
-    def __init__(
-        self, node: Node, checkpoint: Checkpoint, given_netns: str, master: HostLink | None
-    ) -> None:
-        self._node = node
+    def __init__(self, checkpoint: Checkpoint, master: HostLink | None) -> None:
         self._checkpoint = checkpoint
-        self._netns = given_netns or checkpoint.netns_path
         self._master = master
         self.failures: tuple[str, ...] = ()
 
-    def __call__(self, rtnl: Rtnetlink) -> None:
-        self._observe(rtnl)
+    def __call__(self, sides: Sides) -> None:
+        self._observe(sides)
         self.before = self.after
         if self._master is None or not self.before.operations:
             return
         live = self._observed.link
         self.failures = apply_to_pod(
-            rtnl,
+            sides,
             self.before.operations,
-            self._netns,
-            self._node.own,
             live.link.ifindex if live else 0,
             self._master.ifindex,
+            _temporary_name(self._checkpoint),
         )
-        self._observe(rtnl)
+        self._observe(sides)
         self._announce()
 
-    def look_again(self, rtnl: Rtnetlink) -> None:
+    def look_again(self, sides: Sides) -> None:
         """Whether a repair has settled by now; if so, announce what could not be before."""
-        self._observe(rtnl)
+        self._observe(sides)
         if not self.unsettled:
             self._announce()
 
-    def _observe(self, rtnl: Rtnetlink) -> None:
-        self._observed = observe(rtnl, self._node, self._checkpoint)
+    def _observe(self, sides: Sides) -> None:
+        self._netns = sides.pod_path
+        self._observed = observe(sides, self._checkpoint)
         self.after = planning.plan(self._checkpoint.attachment, self._observed, self._master)
 
     def _announce(self) -> None:
