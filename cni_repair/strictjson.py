@@ -126,8 +126,8 @@ def _deeper_than(value: Any, levels: int) -> bool:
 _quote = _json.encode_basestring_ascii
 
 
-def dumps(value: Any, sort_keys: bool = False) -> str:
-    """One line of ASCII JSON; `sort_keys` makes it canonical (for checksums)."""
+def dumps(value: Any) -> str:
+    """One line of ASCII JSON."""
     if value is None:
         return "null"
     if value is True:
@@ -139,8 +139,7 @@ def dumps(value: Any, sort_keys: bool = False) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, dict):
-        items = sorted(value.items()) if sort_keys else value.items()
-        return "{" + ",".join(f"{_quote(k)}:{dumps(v, sort_keys)}" for k, v in items) + "}"
+        return "{" + ",".join(f"{_quote(k)}:{dumps(v)}" for k, v in value.items()) + "}"
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(dumps(v, sort_keys) for v in value) + "]"
+        return "[" + ",".join(dumps(v) for v in value) + "]"
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -13,7 +13,6 @@ from cni_repair.cni import netconf
 from cni_repair.cni.conffile import load_file, plugins_in
 from cni_repair.errors import CniError
 from cni_repair.network.state import HostLink
-from cni_repair.strictjson import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,27 +38,27 @@ def validate(files: list[str]) -> int:
 
 
 def _check(path: str) -> tuple[str, list[str]]:
-    document = load_file(path)
+    raw, document = load_file(path)
     if "schemaVersion" in document:
-        return "checkpoint", _check_checkpoint(document, os.path.basename(path))
+        return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_seed(os.path.basename(path)):
-        return "checkpoint of the seed's format", _check_seed(document, os.path.basename(path))
+        return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
     return "network configuration", _check_conf(document)
 
 
-def _check_checkpoint(document: dict[str, Any], name: str) -> list[str]:
+def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[str]:
     errors = _against_schema(document, "cni_repair.checkpoint", "checkpoint.json", "$")
     if not errors:
         try:
-            model.decode(dumps(document).encode(), name)
+            model.decode(raw, name)
         except CniError as error:
             errors.append(error.details)
     return errors
 
 
-def _check_seed(document: dict[str, Any], name: str) -> list[str]:
+def _check_seed(raw: bytes, name: str) -> list[str]:
     try:
-        seed.decode(dumps(document).encode(), name, _ANY_MASTER)
+        seed.decode(raw, name, _ANY_MASTER)
     except CniError as error:
         return [error.details]
     return []

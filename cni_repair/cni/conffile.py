@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 def read_conf(path: str) -> NetConf:
     """The configuration of the cni-repair plugin in a .conf or .conflist file."""
-    document = load_file(path)
+    _, document = load_file(path)
     mine = [plugin for _, plugin in plugins_in(document) if plugin.get("type") == OWN_TYPE]
     if len(mine) != 1:
         raise CniError(CONFIG, f"{path} names the plugin {OWN_TYPE} {len(mine)} times, not once")
     return check(mine[0])
 
 
-def load_file(path: str) -> dict[str, Any]:
-    """The JSON object in a file; CniError names the file."""
+def load_file(path: str) -> tuple[bytes, dict[str, Any]]:
+    """A file's bytes, and the JSON object in it; CniError names the file."""
     try:
         with open(path, "rb") as file:
             raw = file.read((4 << 20) + 1)
     except OSError as error:
         raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
-    return load_object(raw, path)
+    return raw, load_object(raw, path)
 
 
 def plugins_in(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -1,6 +1,8 @@
 """Telling the switches and neighbours where a repaired pod is: gratuitous ARP, unsolicited NA.
 
-The frames leave through a packet socket of the pod's namespace, on its interface.
+The frames leave through a packet socket on the master, in the node's namespace, under the pod's
+MAC. A socket inside the pod would do as well, but closing a packet socket waits for an RCU grace
+period (packet_release: 15-20 ms measured), and every pod would need its own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from _socket import AF_INET, AF_INET6, inet_pton
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import TracebackType
 
     from cni_repair.network.state import Address
 
@@ -24,23 +27,43 @@ _NEIGHBOUR_ADVERTISEMENT = 136
 _OVERRIDE = 0x20000000
 
 
-def announce(ifname: str, mac: str, addresses: Iterable[Address]) -> None:
-    """Send one announcement for each address; call it inside the pod's namespace.
+class Announcer:
+    """Context: one packet socket a master, made when the first pod over it is announced."""
 
-    What cannot be sent is left: the pod's own traffic will teach the switches, only later.
-    """
-    frames = [_frame(bytes.fromhex(mac.replace(":", "")), address) for address in addresses]
-    if not frames:
-        return
-    sock = _socket.socket(_socket.AF_PACKET, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, 0)
-    try:
-        sock.bind((ifname, 0))
-        for frame in frames:
-            sock.send(frame)
-    except OSError:
-        pass
-    finally:
-        sock.close()
+    def __init__(self) -> None:
+        self._sockets: dict[str, _socket.socket] = {}
+
+    def __enter__(self) -> Announcer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for sock in self._sockets.values():
+            sock.close()
+
+    def announce(self, master: str, mac: str, addresses: Iterable[Address]) -> None:
+        """Send one announcement for each address; the calling thread is in the node's namespace.
+
+        What cannot be sent is left: the pod's own traffic will teach the switches, only later.
+        """
+        frames = [_frame(bytes.fromhex(mac.replace(":", "")), address) for address in addresses]
+        try:
+            for frame in frames:
+                self._socket_on(master).send(frame)
+        except OSError:
+            pass
+
+    def _socket_on(self, master: str) -> _socket.socket:
+        if master not in self._sockets:
+            kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
+            sock = _socket.socket(_socket.AF_PACKET, kind, 0)
+            self._sockets[master] = sock
+            sock.bind((master, 0))
+        return self._sockets[master]
 
 
 def _frame(mac: bytes, address: Address) -> bytes:

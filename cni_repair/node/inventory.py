@@ -26,6 +26,7 @@ class Entry:
     """One file of the directory: its checkpoint, or why it is not used."""
 
     file: str
+    raw: bytes
     checkpoint: model.Checkpoint | None
     error: CniError | None = None
 
@@ -58,25 +59,34 @@ def read_one(store: Store, key: Key, hints: SeedHints | None) -> Entry | None:
 
 def reread(store: Store, entry: Entry, hints: SeedHints | None) -> Entry | None:
     """The same file again, now that its lock is held; None where it is gone."""
-    return _read(store, entry.file, hints)
+    return _read(store, entry.file, hints, entry)
 
 
-def _read(store: Store, name: str, hints: SeedHints | None) -> Entry | None:
+def _read(
+    store: Store, name: str, hints: SeedHints | None, known: Entry | None = None
+) -> Entry | None:
+    raw = b""
     try:
         raw = store.read(name)
-        if not is_seed(name):
-            return Entry(name, model.decode(raw, name))
-        if hints is None:
-            raise CniError(
-                BAD_CHECKPOINT,
-                f"checkpoint {name} is of the seed's format, which does not name the master",
-                "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
-            )
-        return Entry(name, seed.decode(raw, name, hints.parents, hints.mode, hints.mtu))
+        if known is not None and known.raw == raw:
+            return known
+        return Entry(name, raw, _decode(raw, name, hints))
     except FileNotFoundError:
         return None
     except CniError as error:
-        return Entry(name, None, error)
+        return Entry(name, raw, None, error)
+
+
+def _decode(raw: bytes, name: str, hints: SeedHints | None) -> model.Checkpoint:
+    if not is_seed(name):
+        return model.decode(raw, name)
+    if hints is None:
+        raise CniError(
+            BAD_CHECKPOINT,
+            f"checkpoint {name} is of the seed's format, which does not name the master",
+            "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
+        )
+    return seed.decode(raw, name, hints.parents, hints.mode, hints.mtu)
 
 
 def _is_of(entry: Entry, network: str) -> bool:

@@ -24,13 +24,13 @@ from cni_repair.checkpoint.store import Store
 from cni_repair.errors import IO, REPAIR_FAILED, STALE, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network import plan as planning
-from cni_repair.network.announce import announce
+from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
 from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import HostLink, Observed
+from cni_repair.network.state import Address, HostLink, Observed
 from cni_repair.node import inventory, parents
 from cni_repair.node.capture import refreshed
 from cni_repair.node.inventory import Entry, SeedHints
@@ -205,16 +205,18 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
     An attachment whose DEL came first is left out. What is healthy receives no message that could
     change it.
     """
-    return _Repair(node, store, options).run(entries)
+    with Announcer() as announcer:
+        return _Repair(node, store, options, announcer).run(entries)
 
 
 class _Repair:
     """One pass over the node: what its steps share."""
 
-    def __init__(self, node: Node, store: Store, options: Options) -> None:
+    def __init__(self, node: Node, store: Store, options: Options, announcer: Announcer) -> None:
         self._node = node
         self._store = store
         self._options = options
+        self._announcer = announcer
         self._until = time.monotonic() + options.master_timeout
         self._masters: dict[Chain, HostLink | CniError] = {}
         self._unsettled: list[int] = []
@@ -263,9 +265,16 @@ class _Repair:
         if work.before.state == LOST and trouble is not None:
             failed = _failed(checkpoint, self._options.netns, trouble, LOST)
             return replace(failed, findings=work.before.findings)
+        if work.before.operations:
+            self._announce(work, master)
         if work.unsettled:
             self._unsettled.append(index)
         return work.report()
+
+    def _announce(self, work: _PodRepair, master: HostLink | None) -> None:
+        mac, addresses = work.announceable
+        if master is not None and addresses:
+            self._announcer.announce(master.name, mac, addresses)
 
     def _master(self, chain: Chain) -> tuple[HostLink | None, CniError | None]:
         """The master, made if need be, or why there is none; asked once for all its pods."""
@@ -298,10 +307,12 @@ class _Repair:
         master, _ = self._master(checkpoint.attachment.parents)
         work = _PodRepair(checkpoint, master)
         try:
-            _in_pod(self._node, checkpoint, self._options.netns, work.look_again)
+            _in_pod(self._node, checkpoint, self._options.netns, work.observe)
         except (CniError, OSError) as error:
             reports[index] = _failed(checkpoint, self._options.netns, _wrapped(error))
             return True
+        if not work.unsettled:
+            self._announce(work, master)
         reports[index] = replace(report, state=work.after.state, findings=work.after.findings)
         return not work.unsettled
 
@@ -315,7 +326,7 @@ class _PodRepair:
         self.failures: tuple[str, ...] = ()
 
     def __call__(self, sides: Sides) -> None:
-        self._observe(sides)
+        self.observe(sides)
         self.before = self.after
         if self._master is None or not self.before.operations:
             return
@@ -327,27 +338,23 @@ class _PodRepair:
             self._master.ifindex,
             _temporary_name(self._checkpoint),
         )
-        self._observe(sides)
-        self._announce()
+        self.observe(sides)
 
-    def look_again(self, sides: Sides) -> None:
-        """Whether a repair has settled by now; if so, announce what could not be before."""
-        self._observe(sides)
-        if not self.unsettled:
-            self._announce()
-
-    def _observe(self, sides: Sides) -> None:
+    def observe(self, sides: Sides) -> None:
+        """Look, and plan what is left to do."""
         self._netns = sides.pod_path
         self._observed = observe(sides, self._checkpoint)
         self.after = planning.plan(self._checkpoint.attachment, self._observed, self._master)
 
-    def _announce(self) -> None:
-        """Tell the network about all addresses that may be used by now."""
+    @property
+    def announceable(self) -> tuple[str, tuple[Address, ...]]:
+        """The MAC, and the addresses that the network may be told about by now."""
         live = self._observed.link
-        if live is not None and live.carrier:
-            unusable = {*self._observed.tentative, *self._observed.dadfailed}
-            usable = [a for a in self._observed.addresses if a.address not in unusable]
-            announce(self._checkpoint.key.ifname, live.link.mac, usable)
+        if live is None or not live.carrier:
+            return "", ()
+        unusable = {*self._observed.tentative, *self._observed.dadfailed}
+        usable = [a for a in self._observed.addresses if a.address not in unusable]
+        return live.link.mac, tuple(usable)
 
     @property
     def unsettled(self) -> bool:
