@@ -8,6 +8,13 @@ from cni_repair.node.report import Report, document, summary
 from cni_repair.strictjson import dumps
 
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
+_ADVICE = {
+    "lost": "cni-repair plan shows what a repair would do; cni-repair repair --all does it",
+    "degraded": "cni-repair repair --all puts back what is missing, and touches nothing else",
+    "stale": "never repaired; the runtime's DEL or GC of the old pod removes the record",
+    "foreign": "never touched; look inside with: nsenter --net=NETNS ip -d link (NETNS: -o json)",
+    "unreadable": "cannot be repaired from this file; restore it, or delete the pod to have it anew",
+}
 _COLOURS = {"healthy": "green", "lost": "red", "degraded": "yellow"}
 
 
@@ -24,8 +31,9 @@ def table(reports: list[Report], directory: str, everything: bool) -> None:
     elif shown:
         _plain_table(shown)
     print(_totals(reports, directory))
-    if any(report.state in ("lost", "degraded") for report in reports):
-        print("next: cni-repair plan (what a repair would do), cni-repair repair --all")
+    for state, advice in _ADVICE.items():
+        if any(report.state == state for report in reports):
+            print(f"{state}: {advice}")
 
 
 def commands(reports: list[Report], directory: str) -> None:
