@@ -14,7 +14,10 @@ def valid_id(text: str) -> bool:
 
 def valid_ifname(name: str) -> bool:
     """libcni's ValidateInterfaceName, which is the kernel's dev_valid_name()."""
-    encoded = name.encode("utf-8", "surrogateescape")
+    try:
+        encoded = name.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that are no text: nothing that JSON could carry
+        return False
     return (
         0 < len(encoded) <= 15
         and name not in (".", "..")

@@ -26,11 +26,12 @@ class _Refused(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, str] = {}
     for key, _ in pairs:
-        other = seen.setdefault(key.casefold(), key)
-        if other is not key:
+        folded = key.casefold()
+        if folded in seen:
             raise _Refused(
-                f"key {key!r} stands twice (as {other!r}); keys are compared without case"
+                f"key {key!r} stands twice (as {seen[folded]!r}); keys are compared without case"
             )
+        seen[folded] = key
     return dict(pairs)
 
 
@@ -83,6 +84,8 @@ def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
         raise _undecodable(what, f"something follows the document at character {end}")
     if _deeper_than(value, MAX_DEPTH):
         raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels")
+    if "\\u" in text and _has_surrogate(value):
+        raise _undecodable(what, "half of a surrogate pair is no character")
     return value
 
 
@@ -121,6 +124,15 @@ def _deeper_than(value: Any, levels: int) -> bool:
     if isinstance(value, list):
         return levels == 0 or any(_deeper_than(v, levels - 1) for v in value)
     return False
+
+
+def _has_surrogate(value: Any) -> bool:
+    """Go reads such an escape as U+FFFD: another document again."""
+    if isinstance(value, str):
+        return any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(_has_surrogate(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(_has_surrogate(part) for part in value)
 
 
 _quote = _json.encode_basestring_ascii

@@ -102,6 +102,18 @@ def make_private(directory: str) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(directory), 0o755, exist_ok=True)
+        _make_above(os.path.dirname(directory))
         os.mkdir(directory, 0o700)
     os.chmod(directory, 0o700)
+
+
+def _make_above(directory: str) -> None:
+    """The directories above, 0755: os.makedirs would leave them to the umask."""
+    try:
+        os.mkdir(directory, 0o755)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_above(os.path.dirname(directory))
+        os.mkdir(directory, 0o755)
+    os.chmod(directory, 0o755)

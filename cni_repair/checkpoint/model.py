@@ -39,6 +39,8 @@ SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"
 _MAX_ENTRIES = 8192
 _MAX_TEXT = 4096
+_RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
+_HEX = frozenset("0123456789abcdefABCDEF")
 
 
 @record
@@ -94,16 +96,18 @@ def encode(checkpoint: Checkpoint) -> str:
         "sysctls": dict(attachment.sysctls),
     }
     text = dumps({**document, "checksum": _UNSUMMED}) + "\n"
-    return text.replace(_UNSUMMED, checksum(text.encode("ascii"), _UNSUMMED))
+    before, _, after = text.rpartition(_UNSUMMED)
+    return before + checksum(text.encode("ascii"), _UNSUMMED) + after
 
 
 def checksum(raw: bytes, stands: str) -> str:
-    """CRC-32 of a document's bytes, the digits of the checksum that `stands` in it taken as zeros.
+    """CRC-32 of a document's bytes, with zeros for the checksum that `stands` in it, as the last.
 
     Tells torn from whole, not good from evil: who can write here is root. Over the bytes as they
     are, since putting a document into a canonical form takes longer than repairing its pod.
     """
-    return f"crc32:{binascii.crc32(raw.replace(stands.encode(), _UNSUMMED.encode(), 1)):08x}"
+    before, _, after = raw.rpartition(stands.encode())
+    return f"crc32:{binascii.crc32(before + _UNSUMMED.encode() + after):08x}"
 
 
 def decode(raw: bytes, name: str) -> Checkpoint:
@@ -131,8 +135,12 @@ def _check_envelope(document: dict[str, Any], raw: bytes) -> None:
     if version != SCHEMA_VERSION or type(version) is not int:
         raise _Misfit(f"$.schemaVersion: expected {SCHEMA_VERSION}")
     sum_found = document.get("checksum")
-    if not isinstance(sum_found, str) or sum_found != checksum(raw, sum_found):
+    if not _is_checksum(sum_found) or sum_found != checksum(raw, sum_found):
         raise _Misfit("$.checksum does not match: the file was changed or is damaged")
+
+
+def _is_checksum(value: object) -> bool:
+    return isinstance(value, str) and len(value) == len(_UNSUMMED) and value.isascii()
 
 
 def _read(document: dict[str, Any]) -> Checkpoint:
@@ -211,7 +219,8 @@ def _id(value: Any) -> str:
 
 def _one_of(*allowed: Any) -> Reader:
     def read(value: Any) -> Any:
-        if type(value) is bool or value not in allowed:
+        # 4.0 == 4 and True == 1, but not here
+        if not any(type(value) is type(one) and value == one for one in allowed):
             raise _expected(f"one of {', '.join(map(str, allowed))}")
         return value
 
@@ -226,11 +235,7 @@ def _flag(value: Any) -> bool:
 
 def _mac(value: Any) -> str:
     octets = value.split(":") if isinstance(value, str) else []
-    try:
-        good = len(octets) == 6 and all(len(o) == 2 and int(o, 16) >= 0 for o in octets)
-    except ValueError:
-        good = False
-    if not good:
+    if len(octets) != 6 or any(len(octet) != 2 or not _HEX.issuperset(octet) for octet in octets):
         raise _expected("a MAC address")
     return str(value)
 
@@ -256,7 +261,8 @@ def _prefix(value: Any) -> str:
     address, _, length = value.partition("/") if isinstance(value, str) else ("", "", "")
     family = family_of(address)
     longest = 32 if family == 4 else 128
-    if family is None or not (length.isascii() and length.isdigit()) or int(length) > longest:
+    digits = length.isascii() and length.isdigit() and len(length) <= 3
+    if family is None or not digits or int(length) > longest:
         raise _expected("an address with its prefix length")
     return str(value)
 
@@ -271,17 +277,18 @@ def _sysctls(value: Any) -> tuple[tuple[str, str], ...]:
     for key, setting in _free_object(value).items():
         if key not in SYSCTLS:
             raise _Misfit(f": {key!r} is no sysctl that a pod may get back")
-        if not isinstance(setting, str) or not setting.lstrip("-").isdigit() or len(setting) > 12:
+        digits = setting.removeprefix("-") if isinstance(setting, str) else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
             raise _Misfit(f".{key}: expected a number in a text")
     return tuple(value.items())
 
 
 def _metrics(value: Any) -> tuple[tuple[int, int], ...]:
     pairs = _list(lambda pair: pair)(value)
-    read = _integer(0, 0xFFFFFFFF)
+    read_key, read = _integer(1, _RTAX_MAX), _integer(0, 0xFFFFFFFF)
     if any(not isinstance(pair, list) or len(pair) != 2 for pair in pairs):
         raise _expected("pairs of metric and value")
-    return tuple((read(key), read(setting)) for key, setting in pairs)
+    return tuple((read_key(key), read(setting)) for key, setting in pairs)
 
 
 def _list(entry: Reader) -> Reader:
@@ -350,6 +357,8 @@ def _same_family(cls: type[T], readers: Mapping[str, Reader], names: str) -> Cal
             text = getattr(made, name)
             if text is not None and family_of(text.partition("/")[0]) != made.family:
                 raise _Misfit(f".{camel(name)}: expected an IPv{made.family} address")
+        if made.family == 4 and getattr(made, "prefix", 0) > 32:
+            raise _Misfit(".prefix: expected an integer from 0 to 32")
         return made  # type: ignore[no-any-return]
 
     return read

@@ -178,12 +178,12 @@ class Store:
                 os.fchmod(fd, 0o600)  # a umask may have taken bits away
                 _write_all(fd, text.encode("ascii"))
                 os.fsync(fd)
+                os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             except BaseException:
                 os.unlink(temporary, dir_fd=self._fd)
                 raise
             finally:
                 os.close(fd)
-            os.rename(temporary, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
             os.fsync(self._fd)
         except OSError as error:
             raise _unusable(self.directory, error) from error

@@ -13,7 +13,7 @@ _ADVICE = {
     "degraded": "cni-repair repair --all puts back what is missing, and touches nothing else",
     "stale": "never repaired; the runtime's DEL or GC of the old pod removes the record",
     "foreign": "never touched; look inside with: nsenter --net=NETNS ip -d link (NETNS: -o json)",
-    "unreadable": "cannot be repaired from this file; restore it, or delete the pod to have it anew",
+    "unreadable": "cannot be repaired from this file; restore it, or delete the pod",
 }
 _COLOURS = {"healthy": "green", "lost": "red", "degraded": "yellow"}
 

@@ -1,7 +1,8 @@
 """A mount namespace of our own: what is made in it goes when we go, whatever ended us.
 
-`ip netns add` holds a namespace by a mount below /run/netns. Made in a mount namespace that only this
-process and its children have, such mounts need nobody to remove them: after SIGKILL the kernel does.
+`ip netns add` holds a namespace by a mount below /run/netns. Made in a mount namespace that only
+this process and its children have, such a mount needs nobody to remove it: after SIGKILL, too, it
+goes with the last of them.
 """
 
 from __future__ import annotations

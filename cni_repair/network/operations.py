@@ -39,6 +39,7 @@ _METRICS = {
     9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
     14: "initrwnd", 15: "quickack",
 }  # fmt: skip
+_RTAX_LOCK = 1
 _ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
 
 
@@ -63,7 +64,7 @@ class AddVlan:
     def command(self) -> str:
         protocol = _VLAN_PROTOCOLS.get(self.vlan.protocol, hex(self.vlan.protocol))
         return _words(
-            f"ip link add link {self.master} name {self.name}",
+            f"ip link add link {_quoted(self.master)} name {_quoted(self.name)}",
             f"mtu {self.mtu}" if self.mtu else "",
             "type vlan",
             f"protocol {protocol}" if self.vlan.protocol != 0x8100 else "",
@@ -97,7 +98,7 @@ class SetNodeLinkUp:
     name: str
 
     def command(self) -> str:
-        return f"ip link set dev {self.name} up"
+        return f"ip link set dev {_quoted(self.name)} up"
 
     def message(self, ifindex: int) -> nl.Message:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
@@ -120,7 +121,7 @@ class AddMacvlan:
 
     def command(self, netns: str) -> str:
         return _words(
-            f"ip link add link {self.master} name {self.ifname}",
+            f"ip link add link {_quoted(self.master)} name {_quoted(self.ifname)}",
             f"index {self.link.ifindex}" if self.link.ifindex else "",
             f"address {self.link.mac}" if self.link.mac else "",
             f"mtu {self.link.mtu}" if self.link.mtu else "",
@@ -188,7 +189,7 @@ class SetUp:
     ifname: str
 
     def command(self, netns: str) -> str:
-        return f"{_inside(netns)} ip link set dev {self.ifname} up"
+        return f"{_inside(netns)} ip link set dev {_quoted(self.ifname)} up"
 
     def message(self, where: Where) -> nl.Message:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))
@@ -208,11 +209,13 @@ class AddAddress:
         return _words(
             f"{_inside(netns)} ip address add {where}",
             f"broadcast {a.broadcast}" if a.broadcast else "",
-            f"label {a.label}" if a.label and a.label != self.ifname else "",
+            f"label {_quoted(a.label)}" if a.label and a.label != self.ifname else "",
             f"scope {_SCOPES.get(a.scope, a.scope)}" if a.scope else "",
-            f"valid_lft {a.valid} preferred_lft {a.preferred}" if a.valid != FOREVER else "",
+            f"valid_lft {_lifetime(a.valid)} preferred_lft {_lifetime(a.preferred)}"
+            if a.valid != FOREVER or a.preferred != FOREVER
+            else "",
             *flags,
-            f"dev {self.ifname}",
+            f"dev {_quoted(self.ifname)}",
         )
 
     def message(self, where: Where) -> nl.Message:
@@ -253,15 +256,15 @@ class AddRoute:
         return _words(
             f"{_inside(netns)} ip {'-6 ' if r.family == 6 else ''}route add {kind}",
             r.dst,
-            f"tos {r.tos}" if r.tos else "",
+            f"tos {r.tos:#x}" if r.tos else "",
             via,
-            f"dev {self.ifname}",
+            f"dev {_quoted(self.ifname)}",
             f"table {r.table}" if r.table != 254 else "",
             f"proto {r.protocol}" if r.protocol != 3 else "",
             scope,
             f"metric {r.metric}" if r.metric else "",
             f"src {r.prefsrc}" if r.prefsrc else "",
-            *(f"{_METRICS.get(key, key)} {value}" for key, value in r.metrics),
+            *_metrics(r.metrics),
             "onlink" if r.onlink else "",
         )
 
@@ -294,12 +297,32 @@ class AddRoute:
         return nl.Message(nl.RTM_NEWROUTE, _NEW, body)
 
 
+def _lifetime(seconds: int) -> str:
+    return "forever" if seconds == FOREVER else str(seconds)
+
+
+def _metrics(metrics: tuple[tuple[int, int], ...]) -> list[str]:
+    """RTAX_LOCK is a set of the others that path MTU discovery must not change."""
+    locked = dict(metrics).get(_RTAX_LOCK, 0)
+    return [
+        f"{_METRICS.get(key, key)} {'lock ' if locked & 1 << key else ''}{value}"
+        for key, value in metrics
+        if key != _RTAX_LOCK
+    ]
+
+
 def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
+
+
 def _quoted(word: str) -> str:
-    import shlex  # only those who print commands pay for it (it needs `re`)
+    """A name as one word of a shell: it came from a pod or a file."""
+    if word and _PLAIN.issuperset(word):
+        return word
+    import shlex  # it needs `re`: only for names that are worth it
 
     return shlex.quote(word)
 

@@ -1,0 +1,486 @@
+"""A throwaway node in network namespaces, for the demo and for the tests.
+
+    tor                        node                       pods
+    tor0 ───────── veth ────── eth0 ◄── macvlan ───────── eth0, eth0, …
+    10.9.0.1/24, fd00:9::1/64
+
+`tor` stands for the top-of-rack switch: the pods' gateway. Deleting the veth pair does to the node
+what unloading its NIC's driver does; making it again is the driver's return.
+
+While a Lab is open the calling thread is in an empty network namespace, so that nothing which
+forgets to name one can touch the machine's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from cni_repair.demo.errors import LabError
+from cni_repair.demo.private import RUN, isolate, leave_network
+from cni_repair.network.netns import entered, open_netns, open_own, setns_function
+
+__all__ = [
+    "Connection", "Lab", "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate",
+    "poll_until", "product",
+]  # fmt: skip
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+GATEWAY, GATEWAY6 = "10.9.0.1", "fd00:9::1"
+SUBNET, SUBNET6 = "10.9.0.0/24", "fd00:9::/64"
+COMMAND_SECONDS = 60.0
+# What is asked to compare an interface with itself at another time.
+LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
+
+_PROGRAMS = {"ip": "iproute2", "ping": "iputils-ping"}
+_PLUGINS = ("macvlan", "host-local")
+_PLUGIN_PACKAGE = "containernetworking-plugins"
+_PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
+# A NIC comes back with its own address; veths would get a random one.
+_UPLINK_MAC, _TOR_MAC = "02:00:00:00:09:02", "02:00:00:00:09:01"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Netns:
+    """A named network namespace."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        return f"{RUN}/netns/{self.name}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    returncode: int  # minus the signal, where one ended it
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def document(self) -> Any:
+        """The JSON document on stdout; raises LabError where it is none."""
+        try:
+            return json.loads(self.stdout)
+        except ValueError as error:
+            raise LabError(f"not one JSON document: {self.stdout[:200]!r}") from error
+
+
+def check_machine() -> None:
+    """Raises LabError, naming what is missing and its Debian package."""
+    missing = {p: package for p, package in _PROGRAMS.items() if not shutil.which(p, path=PATH)}
+    if not _plugin_directory():
+        plugins = f"{' and '.join(_PLUGINS)} (in {' or '.join(_PLUGIN_DIRECTORIES)})"
+        missing[plugins] = _PLUGIN_PACKAGE
+    if missing:
+        packages = " ".join(missing.values())
+        raise LabError(f"{', '.join(missing)} missing: apt-get install {packages}")
+
+
+def _plugin_directory() -> str:
+    """The first directory that has all the plugins; empty if none has."""
+    for directory in _PLUGIN_DIRECTORIES:
+        if all(os.access(f"{directory}/{plugin}", os.X_OK) for plugin in _PLUGINS):
+            return directory
+    return ""
+
+
+def product() -> list[str]:
+    """The command that starts cni-repair: the launcher that we were started by, or this package."""
+    launcher = Path(sys.argv[0])
+    if launcher.name == "cni-repair" and os.access(launcher, os.X_OK):
+        return [str(launcher.resolve())]
+    package = Path(__file__).resolve().parents[2]
+    site = sysconfig.get_path("purelib")
+    # As the installed launcher does it.
+    start = (
+        f"import sys; sys.path[:0] = [{str(package)!r}]; sys.path.append({site!r});"
+        " from cni_repair.__main__ import main; sys.exit(main())"
+    )
+    return [sys.executable, "-I", "-S", "-c", start]
+
+
+def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
+    """Ask again and again until the answer is truthy, and return it; LabError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = predicate()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise LabError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def inside(path: str) -> Iterator[None]:
+    """Have the calling thread in another network namespace, to open sockets there.
+
+    A socket stays in the namespace in which it was made.
+    """
+    with ExitStack() as descriptors:
+        home, target = open_own(), -1
+        descriptors.callback(os.close, home)
+        target = open_netns(path)
+        descriptors.callback(os.close, target)
+        with entered(target, home):
+            yield
+
+
+class Lab:
+    """Context: the node, the gateway and `pods` pods; names start with `name` (default: random).
+
+    `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
+    ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
+    out (default: as the machine is). The attribute `echo`, where set, is called with each command,
+    as one would type it, before it runs.
+    """
+
+    def __init__(
+        self,
+        pods: int = 0,
+        *,
+        name: str = "",
+        command: Sequence[str] | None = None,
+        detect_duplicates: bool = True,
+        ipv6: bool | None = None,
+    ) -> None:
+        name = name or secrets.token_hex(2)
+        self.node = Netns(f"{name}-node")
+        self.tor = Netns(f"{name}-tor")
+        self.pods: list[Netns] = []
+        self.directory = RUN / f"cni-repair-{name}"
+        self.checkpoint_dir = f"{self.directory}/checkpoints"
+        self.run_dir = f"{self.directory}/run"
+        self.ipam_dir = f"{self.directory}/ipam"
+        self.echo: Callable[[str], None] | None = None
+        self.command = list(command) if command else product()
+        self.cni_path = _plugin_directory()
+        self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
+        self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
+        self._name = name
+        self._wanted_pods = pods
+        self._detect_duplicates = detect_duplicates
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Lab:
+        check_machine()
+        isolate()
+        with ExitStack() as cleanup:
+            self._enter_void(cleanup)
+            self.directory.mkdir()
+            cleanup.callback(shutil.rmtree, self.directory)
+            self._cleanup = cleanup
+            self._add_netns(self.node, self.tor)
+            self.uplink_back()
+            for _ in range(self._wanted_pods):
+                self.add_pod()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.echo = None
+        self._cleanup.__exit__(kind, error, trace)
+
+    @staticmethod
+    def _enter_void(cleanup: ExitStack) -> None:
+        home = open_own()
+        cleanup.callback(os.close, home)
+        leave_network()
+        cleanup.callback(setns_function(), home, 0)
+
+    # --- The node's parts ---
+
+    def _add_netns(self, *added: Netns) -> None:
+        for netns in added:
+            self._cleanup.callback(self._delete_netns, netns)
+        self._batch(None, [f"netns add {netns.name}" for netns in added])
+
+    def _delete_netns(self, netns: Netns) -> None:
+        if os.path.exists(netns.path):
+            self._batch(None, [f"netns delete {netns.name}"])
+
+    def add_pod(self) -> Netns:
+        """Make one more pod's namespace; nothing is attached to it."""
+        pod = Netns(f"{self._name}-pod{len(self.pods) + 1}")
+        self._add_netns(pod)
+        self.pods.append(pod)
+        if self.ipv6 and not self._detect_duplicates:
+            with inside(pod.path):  # /proc/sys/net is the reading thread's
+                for scope in ("all", "default"):
+                    Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+        return pod
+
+    def uplink_lost(self) -> None:
+        """Destroy the node's eth0, and with it all that is stacked on it."""
+        self._batch(self.node, ["link delete eth0"])
+
+    def uplink_back(self) -> None:
+        """Make the node's eth0, as a driver does that was loaded again: same name and address."""
+        tor = [
+            # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
+            f"link add tor0 address {_TOR_MAC} type veth"
+            f" peer name eth0 address {_UPLINK_MAC} netns {self.node.name}",
+            "link set tor0 up",
+            f"addr add {GATEWAY}/24 dev tor0",
+        ]
+        if self.ipv6:
+            tor.append(f"addr add {GATEWAY6}/64 dev tor0 nodad")
+        self._batch(self.tor, tor)
+        self._batch(self.node, ["link set eth0 up"])
+
+    def netconf(self, **overrides: Any) -> dict[str, Any]:
+        """A network configuration for the lab's node; an override of None takes a key out."""
+        ranges = [[{"subnet": SUBNET, "gateway": GATEWAY}]]
+        routes = [{"dst": "0.0.0.0/0"}]
+        if self.ipv6:
+            ranges.append([{"subnet": SUBNET6, "gateway": GATEWAY6}])
+            routes.append({"dst": "::/0"})
+        netconf = {
+            "cniVersion": "1.0.0",
+            "name": "pods",
+            "type": "cni-repair",
+            "master": "eth0",
+            "checkpointDir": self.checkpoint_dir,
+            "runDir": self.run_dir,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": self.ipam_dir,
+                "ranges": ranges,
+                "routes": routes,
+            },
+            **overrides,
+        }
+        return {key: value for key, value in netconf.items() if value is not None}
+
+    # --- Commands ---
+
+    def cni(
+        self,
+        verb: str,
+        pod: Netns | None = None,
+        netconf: Mapping[str, Any] | str | Path | None = None,
+        *,
+        container_id: str | None = None,
+        ifname: str = "eth0",
+        plugin: str | None = None,
+        env: Mapping[str, str] | None = None,
+        seconds: float = COMMAND_SECONDS,
+    ) -> Outcome:
+        """Call cni-repair, or another plugin (a type name), on the node as a runtime does.
+
+        `pod` gives CNI_NETNS and, unless it is given, the container id; without either the call
+        names no attachment. `netconf` is a document, text as it is, or a file; None is an empty
+        stdin. `env` adds variables.
+        """
+        container_id = pod.name if pod and container_id is None else container_id
+        variables = {"CNI_COMMAND": verb}
+        if container_id:
+            variables |= {"CNI_CONTAINERID": container_id, "CNI_IFNAME": ifname}
+        if pod:
+            variables["CNI_NETNS"] = pod.path
+        variables |= {"CNI_PATH": self.cni_path, **(env or {})}
+        command = [f"{self.cni_path}/{plugin}"] if plugin else self.command
+        stdin = json.dumps(netconf) if isinstance(netconf, Mapping) else netconf or ""
+        return self.run(self.node, command, env=variables, stdin=stdin, seconds=seconds)
+
+    def cli(self, *arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
+        """Run cni-repair's command line on the node."""
+        return self.run(self.node, [*self.command, *arguments], env=env)
+
+    def ip(self, netns: Netns, *arguments: str) -> str:
+        """What `ip -n NETNS ARGUMENTS` prints; LabError where it fails."""
+        return self._ip(["-n", netns.name, *arguments])
+
+    def ip_json(self, netns: Netns, *arguments: str) -> list[dict[str, Any]]:
+        """As :meth:`ip` with `-d -j`: the decoded answer."""
+        found: list[dict[str, Any]] = json.loads(self.ip(netns, "-d", "-j", *arguments) or "[]")
+        return found
+
+    def interface(self, pod: Netns, ifname: str = "eth0") -> dict[str, Any]:
+        """An interface with its addresses, and the pod's routes of all tables, to be compared.
+
+        Without the master's index: it is a new one after each loss of the uplink.
+        """
+        links, *routes = (self.ip_json(pod, *arguments.split()) for arguments in LOOK)
+        link = next((link for link in links if link["ifname"] == ifname), {})
+        link.pop("link_index", None)
+        return {"link": link, "routes": sorted(itertools.chain(*routes), key=json.dumps)}
+
+    def run(
+        self,
+        netns: Netns,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: str | Path = "",
+        seconds: float = COMMAND_SECONDS,
+    ) -> Outcome:
+        """Run a command in a namespace, with `env` and PATH as its whole environment.
+
+        It sees the namespace's own /sys, too. LabError if it has not ended in `seconds`.
+        """
+        if self.echo:
+            self.echo(f"{netns.name}# {self._typed(command, env or {}, stdin)}")
+        enter = ["ip", "netns", "exec", netns.name, *command]
+        return _run(enter, env or {}, stdin, seconds)
+
+    def _typed(self, command: Sequence[str], env: Mapping[str, str], stdin: str | Path) -> str:
+        """A command as one would type it."""
+        start = len(self.command)
+        if list(command[:start]) == self.command:
+            command = ["cni-repair", *command[start:]]
+        variables = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
+        source = [f"<{shlex.quote(str(stdin))}"] if isinstance(stdin, Path) else []
+        return " ".join([*variables, shlex.join(command), *source])
+
+    def _batch(self, netns: Netns | None, lines: Sequence[str]) -> None:
+        """Several `ip` commands in one process."""
+        if self.echo and netns:
+            for line in lines:
+                self.echo(f"{netns.name}# ip {line}")
+        inside_netns = ["-n", netns.name] if netns else []
+        self._ip([*inside_netns, "-batch", "-"], "\n".join(lines))
+
+    def _ip(self, arguments: Sequence[str], stdin: str = "") -> str:
+        done = _run(["ip", *arguments], {}, stdin, COMMAND_SECONDS)
+        if done.returncode != 0:
+            what = stdin.replace("\n", "; ") or shlex.join(arguments)
+            raise LabError(f"ip {what}: {' '.join(done.stderr.split())}")
+        return done.stdout
+
+    def connect(self, pod: Netns, ifname: str = "eth0") -> Connection:
+        """Open a TCP connection from a pod, bound to its interface, to the gateway."""
+        return self._cleanup.enter_context(Connection(self.tor, pod, ifname))
+
+
+def _run(
+    command: Sequence[str], env: Mapping[str, str], stdin: str | Path, seconds: float
+) -> Outcome:
+    started = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for us: we end it, in our own time
+        encoding="utf-8",
+        errors="replace",
+    )
+    text = stdin.read_text() if isinstance(stdin, Path) else stdin
+    try:
+        stdout, stderr = process.communicate(text, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"{shlex.join(command)}: no end after {seconds:g} s") from error
+    finally:
+        _end(process)
+    return Outcome(process.returncode, stdout, stderr, time.monotonic() - started)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """See that a command does not go on without us; the plugins that cni-repair starts never do."""
+    with process:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+class Connection:
+    """Context: an open TCP connection between a pod's interface and the gateway.
+
+    This process holds both ends. Errors of the connection are raised as LabError.
+    """
+
+    def __init__(self, tor: Netns, pod: Netns, ifname: str, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        with ExitStack() as opened:
+            with inside(tor.path):
+                listener = opened.enter_context(socket.create_server((GATEWAY, 0)))
+            with inside(pod.path):
+                self._client = opened.enter_context(socket.socket())
+            listener.settimeout(seconds)
+            self._client.settimeout(seconds)
+            bound = ifname.encode() + b"\0"
+            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
+            with _as_lab_error("connect"):
+                self._client.connect(listener.getsockname())
+                self._server = opened.enter_context(listener.accept()[0])
+            self._server.settimeout(seconds)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """ADDRESS:PORT of the pod's end and of the gateway's."""
+        pairs = (self._client.getsockname(), self._server.getsockname())
+        here, there = (f"{host}:{port}" for host, port in pairs)
+        return here, there
+
+    def send(self, line: str) -> None:
+        """Send a line from the pod; the kernel keeps it until it is acknowledged."""
+        with _as_lab_error("send"):
+            self._client.sendall(f"{line}\n".encode())
+
+    def answer(self, line: str) -> None:
+        """Have the gateway receive that line and send it back, and the pod receive that."""
+        with _as_lab_error("receive"):
+            self._receive(self._server, line)
+            self._server.sendall(f"{line}\n".encode())
+            self._receive(self._client, line)
+
+    def exchange(self, line: str) -> None:
+        """Carry a line from the pod to the gateway and back."""
+        self.send(line)
+        self.answer(line)
+
+    @staticmethod
+    def _receive(end: socket.socket, line: str) -> None:
+        expected = f"{line}\n".encode()
+        received = b""
+        while len(received) < len(expected):
+            part = end.recv(len(expected) - len(received))
+            if not part:
+                raise LabError(f"the TCP connection was closed after {received!r}")
+            received += part
+        if received != expected:
+            raise LabError(f"the TCP connection carried {received!r}, not {expected!r}")
+
+
+@contextlib.contextmanager
+def _as_lab_error(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LabError(f"the TCP connection is dead: {doing}: {error}") from error
