@@ -13,9 +13,13 @@ def main() -> int:
 
         # Everything is written: taking the interpreter apart would cost the pod 2 ms more.
         os._exit(serve())
-    from cni_repair.cli.main import run
+    try:
+        from cni_repair.cli.main import run
 
-    return run(sys.argv[1:])
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # before, or while, anything was done
+        print("cni-repair: interrupted", file=sys.stderr)
+        return 130
 
 
 def console() -> None:

@@ -7,15 +7,15 @@ reboot), the netns cookie (never used twice), the nsfs inode (recurs), the start
 
 from __future__ import annotations
 
+import _socket
 import os
 
 from cni_repair.errors import STALE, CniError
-from cni_repair.network.netns import cookie_of, open_netns, same_netns
+from cni_repair.network.netns import cookie_of, entered, open_netns, same_netns
 from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     from typing import Any
 
 
@@ -111,6 +111,25 @@ def check_cookie(identity: Identity, sock: _socket.socket) -> None:
     cookie = cookie_of(sock)
     if identity.cookie is not None and cookie is not None and cookie != identity.cookie:
         raise Stale(f"its inode came again: cookie {cookie}, it was {identity.cookie}")
+
+
+def still_stands(identity: Identity, own: int, given_path: str = "") -> bool:
+    """Whether the namespace is the recorded one beyond doubt, cookie included."""
+    try:
+        netns = open_identified(identity, own, given_path)
+    except CniError:
+        return False
+    try:
+        with entered(netns, own):
+            # Any socket will do: its namespace is what counts.
+            sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+        check_cookie(identity, sock)
+        sock.close()
+    except Stale:
+        return False
+    finally:
+        os.close(netns)
+    return True
 
 
 def belongs_to_sandbox(path: str, sandbox: str) -> bool:

@@ -135,12 +135,13 @@ def _check_envelope(document: dict[str, Any], raw: bytes) -> None:
     if version != SCHEMA_VERSION or type(version) is not int:
         raise _Misfit(f"$.schemaVersion: expected {SCHEMA_VERSION}")
     sum_found = document.get("checksum")
-    if not _is_checksum(sum_found) or sum_found != checksum(raw, sum_found):
+    if not isinstance(sum_found, str) or not _is_checksum(sum_found, raw):
         raise _Misfit("$.checksum does not match: the file was changed or is damaged")
 
 
-def _is_checksum(value: object) -> bool:
-    return isinstance(value, str) and len(value) == len(_UNSUMMED) and value.isascii()
+def _is_checksum(found: str, raw: bytes) -> bool:
+    in_shape = len(found) == len(_UNSUMMED) and found.isascii()
+    return in_shape and found == checksum(raw, found)
 
 
 def _read(document: dict[str, Any]) -> Checkpoint:

@@ -86,6 +86,10 @@ class Store:
             if not name.startswith(".") and (name.endswith(COMMITTED) or is_seed(name))
         )
 
+    def unfinished(self) -> list[str]:
+        """The file names of ADDs and DELs that have not ended, or were killed; sorted."""
+        return sorted(name for name in os.listdir(self._fd) if name.endswith((INTENT, DELETING)))
+
     def phase(self, key: Key) -> str | None:
         """COMMITTED, INTENT, DELETING or None: how far the attachment's life has come."""
         for phase in (COMMITTED, INTENT, DELETING):
@@ -157,6 +161,8 @@ class Store:
         """Forget an attachment that is gone."""
         for phase in (INTENT, DELETING):
             self._unlink(key.name + phase)
+        for phase in (INTENT, COMMITTED):  # of a writer that was killed
+            self._unlink(_temporary(key.name + phase))
 
     def _unlink(self, name: str) -> None:
         try:
@@ -169,7 +175,7 @@ class Store:
     def _write(self, name: str, text: str) -> None:
         """Write, fsync, rename, fsync the directory: without any one of them a power cut can leave
         an empty file, a torn one, or none (DESIGN §4)."""
-        temporary = f".{name}.tmp"
+        temporary = _temporary(name)
         try:
             self._unlink(temporary)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -192,6 +198,10 @@ class Store:
 def is_seed(name: str) -> bool:
     """Whether a file name has the form of the seed's checkpoints (a container id, cut short)."""
     return len(name) == _SEED_NAME_LENGTH and name.isascii() and name.isalnum()
+
+
+def _temporary(name: str) -> str:
+    return f".{name}.tmp"
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -51,9 +51,6 @@ def run(arguments: list[str]) -> int:
         # `status | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
-    except KeyboardInterrupt:
-        _complain("interrupted; what was repaired stays repaired, call again for the rest")
-        return 130
 
 
 def _complain(text: str) -> None:

@@ -67,7 +67,16 @@ def repair(options: argparse.Namespace) -> int:
         master_timeout=timeout if options.wait is None else options.wait,
         hints=hints_of(scope.conf),
     )
-    reports = _work(scope, lambda node, store, entries: repair_entries(node, store, entries, how))
+    try:
+        reports = _work(
+            scope, lambda node, store, entries: repair_entries(node, store, entries, how)
+        )
+    except KeyboardInterrupt:
+        print(
+            "cni-repair: interrupted; what was repaired stays repaired, call again for the rest",
+            file=sys.stderr,
+        )
+        return 130
     if options.output == "json":
         render.json(reports, _JSON_VERSION)
     else:

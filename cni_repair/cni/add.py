@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from cni_repair.checkpoint.identity import identity_in, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
@@ -26,6 +27,7 @@ def add(call: Call) -> tuple[str, int]:
     """
     conf = parse(call.stdin)
     key = Key(call.container_id, call.ifname)
+    delegate.find(conf.delegate, call.environ.get("CNI_PATH", ""))
     netns = _open_pod(call.netns)
     try:
         with (
@@ -74,21 +76,17 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock
 
 
 def _is_alive(store: Store, key: Key) -> bool:
-    from cni_repair.checkpoint import model
-    from cni_repair.checkpoint.identity import open_identified
-
+    """False where the record cannot be read, or its namespace is gone: an ADD could harm nothing."""
     name = key.name + COMMITTED
+    try:
+        recorded = identity_in(load_object(store.read(name), name))
+    except CniError:
+        return False
     own = open_own()
     try:
-        checkpoint = model.decode(store.read(name), name)
-        if checkpoint.netns is None:
-            return False
-        os.close(open_identified(checkpoint.netns, own))
-    except CniError:
-        return False  # unreadable, or its namespace is gone: nothing that an ADD could harm
+        return recorded is not None and still_stands(recorded, own)
     finally:
         os.close(own)
-    return True
 
 
 def _intent(call: Call, conf: NetConf) -> str:
@@ -136,6 +134,9 @@ def _roll_back(
     try:
         delete_locked(call, conf, store, key, lock)
     except CniError as error:
-        # The record of the attempt stays: the runtime's DEL, or the next ADD, cleans up again.
+        # A plugin that was killed may have left its link: the record stays, and the runtime's DEL
+        # or the next ADD cleans up. Otherwise the link is gone, and nothing is left to remember.
+        if not isinstance(error, delegate.TimedOut):
+            store.remove(key)
         if isinstance(cause, CniError):
             cause.details = f"{cause.details}; clean-up failed, too: {error}".lstrip("; ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.checkpoint.identity import Identity, identity_in, open_identified
+from cni_repair.checkpoint.identity import Identity, identity_in, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
@@ -57,12 +57,9 @@ def _netns_of_record(call: Call, store: Store, key: Key) -> str:
         return netns  # nothing to compare with
     own = open_own()
     try:
-        os.close(open_identified(recorded, own, netns))
-    except CniError:
-        return ""
+        return netns if still_stands(recorded, own, netns) else ""
     finally:
         os.close(own)
-    return netns
 
 
 def _recorded_identity(store: Store, key: Key) -> Identity | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import Key, Store
+from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_seed
 from cni_repair.cni import delegate
 from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.netconf import (
@@ -148,10 +148,10 @@ def gc(call: Call) -> tuple[str, int]:
     conf = parse(call.stdin)
     valid = _valid_attachments(conf)
     failures = []
-    for key, netns in _attachments_of(conf):
+    for key, (phase, netns) in _attachments_of(conf).items():
         if key not in valid:
             try:
-                _delete_stale(call, conf, key, netns)
+                _delete_stale(call, conf, key, phase, netns)
             except CniError as error:
                 failures.append(f"{key.name}: {error}")
     if VERSIONS[-1] in _delegate_versions(conf.delegate, call):
@@ -173,25 +173,47 @@ def _valid_attachments(conf: NetConf) -> set[Key]:
     }
 
 
-def _attachments_of(conf: NetConf) -> list[tuple[Key, str]]:
+def _attachments_of(conf: NetConf) -> dict[Key, tuple[str, str]]:
+    """(phase, netns path) of all that is recorded of a network, by attachment: also what an ADD or
+    DEL that was killed has left."""
+    found: dict[Key, tuple[str, str]] = {}
     try:
         with Store(conf.checkpoint_dir) as store:
-            entries = inventory.read_all(store, None, conf.name)
+            for name in store.unfinished():
+                phase = INTENT if name.endswith(INTENT) else DELETING
+                found |= _record_of(store, name, phase, conf.name)
+            for name in store.committed():
+                if not is_seed(name):
+                    found |= _record_of(store, name, COMMITTED, conf.name)
     except FileNotFoundError:
-        return []
-    readable = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
-    return [(one.key, one.netns_path) for one in readable if one.network == conf.name]
+        pass
+    return found
 
 
-def _delete_stale(call: Call, conf: NetConf, key: Key, netns: str) -> None:
+def _record_of(store: Store, name: str, phase: str, network: str) -> dict[Key, tuple[str, str]]:
+    """One record, if it is the network's and can be read; read no further than GC needs."""
+    try:
+        record = load_object(store.read(name), name)
+    except (FileNotFoundError, CniError):
+        return {}
+    netns = record.get("netns")
+    path = netns.get("path") if isinstance(netns, dict) else netns
+    if record.get("network") != network or not isinstance(path, str):
+        return {}
+    container_id, _, ifname = name.removesuffix(phase).partition("@")
+    return {Key(container_id, ifname): (phase, path)}
+
+
+def _delete_stale(call: Call, conf: NetConf, key: Key, phase: str, netns: str) -> None:
     environ = {**call.environ, "CNI_CONTAINERID": key.container_id, "CNI_IFNAME": key.ifname}
     rest = {k: v for k, v in conf.rest.items() if k != "cni.dev/valid-attachments"}
     one = replace(
         call, container_id=key.container_id, ifname=key.ifname, netns=netns, environ=environ
     )
     with Lock(conf.run_dir, key.name) as lock, Store(conf.checkpoint_dir) as store:
-        delete_locked(one, replace(conf, rest=rest), store, key, lock)
-        lock.forget()
+        if store.phase(key) == phase:  # else an ADD or DEL ended while we waited for it
+            delete_locked(one, replace(conf, rest=rest), store, key, lock)
+            lock.forget()
 
 
 def repair(call: Call) -> tuple[str, int]:

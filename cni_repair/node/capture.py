@@ -92,14 +92,17 @@ def _attachment(
     )
 
 
-def refreshed(checkpoint: model.Checkpoint, observed: Observed) -> model.Checkpoint:
+def refreshed(
+    checkpoint: model.Checkpoint, observed: Observed, sysctls: tuple[tuple[str, str], ...]
+) -> model.Checkpoint:
     """The checkpoint of a healthy attachment with what later plugins gave it since ADD: MAC, MTU,
-    more addresses and routes."""
+    sysctls, more addresses and routes."""
     assert observed.link is not None
     attachment = replace(
         checkpoint.attachment,
         link=observed.link.link,
         addresses=observed.addresses,
         routes=observed.routes,
+        sysctls=sysctls,
     )
     return replace(checkpoint, attachment=attachment)

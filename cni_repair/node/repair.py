@@ -27,7 +27,7 @@ from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
-from cni_repair.network.observe import observe_pod
+from cni_repair.network.observe import observe_pod, read_sysctls
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import Address, HostLink, Observed
@@ -193,10 +193,18 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
         if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return
         recorded = fresh.checkpoint
-        observed = _in_pod(node, recorded, given_netns, lambda sides: observe(sides, recorded))
-        now = refreshed(recorded, observed)
+        observed, sysctls = _in_pod(
+            node,
+            recorded,
+            given_netns,
+            lambda sides: (observe(sides, recorded), read_sysctls(recorded.key.ifname)),
+        )
+        now = refreshed(recorded, observed, sysctls)
         if now != recorded:
-            store.commit(now.key, encode(now))
+            try:
+                store.commit(now.key, encode(now))
+            except CniError:
+                return  # the older record is whole, and CHECK's verdict does not depend on it
 
 
 def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:

@@ -1,0 +1,278 @@
+"""`cni-repair demo`: it shows what is, fails when a repair does, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_repair.demo import lab as labs
+from cni_repair.demo import story
+from cni_repair.demo.lab import LabError, poll_until, product
+
+REPOSITORY = str(Path(__file__).resolve().parents[1])
+QUICK = "from cni_repair.demo import story; raise SystemExit(story.run(detect_duplicates=False))"
+WHOLE = "from cni_repair.demo import story; raise SystemExit(story.run())"
+BROKEN = f"""\
+#!{sys.executable} -IS
+import os, sys
+if os.environ.get("CNI_COMMAND") == "REPAIR":
+    print(%r)
+    sys.exit(%d)
+command = {product()!r}
+os.execv(command[0], [*command, *sys.argv[1:]])
+"""
+
+
+@contextlib.contextmanager
+def started(code: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """The demo in a process (and a session) of its own; killed if it is still there at the end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": REPOSITORY, "PATH": "/usr/bin:/bin", "TERM": "xterm"},
+        text=True,
+        start_new_session=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if text in line:
+            return
+    pytest.fail(f"the demo never said {text!r}")
+
+
+@pytest.mark.slow
+def test_the_whole_demo(nothing_left: Callable[[], None]) -> None:
+    began = time.monotonic()
+    with started(WHOLE) as process:
+        said, complaints = process.communicate(timeout=60)
+    assert (process.returncode, complaints) == (0, "")
+    assert time.monotonic() - began < 20
+    nothing_left()
+    steps = re.findall(r"^(\d+)\. ", said, re.MULTILINE)
+    assert steps == [str(number) for number in range(1, 11)]
+    for promised in (
+        "CNI_COMMAND=ADD CNI_CONTAINERID=demo-pod1",
+        "demo-node# ip link delete eth0\n",
+        "3 attachments: 3 lost\n",
+        "CNI_COMMAND=REPAIR",
+        "3 attachments: 3 healthy\n",
+        "demo-pod3# ping -c 1 -W 2 fd00:9::1\n    64 bytes from fd00:9::1",
+        "carries on\n",
+        "The demo passed",
+    ):
+        assert promised in said
+    assert len(re.findall("ok: the same: ifindex 2, MAC [0-9a-f:]{17}, 10.9.0.", said)) == 3
+    assert said.isascii()
+    assert "\033" not in said
+    assert max(map(len, said.splitlines())) < 80
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = pty.openpty()
+    try:
+        with started(QUICK, stdout=its) as process:
+            os.close(its)
+            process.wait(timeout=30)
+        said = os.read(ours, 1 << 16)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    assert b"\033[1mcni-repair demo:" in said
+
+
+def test_two_demos_at_a_time_do_not_see_each_other() -> None:
+    with started(QUICK) as one, started(QUICK) as other:
+        for process in (one, other):
+            _, complaints = process.communicate(timeout=30)
+            assert (process.returncode, complaints) == (0, "")
+
+
+class TestStopped:
+    @pytest.mark.parametrize(
+        "moment",
+        [
+            "cni-repair demo:",
+            "1. Attach",
+            "ok: demo-pod2 has eth0",
+            "2. Open",
+            "3. The node's uplink goes",
+            "5. The uplink comes back",
+            "6. Repair",
+            "9. Ping",
+            "carries on",
+        ],
+    )
+    def test_ctrl_c(self, moment: str, nothing_left: Callable[[], None]) -> None:
+        with started(QUICK) as process:
+            read_until(process, moment)
+            os.killpg(process.pid, signal.SIGINT)
+            _, complaints = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert complaints == "cni-repair demo: stopped; everything that it made is gone\n"
+        nothing_left()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_in_the_midst_of_a_command(
+        self, number: signal.Signals, nothing_left: Callable[[], None]
+    ) -> None:
+        with started(WHOLE) as process:
+            # Its ADD now waits for duplicate address detection.
+            read_until(process, "cni-repair </run")
+            poll_until(lambda: running_below(process.pid, "macvlan"), 10, "the plugin to run")
+            began = time.monotonic()
+            process.send_signal(number)
+            _, complaints = process.communicate(timeout=20)
+        assert time.monotonic() - began < 1
+        assert process.returncode == 128 + number
+        assert len(complaints.splitlines()) == 1
+        nothing_left()
+
+    def test_ctrl_c_twice(self, nothing_left: Callable[[], None]) -> None:
+        with started(QUICK) as process:
+            read_until(process, "6. Repair")
+            for _ in range(2):
+                os.killpg(process.pid, signal.SIGINT)
+            process.communicate(timeout=20)
+        assert process.returncode == 130
+        nothing_left()
+
+    def test_sigkill(self, nothing_left: Callable[[], None]) -> None:
+        with started(QUICK) as process:
+            read_until(process, "3. The node's uplink goes")
+            process.kill()
+        nothing_left()
+
+    def test_nobody_reads_any_more(self, nothing_left: Callable[[], None]) -> None:
+        code = "from cni_repair.cli.main import run; raise SystemExit(run(['demo']))"
+        with started(code) as process:
+            read_until(process, "1. Attach")
+            assert process.stdout is not None
+            process.stdout.close()
+            process.wait(timeout=20)
+            assert process.stderr is not None
+            assert process.stderr.read() == ""
+        assert process.returncode == 1
+        nothing_left()
+
+
+class TestFailing:
+    @pytest.mark.parametrize(
+        ("answer", "status", "why"),
+        [
+            ('{"code": 104, "msg": "no"}', 1, "FAILED: exit status 1\n"),
+            ("not JSON", 0, "FAILED: not one JSON document: 'not JSON"),
+            ('{"attachments": 3}', 0, 'FAILED: REPAIR answered {"attachments": 3}\n'),
+            # It claims to have repaired, and did nothing.
+            ('{"attachments": []}', 0, "FAILED: status ended with exit status 1, not 0\n"),
+        ],
+    )
+    def test_a_broken_repair(
+        self,
+        answer: str,
+        status: int,
+        why: str,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        nothing_left: Callable[[], None],
+    ) -> None:
+        broken = tmp_path / "cni-repair"
+        broken.write_text(BROKEN % (answer, status))
+        broken.chmod(0o755)
+        assert story.run([str(broken)], detect_duplicates=False) == 1
+        said = capsys.readouterr().out
+        assert why in said
+        assert "passed" not in said
+        nothing_left()
+
+    def test_a_clean_up_that_fails(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Untidy(labs.Lab):
+            def __exit__(self, *arguments: Any) -> None:
+                super().__exit__(*arguments)
+                raise LabError("something is still there")
+
+        monkeypatch.setattr(story, "Lab", Untidy)
+        assert story.run(detect_duplicates=False) == 1
+        output = capsys.readouterr()
+        assert output.err == "cni-repair demo: something is still there\n"
+        assert "passed" not in output.out
+
+    def test_not_root(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        assert story.run() == 3
+        assert capsys.readouterr().err.count("\n") == 1
+
+    def test_missing_programs(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(labs._PROGRAMS, "no-such-ping", "iputils-ping")
+        assert story.run() == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err == (
+            "cni-repair demo: no-such-ping missing: apt-get install iputils-ping\n"
+        )
+
+
+LINK: story.Interface = {"ifindex": 2, "mtu": 1500, "addr_info": [{"local": "10.9.0.2"}]}
+BEFORE: story.Interface = {"link": LINK, "routes": [{"dst": "default"}]}
+
+
+class TestDifferences:
+    def test_none(self) -> None:
+        assert story.differences(BEFORE, BEFORE) == []
+
+    @pytest.mark.parametrize(
+        ("after", "found"),
+        [
+            ({"link": {}, "routes": []}, ["the interface is not there"]),
+            (
+                {**BEFORE, "link": {**LINK, "ifindex": 3, "new": 1}},
+                ["ifindex was 2, is 3", "new was None, is 1"],
+            ),
+            (
+                {"link": {**LINK, "addr_info": [{"local": "10.9.0.3"}]}, "routes": []},
+                [
+                    'address lost: {"local": "10.9.0.2"}',
+                    'address new: {"local": "10.9.0.3"}',
+                    'route lost: {"dst": "default"}',
+                ],
+            ),
+        ],
+    )
+    def test_each_is_named(self, after: dict[str, Any], found: list[str]) -> None:
+        assert story.differences(BEFORE, after) == found
+
+
+def running_below(parent: int, program: str) -> bool:
+    """Whether a descendant of a process is that program."""
+    for child in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, _, rest = (child / "stat").read_text().partition(" (")[2].rpartition(") ")
+            if int(rest.split()[1]) == parent and (
+                name == program or running_below(int(child.name), program)
+            ):
+                return True
+    return False

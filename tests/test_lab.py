@@ -1,0 +1,329 @@
+"""The lab itself: it keeps off the machine's network, and leaves nothing, however it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cni_repair.demo import lab as labs
+from cni_repair.demo.lab import (
+    Connection,
+    Lab,
+    LabError,
+    Netns,
+    inside,
+    isolate,
+    poll_until,
+    product,
+)
+
+REPOSITORY = str(Path(__file__).resolve().parents[1])
+
+
+def own_netns() -> str:
+    return os.readlink("/proc/thread-self/ns/net")
+
+
+def links(*command: str) -> list[str]:
+    done = subprocess.run(
+        [*command, "ip", "-o", "link"], capture_output=True, text=True, check=True
+    )
+    return [line.split()[1].rstrip(":") for line in done.stdout.splitlines()]
+
+
+def names(lab: Lab, netns: Netns) -> list[str]:
+    return [str(link["ifname"]) for link in lab.ip_json(netns, "link")]
+
+
+def child(code: str, *command: str) -> subprocess.Popen[str]:
+    """A Python process of its own; `command` is put before it."""
+    return subprocess.Popen(
+        [*command, sys.executable, "-c", code],
+        env={"PYTHONPATH": REPOSITORY, "PATH": labs.PATH},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+class TestSafety:
+    def test_an_open_lab_has_us_in_an_empty_namespace(self) -> None:
+        home, before = own_netns(), links()
+        with Lab(pods=1) as lab:
+            assert own_netns() != home
+            assert links() == ["lo"]
+            assert names(lab, lab.node) == ["lo", "eth0"]
+        assert own_netns() == home
+        assert links() == before
+
+    def test_isolating_twice_is_isolating_once(self) -> None:
+        before = os.readlink("/proc/self/ns/mnt")
+        isolate()
+        assert os.readlink("/proc/self/ns/mnt") == before
+
+    def test_the_private_run_shows_the_machines_and_changes_nothing_of_it(
+        self, tmp_path: Path
+    ) -> None:
+        script = """
+            mount -t tmpfs none /run
+            mkdir -p /run/directory/mounted /run/netns /run/cni-repair
+            mount -t tmpfs none /run/directory/mounted
+            touch /run/directory/mounted/deep /run/netns/machines /run/cni-repair/machines
+            ln -s directory /run/link; echo text > /run/file
+            rm -rf /run/mount # mount's own
+            exec "$@"
+        """
+        code = """
+import os, subprocess
+from pathlib import Path
+before = os.open("/run", os.O_PATH)
+from cni_repair.demo.lab import Lab
+with Lab(name="it") as lab:
+    print(sorted(os.listdir("/run")), sorted(os.listdir("/run/netns")))
+    print(os.readlink("/run/link"), Path("/run/file").read_text().strip())
+    print(os.listdir("/run/link/mounted"))
+os.fchdir(before)
+print(sorted(os.listdir(".")), os.listdir("netns"), os.listdir("cni-repair"))
+"""
+        with child(code, "unshare", "--mount", "bash", "-euc", script, "-") as process:
+            said, _ = process.communicate(timeout=20)
+        assert said.splitlines() == [
+            "['cni-repair-it', 'directory', 'file', 'link', 'netns'] ['it-node', 'it-tor']",
+            "directory text",
+            "['deep']",
+            "['cni-repair', 'directory', 'file', 'link', 'netns'] ['machines'] ['machines']",
+        ]
+
+    def test_sigkill_leaves_nothing(self, nothing_left: Callable[[], None]) -> None:
+        code = """
+import time
+from cni_repair.demo.lab import Lab
+with Lab(pods=2) as lab:
+    print("up", flush=True)
+    time.sleep(60)
+"""
+        with child(code) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        nothing_left()
+
+
+class TestNode:
+    def test_pods_reach_the_gateway_through_the_bare_plugin(self, lab: Lab) -> None:
+        pod = lab.add_pod()
+        done = lab.cni("ADD", pod, lab.netconf(type="macvlan"), plugin="macvlan")
+        assert done.returncode == 0, done.stdout
+        assert done.document["ips"][0]["address"] == "10.9.0.2/24"
+        for gateway in lab.gateways:
+            assert lab.run(pod, ["ping", "-c", "1", "-W", "2", gateway]).returncode == 0
+
+    def test_the_uplink_takes_the_pods_interfaces_with_it(self, lab: Lab) -> None:
+        pod = lab.add_pod()
+        lab.ip(lab.node, *f"link add link eth0 name mv0 netns {pod.name} type macvlan".split())
+        assert names(lab, pod) == ["lo", "mv0"]
+        lab.uplink_lost()
+        assert names(lab, lab.node) == names(lab, pod) == ["lo"]
+
+    def test_the_uplink_comes_back_as_it_was_but_for_its_index(self, lab: Lab) -> None:
+        def uplink() -> tuple[str, str, bool]:
+            link = lab.ip_json(lab.node, "link", "show", "dev", "eth0")[0]
+            return link["address"], link["operstate"], "LOWER_UP" in link["flags"]
+
+        before = uplink()
+        lab.uplink_lost()
+        lab.uplink_back()
+        assert uplink() == before
+        assert before[1:] == ("UP", True)
+
+    def test_without_ipv6(self) -> None:
+        with Lab(pods=1, ipv6=False) as lab:
+            assert lab.gateways == ["10.9.0.1"]
+            assert "fd00" not in lab.ip(lab.tor, "addr")
+            done = lab.cni("ADD", lab.pods[0], lab.netconf())
+            assert [ip["address"] for ip in done.document["ips"]] == ["10.9.0.2/24"]
+
+    def test_two_at_a_time(self) -> None:
+        with Lab(pods=1) as one, Lab(pods=1) as other:
+            assert one.pods != other.pods
+            assert names(one, one.node) == names(other, other.node)
+
+    def test_netconf_can_be_overridden(self, lab: Lab) -> None:
+        netconf = lab.netconf(master=["bond4", "eth0"], vlanId=3, name=None)
+        assert netconf["master"] == ["bond4", "eth0"]
+        assert netconf["vlanId"] == 3
+        assert "name" not in netconf
+
+    def test_an_interface_equals_itself_over_a_new_master(self, lab: Lab) -> None:
+        pod = lab.add_pod()
+        lab.cni("ADD", pod, lab.netconf())
+        before = lab.interface(pod)
+        lab.uplink_lost()
+        assert lab.interface(pod)["link"] == {}
+        lab.uplink_back()
+        assert lab.cni("REPAIR", pod, lab.netconf()).returncode == 0
+        assert lab.interface(pod) == before
+        lab.ip(pod, "link", "set", "eth0", "mtu", "1400")
+        assert lab.interface(pod) != before
+
+
+class TestCommands:
+    def test_variables_of_a_call(self, lab: Lab) -> None:
+        pod = lab.add_pod()
+        typed: list[str] = []
+        lab.echo = typed.append
+        lab.cni("VERSION", None, {"cniVersion": "1.0.0"})
+        lab.cni("DEL", pod, lab.netconf(), env={"CNI_ARGS": "A=1;B=2"})
+        lab.cni("DEL", None, lab.netconf(), container_id="other", ifname="net1")
+        lab.cli("status", "--checkpoint-dir", "/nowhere")
+        start, cni_path = f"{lab.node.name}#", f"CNI_PATH={lab.cni_path}"
+        assert typed == [
+            f"{start} CNI_COMMAND=VERSION {cni_path} cni-repair",
+            f"{start} CNI_COMMAND=DEL CNI_CONTAINERID={pod.name} CNI_IFNAME=eth0"
+            f" CNI_NETNS={pod.path} {cni_path} CNI_ARGS='A=1;B=2' cni-repair",
+            f"{start} CNI_COMMAND=DEL CNI_CONTAINERID=other CNI_IFNAME=net1 {cni_path} cni-repair",
+            f"{start} cni-repair status --checkpoint-dir /nowhere",
+        ]
+
+    def test_the_environment_is_no_more_than_was_given(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SECRET", "1")
+        done = lab.run(lab.node, ["env"], env={"GIVEN": "1"})
+        assert {line.partition("=")[0] for line in done.stdout.split()} == {
+            "PATH",
+            "LC_ALL",
+            "GIVEN",
+        }
+
+    def test_a_command_sees_its_own_sys(self, lab: Lab) -> None:
+        done = lab.run(lab.node, ["ls", "/sys/class/net"])
+        assert done.stdout.split() == ["eth0", "lo"]
+
+    def test_one_that_hangs_is_ended_and_named(
+        self, lab: Lab, nothing_left: Callable[[], None]
+    ) -> None:
+        with pytest.raises(LabError, match=r"sleep 60: no end after 0\.2 s"):
+            lab.run(lab.node, ["sleep", "60"], seconds=0.2)
+        nothing_left()
+
+    def test_a_failing_ip_command_is_named(self, lab: Lab) -> None:
+        with pytest.raises(LabError, match=r"link show dev eth7: .*does not exist"):
+            lab.ip(lab.node, "link", "show", "dev", "eth7")
+
+    def test_output_that_is_no_document(self, lab: Lab) -> None:
+        with pytest.raises(LabError, match="not one JSON document: 'two words"):
+            _ = lab.run(lab.node, ["echo", "two words"]).document
+
+
+class TestConnection:
+    def test_it_carries_lines_and_is_bound(self, lab: Lab) -> None:
+        pod = lab.add_pod()
+        lab.cni("ADD", pod, lab.netconf())
+        connection = lab.connect(pod)
+        connection.exchange("one")
+        connection.exchange("two")
+        assert connection.ends[0].startswith("10.9.0.2:")
+
+    def test_without_a_network_there_is_none(self, lab: Lab) -> None:
+        with pytest.raises((LabError, OSError)):
+            lab.connect(lab.add_pod())
+
+    @pytest.mark.parametrize(
+        ("index", "seconds", "outcome"),
+        [
+            (100, 5.0, contextlib.nullcontext()),
+            (101, 0.5, pytest.raises(LabError, match="connection is dead: receive: timed out")),
+        ],
+    )
+    def test_it_carries_on_if_the_interface_comes_back_with_the_same_index(
+        self,
+        lab: Lab,
+        index: int,
+        seconds: float,
+        outcome: contextlib.AbstractContextManager[object],
+    ) -> None:
+        pod = lab.add_pod()
+
+        def attach(index: int) -> None:
+            link = f"link eth0 name mv0 index {index} address 02:00:00:00:00:05"
+            lab.ip(lab.node, *f"link add {link} netns {pod.name} type macvlan".split())
+            lab.ip(pod, "addr", "add", "10.9.0.2/24", "dev", "mv0")
+            lab.ip(pod, "link", "set", "mv0", "up")
+
+        attach(100)
+        with Connection(lab.tor, pod, "mv0", seconds) as connection:
+            connection.exchange("before")
+            lab.uplink_lost()
+            lab.uplink_back()
+            attach(index)
+            with outcome:
+                connection.exchange("after")
+
+    def test_sockets_stay_where_they_were_made(self, lab: Lab) -> None:
+        with inside(lab.tor.path):
+            ours = own_netns()
+            made = socket.socket()
+        with made:
+            assert own_netns() != ours
+            made.bind(("10.9.0.1", 0))
+
+
+class TestCleanUp:
+    def test_its_failure_is_raised_and_does_not_stop_the_rest(self) -> None:
+        home = own_netns()
+        lab = Lab(pods=1)
+        with pytest.raises(FileNotFoundError), lab:
+            lab.directory.rmdir()
+        assert own_netns() == home
+        assert not [name for name in os.listdir("/run/netns") if name.startswith(lab.pods[0].name)]
+
+    def test_a_lab_that_fails_to_come_up_is_taken_down(
+        self, monkeypatch: pytest.MonkeyPatch, nothing_left: Callable[[], None]
+    ) -> None:
+        home = own_netns()
+        monkeypatch.setattr(labs, "GATEWAY", "no address")
+        with pytest.raises(LabError, match="no address"), Lab(pods=1):
+            pass
+        assert own_netns() == home
+        nothing_left()
+
+
+class TestWhatIsNeeded:
+    def test_missing_programs_and_their_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(labs, "PATH", "/nowhere")
+        monkeypatch.setattr(labs, "_PLUGIN_DIRECTORIES", ("/nowhere",))
+        with pytest.raises(LabError) as raised:
+            labs.check_machine()
+        assert str(raised.value) == (
+            "ip, ping, macvlan and host-local (in /nowhere) missing:"
+            " apt-get install iproute2 iputils-ping containernetworking-plugins"
+        )
+
+    def test_the_launcher_that_started_us_is_the_product(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        launcher = tmp_path / "cni-repair"
+        launcher.touch(mode=0o755)
+        monkeypatch.setattr(sys, "argv", [str(launcher), "demo"])
+        assert product() == [str(launcher)]
+
+    def test_else_it_is_this_package(self, lab: Lab, tmp_path: Path) -> None:
+        assert lab.command[0] == sys.executable
+        done = lab.cni("VERSION", None, {"cniVersion": "1.0.0"}, env={"PYTHONPATH": str(tmp_path)})
+        assert "1.0.0" in done.document["supportedVersions"]
+
+
+def test_polling_ends() -> None:
+    answers = iter([[], [], ["there"]])
+    assert poll_until(lambda: next(answers), 5, "an answer") == ["there"]
+    with pytest.raises(LabError, match="waited 0 s in vain for nothing"):
+        poll_until(lambda: False, 0, "nothing")
