@@ -10,6 +10,7 @@ import os
 import sys
 
 from cni_repair import __version__
+from cni_repair.cli.printable import printable
 from cni_repair.cni.netconf import CHECKPOINT_DIR, MASTER_TIMEOUT_SECONDS, RUN_DIR
 from cni_repair.errors import CniError
 
@@ -36,14 +37,15 @@ As a CNI plugin (CNI_COMMAND set) it reads its configuration from stdin instead.
 
 def run(arguments: list[str]) -> int:
     """Run one command; never raises for what a user can cause."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         if os.geteuid() != 0 and options.needs_root:
             _complain("must run as root (it reads other processes' namespaces): use sudo")
             return REFUSED
         work: Callable[[argparse.Namespace], int] = options.work
-        return work(options)
+        status = work(options)
+        sys.stdout.flush()  # here, where a reader that has gone is nothing to complain about
+        return status
     except CniError as error:
         _complain(str(error))
         return DAMAGED
@@ -54,7 +56,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    print(f"cni-repair: {text}", file=sys.stderr)
+    print(f"cni-repair: {printable(text)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

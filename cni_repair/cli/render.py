@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cni_repair.cli.printable import printable
 from cni_repair.node.report import Report, document, summary
 from cni_repair.strictjson import dumps
 
@@ -42,7 +43,7 @@ def commands(reports: list[Report], directory: str) -> None:
         if not report.healthy:
             print(f"# {_title(report)}: {report.state}: {_one_line(report.reason)}")
         for action in report.actions:
-            print(action)
+            print(printable(action))
     print(f"# {_totals(reports, directory)}")
 
 
@@ -62,9 +63,8 @@ def _steps(report: Report) -> str:
 
 
 def _title(report: Report) -> str:
-    return " ".join(
-        part for part in (report.pod, report.key.container_id[:12], report.key.ifname) if part
-    )
+    parts = (report.pod, report.key.container_id[:12], report.key.ifname)
+    return _one_line(" ".join(part for part in parts if part))
 
 
 def _totals(reports: list[Report], directory: str) -> str:
@@ -84,14 +84,15 @@ def _row(report: Report) -> tuple[str, ...]:
     checkpoint = report.checkpoint
     master = checkpoint.attachment.parents[0].name if checkpoint else "?"
     addresses = [a.address for a in checkpoint.attachment.addresses] if checkpoint else ["?"]
-    return (
+    cells = (
         report.state,
-        _printable(report.pod) or "-",
+        report.pod or "-",
         report.key.container_id[:12],
-        _printable(report.key.ifname),
-        _printable(master),
+        report.key.ifname,
+        master,
         " ".join(addresses),
     )
+    return tuple(_one_line(cell) for cell in cells)
 
 
 def _plain_table(reports: list[Report]) -> None:
@@ -123,9 +124,4 @@ def _rich_table(reports: list[Report]) -> None:
 
 
 def _one_line(text: str) -> str:
-    return _printable(" ".join(text.split()))
-
-
-def _printable(text: str) -> str:
-    """Names come from pods and files: none of them gets to steer the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return printable(" ".join(text.split()))

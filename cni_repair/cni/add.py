@@ -76,7 +76,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock
 
 
 def _is_alive(store: Store, key: Key) -> bool:
-    """False where the record cannot be read, or its namespace is gone: an ADD could harm nothing."""
+    """False where the record cannot be read or its namespace is gone: ADD can harm nothing."""
     name = key.name + COMMITTED
     try:
         recorded = identity_in(load_object(store.read(name), name))

@@ -48,8 +48,11 @@ def serve() -> int:
 
     Whatever else writes to stdout from here on, reaches stderr: the runtime reads one document.
     """
-    stdout = os.dup(1)
-    os.dup2(2, 1)
+    try:
+        stdout = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:
+        return 1  # closed: whatever we did, nobody could be told
     stdin = b""
     try:
         stdin = _read_stdin()

@@ -15,7 +15,7 @@ from cni_repair.network.operations import (
     SetSysctl,
     SetUp,
 )
-from cni_repair.network.state import Attachment, HostLink, LiveLink, Observed, Route
+from cni_repair.network.state import Address, Attachment, HostLink, LiveLink, Observed, Route
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
@@ -85,7 +85,7 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
         )
     operations: list[PodOperation] = [AddMacvlan(desired.ifname, desired.parents[0].name, link)]
     operations += _bring_up(desired)
-    operations += [AddAddress(desired.ifname, address) for address in desired.addresses]
+    operations += [AddAddress(desired.ifname, one) for one in _as_made(desired.addresses)]
     operations += [AddRoute(desired.ifname, route) for route in _reachable_first(desired.routes)]
     return Plan(LOST, tuple(findings), tuple(operations))
 
@@ -100,7 +100,7 @@ def _plan_present(desired: Attachment, observed: Observed, live: LiveLink) -> Pl
         master = desired.parents[0].name
         findings.append(f"{desired.ifname} has no carrier: look at its master {master}")
     there = {address.key for address in observed.addresses}
-    for address in desired.addresses:
+    for address in _as_made(desired.addresses):
         if address.key not in there:
             findings.append(f"address {address.address}/{address.prefix} is missing")
             operations.append(AddAddress(desired.ifname, address))
@@ -125,6 +125,17 @@ def _bring_up(desired: Attachment) -> list[PodOperation]:
         SetSysctl(desired.ifname, key, value) for key, value in desired.sysctls
     ]
     return [*steps, SetUp(desired.ifname)]
+
+
+def _as_made(addresses: tuple[Address, ...]) -> list[Address]:
+    """The order in which to add addresses, to have the kernel list them as they were recorded.
+
+    It lists IPv4 addresses as they came, the primary first, but puts an IPv6 address before the
+    others of its scope (ipv6_link_dev_addr); source address selection takes the first of equals.
+    """
+    ipv4 = [address for address in addresses if address.family == 4]
+    ipv6 = [address for address in addresses if address.family == 6]
+    return ipv4 + ipv6[::-1]
 
 
 def _reachable_first(routes: tuple[Route, ...]) -> list[Route]:

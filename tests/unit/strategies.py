@@ -1,0 +1,178 @@
+"""Hypothesis strategies for what checkpoints hold."""
+
+from __future__ import annotations
+
+import string
+from _socket import AF_INET, AF_INET6, inet_ntop
+from typing import Any
+
+from hypothesis import strategies as st
+
+from cni_repair.checkpoint.identity import Identity
+from cni_repair.checkpoint.model import Checkpoint, Pod
+from cni_repair.checkpoint.store import Key
+from cni_repair.network.observe import SYSCTLS
+from cni_repair.network.state import (
+    FOREVER,
+    Address,
+    Attachment,
+    HostLink,
+    PodLink,
+    Route,
+    Vlan,
+)
+
+_ID_FIRST = string.ascii_letters + string.digits
+
+u8 = st.integers(0, 0xFF)
+u16 = st.integers(0, 0xFFFF)
+u32 = st.integers(0, 0xFFFFFFFF)
+s31 = st.integers(0, 0x7FFFFFFF)
+u64 = st.integers(0, (1 << 64) - 1)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
+ids = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,20}", fullmatch=True)
+ifnames = st.text(_ID_FIRST + "_-@$;'\"", min_size=1, max_size=15)
+macs = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
+families = st.sampled_from([4, 6])
+
+
+def json_objects_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects whose keys differ in more than case."""
+    pairs = st.tuples(st.text(max_size=8), values)
+    return st.lists(pairs, max_size=3, unique_by=lambda pair: pair[0].casefold()).map(dict)
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | json_objects_of(inner),
+    max_leaves=8,
+)
+json_objects = json_objects_of(json_values)
+
+
+def ips(family: int) -> st.SearchStrategy[str]:
+    """Addresses as the kernel's tools write them."""
+    if family == 4:
+        return st.binary(min_size=4, max_size=4).map(lambda raw: inet_ntop(AF_INET, raw))
+    return st.binary(min_size=16, max_size=16).map(lambda raw: inet_ntop(AF_INET6, raw))
+
+
+def optional(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | values
+
+
+lifetimes = st.just(FOREVER) | u32
+
+
+def _address(family: int) -> st.SearchStrategy[Address]:
+    return st.builds(
+        Address,
+        family=st.just(family),
+        address=ips(family),
+        prefix=st.integers(0, 32 if family == 4 else 128),
+        broadcast=optional(ips(4)) if family == 4 else st.none(),
+        scope=u8,
+        label=optional(ifnames) if family == 4 else st.none(),
+        flags=st.sampled_from([0, 0x02, 0x10, 0x100, 0x200, 0x202, 0x400]),
+        valid=lifetimes,
+        preferred=lifetimes,
+        peer=optional(ips(family)),
+    )
+
+
+def _route(family: int) -> st.SearchStrategy[Route]:
+    lengths = st.integers(0, 32 if family == 4 else 128)
+    gateways = ips(4) | ips(6) if family == 4 else ips(6)
+    metrics = st.dictionaries(st.integers(2, 15), u32, max_size=3)
+    return st.builds(
+        Route,
+        family=st.just(family),
+        dst=st.builds("{}/{}".format, ips(family), lengths),
+        gateway=optional(gateways),
+        table=st.sampled_from([254, 255, 100, 256, 1000]) | u32,
+        metric=u32,
+        scope=u8,
+        type=u8,
+        protocol=u8,
+        prefsrc=optional(ips(family)),
+        tos=u8,
+        onlink=st.booleans(),
+        metrics=metrics.map(lambda found: tuple(sorted(found.items()))),
+    )
+
+
+addresses = families.flatmap(_address)
+routes = families.flatmap(_route)
+vlans = st.builds(
+    Vlan,
+    id=st.integers(1, 4094),
+    protocol=st.sampled_from([0x8100, 0x88A8]),
+    flags=st.integers(0, 15),
+)
+pod_links = st.builds(
+    PodLink,
+    ifindex=s31,
+    mac=macs,
+    mtu=s31,
+    kind=st.just("macvlan"),
+    mode=st.sampled_from(["private", "vepa", "bridge", "passthru"]),
+    flags=u16,
+    txqueuelen=s31,
+)
+host_links = st.builds(
+    HostLink,
+    name=ifnames,
+    ifindex=s31,
+    kind=st.sampled_from(["", "bond", "veth", "vlan"]),
+    mac=macs,
+    mtu=s31,
+    flags=u32,
+    lower=s31,
+    permanent_mac=optional(macs),
+    bus_address=optional(texts),
+    vlan=optional(vlans),
+)
+sysctls = st.dictionaries(
+    st.sampled_from(sorted(SYSCTLS)), st.integers(-(10**10), 10**10).map(str), max_size=3
+)
+attachments = st.builds(
+    Attachment,
+    ifname=ifnames,
+    link=pod_links,
+    parents=st.lists(host_links, min_size=1, max_size=3).map(tuple),
+    addresses=st.lists(addresses, max_size=3).map(tuple),
+    routes=st.lists(routes, max_size=3).map(tuple),
+    sysctls=sysctls.map(lambda found: tuple(found.items())),
+)
+identities = st.builds(
+    Identity,
+    path=texts,
+    boot_id=texts,
+    dev=u64,
+    ino=u64,
+    cookie=optional(u64),
+    pid=optional(s31),
+    pid_start=optional(u64),
+)
+
+
+@st.composite
+def checkpoints(draw: st.DrawFn) -> Checkpoint:
+    attachment = draw(attachments)
+    netns = draw(identities)
+    return Checkpoint(
+        key=Key(draw(ids), attachment.ifname),
+        network=draw(ids),
+        pod=Pod(draw(texts), draw(texts), draw(texts)),
+        attached_at=draw(st.integers(0, 1 << 53)),
+        netns=netns,
+        netns_path=netns.path,
+        delegate=draw(ids),
+        netconf=draw(json_objects),
+        result=draw(json_objects),
+        attachment=attachment,
+    )

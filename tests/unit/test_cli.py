@@ -1,0 +1,479 @@
+"""The command line as its user meets it: texts, exit statuses, hostile files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_repair.checkpoint import model
+from cni_repair.checkpoint.store import Key
+from cni_repair.cli import main, render
+from cni_repair.errors import BAD_CHECKPOINT
+from cni_repair.node.report import Report
+from cni_repair.record import replace
+from tests.unit.samples import (
+    CHECKPOINT,
+    KEY,
+    NETCONF,
+    NETNS,
+    REPOSITORY,
+    SEED,
+    SEED_NAME,
+    run_module,
+)
+
+FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
+COMMANDS = ["status", "plan", "repair", "validate", "demo"]
+ESCAPE = "\x1b[31mred\x07"
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' namespaces")
+
+
+def outcome(*arguments: str) -> tuple[int, str, str]:
+    """(exit status, stdout, stderr), of which neither may hold a traceback."""
+    done = run_module(*arguments)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    assert "Traceback" not in out + err
+    return done.returncode, out, err
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    made = tmp_path / "checkpoints"
+    made.mkdir(mode=0o700)
+    return made
+
+
+def put(directory: Path, checkpoint: model.Checkpoint = CHECKPOINT) -> Path:
+    path = directory / f"{checkpoint.key.name}.json"
+    path.write_text(model.encode(checkpoint))
+    path.chmod(0o600)
+    return path
+
+
+# --- usage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["--nonsense"],
+        ["status", "--nonsense"],
+        ["status", "-o", "yaml"],
+        ["status", "--checkpoint-dir"],
+        ["repair"],
+        ["repair", "--all", "abc"],
+        ["repair", "--all", "--wait", "-1"],
+        ["repair", "--all", "--wait", "soon"],
+        ["repair", "--all", "--wait", "nan"],
+        ["validate"],
+        ["demo", "extra"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_2_and_says_why(arguments: list[str]) -> None:
+    status, out, err = outcome(*arguments)
+    assert (status, out) == (USAGE, "")
+    assert "cni-repair" in err
+
+
+def test_help_teaches_what_to_do_on_call() -> None:
+    status, out, err = outcome("--help")
+    assert (status, err) == (FINE, "")
+    for command in COMMANDS:
+        assert f"  {command} " in out
+    assert "cni-repair repair --all" in out
+    assert "exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str) -> None:
+    status, out, err = outcome(command, "--help")
+    assert (status, err) == (FINE, "")
+    assert out.startswith(f"usage: cni-repair {command}")
+    assert len(out.splitlines()) > 4
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "repair"])
+def test_commands_that_read_checkpoints_take_their_directory(command: str) -> None:
+    assert "--checkpoint-dir DIR" in outcome(command, "--help")[1]
+
+
+def test_version() -> None:
+    status, out, _ = outcome("--version")
+    assert status == FINE
+    assert out.startswith("cni-repair ")
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["plan"], ["repair", "--all"], ["demo"]])
+def test_not_root_is_refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.run(arguments) == REFUSED
+    assert "sudo" in capsys.readouterr().err
+
+
+def test_validating_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.run(["validate", str(put(tmp_path))]) == FINE
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["status", "--all"]], ids=" ".join)
+def test_reader_that_has_seen_enough(directory: Path, arguments: list[str]) -> None:
+    """As `cni-repair status | head -0`."""
+    if arguments[0] == "status":
+        put(directory)
+        arguments = [*arguments, "--checkpoint-dir", str(directory)]
+    nobody, stdout = os.pipe()
+    os.close(nobody)
+    done = subprocess.run(
+        [sys.executable, "-m", "cni_repair", *arguments],
+        cwd=REPOSITORY,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(stdout)
+    assert done.stderr == b""
+
+
+# --- status, plan, repair -----------------------------------------------------------------------
+
+
+@as_root
+@pytest.mark.parametrize("command", [["status"], ["plan"], ["repair", "--all"]], ids=" ".join)
+def test_absent_directory_is_fine_and_said(tmp_path: Path, command: list[str]) -> None:
+    absent = tmp_path / "none"
+    status, _, err = outcome(*command, "--checkpoint-dir", str(absent))
+    assert status == FINE
+    assert f"{absent} does not exist" in err
+    assert not absent.exists()
+
+
+@as_root
+def test_empty_directory_is_fine(directory: Path) -> None:
+    status, out, err = outcome("status", "--checkpoint-dir", str(directory))
+    assert (status, err) == (FINE, "")
+    assert str(directory) in out
+
+
+@as_root
+def test_untrusted_directory_is_named(directory: Path) -> None:
+    directory.chmod(0o777)
+    status, _, err = outcome("status", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert str(directory) in err
+
+
+@as_root
+def test_stale_attachment_is_reported(directory: Path) -> None:
+    put(directory)
+    status, out, err = outcome("status", "--checkpoint-dir", str(directory))
+    assert (status, err) == (DAMAGED, "")
+    assert "STATE" in out
+    assert "stale" in out
+    assert "shop/cart-0" in out
+    assert "rebooted" in out
+    assert "1 attachment: 1 stale" in out
+
+
+@as_root
+def test_status_for_scripts(directory: Path) -> None:
+    put(directory)
+    status, out, _ = outcome("status", "-o", "json", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    document = json.loads(out)
+    (attachment,) = document["attachments"]
+    assert attachment["containerID"] == KEY.container_id
+    assert attachment["state"] == "stale"
+    assert attachment["error"]["details"]
+    assert document["summary"]["stale"] == 1
+
+
+@as_root
+@pytest.mark.parametrize("command", [["plan"], ["repair"], ["repair", "--dry-run"]], ids=" ".join)
+def test_unknown_container_is_damage_and_named(directory: Path, command: list[str]) -> None:
+    status, _, err = outcome(*command, "feedbeef", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert "feedbeef" in err
+
+
+@as_root
+def test_ambiguous_container_is_refused_with_its_meanings(directory: Path) -> None:
+    for container_id in ("abc1", "abc2"):
+        put(directory, replace(CHECKPOINT, key=Key(container_id, "eth0")))
+    status, _, err = outcome("status", "abc", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert "abc1" in err
+    assert "abc2" in err
+
+
+@as_root
+@pytest.mark.parametrize("name", ["06c9b8", "shop/cart-0"])
+def test_container_by_its_beginning_and_pod_by_its_name(directory: Path, name: str) -> None:
+    put(directory)
+    put(directory, replace(CHECKPOINT, key=Key("other", "eth0"), pod=model.Pod("shop", "x")))
+    out = outcome("status", name, "--checkpoint-dir", str(directory))[1]
+    assert "1 attachment" in out
+
+
+def sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 8 << 20)
+
+
+def writable(path: Path) -> None:
+    path.touch()
+    path.chmod(0o666)
+
+
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "symlink": lambda path: path.symlink_to("/etc/passwd"),
+    "fifo": lambda path: os.mkfifo(path, 0o600),
+    "directory": lambda path: path.mkdir(),
+    "8mb": sparse,
+    "empty": lambda path: path.touch(),
+    "nul": lambda path: path.write_bytes(bytes(4096)),
+    "torn": lambda path: path.write_text(model.encode(CHECKPOINT)[:300]),
+    "utf8": lambda path: path.write_bytes(b'{"a":"\xff"}'),
+    "list": lambda path: path.write_text("[]"),
+    "brackets": lambda path: path.write_text("[" * 100_000),
+    "newer": lambda path: path.write_text('{"schemaVersion": 2}'),
+    "writable": writable,
+    "copied": lambda path: path.write_text(model.encode(CHECKPOINT)),
+    "changed": lambda path: path.write_text(model.encode(CHECKPOINT).replace("cart", "card")),
+}
+
+
+@as_root
+@pytest.mark.parametrize("command", [["status"], ["plan"], ["repair", "--all"]], ids=" ".join)
+def test_hostile_files_are_named_and_stop_nobody(
+    directory: Path, tmp_path: Path, command: list[str]
+) -> None:
+    for name, make in HOSTILE.items():
+        make(directory / f"{name}@eth0.json")
+    put(directory)
+    status, out, err = outcome(
+        *command, "--checkpoint-dir", str(directory), "--run-dir", str(tmp_path / "run")
+    )
+    assert (status, err) == (DAMAGED, "")
+    for name in HOSTILE:
+        assert f"{name}@eth0.json is not used" in out, name
+    assert "stale" in out  # the good one was looked at, too
+    assert "schemaVersion 2" in out
+
+
+@as_root
+def test_file_of_another_user_is_named(directory: Path) -> None:
+    os.chown(put(directory), 1, 1)
+    status, out, _ = outcome("status", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert "belongs to uid 1" in out
+
+
+@as_root
+def test_seed_checkpoint_asks_for_its_configuration(directory: Path, tmp_path: Path) -> None:
+    (directory / SEED_NAME).write_text(json.dumps(SEED))
+    status, out, _ = outcome("status", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert "--conf FILE" in out
+    conf = tmp_path / "10.conf"
+    conf.write_text(json.dumps(NETCONF))
+    out = outcome("status", "--conf", str(conf), "--checkpoint-dir", str(directory))[1]
+    assert "xxxx" in out
+    assert "stale" in out
+
+
+@as_root
+@pytest.mark.parametrize("command", [["status"], ["plan"], ["repair", "--all"]], ids=" ".join)
+def test_names_do_not_steer_the_terminal(
+    directory: Path, tmp_path: Path, command: list[str]
+) -> None:
+    """Nor do they end the comment that `plan` writes them into."""
+    put(directory, replace(CHECKPOINT, pod=model.Pod(ESCAPE, f"a\nreboot\r{ESCAPE}")))
+    (directory / f"{ESCAPE}@eth0.json").touch()
+    status, out, err = outcome(
+        *command, "--checkpoint-dir", str(directory), "--run-dir", str(tmp_path / "run")
+    )
+    assert status == DAMAGED
+    assert all(char.isprintable() or char == "\n" for char in out + err)
+    assert "reboot" not in {line.strip() for line in out.splitlines()}
+
+
+def test_plan_prints_commands_that_do_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = f"ip address add 10.0.0.1/24 label '{ESCAPE}' dev eth0"
+    report = Report(KEY, CHECKPOINT, NETNS, "degraded", ("why",), (command,))
+    render.commands([report], "/nowhere")
+    out = capsys.readouterr().out
+    assert all(char.isprintable() or char == "\n" for char in out)
+
+
+@as_root
+def test_plan_of_damage_is_a_script_of_comments(directory: Path) -> None:
+    put(directory)
+    status, out, _ = outcome("plan", "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert all(line.startswith("#") for line in out.splitlines())
+
+
+# --- validate -----------------------------------------------------------------------------------
+
+
+def written(tmp_path: Path, document: object, name: str = "10-net.conf") -> str:
+    path = tmp_path / name
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    return str(path)
+
+
+CONFLIST: dict[str, Any] = {
+    "cniVersion": "1.0.0",
+    "name": "podnet",
+    "plugins": [
+        {"type": "cni-repair", "master": "eth0", "ipam": {"type": "host-local"}},
+        {"type": "tuning"},
+    ],
+}
+SEEDS_OWN: dict[str, Any] = {
+    "cniVersion": "0.3.0",
+    "name": "macvlan",
+    "type": "cni-repair",
+    "master": "bond4",
+    "master2": "eth0",
+    "vlanID": 3,
+    "checkDir": "/opt/cni/checkpoints",
+    "ipam": {"type": "dhcp"},
+}
+
+
+@pytest.mark.parametrize(
+    "document", [NETCONF, CONFLIST, SEEDS_OWN], ids=["conf", "conflist", "seeds-own"]
+)
+def test_good_configuration(tmp_path: Path, document: dict[str, Any]) -> None:
+    path = written(tmp_path, document)
+    assert outcome("validate", path) == (FINE, f"{path}: a valid network configuration\n", "")
+
+
+def test_good_checkpoint(tmp_path: Path) -> None:
+    path = put(tmp_path)
+    assert outcome("validate", str(path)) == (FINE, f"{path}: a valid checkpoint\n", "")
+
+
+def test_good_checkpoint_of_the_seed(tmp_path: Path) -> None:
+    path = written(tmp_path, SEED, SEED_NAME)
+    assert outcome("validate", path) == (
+        FINE,
+        f"{path}: a valid checkpoint of the seed's format\n",
+        "",
+    )
+
+
+def with_plugin(**changes: object) -> dict[str, Any]:
+    first, second = CONFLIST["plugins"]
+    return {**CONFLIST, "plugins": [second, {**first, **changes}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        ({**NETCONF, "vlanId": 5000}, "$.vlanId: "),
+        ({**NETCONF, "vlanId": "3"}, "$.vlanId: "),
+        ({**NETCONF, "master": ["eth0", 5]}, "$.master"),
+        ({**NETCONF, "delegate": "../../evil"}, "$.delegate"),
+        ({**NETCONF, "delegate": "cni-repair"}, "$.delegate"),
+        ({**NETCONF, "checkpointDir": "relative"}, "$.checkpointDir: "),
+        ({**NETCONF, "repairOnCheck": "yes"}, "$.repairOnCheck: "),
+        ({**NETCONF, "cniVersion": "0.2.0"}, "$.cniVersion: "),
+        ({**NETCONF, "Mode": "bridge"}, "'Mode'"),
+        ({**NETCONF, "name": "../x"}, "$.name: "),
+        (with_plugin(vlanId=0), "$.plugins[1].vlanId: "),
+        (with_plugin(master="a" * 16), "$.plugins[1].master"),
+        ({**CONFLIST, "plugins": {}}, "$.plugins: expected a list"),
+        ({**CONFLIST, "plugins": [{"type": "tuning"}]}, "no plugin of type 'cni-repair'"),
+        ({"type": "macvlan"}, "no plugin of type 'cni-repair'"),
+        ("", "empty"),
+        ("{", "decode"),
+        ('{"type":"cni-repair","Type":"x"}', "stands twice"),
+        ("[]", "not a JSON object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value else None,
+)  # fmt: skip
+def test_bad_configuration_says_where(tmp_path: Path, document: object, place: str) -> None:
+    path = written(tmp_path, document)
+    status, out, err = outcome("validate", path)
+    assert (status, out) == (DAMAGED, "")
+    assert path in err
+    assert place in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ('"mtu":1500,"kind":"macvlan"', '"mtu":-1,"kind":"macvlan"', "$.link.mtu: "),
+        ('"dst":"::/0"', '"dst":"anywhere"', "$.routes[1].dst: "),
+        ('"ipv4/arp_notify"', '"kernel/panic"', "$.sysctls"),
+        ('"cart-0"', '"cart-1"', "$.checksum"),
+        ('"schemaVersion":1', '"schemaVersion":2', "schemaVersion"),
+    ],
+    ids=["mtu", "dst", "sysctl", "changed", "newer"],
+)
+def test_bad_checkpoint_says_where(tmp_path: Path, old: str, new: str, place: str) -> None:
+    path = put(tmp_path)
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    status, out, err = outcome("validate", str(path))
+    assert (status, out) == (DAMAGED, "")
+    assert str(path) in err
+    assert place in err
+
+
+def test_checkpoint_of_another_name_is_invalid(tmp_path: Path) -> None:
+    path = put(tmp_path).rename(tmp_path / "other@eth0.json")
+    status, _, err = outcome("validate", str(path))
+    assert status == DAMAGED
+    assert KEY.name in err
+
+
+def test_one_bad_file_of_many(tmp_path: Path) -> None:
+    good, absent = written(tmp_path, NETCONF), str(tmp_path / "none")
+    status, out, err = outcome("validate", absent, good)
+    assert status == DAMAGED
+    assert good in out
+    assert absent in err
+
+
+def test_directory_cannot_be_validated(tmp_path: Path) -> None:
+    status, _, err = outcome("validate", str(tmp_path))
+    assert status == DAMAGED
+    assert str(tmp_path) in err
+
+
+def test_configuration_that_repair_needs_must_name_us_once(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("status needs root")
+    path = written(tmp_path, {"type": "macvlan"})
+    status, _, err = outcome("status", "--conf", path)
+    assert status == DAMAGED
+    assert "0 times" in err
+
+
+def test_code_of_an_unreadable_checkpoint(directory: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("status needs root")
+    (directory / "a@eth0.json").touch()
+    document = json.loads(outcome("status", "-o", "json", "--checkpoint-dir", str(directory))[1])
+    (attachment,) = document["attachments"]
+    assert (attachment["state"], attachment["error"]["code"]) == ("unreadable", BAD_CHECKPOINT)

@@ -1,0 +1,242 @@
+"""Locks between processes: one holder at a time, a deadline, and files that go away."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cni_repair.checkpoint.locks import Lock, make_private
+from cni_repair.errors import IO, TRY_AGAIN, CniError
+
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> str:
+    return str(tmp_path / "run")
+
+
+@contextmanager
+def child(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """A process that does `work` once it is told to; it must succeed by the end of the block.
+
+    It is forked before the test takes a lock: a copy of the lock's descriptor would hold it, too.
+    """
+    told, tell = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.read(told, 1)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    try:
+        yield lambda: (os.write(tell, b"x"), None)[1]
+        assert exit_status(pid) == 0
+    finally:
+        os.close(told)
+        os.close(tell)
+        if os.path.exists(f"/proc/{pid}"):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def exit_status(pid: int) -> int:
+    """A child's, reaped; it is given till the deadline."""
+    ended = os.pidfd_open(pid)
+    ready, _, _ = select.select([ended], [], [], DEADLINE)
+    os.close(ended)
+    assert ready, "the child hangs"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def word(fd: int) -> bytes:
+    """What the other process has to say, till the deadline."""
+    ready, _, _ = select.select([fd], [], [], DEADLINE)
+    assert ready, "the other process is silent"
+    return os.read(fd, 1)
+
+
+def is_open_elsewhere(run_dir: str, name: str, inode: int | None = None) -> bool:
+    """Whether another process has a lock's file open; of that inode, if it is given."""
+    path = f"{run_dir}/{name}.lock"
+    for fd in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if fd.parts[2] != str(os.getpid()) and os.readlink(fd).startswith(path):
+                return inode in (None, fd.stat().st_ino)
+        except OSError:
+            continue  # closed meanwhile, or not ours to look at
+    return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < until, "it did not come true"
+
+
+def test_second_waits_for_the_first(run_dir: str) -> None:
+    heard, said = os.pipe()
+
+    def work() -> None:
+        with Lock(run_dir, "a", DEADLINE):
+            os.write(said, b"x")
+
+    with child(work) as go:
+        with Lock(run_dir, "a"):
+            go()
+            wait_until(lambda: is_open_elsewhere(run_dir, "a"))
+            assert select.select([heard], [], [], 0) == ([], [], [])
+        assert word(heard) == b"x"
+    os.close(heard)
+    os.close(said)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_deadline_is_code_11(run_dir: str, seconds: float) -> None:
+    with Lock(run_dir, "abc@eth0"):
+        started = time.monotonic()
+        with (
+            pytest.raises(CniError, match="abc@eth0") as caught,
+            Lock(run_dir, "abc@eth0", seconds),
+        ):
+            pass
+        assert time.monotonic() - started >= seconds
+    assert caught.value.code == TRY_AGAIN
+
+
+def test_attempt_that_ran_out_leaves_no_descriptor(run_dir: str) -> None:
+    with Lock(run_dir, "a"):
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(CniError), Lock(run_dir, "a", 0.0):
+            pass
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_other_names_do_not_wait(run_dir: str) -> None:
+    with Lock(run_dir, "a", 0.0), Lock(run_dir, "b", 0.0), Lock(run_dir, "parents", 0.0):
+        pass
+
+
+def test_lock_is_free_again_after_the_block_and_after_an_error(run_dir: str) -> None:
+    with pytest.raises(KeyError), Lock(run_dir, "a", 0.0):
+        raise KeyError
+    with Lock(run_dir, "a", 0.0):
+        pass
+
+
+def test_lock_of_a_killed_process_is_free(run_dir: str) -> None:
+    heard, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with Lock(run_dir, "a", 0.0):
+            os.write(said, b"x")
+            signal.pause()
+    assert word(heard) == b"x"
+    os.kill(pid, signal.SIGKILL)
+    assert exit_status(pid) == -signal.SIGKILL
+    with Lock(run_dir, "a", 0.0):
+        pass
+    os.close(heard)
+    os.close(said)
+
+
+def test_inherited_descriptor_keeps_the_lock(run_dir: str) -> None:
+    """A delegate that outlives us still works under the lock."""
+    with Lock(run_dir, "a", 0.0) as lock:
+        inherited = os.dup(lock.fd)
+    with pytest.raises(CniError), Lock(run_dir, "a", 0.0):
+        pass
+    os.close(inherited)
+    with Lock(run_dir, "a", 0.0):
+        pass
+
+
+def test_waiter_on_a_forgotten_lock_opens_the_new_one(run_dir: str) -> None:
+    path = Path(run_dir, "a.lock")
+    heard, said = os.pipe()
+
+    def work() -> None:
+        with Lock(run_dir, "a", DEADLINE) as mine:
+            os.write(said, b"x")
+            assert os.fstat(mine.fd).st_ino == path.stat().st_ino
+
+    with child(work) as go:
+        with Lock(run_dir, "a") as first:
+            go()
+            wait_until(lambda: is_open_elsewhere(run_dir, "a"))
+            first.forget()
+            second = Lock(run_dir, "a", 0.0)  # finds no file and makes another
+            second.__enter__()
+        # The waiter has the first file's lock now; it must see that this is worth nothing.
+        wait_until(lambda: is_open_elsewhere(run_dir, "a", path.stat().st_ino))
+        assert select.select([heard], [], [], 0) == ([], [], [])
+        second.__exit__(None, None, None)
+        assert word(heard) == b"x"
+    os.close(heard)
+    os.close(said)
+
+
+def test_forgetting_leaves_no_file_and_may_come_twice(run_dir: str) -> None:
+    with Lock(run_dir, "a") as lock:
+        lock.forget()
+        lock.forget()
+    assert os.listdir(run_dir) == []
+
+
+def test_never_two_holders(run_dir: str, tmp_path: Path) -> None:
+    """Many processes lock, some forget: whoever is inside is alone."""
+    inside = str(tmp_path / "inside")
+
+    def work(forgets: int) -> None:
+        for turn in range(60):
+            with Lock(run_dir, "a", DEADLINE) as lock:
+                os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                os.unlink(inside)
+                if turn % forgets == 0:
+                    lock.forget()
+
+    pids = []
+    for forgets in (1, 2, 3, 100, 100):
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                work(forgets)
+                status = 0
+            finally:
+                os._exit(status)
+        pids.append(pid)
+    assert [exit_status(pid) for pid in pids] == [0] * len(pids)
+
+
+def test_symlink_in_the_locks_place_is_refused(run_dir: str, tmp_path: Path) -> None:
+    make_private(run_dir)
+    Path(run_dir, "a.lock").symlink_to(tmp_path / "target")
+    with pytest.raises(CniError) as caught, Lock(run_dir, "a", 0.0):
+        pass
+    assert caught.value.code == IO
+    assert not (tmp_path / "target").exists()
+
+
+def test_run_dir_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CniError, match="file/run") as caught, Lock(str(tmp_path / "file/run"), "a"):
+        pass
+    assert caught.value.code == IO
+
+
+def test_lock_files_are_private(run_dir: str, umask: None) -> None:
+    os.umask(0)
+    with Lock(run_dir, "a"):
+        assert Path(run_dir).stat().st_mode & 0o777 == 0o700
+        assert Path(run_dir, "a.lock").stat().st_mode & 0o777 == 0o600

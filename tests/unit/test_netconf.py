@@ -1,0 +1,375 @@
+"""The network configuration: what is ours, what the delegate gets, what is refused and how."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cni_repair.cni import netconf
+from cni_repair.cni.conffile import plugins_in, read_conf
+from cni_repair.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, IO, CniError
+from tests.unit.samples import NETCONF
+from tests.unit.strategies import json_objects
+
+MINIMAL: dict[str, Any] = {"cniVersion": "1.0.0", "name": "podnet", "type": "cni-repair"}
+
+
+def parsed(**changes: Any) -> netconf.NetConf:
+    return netconf.parse(json.dumps({**MINIMAL, **changes}).encode())
+
+
+def refusal(**changes: Any) -> CniError:
+    with pytest.raises(CniError) as caught:
+        parsed(**changes)
+    return caught.value
+
+
+def test_defaults() -> None:
+    conf = parsed()
+    assert conf.masters == ()
+    assert conf.vlan_id is None
+    assert conf.delegate == "macvlan"
+    assert conf.checkpoint_dir == "/var/lib/cni-repair/checkpoints"
+    assert conf.run_dir == "/run/cni-repair"
+    assert conf.repair_on_check is False
+    assert conf.master_timeout == 10.0
+    assert conf.ipam_type == ""
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"])
+def test_versions(version: str) -> None:
+    assert parsed(cniVersion=version).cni_version == version
+
+
+# --- ours ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "masters"),
+    [
+        ({"master": "eth0"}, ("eth0",)),
+        ({"master": ""}, ()),
+        ({"master": []}, ()),
+        ({"master": ["bond4", "eth0"]}, ("bond4", "eth0")),
+        ({"master": "bond4", "master2": "eth0"}, ("bond4", "eth0")),
+        ({"master": ["bond4"], "master2": "eth0"}, ("bond4", "eth0")),
+        ({"master2": "eth0"}, ("eth0",)),
+        ({"master": "eth0", "master2": ""}, ("eth0",)),
+    ],
+    ids=str,
+)
+def test_masters(keys: dict[str, Any], masters: tuple[str, ...]) -> None:
+    conf = parsed(**keys)
+    assert conf.masters == masters
+    assert "master2" not in conf.rest
+
+
+def test_the_seeds_production_configuration() -> None:
+    conf = parsed(master="bond4", master2="eth0", vlanID=3, checkDir="/opt/cni/checkpoints/")
+    assert conf.masters == ("bond4", "eth0")
+    assert conf.vlan_id == 3
+    assert conf.checkpoint_dir == "/opt/cni/checkpoints"
+    assert conf.rest == {**MINIMAL, "type": "macvlan"}
+
+
+@pytest.mark.parametrize(
+    ("vlan_id", "name"), [(None, "bond4"), (3, "bond4.3"), (4094, "bond4.4094")]
+)
+def test_master_over_an_uplink(vlan_id: int | None, name: str) -> None:
+    conf = parsed(master="bond4", vlanId=vlan_id)
+    assert conf.master_over("bond4") == name
+
+
+# --- the delegate's -----------------------------------------------------------------------------
+
+
+def test_delegate_gets_its_own_keys_unchanged_and_none_of_ours() -> None:
+    theirs = {
+        "mode": "bridge", "mtu": 1400, "ipam": {"type": "host-local", "ranges": [[{"a": None}]]},
+        "runtimeConfig": {"mac": "00:11:22:33:44:55"}, "prevResult": {"ips": []}, "odd": [1.5, "x"],
+    }  # fmt: skip
+    conf = parsed(
+        master=["eth0"], vlanId=3, checkpointDir="/c", runDir="/r", repairOnCheck=True,
+        masterTimeout=5, **theirs,
+    )  # fmt: skip
+    assert conf.for_delegate("eth0.3") == {
+        **MINIMAL, "type": "macvlan", "master": "eth0.3", **theirs,
+    }  # fmt: skip
+    assert conf.ipam_type == "host-local"
+
+
+def test_master_is_left_to_the_delegate_where_nobody_names_one() -> None:
+    assert "master" not in parsed().for_delegate(None)
+
+
+@given(json_objects)
+def test_whatever_else_stands_there_reaches_the_delegate(more: dict[str, Any]) -> None:
+    ours = {key.casefold() for key in (*netconf._OURS, *netconf._THEIRS, *netconf._SYNONYMS)}
+    theirs = {key: value for key, value in more.items() if key.casefold() not in ours}
+    conf = netconf.check({**theirs, **MINIMAL})
+    assert conf.for_delegate("eth0") == {**theirs, **MINIMAL, "type": "macvlan", "master": "eth0"}
+    assert conf.document == {**theirs, **MINIMAL}
+
+
+@pytest.mark.parametrize(
+    ("delegate", "kind", "more"),
+    [
+        ("ipvlan", "ipvlan", {}),
+        ({"type": "ipvlan"}, "ipvlan", {}),
+        ({"mode": "private"}, "macvlan", {"mode": "private"}),
+        ({"type": "ipvlan", "mode": "l2", "x": 1}, "ipvlan", {"mode": "l2", "x": 1}),
+        ({}, "macvlan", {}),
+    ],
+    ids=str,
+)
+def test_delegate_forms(delegate: Any, kind: str, more: dict[str, Any]) -> None:
+    conf = parsed(delegate=delegate, mode="bridge")
+    assert conf.delegate == kind
+    assert conf.rest == {**MINIMAL, "mode": "bridge", "type": kind, **more}
+
+
+def test_delegate_cannot_speak_another_version_than_we_do() -> None:
+    """We check its Result by the version that we asked for."""
+    try:
+        conf = parsed(delegate={"type": "macvlan", "cniVersion": "0.3.1"})
+    except CniError as error:
+        assert error.code == CONFIG
+    else:
+        assert conf.rest["cniVersion"] == conf.cni_version
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "right"),
+    [
+        ("Master", "master"),
+        ("MASTER", "master"),
+        ("ma\u017fter", "master"),
+        ("Master2", "master2"),
+        ("vlanid", "vlanId"),
+        ("VLANID", "vlanId"),
+        ("Delegate", "delegate"),
+        ("checkpointdir", "checkpointDir"),
+        ("rundir", "runDir"),
+        ("RepairOnCheck", "repairOnCheck"),
+        ("mastertimeout", "masterTimeout"),
+        ("Mode", "mode"),
+        ("MTU", "mtu"),
+        ("IPAM", "ipam"),
+        ("lin\u212aInContainer", "linkInContainer"),
+        ("checkdir", "checkDir"),
+        ("CheckDir", "checkDir"),
+    ],
+    ids=ascii,
+)
+def test_wrong_spelling_is_refused_with_the_right_one(written: str, right: str) -> None:
+    """Go folds case: the delegate would take what we pass over."""
+    error = refusal(**{written: "eth0"})
+    assert error.code == CONFIG
+    assert repr(written) in error.details
+    assert repr(right) in error.details
+
+
+@pytest.mark.parametrize("key", ["Mode", "vlanid", "Type"])
+def test_wrong_spelling_in_the_delegates_object_is_refused(key: str) -> None:
+    error = refusal(delegate={key: "x"})
+    assert error.code == CONFIG
+    assert repr(key) in error.details
+
+
+@pytest.mark.parametrize(
+    "both", [("vlanId", "vlanID"), ("checkpointDir", "checkDir")], ids=lambda both: both[1]
+)
+def test_key_beside_its_synonym_is_refused(both: tuple[str, str]) -> None:
+    first, second = both
+    with pytest.raises(CniError, match="keep one"):
+        netconf.check({**MINIMAL, first: 3, second: 4})
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("master", 5, "list of names"),
+    ("master", 0, "list of names"),
+    ("master", False, "list of names"),
+    ("master", {}, "list of names"),
+    ("master", {"name": "eth0"}, "list of names"),
+    ("master", ["eth0", 5], "list of names"),
+    ("master", ["eth0", None], "list of names"),
+    ("master", [["eth0"]], "list of names"),
+    ("master", [""], "no name for a link"),
+    ("master", "../eth0", "no name for a link"),
+    ("master", "eth0\n", "no name for a link"),
+    ("master", "x" * 16, "no name for a link"),
+    ("master", "\ud800", ""),
+    ("master2", 5, ""),
+    ("master2", "a/b", "no name for a link"),
+    ("vlanId", 0, "1 to 4094"),
+    ("vlanId", 4095, "1 to 4094"),
+    ("vlanId", -1, "1 to 4094"),
+    ("vlanId", "3", "1 to 4094"),
+    ("vlanId", 3.0, "1 to 4094"),
+    ("vlanId", True, "1 to 4094"),
+    ("vlanId", [3], "1 to 4094"),
+    ("delegate", "../../evil", "no path"),
+    ("delegate", "/bin/sh", "no path"),
+    ("delegate", "", "no path"),
+    ("delegate", "a\n", "no path"),
+    ("delegate", None, "no path"),
+    ("delegate", 5, "no path"),
+    ("delegate", ["macvlan"], "no path"),
+    ("delegate", {"type": "../x"}, "no path"),
+    ("delegate", {"type": None}, "no path"),
+    ("delegate", "cni-repair", "wrapped plugin"),
+    ("delegate", {"type": "cni-repair"}, "wrapped plugin"),
+    ("checkpointDir", "relative", "absolute path"),
+    ("checkpointDir", "", "absolute path"),
+    ("checkpointDir", "/a\0b", "absolute path"),
+    ("checkpointDir", None, "absolute path"),
+    ("checkpointDir", 5, "absolute path"),
+    ("runDir", "run", "absolute path"),
+    ("runDir", ["/run"], "absolute path"),
+    ("repairOnCheck", "true", "true or false"),
+    ("repairOnCheck", 1, "true or false"),
+    ("repairOnCheck", None, "true or false"),
+    ("masterTimeout", -1, "0 to 3600"),
+    ("masterTimeout", 3601, "0 to 3600"),
+    ("masterTimeout", "5", "0 to 3600"),
+    ("masterTimeout", True, "0 to 3600"),
+    ("masterTimeout", None, "0 to 3600"),
+    ("linkInContainer", True, "cannot be repaired from the node"),
+    ("name", "", "network name"),
+    ("name", "../x", "network name"),
+    ("name", "a b", "network name"),
+    ("name", 5, "network name"),
+    ("name", None, "network name"),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remedy"), BAD, ids=[f"{key}-{ascii(value)[:20]}" for key, value, _ in BAD]
+)
+def test_bad_value_names_its_key_and_the_remedy(key: str, value: Any, remedy: str) -> None:
+    error = refusal(**{key: value})
+    # Half of a surrogate pair is not even a document.
+    assert error.code == (DECODE if value == "\ud800" else CONFIG)
+    assert key in error.details or error.code == DECODE
+    assert remedy in error.details
+
+
+def test_name_is_needed() -> None:
+    document = {key: value for key, value in MINIMAL.items() if key != "name"}
+    with pytest.raises(CniError, match="name"):
+        netconf.check(document)
+
+
+def test_name_of_the_vlan_must_fit() -> None:
+    assert parsed(master="x" * 10, vlanId=4094).master_over("x" * 10) == "x" * 10 + ".4094"
+    error = refusal(master="x" * 11, vlanId=4094)
+    assert error.code == CONFIG
+    assert "xxxxxxxxxxx.4094" in error.details
+
+
+@pytest.mark.parametrize(
+    "version", ["0.2.0", "0.1.0", "2.0.0", "1.0", "", 1.0, None, ["1.0.0"], {}], ids=repr
+)
+def test_other_versions_are_code_1(version: Any) -> None:
+    error = refusal(cniVersion=version)
+    assert error.code == INCOMPATIBLE_VERSION
+    assert repr(version) in error.details
+    assert "1.1.0" in error.details
+
+
+def test_no_version_is_an_old_one() -> None:
+    with pytest.raises(CniError) as caught:
+        netconf.check({"name": "podnet", "type": "cni-repair"})
+    assert caught.value.code == INCOMPATIBLE_VERSION
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"\xff", b'{"a":1,"A":1}'], ids=ascii)
+def test_what_is_no_document_is_code_6(raw: bytes) -> None:
+    with pytest.raises(CniError) as caught:
+        netconf.parse(raw)
+    assert caught.value.code == DECODE
+
+
+@given(
+    st.sampled_from([*netconf._OURS, *netconf._THEIRS]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+        max_leaves=4,
+    ),
+)
+def test_any_value_is_taken_or_refused_in_our_own_words(key: str, value: Any) -> None:
+    try:
+        netconf.check({**MINIMAL, key: value})
+    except CniError as error:
+        assert error.code in (CONFIG, INCOMPATIBLE_VERSION)
+
+
+@pytest.mark.parametrize(
+    ("raw", "version"),
+    [
+        (b'{"cniVersion":"0.3.1"}', "0.3.1"),
+        (b'{"cniVersion":"0.2.0"}', "1.0.0"),
+        (b'{"cniVersion":["0.3.1"]}', "1.0.0"),
+        (b"{}", "1.0.0"),
+        (b"", "1.0.0"),
+        (b"[]", "1.0.0"),
+        (b"\xff", "1.0.0"),
+    ],
+    ids=ascii,
+)
+def test_version_of_an_answer_to_anything(raw: bytes, version: str) -> None:
+    assert netconf.version_asked(raw) == version
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_list_gives_its_plugins_name_and_version() -> None:
+    document = {"cniVersion": "1.0.0", "name": "list", "plugins": [{"type": "a"}, {"type": "b"}]}
+    assert plugins_in(document) == [
+        ("$.plugins[0]", {"type": "a", "name": "list", "cniVersion": "1.0.0"}),
+        ("$.plugins[1]", {"type": "b", "name": "list", "cniVersion": "1.0.0"}),
+    ]
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_configuration_from_a_file(tmp_path: Any, as_list: bool) -> None:
+    path = tmp_path / "10.conflist"
+    plugin = {key: value for key, value in NETCONF.items() if key not in ("name", "cniVersion")}
+    several = {
+        "cniVersion": "1.0.0", "name": "podnet", "plugins": [plugin, {"type": "tuning"}, "odd"],
+    }  # fmt: skip
+    path.write_text(json.dumps(several if as_list else NETCONF))
+    assert read_conf(str(path)).masters == ("bond4", "eth0")
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ({"plugins": [{"type": "macvlan"}]}, CONFIG),
+        ({"plugins": [{"type": "cni-repair"}, {"type": "cni-repair"}]}, CONFIG),
+        ({"plugins": "x"}, CONFIG),
+        ([], DECODE),
+    ],
+    ids=["none", "two", "no-list", "no-object"],
+)
+def test_file_that_does_not_name_us_once(tmp_path: Any, document: object, code: int) -> None:
+    path = tmp_path / "10.conflist"
+    path.write_text(json.dumps(document))
+    with pytest.raises(CniError) as caught:
+        read_conf(str(path))
+    assert caught.value.code == code
+
+
+def test_absent_file_is_code_5_and_named(tmp_path: Any) -> None:
+    with pytest.raises(CniError, match="none") as caught:
+        read_conf(str(tmp_path / "none"))
+    assert caught.value.code == IO

@@ -1,0 +1,303 @@
+"""Planning against golden folders: golden/<case>/{desired.json, observed.json, plan.txt}.
+
+desired.json    the attachment, in the checkpoint's own form
+observed.json   {"hostNetnsid", "link": {"name", "up", "carrier", "master", "masterNetnsid", and
+                the keys of a checkpoint's link} or null, "addresses", "routes", "tentative",
+                "dadfailed", "ifindexTakenBy", "master": the node's link now, or null}; what is
+                absent is empty
+plan.txt        the state, "- " and a finding a line, then the commands
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from cni_repair.checkpoint.model import camel
+from cni_repair.network.operations import (
+    AddAddress,
+    AddMacvlan,
+    AddRoute,
+    AddVlan,
+    SetNodeLinkUp,
+    SetSysctl,
+    SetUp,
+)
+from cni_repair.network.plan import (
+    FOREIGN,
+    MISSING,
+    READY,
+    REFUSED,
+    ParentPlan,
+    Plan,
+    plan,
+    plan_parents,
+)
+from cni_repair.network.state import (
+    IFF_UP,
+    Address,
+    Attachment,
+    HostLink,
+    LiveLink,
+    Observed,
+    PodLink,
+    Route,
+    Vlan,
+)
+from cni_repair.record import fields, replace
+from tests.unit.samples import (
+    ADDRESS,
+    ATTACHMENT,
+    LINK,
+    MASTER,
+    NETNS,
+    ROUTE,
+    UPLINK,
+    as_desired,
+    live,
+)
+
+T = TypeVar("T")
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted(path.name for path in GOLDEN.iterdir())
+
+
+def read(cls: type[T], value: dict[str, Any]) -> T:
+    """A record of which JSON has the fields, in lower camel case."""
+    names = {camel(name): name for name in fields(cls)}
+    return cls(**{names[key]: tuples(one) for key, one in value.items()})
+
+
+def tuples(value: Any) -> Any:
+    return tuple(tuples(one) for one in value) if isinstance(value, list) else value
+
+
+def read_host_link(value: dict[str, Any]) -> HostLink:
+    vlan = read(Vlan, value["vlan"]) if "vlan" in value else None
+    return read(HostLink, {**value, "vlan": vlan})
+
+
+def read_live_link(value: dict[str, Any]) -> LiveLink:
+    link = {key: one for key, one in value.items() if key in map(camel, fields(PodLink))}
+    rest = {key: one for key, one in value.items() if key not in link}
+    return read(LiveLink, {**rest, "link": read(PodLink, link)})
+
+
+def read_desired(case: str) -> Attachment:
+    document = json.loads((GOLDEN / case / "desired.json").read_text())
+    return Attachment(
+        ifname=document["ifname"],
+        link=read(PodLink, document["link"]),
+        parents=tuple(map(read_host_link, document["parents"])),
+        addresses=tuple(read(Address, one) for one in document["addresses"]),
+        routes=tuple(read(Route, one) for one in document["routes"]),
+        sysctls=tuple(document["sysctls"].items()),
+    )
+
+
+def read_observed(case: str) -> tuple[Observed, HostLink | None]:
+    document = json.loads((GOLDEN / case / "observed.json").read_text())
+    master = document.pop("master")
+    link = document.pop("link")
+    document["addresses"] = [read(Address, one) for one in document.get("addresses", [])]
+    document["routes"] = [read(Route, one) for one in document.get("routes", [])]
+    observed = read(Observed, {**document, "link": link and read_live_link(link)})
+    return observed, master and read_host_link(master)
+
+
+def written(made: Plan) -> str:
+    commands = [step.command(NETNS) for step in made.operations]
+    findings = [f"- {finding}" for finding in made.findings]
+    return "\n".join([made.state, *findings, *commands]) + "\n"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case: str) -> None:
+    observed, master = read_observed(case)
+    assert written(plan(read_desired(case), observed, master)) == (
+        GOLDEN / case / "plan.txt"
+    ).read_text(encoding="utf-8")
+
+
+def test_all_states_that_planning_knows_have_a_golden_case() -> None:
+    states = {(GOLDEN / case / "plan.txt").read_text().split()[0] for case in CASES}
+    assert states == {"healthy", "lost", "degraded", "foreign"}
+
+
+STRANGERS = {
+    "other-kind": (live(replace(LINK, kind="veth", mode="")), "is a veth link, not a macvlan"),
+    "no-kind": (live(replace(LINK, kind="", mode="")), "is a hardware link, not a macvlan"),
+    "within-the-pod": (replace(live(), master_netnsid=None), "over a link of the pod itself"),
+    "other-netns": (replace(live(), master_netnsid=3), "another namespace than the node's"),
+    "altname": (live(name="evil0"), "another name of the pod's link evil0"),
+    "other-master": (replace(live(), master=9), "over the node's link 9, not over eth0.3 (5)"),
+}
+
+
+@pytest.mark.parametrize(("stranger", "why"), STRANGERS.values(), ids=STRANGERS.keys())
+def test_stranger_is_named_and_never_touched(stranger: LiveLink, why: str) -> None:
+    made = plan(ATTACHMENT, replace(as_desired(ATTACHMENT), link=stranger), MASTER)
+    assert made.state == FOREIGN
+    assert made.operations == ()
+    assert why in made.findings[0]
+
+
+def test_unknown_namespace_of_the_node_proves_nothing() -> None:
+    made = plan(ATTACHMENT, replace(as_desired(ATTACHMENT), host_netnsid=None), MASTER)
+    assert (made.state, made.operations) == (FOREIGN, ())
+
+
+# --- parents ------------------------------------------------------------------------------------
+
+CHAIN = (MASTER, UPLINK)
+NEW_UPLINK = replace(UPLINK, ifindex=12)
+DOWN_UPLINK = replace(NEW_UPLINK, flags=0)
+NEW_MASTER = replace(MASTER, ifindex=13, lower=12)
+INNER = HostLink("eth0.3.5", 6, "vlan", MASTER.mac, 1500, MASTER.flags, lower=5, vlan=Vlan(5))
+BOND = HostLink("bond4", 3, "bond", MASTER.mac, 1500, MASTER.flags)
+BARE = HostLink("eth0", 0, "", "", 0)  # as the seed's hints name an uplink that is not there yet
+
+ADD_VLAN = "ip link add link eth0 name eth0.3 type vlan id 3"
+SET_UP = "ip link set dev eth0.3 up"
+
+PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[str]]] = {
+    "all-there": (CHAIN, [MASTER, UPLINK], READY, "", []),
+    "all-there-renumbered": (CHAIN, [NEW_MASTER, NEW_UPLINK], READY, "", []),
+    "no-vlan-at-all": ((UPLINK,), [UPLINK], READY, "", []),
+    "vlan-missing": (CHAIN, [NEW_UPLINK], READY, "", [ADD_VLAN, SET_UP]),
+    "vlan-missing-over-down-uplink": (CHAIN, [DOWN_UPLINK], READY, "", [ADD_VLAN]),
+    "vlan-down": (CHAIN, [replace(MASTER, flags=0), UPLINK], READY, "", [SET_UP]),
+    "vlan-down-over-down-uplink": (
+        CHAIN, [replace(NEW_MASTER, flags=0), DOWN_UPLINK], READY, "", [],
+    ),
+    "vlan-of-smaller-mtu": (
+        (replace(MASTER, mtu=1400), UPLINK), [UPLINK], READY, "",
+        ["ip link add link eth0 name eth0.3 mtu 1400 type vlan id 3", SET_UP],
+    ),
+    "vlan-of-seed": ((replace(MASTER, mtu=0, ifindex=0), BARE), [UPLINK], READY, "",
+        [ADD_VLAN, SET_UP]),
+    "vlan-with-flags": (
+        (replace(MASTER, vlan=Vlan(3, 0x88A8, 0xE)), UPLINK), [UPLINK], READY, "",
+        ["ip link add link eth0 name eth0.3 type vlan protocol 802.1ad id 3 reorder_hdr off"
+         " gvrp on loose_binding on mvrp on", SET_UP],
+    ),
+    "uplink-missing": (CHAIN, [], MISSING, "master eth0 does not exist", []),
+    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "master eth0 does not exist", []),
+    "bond-missing": ((replace(MASTER, name="bond4.3"), BOND), [], MISSING,
+        "master bond4 does not exist", []),
+    "bond-with-new-mac": ((BOND,), [replace(BOND, mac="0a:00:00:00:00:01")], READY, "", []),
+    "vlan-other-id": (CHAIN, [replace(MASTER, vlan=Vlan(4)), UPLINK], REFUSED,
+        "eth0.3 exists with VLAN id 4, not 3", []),
+    "vlan-other-protocol": (CHAIN, [replace(MASTER, vlan=Vlan(3, 0x88A8)), UPLINK], REFUSED,
+        "eth0.3 exists with VLAN protocol 0x88a8, not 0x8100", []),
+    "vlan-is-a-bridge": (CHAIN, [replace(MASTER, kind="bridge", vlan=None), UPLINK], REFUSED,
+        "eth0.3 exists, but it is a bridge link, not VLAN 3", []),
+    "vlan-is-hardware": (CHAIN, [replace(MASTER, kind="", vlan=None), UPLINK], REFUSED,
+        "eth0.3 exists, but it is a hardware link, not VLAN 3", []),
+    "vlan-over-another-link": (CHAIN, [MASTER, NEW_UPLINK], REFUSED,
+        "eth0.3 exists over link 2, not over eth0", []),
+    "uplink-of-another-kind": (CHAIN, [MASTER, replace(UPLINK, kind="dummy")], REFUSED,
+        "eth0 is a dummy link now, it was a hardware link", []),
+    "bond-is-hardware-now": ((BOND,), [replace(BOND, kind="")], REFUSED,
+        "bond4 is a hardware link now, it was a bond link", []),
+    "uplink-other-permanent-mac": (
+        CHAIN, [MASTER, replace(UPLINK, permanent_mac="52:54:00:00:00:09")], REFUSED,
+        "eth0 is another card now: permanent MAC 52:54:00:00:00:09, it was 52:54:00:00:00:01", [],
+    ),
+    "uplink-other-bus-same-card": (CHAIN, [MASTER, replace(UPLINK, bus_address="0000:09:00.0")],
+        READY, "", []),
+    "uplink-other-bus-address": (
+        (MASTER, replace(UPLINK, permanent_mac=None)),
+        [MASTER, replace(UPLINK, bus_address="0000:09:00.0")], REFUSED,
+        "eth0 is another card now: at 0000:09:00.0, it was at 0000:00:03.0", [],
+    ),
+    "uplink-says-nothing-of-itself": (
+        CHAIN, [MASTER, replace(UPLINK, permanent_mac=None, bus_address=None)], READY, "", [],
+    ),
+    "qinq-all-there": ((INNER, MASTER, UPLINK), [INNER, MASTER, UPLINK], READY, "", []),
+    "qinq-both-missing": (
+        (INNER, MASTER, UPLINK), [NEW_UPLINK], READY, "",
+        [ADD_VLAN, SET_UP, "ip link add link eth0.3 name eth0.3.5 type vlan id 5",
+         "ip link set dev eth0.3.5 up"],
+    ),
+    "qinq-inner-missing": (
+        (INNER, MASTER, UPLINK), [NEW_MASTER, NEW_UPLINK], READY, "",
+        ["ip link add link eth0.3 name eth0.3.5 type vlan id 5", "ip link set dev eth0.3.5 up"],
+    ),
+    "qinq-outer-down": (
+        (INNER, MASTER, UPLINK),
+        [replace(INNER, flags=0), replace(MASTER, flags=0), UPLINK], READY, "",
+        [SET_UP, "ip link set dev eth0.3.5 up"],
+    ),
+    "qinq-inner-over-another-link": (
+        (INNER, MASTER, UPLINK), [INNER, NEW_MASTER, NEW_UPLINK], REFUSED,
+        "eth0.3.5 exists over link 5, not over eth0.3", [],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chain", "present", "state", "reason", "commands"), PARENTS.values(), ids=PARENTS.keys()
+)
+def test_parents(
+    chain: tuple[HostLink, ...],
+    present: list[HostLink],
+    state: str,
+    reason: str,
+    commands: list[str],
+) -> None:
+    made = plan_parents(chain, {link.name: link for link in present})
+    assert (made.state, made.reason) == (state, reason)
+    assert [step.command() for step in made.operations] == commands
+
+
+@pytest.mark.parametrize("flags", [0, IFF_UP], ids=["down", "up"])
+def test_parents_satisfied_plan_nothing(flags: int) -> None:
+    chain = tuple(replace(link, flags=flags) for link in (INNER, MASTER, UPLINK))
+    assert plan_parents(chain, {link.name: link for link in chain}) == ParentPlan(READY)
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+# Names that the kernel and libcni allow. A pod with CAP_NET_ADMIN may label its addresses as it
+# likes, and CHECK takes labels into the checkpoint; operators pipe `cni-repair plan` into a shell.
+HOSTILE = "a;b$(c)'`d`"
+SPEAK = 'ip() { printf "%s\\0" "$@"; }\nnsenter() { printf "%s\\0" "$@"; }\n'
+
+
+def spoken(command: str) -> list[str]:
+    """The arguments with which a shell would start a command's program."""
+    done = subprocess.run(
+        ["sh", "-c", SPEAK + command], capture_output=True, timeout=10, check=False
+    )
+    assert done.stderr == b""
+    return done.stdout.decode().split("\0")
+
+
+COMMANDS = {
+    "vlan": AddVlan(HOSTILE, "eth0", Vlan(3), 0).command(),
+    "vlan-master": AddVlan("eth0.3", HOSTILE, Vlan(3), 0).command(),
+    "node-link-up": SetNodeLinkUp(HOSTILE).command(),
+    "macvlan": AddMacvlan(HOSTILE, "eth0.3", LINK).command(NETNS),
+    "macvlan-master": AddMacvlan("eth0", HOSTILE, LINK).command(NETNS),
+    "macvlan-netns": AddMacvlan("eth0", "eth0.3", LINK).command(HOSTILE),
+    "up": SetUp(HOSTILE).command(NETNS),
+    "sysctl": SetSysctl(HOSTILE, "ipv4/arp_notify", "1").command(NETNS),
+    "address": AddAddress(HOSTILE, ADDRESS).command(NETNS),
+    "label": AddAddress("eth0", replace(ADDRESS, label=HOSTILE)).command(NETNS),
+    "route": AddRoute(HOSTILE, ROUTE).command(NETNS),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
+def test_hostile_name_stays_one_word_in_a_shell(command: str) -> None:
+    assert any(HOSTILE in word for word in spoken(command))
+
+
+def test_command_is_one_line() -> None:
+    command = AddAddress("eth0", replace(ADDRESS, label="a\nreboot")).command(NETNS)
+    assert len(command.splitlines()) == 1
