@@ -153,6 +153,7 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         addresses=values["addresses"],
         routes=values["routes"],
         sysctls=values["sysctls"],
+        follow_renamed_master=values["netconf"].get("followRenamedMaster") is True,
     )
     return Checkpoint(
         key=Key(values["containerId"], values["ifname"]),

@@ -36,8 +36,13 @@ def _speaks_of_a_secret(key: str) -> bool:
 
 
 def _without_user(text: str) -> str:
-    scheme, separator, rest = text.partition("://")
-    authority, slash, path = rest.partition("/")
-    if not separator or "@" not in authority:
-        return text
-    return f"{scheme}://{REDACTED}@{authority.rpartition('@')[2]}{slash}{path}"
+    head, *urls = text.split("://")
+    return "://".join([head, *(_without_user_part(url) for url in urls)])
+
+
+def _without_user_part(url: str) -> str:
+    """What follows `://`: the authority ends at the first of these (RFC 3986, 3.2), or at a comma,
+    where another URL may begin."""
+    end = min((url.find(mark) for mark in "/?#, " if mark in url), default=len(url))
+    user, at, host = url[:end].rpartition("@")
+    return f"{REDACTED}@{host}{url[end:]}" if at else user + host + url[end:]

@@ -71,10 +71,17 @@ def _read(
         netconf={},
         result=result,
         attachment=Attachment(
-            ifname, link, parents, tuple(address for address, _ in addresses),
-            tuple(_routes(result, addresses)),
+            ifname, link, parents, _as_listed(addresses), tuple(_routes(result, addresses))
         ),
-    )  # fmt: skip
+    )
+
+
+def _as_listed(addresses: tuple[tuple[Address, str | None], ...]) -> tuple[Address, ...]:
+    """In the order of a dump, as other checkpoints have them: the kernel puts the newest IPv6
+    address first; the Result has the order of adding."""
+    made = [address for address, _ in addresses]
+    ipv6 = [address for address in made if address.family == 6]
+    return (*(address for address in made if address.family == 4), *reversed(ipv6))
 
 
 def _text(document: dict[str, Any], key: str) -> str:
@@ -97,7 +104,10 @@ def _mac(result: dict[str, Any], ifname: str) -> str:
 def _addresses(result: dict[str, Any], ifname: str) -> list[tuple[Address, str | None]]:
     """Each address with its gateway."""
     found = []
+    interfaces = _objects(result, "interfaces")
     for entry in _objects(result, "ips"):
+        if _is_of_another(entry.get("interface"), interfaces, ifname):
+            continue
         one = _interface(entry.get("address"), "result.ips.address")
         # netlink.AddrAdd, which the macvlan plugin uses, derives the broadcast address.
         wide = one.version == 4 and one.network.prefixlen < 31
@@ -111,6 +121,12 @@ def _addresses(result: dict[str, Any], ifname: str) -> list[tuple[Address, str |
         gateway = entry.get("gateway")
         found.append((address, str(_interface(gateway, "gateway").ip) if gateway else None))
     return found
+
+
+def _is_of_another(index: object, interfaces: list[dict[str, Any]], ifname: str) -> bool:
+    if not isinstance(index, int) or not 0 <= index < len(interfaces):
+        return False
+    return interfaces[index].get("name") != ifname
 
 
 def _routes(
@@ -146,4 +162,6 @@ def _interface(value: object, what: str) -> IPv4Interface | IPv6Interface:
 
     if not isinstance(value, str):
         raise ValueError(f"{what}: expected an address")
+    if "%" in value:
+        raise ValueError(f"{what}: {value!r} has a scope")
     return ipaddress.ip_interface(value)

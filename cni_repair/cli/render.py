@@ -52,7 +52,7 @@ def repaired(reports: list[Report], directory: str) -> None:
     for report in reports:
         if report.actions or not report.healthy:
             state = "repaired" if report.healthy else report.state
-            reason = f": {_one_line(report.reason)}" if not report.healthy else ""
+            reason = f": {_one_line(report.reason)}" if report.reason else ""
             print(f"{state:10} {_title(report)} ({_steps(report)}){reason}")
     print(_totals(reports, directory))
 

@@ -133,10 +133,12 @@ def _roll_back(
 ) -> None:
     try:
         delete_locked(call, conf, store, key, lock)
+        lock.forget()
     except CniError as error:
         # A plugin that was killed may have left its link: the record stays, and the runtime's DEL
         # or the next ADD cleans up. Otherwise the link is gone, and nothing is left to remember.
         if not isinstance(error, delegate.TimedOut):
             store.remove(key)
+            lock.forget()
         if isinstance(cause, CniError):
             cause.details = f"{cause.details}; clean-up failed, too: {error}".lstrip("; ")

@@ -52,9 +52,12 @@ def _netns_of_record(call: Call, store: Store, key: Key) -> str:
     eth0 is not ours to delete.
     """
     netns = _safe_netns(call.netns)
-    recorded = _recorded_identity(store, key) if netns else None
+    if not netns:
+        return ""
+    recorded = _recorded_identity(store, key.name + COMMITTED)
     if recorded is None:
-        return netns  # nothing to compare with
+        # Nothing to compare with, say for the second DEL of a pod: but what if it is another's?
+        return "" if _is_anothers(store, key, netns) else netns
     own = open_own()
     try:
         return netns if still_stands(recorded, own, netns) else ""
@@ -62,9 +65,22 @@ def _netns_of_record(call: Call, store: Store, key: Key) -> str:
         os.close(own)
 
 
-def _recorded_identity(store: Store, key: Key) -> Identity | None:
+def _is_anothers(store: Store, key: Key, path: str) -> bool:
+    """Whether a committed attachment of the same ifname lives in the namespace at `path`."""
+    own = open_own()
+    try:
+        for name in store.committed():
+            if name.endswith(f"@{key.ifname}{COMMITTED}") and name != key.name + COMMITTED:
+                recorded = _recorded_identity(store, name)
+                if recorded is not None and still_stands(recorded, own, path):
+                    return True
+    finally:
+        os.close(own)
+    return False
+
+
+def _recorded_identity(store: Store, name: str) -> Identity | None:
     """Of all the checkpoint only the identity: DEL has no use, and no time, for the rest."""
-    name = key.name + COMMITTED
     try:
         return identity_in(load_object(store.read(name), name))
     except (FileNotFoundError, CniError):

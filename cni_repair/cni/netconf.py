@@ -22,13 +22,13 @@ MASTER_TIMEOUT_SECONDS = 10.0
 _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
-    "masterTimeout",
+    "masterTimeout", "followRenamedMaster",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
     "capabilities", "runtimeConfig", "linkInContainer",
 )  # fmt: skip
-_BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS)}
+_BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
 @record
@@ -43,6 +43,7 @@ class NetConf:
     checkpoint_dir: str
     run_dir: str
     repair_on_check: bool
+    follow_renamed_master: bool
     master_timeout: float  # seconds that REPAIR waits for a master that is not there
     rest: dict[str, Any]  # the delegate's document, but for `master`
     document: dict[str, Any]  # as it came
@@ -91,6 +92,7 @@ def check(document: dict[str, Any]) -> NetConf:
         checkpoint_dir=_directory(values, "checkpointDir", CHECKPOINT_DIR),
         run_dir=_directory(values, "runDir", RUN_DIR),
         repair_on_check=_boolean(values, "repairOnCheck"),
+        follow_renamed_master=_boolean(values, "followRenamedMaster"),
         master_timeout=_seconds(values, "masterTimeout", MASTER_TIMEOUT_SECONDS),
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
@@ -129,19 +131,23 @@ def _delegate(value: Any) -> tuple[str, dict[str, Any]]:
     if kind == OWN_TYPE:
         raise _wrong("delegate: cni-repair cannot wrap itself; name the wrapped plugin")
     _check_spelling(overrides)
+    for key in ("cniVersion", "name"):
+        if key in overrides:
+            raise _wrong(f"delegate: {key} is the network's; leave it out of the delegate")
     return kind, overrides
 
 
 def _masters(values: dict[str, Any]) -> tuple[str, ...]:
-    master = values.get("master", [])
-    names = [master] if isinstance(master, str) and master else master or []
-    if values.get("master2"):
-        names = [*names, values["master2"]] if isinstance(names, list) else names
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _wrong("master: expected a link's name, or a list of names")
-    for name in names:
-        if not valid_ifname(name):
-            raise _wrong(f"master: {name!r} is no name for a link")
+    names: list[str] = []
+    for key in ("master", "master2"):
+        value = values.get(key, "")
+        given = [] if value == "" else value if isinstance(value, list) else [value]
+        for name in given:
+            if not isinstance(name, str) or not valid_ifname(name):
+                raise _wrong(
+                    f"{key}: {name!r} is no name for a link; give a name, or a list of names"
+                )
+        names += given
     return tuple(names)
 
 

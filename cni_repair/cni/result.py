@@ -19,14 +19,16 @@ def convert(result: dict[str, Any], version: str) -> dict[str, Any]:
     Before 1.0.0 each of `ips` names its family in `version`; since then it must not. The seed's
     results carry no cniVersion and are of the older form.
     """
-    converted = {**result, "cniVersion": version}
-    if "ips" in result:
+    # Go writes an empty list as null.
+    converted = {key: value for key, value in result.items() if value is not None}
+    converted["cniVersion"] = version
+    if "ips" in converted:
         old = version.startswith("0.")
-        converted["ips"] = [_address(entry, old) for entry in result["ips"]]
+        converted["ips"] = [_address(entry, old) for entry in converted["ips"]]
     if version != "1.1.0":
         for key, names in _NEW_IN_1_1.items():
-            if key in result:
-                converted[key] = [_without(entry, names) for entry in result[key]]
+            if key in converted:
+                converted[key] = [_without(entry, names) for entry in converted[key]]
     return converted
 
 

@@ -30,6 +30,7 @@ from cni_repair.network.state import (
 
 MAX_ADDRESSES = 1024
 MAX_ROUTES = 4096
+_MAX_LINKS = 65536
 
 # The only sysctls that a checkpoint may name: net/<family>/conf/<ifname>/<name>.
 SYSCTLS = frozenset(
@@ -81,6 +82,13 @@ def link_named(rtnl: nl.Rtnetlink, name: str) -> HostLink | None:
     """The node's link of that name (an altname counts as absent), or None."""
     link = _host_link(rtnl.get([_get_link(name=name)])[0])
     return link if link is not None and link.name == name else None
+
+
+def hardware(rtnl: nl.Rtnetlink) -> list[HostLink]:
+    """All links of the node that are no virtual ones."""
+    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, _SKIP_STATISTICS))
+    links = [_host_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
+    return [link for link in links if link is not None and not link.kind]
 
 
 def chain_from(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:

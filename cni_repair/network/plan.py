@@ -20,7 +20,7 @@ from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cni_repair.network.operations import NodeOperation, PodOperation
 
@@ -32,6 +32,7 @@ FOREIGN = "foreign"
 
 READY = "ready"
 MISSING = "missing"
+RENAMED = "renamed"
 REFUSED = "refused"
 
 
@@ -48,7 +49,9 @@ class Plan:
 class ParentPlan:
     """Whether an attachment's master can be used, and what it takes."""
 
-    state: str  # READY (after the operations), MISSING (wait for it), REFUSED (it is another's)
+    # READY (after the operations), MISSING (wait for it), RENAMED (likewise: udev may not be done),
+    # REFUSED (its name is another's)
+    state: str
     reason: str = ""
     operations: tuple[NodeOperation, ...] = ()
 
@@ -198,8 +201,31 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
         if wanted.vlan is not None and startable and not (found and found.up):
             operations.append(SetNodeLinkUp(wanted.name))
             found = replace(found or wanted, flags=below.flags if below else 0)
-        below, below_name = found, wanted.name
+        below, below_name = found, found.name if found else wanted.name
     return ParentPlan(READY, "", tuple(operations))
+
+
+def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
+    """The link that is the recorded card, whatever its name: by its permanent MAC, else by its PCI
+    address; None where it is not there, or the record knows neither."""
+    if wanted.kind or not (wanted.permanent_mac or wanted.bus_address):
+        return None
+    for link in links:
+        if not link.kind and not _other_hardware(wanted, link):
+            if link.permanent_mac and link.permanent_mac == wanted.permanent_mac:
+                return link
+            if link.bus_address and link.bus_address == wanted.bus_address:
+                return link
+    return None
+
+
+def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
+    """The verdict where the recorded card is there under another name, and that is not allowed."""
+    return ParentPlan(
+        RENAMED,
+        f"master {wanted.name} does not exist; its card is called {found.name} now:"
+        " rename it back, or set followRenamedMaster",
+    )
 
 
 def _mismatch(wanted: HostLink, found: HostLink, below: HostLink | None, below_name: str) -> str:

@@ -153,3 +153,4 @@ class Attachment:
     addresses: tuple[Address, ...]
     routes: tuple[Route, ...]
     sysctls: tuple[tuple[str, str], ...] = ()
+    follow_renamed_master: bool = False  # use the recorded card under whatever name it has now

@@ -89,6 +89,7 @@ def _attachment(
         addresses=observed.addresses,
         routes=observed.routes,
         sysctls=sysctls,
+        follow_renamed_master=conf.follow_renamed_master,
     )
 
 

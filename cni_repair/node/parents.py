@@ -7,8 +7,16 @@ import time
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.network.apply import apply_to_node
-from cni_repair.network.observe import link_named
-from cni_repair.network.plan import MISSING, READY, ParentPlan, plan_parents
+from cni_repair.network.observe import hardware, link_named
+from cni_repair.network.plan import (
+    MISSING,
+    READY,
+    RENAMED,
+    ParentPlan,
+    plan_parents,
+    renamed,
+    same_card,
+)
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import HostLink, Vlan
 
@@ -30,39 +38,57 @@ def wanted_vlan(name: str, vlan_id: int) -> HostLink:
     return HostLink(name=name, ifindex=0, kind="vlan", mac="", mtu=0, vlan=Vlan(vlan_id))
 
 
-def look(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[ParentPlan, HostLink | None]:
-    """The plan for a recorded chain of parents, and the master as it is now (None: absent)."""
-    present = {}
+def look(
+    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool = False
+) -> tuple[ParentPlan, HostLink | None]:
+    """The plan for a recorded chain of parents, and the master as it is now (None: absent).
+
+    `follow_renamed`: the recorded card counts under whatever name it has now.
+    """
+    present: dict[str, HostLink] = {}
     for link in chain:
         found = link_named(rtnl, link.name)
+        if found is None and link.vlan is None:
+            found = same_card(link, hardware(rtnl))
+            if found is not None and not follow_renamed:
+                return renamed(link, found), present.get(chain[0].name)
         if found is not None:
             present[link.name] = found
     return plan_parents(chain, present), present.get(chain[0].name)
 
 
-def ensure(rtnl: Rtnetlink, run_dir: str, chain: tuple[HostLink, ...], until: float) -> HostLink:
+def ensure(
+    rtnl: Rtnetlink,
+    run_dir: str,
+    chain: tuple[HostLink, ...],
+    until: float,
+    follow_renamed: bool = False,
+) -> HostLink:
     """Have the master of `chain` again; the link as it is then.
 
     Waits for hardware and bonds till `until` (time.monotonic()), since a driver takes its time.
     Raises CniError: code 11 where the master did not come, MASTER_REFUSED where its name is
-    another's.
+    another's, or the card has another name.
     """
     while True:
         with Lock(run_dir, PARENTS):
-            master = _try(rtnl, chain)
+            master = _try(rtnl, chain, follow_renamed)
         if isinstance(master, HostLink):
             return master
         if time.monotonic() >= until:
-            raise CniError(TRY_AGAIN, master.reason, "call again when it is back")
+            code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
+            raise CniError(code, master.reason, "call again when it is back")
         time.sleep(_POLL_SECONDS)
 
 
-def _try(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> HostLink | ParentPlan:
-    plan, master = look(rtnl, chain)
+def _try(
+    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool
+) -> HostLink | ParentPlan:
+    plan, master = look(rtnl, chain, follow_renamed)
     # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
     # compare what they made.
     for _ in range(3):
-        if plan.state == MISSING:
+        if plan.state in (MISSING, RENAMED):
             return plan
         if plan.state != READY:
             raise CniError(
@@ -73,7 +99,7 @@ def _try(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> HostLink | ParentPlan:
         if master is not None and not plan.operations:
             return master
         apply_to_node(rtnl, plan.operations)
-        plan, master = look(rtnl, chain)
-        if master is not None:
+        plan, master = look(rtnl, chain, follow_renamed)
+        if master is not None and plan.state == READY:
             return master
     raise CniError(TRY_AGAIN, f"master {chain[0].name} comes and goes")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
-    Chain = tuple[HostLink, ...]
+    Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
 
 _LOCK_SECONDS = 45.0
 # Carrier comes 1.2 s after a driver's return, duplicate address detection takes up to 2 s (DESIGN
@@ -122,29 +122,29 @@ class _Masters:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._seen: dict[Chain, tuple[ParentPlan, HostLink | None]] = {}
-        self._told: set[Chain] = set()
+        self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
+        self._told: set[Parents] = set()
 
-    def look(self, chain: Chain) -> tuple[ParentPlan, HostLink | None]:
-        if chain not in self._seen:
-            self._seen[chain] = parents.look(self._node.rtnl, chain)
-        return self._seen[chain]
+    def look(self, wanted: Parents) -> tuple[ParentPlan, HostLink | None]:
+        if wanted not in self._seen:
+            self._seen[wanted] = parents.look(self._node.rtnl, *wanted)
+        return self._seen[wanted]
 
-    def commands(self, chain: Chain) -> list[str]:
+    def commands(self, wanted: Parents) -> list[str]:
         """What it takes to have the master again: said with the first pod that needs it."""
-        if chain in self._told:
+        if wanted in self._told:
             return []
-        self._told.add(chain)
-        return [step.command() for step in self._seen[chain][0].operations]
+        self._told.add(wanted)
+        return [step.command() for step in self._seen[wanted][0].operations]
 
 
 def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
     checkpoint = entry.checkpoint
     if checkpoint is None:
         return _unreadable(entry)
-    chain = checkpoint.attachment.parents
+    wanted = parents_of(checkpoint)
     try:
-        parent_plan, master = masters.look(chain)
+        parent_plan, master = masters.look(wanted)
         observed = _in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
         found = planning.plan(checkpoint.attachment, observed, master)
     except (CniError, OSError) as error:
@@ -153,7 +153,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     if parent_plan.reason and found.state != HEALTHY:
         findings = (*findings, parent_plan.reason)
     netns = given_netns or checkpoint.netns_path
-    actions = masters.commands(chain) if found.state in (LOST, DEGRADED) else []
+    actions = masters.commands(wanted) if found.state in (LOST, DEGRADED) else []
     actions += [step.command(netns) for step in found.operations]
     return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
 
@@ -162,6 +162,11 @@ def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
     """The attachment's interface as it is."""
     wanted = checkpoint.attachment
     return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
+
+
+def parents_of(checkpoint: Checkpoint) -> Parents:
+    """What an attachment stands on: shared by most pods of a node, and looked at once for all."""
+    return checkpoint.attachment.parents, checkpoint.attachment.follow_renamed_master
 
 
 def _temporary_name(checkpoint: Checkpoint) -> str:
@@ -226,7 +231,7 @@ class _Repair:
         self._options = options
         self._announcer = announcer
         self._until = time.monotonic() + options.master_timeout
-        self._masters: dict[Chain, HostLink | CniError] = {}
+        self._masters: dict[Parents, HostLink | CniError] = {}
         self._unsettled: list[int] = []
 
     def run(self, entries: list[Entry]) -> list[Report]:
@@ -267,7 +272,7 @@ class _Repair:
                 return _failed(fresh.checkpoint, self._options.netns, _wrapped(error))
 
     def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
-        master, trouble = self._master(checkpoint.attachment.parents)
+        master, trouble = self._master(parents_of(checkpoint))
         work = _PodRepair(checkpoint, master)
         _in_pod(self._node, checkpoint, self._options.netns, work)
         if work.before.state == LOST and trouble is not None:
@@ -284,16 +289,17 @@ class _Repair:
         if master is not None and addresses:
             self._announcer.announce(master.name, mac, addresses)
 
-    def _master(self, chain: Chain) -> tuple[HostLink | None, CniError | None]:
+    def _master(self, wanted: Parents) -> tuple[HostLink | None, CniError | None]:
         """The master, made if need be, or why there is none; asked once for all its pods."""
-        if chain not in self._masters:
+        if wanted not in self._masters:
+            chain, follow_renamed = wanted
             try:
-                self._masters[chain] = parents.ensure(
-                    self._node.rtnl, self._options.run_dir, chain, self._until
+                self._masters[wanted] = parents.ensure(
+                    self._node.rtnl, self._options.run_dir, chain, self._until, follow_renamed
                 )
             except CniError as error:
-                self._masters[chain] = error
-        master = self._masters[chain]
+                self._masters[wanted] = error
+        master = self._masters[wanted]
         return (None, master) if isinstance(master, CniError) else (master, None)
 
     def _settle(self, reports: list[Report | None]) -> None:
@@ -312,7 +318,7 @@ class _Repair:
         report = reports[index]
         assert report is not None and report.checkpoint is not None
         checkpoint = report.checkpoint
-        master, _ = self._master(checkpoint.attachment.parents)
+        master, _ = self._master(parents_of(checkpoint))
         work = _PodRepair(checkpoint, master)
         try:
             _in_pod(self._node, checkpoint, self._options.netns, work.observe)
@@ -321,7 +327,7 @@ class _Repair:
             return True
         if not work.unsettled:
             self._announce(work, master)
-        reports[index] = replace(report, state=work.after.state, findings=work.after.findings)
+        reports[index] = replace(report, state=work.after.state, findings=work.findings)
         return not work.unsettled
 
 
@@ -353,6 +359,19 @@ class _PodRepair:
         self._netns = sides.pod_path
         self._observed = observe(sides, self._checkpoint)
         self.after = planning.plan(self._checkpoint.attachment, self._observed, self._master)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong, and what the repair could not give back."""
+        wanted, live = self._checkpoint.attachment.link.ifindex, self._observed.link
+        if not wanted or live is None or live.link.ifindex == wanted:
+            return self.after.findings
+        name = self._checkpoint.key.ifname
+        return (
+            *self.after.findings,
+            f"{name} has index {live.link.ifindex}, it had {wanted}:"
+            f" sockets bound to {name} will not recover",
+        )
 
     @property
     def announceable(self) -> tuple[str, tuple[Address, ...]]:
@@ -389,7 +408,7 @@ class _PodRepair:
             self._checkpoint,
             self._netns,
             self.after.state,
-            self.after.findings,
+            self.findings,
             tuple(step.command(self._netns) for step in self.before.operations),
             error,
         )

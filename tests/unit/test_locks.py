@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair.checkpoint import locks
 from cni_repair.checkpoint.locks import Lock, make_private
 from cni_repair.errors import IO, TRY_AGAIN, CniError
 
@@ -193,14 +194,18 @@ def test_forgetting_leaves_no_file_and_may_come_twice(run_dir: str) -> None:
     assert os.listdir(run_dir) == []
 
 
-def test_never_two_holders(run_dir: str, tmp_path: Path) -> None:
+def test_never_two_holders(run_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many processes lock, some forget: whoever is inside is alone."""
+    monkeypatch.setattr(locks, "_POLL_SECONDS", 0.0002)
     inside = str(tmp_path / "inside")
 
     def work(forgets: int) -> None:
         for turn in range(60):
             with Lock(run_dir, "a", DEADLINE) as lock:
                 os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+                until = time.monotonic() + 0.001
+                while time.monotonic() < until:
+                    os.sched_yield()  # let the others try
                 os.unlink(inside)
                 if turn % forgets == 0:
                     lock.forget()

@@ -1,0 +1,168 @@
+"""A repaired pod tells the network where it is: seen at the other end of the wire."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+import struct
+import time
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from tests.netns.rig import Attachment, Rig, eventually
+
+ETH_P_ALL = 3
+ARP, IPV6 = 0x0806, 0x86DD
+
+
+class Wire:
+    """All frames that arrive at the gateway."""
+
+    def __init__(self, rig: Rig) -> None:
+        def listen() -> socket.socket:
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            opened.bind(("tor0", ETH_P_ALL))
+            opened.settimeout(0.1)
+            return opened
+
+        self._socket = rig.inside("tor", listen)
+        self.frames: list[bytes] = []
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def read(self) -> list[bytes]:
+        """What came so far, and will come in the next tenth of a second."""
+        while True:
+            try:
+                frame, (_, _, kind, _, _) = self._socket.recvfrom(2048)
+            except TimeoutError:
+                return self.frames
+            except OSError as error:
+                if error.errno != errno.ENETDOWN:  # told once, when the link goes down
+                    raise
+            else:
+                if kind != socket.PACKET_OUTGOING:
+                    self.frames.append(frame)
+
+
+def mac_of(was: Attachment) -> bytes:
+    return bytes.fromhex(str(was.state["addr"][0]["address"]).replace(":", ""))
+
+
+def announced_by_arp(frames: list[bytes], mac: bytes) -> set[str]:
+    """Addresses in well-formed ARP announcements (RFC 5227, 3) of a MAC."""
+    found = set()
+    for frame in frames:
+        destination, source, kind = struct.unpack_from("!6s6sH", frame)
+        if source != mac or kind != ARP:
+            continue
+        hardware, protocol, hlen, plen, operation = struct.unpack_from("!HHBBH", frame, 14)
+        sender_mac, sender, _, target = struct.unpack_from("!6s4s6s4s", frame, 22)
+        if sender != target:
+            continue
+        assert (hardware, protocol, hlen, plen) == (1, 0x0800, 6, 4)
+        assert operation in (1, 2)
+        assert destination == b"\xff" * 6
+        assert sender_mac == mac
+        found.add(str(IPv4Address(sender)))
+    return found
+
+
+def announced_by_na(frames: list[bytes], mac: bytes) -> set[str]:
+    """Addresses in well-formed unsolicited advertisements (RFC 4861, 7.2.6) of a MAC."""
+    found = set()
+    for frame in frames:
+        destination, source, kind = struct.unpack_from("!6s6sH", frame)
+        if source != mac or kind != IPV6 or frame[20] != 58 or frame[54] != 136:
+            continue
+        first, length, _, hops = struct.unpack_from("!IHBB", frame, 14)
+        sender, to, body = frame[22:38], frame[38:54], frame[54:]
+        assert first >> 28 == 6
+        assert length == len(body) == 32
+        assert hops == 255  # a router would have lowered it: receivers check
+        assert IPv6Address(to) == IPv6Address("ff02::1")
+        assert destination == bytes.fromhex("333300000001")
+        (flags,) = struct.unpack_from("!I", body, 4)
+        assert flags >> 29 == 0b001  # override, not solicited, no router
+        assert body[8:24] == sender
+        assert body[24:26] == b"\x02\x01"  # target link-layer address, 8 bytes
+        assert body[26:32] == mac
+        assert checksum(sender + to + struct.pack("!II", length, 58) + body) == 0
+        found.add(str(IPv6Address(sender)))
+    return found
+
+
+def checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def test_every_ipv4_address_is_announced(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.ip("addr add 10.9.0.200/24 dev eth0", was.pod)
+    rig.ip("addr add 198.51.100.7/24 dev eth0", was.pod)
+    rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
+    wanted = {was.address, "10.9.0.200", "198.51.100.7"}
+    rig.reload()
+    with Wire(rig) as wire:
+        rig.plugin("REPAIR", was.pod).ok()
+        eventually(lambda: announced_by_arp(wire.read(), mac_of(was)) >= wanted, "announcements", 5)
+
+
+@pytest.mark.slow
+def test_ipv6_addresses_are_announced_once_they_may_be_used(rig: Rig) -> None:
+    conf = rig.conf(v6=True)
+    was = rig.attach("pod1", conf, ipv6=True)
+    wanted = {str(entry["address"]).partition("/")[0] for entry in was.result["ips"]}
+    rig.reload()
+    with Wire(rig) as wire:
+        rig.plugin("REPAIR", was.pod, conf).ok()
+        eventually(
+            lambda: (
+                announced_by_arp(wire.read(), mac_of(was))
+                | announced_by_na(wire.frames, mac_of(was))
+                >= wanted
+            ),
+            "announcements",
+            5,
+        )
+
+
+def test_healthy_pods_say_nothing(rig: Rig) -> None:
+    was, lost = rig.attach("pod1"), rig.attach("pod2")
+    rig.ip("link del eth0", lost.pod)
+    with Wire(rig) as wire:
+        rig.plugin("REPAIR").report(0)
+        eventually(lambda: announced_by_arp(wire.read(), mac_of(lost)), "the other's announcement")
+        assert not [frame for frame in wire.frames if frame[6:12] == mac_of(was)]
+
+
+def test_announced_when_the_carrier_comes(rig: Rig) -> None:
+    """After a driver's return the link takes a second; frames sent before would be lost."""
+    was = rig.attach("pod1")
+    rig.reload()
+    rig.ip("link set tor0 down", "tor")
+    eventually(lambda: "NO-CARRIER" in rig.links()["eth0"]["flags"], "the loss of carrier")
+    stdin = json.dumps(rig.conf())
+    with (
+        Wire(rig) as wire,
+        rig.started(rig.launcher(), stdin=stdin, env=rig.environ("REPAIR", was.pod)) as process,
+    ):
+        eventually(lambda: was.address in rig.ip("addr", was.pod), "the pod's address")
+        assert process.poll() is None  # it waits
+        assert announced_by_arp(wire.read(), mac_of(was)) == set()
+        rig.ip("link set tor0 up", "tor")
+        started = time.monotonic()
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 0, (out, err)
+        assert time.monotonic() - started < 5
+        assert announced_by_arp(wire.read(), mac_of(was)) == {was.address}
+    assert rig.state(was.pod) == was.state

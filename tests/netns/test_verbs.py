@@ -1,0 +1,661 @@
+"""ADD, DEL, CHECK, STATUS, GC and VERSION on the real plugins, when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_repair.checkpoint import model
+from cni_repair.record import replace
+from tests.netns.rig import PLUGINS, SHORT_DEADLINE, Json, Outcome, Pod, Rig, eventually, slow_but
+
+MACVLAN = f"{PLUGINS}/macvlan"
+
+
+def assert_nothing_left(rig: Rig, pod: Pod) -> None:
+    assert set(rig.links(pod)) == {"lo"}
+    assert rig.leases() == {}
+    assert rig.kept() == []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def exhausted(rig: Rig) -> Json:
+    """A configuration whose IPAM has no address to give."""
+    only = {"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "rangeEnd": "10.9.0.9"}
+    ipam = {**rig.conf()["ipam"], "ranges": [[only]]}
+    directory = rig.base / "ipam" / "pods"
+    directory.mkdir(parents=True)
+    (directory / "10.9.0.9").write_text("somebody\r\neth0")
+    return rig.conf(ipam=ipam)
+
+
+# --- ADD that fails ------------------------------------------------------------------------------
+
+
+def test_ipam_without_addresses(rig: Rig) -> None:
+    conf = exhausted(rig)
+    one, two = rig.pod("pod1"), rig.pod("pod2")
+    bare = rig.bare("ADD", one, conf).report(1)
+    assert rig.plugin("ADD", two, conf).report(1) == bare
+    assert rig.leases() == {"10.9.0.9": "somebody"}
+    assert rig.kept() == []
+    assert set(rig.links(two)) == {"lo"}
+
+
+def test_unknown_ipam(rig: Rig) -> None:
+    pod = rig.pod("pod1")
+    outcome = rig.plugin("ADD", pod, rig.conf(ipam={"type": "nosuch"}))
+    assert "nosuch" in outcome.report(1)["msg"]
+    assert_nothing_left(rig, pod)
+    rig.plugin("ADD", pod).ok()
+
+
+@pytest.mark.parametrize("kind", ["ptp", "bridge", "nosuch"])
+def test_delegate_of_another_kind_is_refused_and_rolled_back(rig: Rig, kind: str) -> None:
+    pod = rig.pod("pod1")
+    before = rig.node_links()
+    outcome = rig.plugin("ADD", pod, rig.conf(delegate=kind))
+    words = outcome.error(4 if kind == "nosuch" else 7)
+    assert kind in words
+    assert_nothing_left(rig, pod)
+    assert {link for link in rig.node_links() if link[0] != "cni0"} == before
+
+
+NONSENSE = {
+    "text": ("echo not JSON", 6),
+    "nothing": ("true", 6),
+    "list": ("echo '[1]'", 6),
+    "huge": ("head -c 9000000 /dev/zero | tr '\\0' ' '", 6),
+    "folded keys": ("""echo '{"a":1,"A":2}'""", 6),
+    "signal": ("kill -9 $$", 109),
+    "status": ("exit 3", 109),
+    "text and status": ("echo oh no; exit 1", 109),
+}
+
+
+@pytest.mark.parametrize("kind", slow_but(NONSENSE, "text", "list", "huge", "signal"))
+def test_delegate_that_answers_nonsense(rig: Rig, kind: str) -> None:
+    output, code = NONSENSE[kind]
+    said = rig.base / "said"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] || exec {MACVLAN}
+        {MACVLAN} >{said} && {{ {output}; }}
+        """,
+    )
+    pod = rig.pod("pod1")
+    rig.plugin("ADD", pod).error(code)
+    assert '"ips"' in said.read_text()  # it had done its work
+    assert_nothing_left(rig, pod)
+
+
+def hanging(rig: Rig, verbs: str, before: str = MACVLAN) -> Path:
+    """A macvlan plugin that does its work and then hangs, with a child; where the PIDs stand."""
+    pids = rig.base / "pids"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        case $CNI_COMMAND in {verbs}) ;; *) exec {MACVLAN} ;; esac
+        {before} >/dev/null
+        sleep 1000 &
+        echo $$ $! >{pids}.new && mv {pids}.new {pids}
+        wait
+        """,
+    )
+    return pids
+
+
+def test_delegate_that_hangs_is_killed_with_its_children(rig: Rig) -> None:
+    pids = hanging(rig, "ADD")
+    pod = rig.pod("pod1")
+    words = rig.plugin("ADD", pod, patch=SHORT_DEADLINE).error(11)
+    assert "macvlan" in words
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    assert_nothing_left(rig, pod)
+
+
+@pytest.mark.slow
+def test_delegate_that_hangs_in_the_clean_up_too(rig: Rig) -> None:
+    hanging(rig, "ADD|DEL", "true")
+    pod = rig.pod("pod1")
+    assert "clean-up failed" in rig.plugin("ADD", pod, patch=SHORT_DEADLINE).error(11)
+    rig.plugin("DEL", pod, patch=SHORT_DEADLINE).error(11)
+    (rig.base / "plugins" / "macvlan").unlink()
+    rig.plugin("DEL", pod).ok()
+    assert_nothing_left(rig, pod)
+
+
+def test_delegate_gets_nothing_of_our_environment(rig: Rig) -> None:
+    seen = rig.base / "environment"
+    rig.write_plugin("macvlan", f"#!/bin/sh\n/usr/bin/env >{seen}\nexec {MACVLAN}\n")
+    pod = rig.pod("pod1")
+    more = {"HOME": "/root", "TOKEN": "secret", "LANG": "C", "PYTHONPATH": "/tmp", "cni_x": "y"}
+    rig.plugin("ADD", pod, CNI_EXTRA="kept", **more).ok()
+    names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    shells_own = {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert names - shells_own == {
+        "CNI_ARGS", "CNI_COMMAND", "CNI_CONTAINERID", "CNI_EXTRA", "CNI_IFNAME", "CNI_NETNS",
+        "CNI_PATH", "PATH",
+    }  # fmt: skip
+
+
+def test_delegate_that_talks_does_not_spoil_the_document(rig: Rig) -> None:
+    rig.write_plugin("macvlan", f"#!/bin/sh\necho noise >&2\nexec {MACVLAN}\n")
+    outcome = rig.plugin("ADD", rig.pod("pod1"))
+    assert outcome.ok()["cniVersion"] == "1.0.0"
+    assert "noise" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "netns", slow_but(["/nowhere", "/proc/self/ns/net", "/dev/null", "/run"], "/proc/self/ns/net")
+)
+def test_add_into_no_pod(rig: Rig, netns: str) -> None:
+    before = rig.node_links()
+    pod = rig.pod("pod1")
+    assert netns in rig.plugin("ADD", pod, netns=netns).error(4)
+    assert rig.node_links() == before
+    assert_nothing_left(rig, pod)
+
+
+def test_four_adds_at_once(rig: Rig) -> None:
+    pods = [rig.pod(f"pod{number}") for number in range(4)]
+    stdin = json.dumps(rig.conf())
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                rig.started(rig.launcher(), stdin=stdin, env=rig.environ("ADD", pod))
+            )
+            for pod in pods
+        ]
+        for process in processes:
+            out, err = process.communicate(timeout=30)
+            assert process.returncode == 0, (out, err)
+    assert len(rig.leases()) == len(rig.kept()) == 4
+
+
+# --- ADD that is killed --------------------------------------------------------------------------
+
+KILL_BEFORE_COMMIT = """
+import os
+from cni_repair.node import capture
+capture.capture = lambda *a: os.kill(os.getpid(), 9)
+"""
+KILL_BEFORE_DELEGATE = """
+import os
+from cni_repair.cni import delegate
+delegate.call = lambda *a, **k: os.kill(os.getpid(), 9)
+"""
+KILL_BETWEEN_WRITE_AND_RENAME = """
+import os
+from cni_repair.checkpoint.store import Store
+commit = Store.commit
+def killed(self, key, text):
+    os.rename = lambda *a, **k: os.kill(os.getpid(), 9)
+    commit(self, key, text)
+Store.commit = killed
+"""
+KILL_AFTER_COMMIT = """
+import os
+from cni_repair.checkpoint.store import Store
+commit = Store.commit
+Store.commit = lambda *a: (commit(*a), os.kill(os.getpid(), 9))
+"""
+KILL_BETWEEN_COMMIT_AND_INTENT = """
+import os
+from cni_repair.checkpoint.store import Store
+write = Store._write
+def written(self, name, text):
+    write(self, name, text)
+    if name.endswith(".json"):
+        os.kill(os.getpid(), 9)
+Store._write = written
+"""
+KILL_ON_ROLL_BACK = """
+import os
+from cni_repair.cni import add
+from cni_repair.node import capture
+def fail(*a):
+    raise RuntimeError("made up")
+capture.capture = fail
+add.delete_locked = lambda *a: os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        KILL_BEFORE_DELEGATE,
+        KILL_BEFORE_COMMIT,
+        KILL_BETWEEN_WRITE_AND_RENAME,
+        KILL_ON_ROLL_BACK,
+    ],
+    ids=["before the delegate", "before commit", "before rename", "on roll-back"],
+)
+@pytest.mark.parametrize("then", slow_but(["ADD", "DEL", "ADD by another pod"], "DEL"))
+def test_killed_before_the_commit(rig: Rig, patch: str, then: str) -> None:
+    pod = rig.pod("pod1")
+    assert rig.plugin("ADD", pod, patch=patch).status == -signal.SIGKILL
+    assert rig.kept() != []
+    assert rig.plugin("REPAIR").report(0)["attachments"] == []
+    if then == "DEL":
+        rig.plugin("DEL", pod).ok()
+        assert_nothing_left(rig, pod)
+        return
+    if then == "ADD by another pod":  # of the same container id: the first netns is gone
+        rig.drop_pod(pod)
+        pod = rig.pod("pod1")
+    result = rig.plugin("ADD", pod).ok()
+    assert rig.kept() == [rig.checkpoint(pod).name]
+    assert list(rig.leases()) == [result["ips"][0]["address"].partition("/")[0]]
+    rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": result}).ok()
+
+
+@pytest.mark.parametrize(
+    "patch", [KILL_AFTER_COMMIT, KILL_BETWEEN_COMMIT_AND_INTENT], ids=["after", "between"]
+)
+def test_killed_after_the_commit_nothing_is_lost(rig: Rig, patch: str) -> None:
+    pod = rig.pod("pod1")
+    assert rig.plugin("ADD", pod, patch=patch).status == -signal.SIGKILL
+    was = rig.state(pod)
+    rig.reload()
+    rig.plugin("REPAIR", pod).ok()
+    assert rig.state(pod) == was
+    rig.plugin("ADD", pod).error(106)
+    rig.plugin("DEL", pod).ok()
+    assert_nothing_left(rig, pod)
+    rig.plugin("ADD", pod).ok()
+
+
+def test_delegate_and_its_children_die_with_us(rig: Rig) -> None:
+    pids = hanging(rig, "ADD")
+    pod = rig.pod("pod1")
+    stdin, environ = json.dumps(rig.conf()), rig.environ("ADD", pod)
+    with rig.started(rig.launcher(), stdin=stdin, env=environ) as process:
+        eventually(pids.exists, "the delegate to hang")
+        assert "eth0" in rig.links(pod)
+        process.kill()
+        process.wait(10)
+    eventually(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "them to die")
+    (rig.base / "plugins" / "macvlan").unlink()
+    rig.plugin("ADD", pod).ok()
+    assert len(rig.leases()) == 1
+
+
+def test_second_add_of_a_living_attachment_harms_nothing(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    leases, kept = rig.leases(), rig.kept()
+    rig.plugin("ADD", was.pod).error(106)
+    rig.reload()  # lost, but the pod lives: REPAIR is what it needs
+    rig.plugin("ADD", was.pod).error(106)
+    assert (rig.leases(), rig.kept()) == (leases, kept)
+    rig.plugin("REPAIR", was.pod).ok()
+    assert rig.state(was.pod) == was.state
+
+
+def test_add_over_the_record_of_a_dead_pod(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.drop_pod(was.pod)
+    now = rig.attach("pod1")
+    assert list(rig.leases()) == [now.address]
+    rig.plugin("CHECK", now.pod, {**rig.conf(), "prevResult": now.result}).ok()
+
+
+# --- DEL -----------------------------------------------------------------------------------------
+
+
+def netns_gone(rig: Rig, pod: Pod) -> None:
+    rig.drop_pod(pod)
+
+
+def link_gone(rig: Rig, pod: Pod) -> None:
+    rig.ip("link del eth0", pod)
+
+
+def master_gone(rig: Rig, _: Pod) -> None:
+    rig.uplink_down()
+
+
+def master_and_netns_gone(rig: Rig, pod: Pod) -> None:
+    rig.uplink_down()
+    rig.drop_pod(pod)
+
+
+def link_down(rig: Rig, pod: Pod) -> None:
+    rig.ip("link set eth0 down", pod)
+
+
+def checkpoint_torn(rig: Rig, pod: Pod) -> None:
+    os.truncate(rig.checkpoint(pod), 100)
+
+
+def checkpoint_gone(rig: Rig, pod: Pod) -> None:
+    rig.checkpoint(pod).unlink()
+
+
+def nothing_gone(_: Rig, __: Pod) -> None:
+    pass
+
+
+@pytest.mark.parametrize("netns", slow_but([None, ""], None), ids=["CNI_NETNS", "no CNI_NETNS"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        nothing_gone, netns_gone, link_gone, master_gone, master_and_netns_gone, link_down,
+        checkpoint_torn, checkpoint_gone,
+    ],
+)  # fmt: skip
+def test_del_frees_everything_and_twice(rig: Rig, damage: Any, netns: str | None) -> None:
+    was = rig.attach("pod1")
+    keep = rig.attach("pod2")
+    damage(rig, was.pod)
+    for _ in range(2):
+        assert rig.plugin("DEL", was.pod, netns=netns).out == ""
+        assert list(rig.leases()) == [keep.address]
+        assert rig.checkpoint(was.pod).name not in rig.kept()
+    if damage not in (netns_gone, master_and_netns_gone) and netns is None:
+        assert set(rig.links(was.pod)) == {"lo"}
+
+
+def test_del_without_a_checkpoint_directory(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.checkpoint(was.pod).unlink()
+    rig.checkpoints.rmdir()
+    for _ in range(2):
+        rig.plugin("DEL", was.pod).ok()
+        assert_nothing_left(rig, was.pod)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize(
+    "path", slow_but(["/proc/self/ns/net", "/dev/null", "/nowhere"], "/proc/self/ns/net")
+)
+def test_del_with_a_path_that_is_no_pods_any_more(rig: Rig, path: str, recorded: bool) -> None:
+    """PIDs are used again (kubernetes #100648): the node's own eth0 stands under the same name."""
+    was = rig.attach("pod1")
+    if not recorded:
+        rig.checkpoint(was.pod).unlink()
+    before = rig.node_links()
+    assert any(name == "eth0" for name, _, _ in before)
+    rig.plugin("DEL", was.pod, netns=path).ok()
+    assert rig.node_links() == before
+    assert rig.leases() == {}
+    assert rig.kept() == []
+
+
+def test_del_with_a_path_that_leads_to_another_pod_now(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.drop_pod(was.pod)
+    other = rig.pod("pod1")
+    result = rig.plugin("ADD", other, CNI_CONTAINERID="another").ok()
+    state = rig.state(other)
+    rig.plugin("DEL", was.pod).ok()
+    assert rig.state(other) == state
+    assert rig.leases() == {result["ips"][0]["address"].partition("/")[0]: "another"}
+    assert rig.kept() == ["another@eth0.json"]
+
+
+def test_del_where_the_inode_came_again(rig: Rig) -> None:
+    """Inodes of nsfs recur, cookies do not."""
+    was = rig.attach("pod1")
+    rig.drop_pod(was.pod)
+    other = rig.pod("pod1")
+    rig.plugin("ADD", other, CNI_CONTAINERID="another").ok()
+    state = rig.state(other)
+    path, status = rig.checkpoint(was.pod), os.stat(rig.outside(other.path))
+    known = model.decode(path.read_bytes(), path.name)
+    assert known.netns is not None
+    netns = replace(known.netns, dev=status.st_dev, ino=status.st_ino)
+    path.write_text(model.encode(replace(known, netns=netns)))
+    rig.plugin("DEL", was.pod).ok()
+    assert rig.state(other) == state
+    assert list(rig.leases().values()) == ["another"]
+
+
+def test_del_never_takes_a_link_that_is_not_ours(rig: Rig) -> None:
+    """The pod squatted the name after the loss; the master is gone, so the delegate fails."""
+    was = rig.attach("pod1")
+    rig.uplink_down()
+    rig.ip("link add eth0 type bridge", was.pod)
+    rig.plugin("DEL", was.pod).ok()
+    assert set(rig.links(was.pod)) == {"lo", "eth0"}
+    assert rig.leases() == {}
+
+
+def test_del_on_a_read_only_disk_is_refused_and_works_later(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    path = str(rig.checkpoints)
+    rig.run("mount", "--bind", path, path)
+    rig.run("mount", "-o", "remount,ro,bind", path)
+    rig.plugin("DEL", was.pod).error(5)
+    assert rig.state(was.pod) == was.state
+    assert list(rig.leases()) == [was.address]
+    rig.run("umount", path)
+    rig.plugin("DEL", was.pod).ok()
+    assert_nothing_left(rig, was.pod)
+
+
+@pytest.mark.parametrize("moment", ["tombstone", "delegate"])
+def test_del_that_is_killed_is_never_repaired_and_works_the_next_time(
+    rig: Rig, moment: str
+) -> None:
+    patch = {
+        "tombstone": """
+import os
+from cni_repair.checkpoint.store import Store
+tombstone = Store.tombstone
+Store.tombstone = lambda *a: (tombstone(*a), os.kill(os.getpid(), 9))
+""",
+        "delegate": """
+import os
+from cni_repair.checkpoint.store import Store
+Store.remove = lambda *a: os.kill(os.getpid(), 9)
+""",
+    }[moment]
+    was = rig.attach("pod1")
+    assert rig.plugin("DEL", was.pod, patch=patch).status == -signal.SIGKILL
+    rig.reload()
+    assert rig.plugin("REPAIR").report(0)["attachments"] == []
+    rig.plugin("REPAIR", was.pod).error(108)
+    assert set(rig.links(was.pod)) == {"lo"}
+    rig.plugin("DEL", was.pod).ok()
+    assert_nothing_left(rig, was.pod)
+
+
+# --- CHECK ---------------------------------------------------------------------------------------
+
+
+def check(rig: Rig, pod: Pod, result: Json, conf: Json | None = None, **how: Any) -> Outcome:
+    return rig.plugin("CHECK", pod, {**(conf or rig.conf()), "prevResult": result}, **how)
+
+
+def test_check_of_a_healthy_pod_says_nothing(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    before = rig.checkpoint(was.pod).stat().st_ino
+    assert check(rig, was.pod, was.result) == Outcome(0, "", "")
+    assert rig.checkpoint(was.pod).stat().st_ino == before  # and writes nothing
+
+
+@pytest.mark.parametrize(
+    "damage",
+    slow_but(
+        ["link del eth0", "addr flush dev eth0", "route del default", "link set eth0 down"],
+        "link del eth0",
+        "route del default",
+    ),
+)
+def test_check_of_a_damaged_pod(rig: Rig, damage: str) -> None:
+    was = rig.attach("pod1")
+    rig.ip(damage, was.pod)
+    assert check(rig, was.pod, was.result).report(1)["msg"]
+    conf = rig.conf(repairOnCheck=True)
+    check(rig, was.pod, was.result, conf).ok()
+    assert rig.state(was.pod) == was.state
+
+
+def test_check_sees_what_the_delegate_does_not(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.ip("route add 203.0.113.0/24 via 10.9.0.1", was.pod)
+    check(rig, was.pod, was.result).ok()
+    rig.ip("route del 203.0.113.0/24", was.pod)
+    rig.bare("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
+    assert "203.0.113.0/24" in check(rig, was.pod, was.result).error(101)
+
+
+def test_repair_on_check_without_a_master(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.uplink_down()
+    conf = rig.conf(repairOnCheck=True)
+    assert check(rig, was.pod, was.result, conf).report(1)["msg"]
+    rig.uplink_up()
+    check(rig, was.pod, was.result, conf).ok()
+    assert rig.state(was.pod) == was.state
+
+
+def test_check_without_a_checkpoint_is_the_delegates(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.checkpoint(was.pod).unlink()
+    check(rig, was.pod, was.result).ok()
+    rig.checkpoints.rmdir()
+    check(rig, was.pod, was.result).ok()
+    rig.ip("addr flush dev eth0", was.pod)
+    assert check(rig, was.pod, was.result).report(1)["msg"]
+
+
+def test_check_in_the_wrong_netns(rig: Rig) -> None:
+    was, other = rig.attach("pod1"), rig.attach("pod2")
+    assert check(rig, was.pod, was.result, netns=other.pod.path).report(1)["msg"]
+
+
+@contextmanager
+def chained(rig: Rig, pod: Pod, **settings: Any) -> Iterator[Json]:
+    """A conflist: cni-repair first, then tuning. Gives the chain's Result."""
+    first = rig.plugin("ADD", pod).ok()
+    tuning = {"cniVersion": "1.0.0", "name": "pods", **settings}
+    result: Json = rig.bare("ADD", pod, {**tuning, "prevResult": first}, "tuning").ok()
+    yield result
+    rig.bare("CHECK", pod, {**tuning, "prevResult": result}, "tuning").ok()
+    rig.bare("DEL", pod, {**tuning, "prevResult": result}, "tuning").ok()
+    rig.plugin("DEL", pod, {**rig.conf(), "prevResult": result}).ok()
+    assert_nothing_left(rig, pod)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mac": "02:00:00:00:aa:01"},
+        {"mtu": 1400},
+        {"mac": "02:00:00:00:aa:01", "mtu": 1280, "promisc": False},
+        {"sysctl": {"net.ipv4.conf.eth0.arp_filter": "1", "net.ipv4.conf.eth0.rp_filter": "2"}},
+    ],
+    ids=["mac", "mtu", "mac and mtu", "sysctl"],
+)
+def test_what_a_chained_plugin_changed_comes_back(rig: Rig, settings: Json) -> None:
+    pod = rig.pod("pod1")
+    with chained(rig, pod, **settings) as result:
+        check(rig, pod, result).ok()
+        was = rig.state(pod)
+        rig.reload()
+        rig.plugin("REPAIR", pod).ok()
+        assert rig.state(pod) == was
+        check(rig, pod, result).ok()
+
+
+# --- STATUS --------------------------------------------------------------------------------------
+
+
+def test_status(rig: Rig) -> None:
+    assert rig.plugin("STATUS").ok() is None
+    rig.uplink_down()
+    assert "eth0" in rig.plugin("STATUS").error(50)
+    rig.uplink_up()
+    was = rig.attach("pod1")
+    assert rig.plugin("STATUS").ok() is None
+    rig.uplink_down()
+    assert "eth0" in rig.plugin("STATUS").error(51)
+    rig.plugin("STATUS", conf=rig.conf(name="others")).error(50)
+    rig.uplink_up()
+    assert rig.plugin("STATUS").ok() is None
+    assert "eth0" not in rig.links(was.pod)
+
+
+# --- GC ------------------------------------------------------------------------------------------
+
+
+def collect(rig: Rig, *valid: tuple[Pod, str], **how: Any) -> Outcome:
+    listed = [{"containerID": pod.id, "ifname": ifname} for pod, ifname in valid]
+    return rig.plugin("GC", None, {**rig.conf(), "cni.dev/valid-attachments": listed}, **how)
+
+
+def test_gc_drops_what_is_not_valid_and_frees_its_address(rig: Rig) -> None:
+    keep, drop, dead = rig.attach("pod1"), rig.attach("pod2"), rig.attach("pod3")
+    other = rig.attach("pod4", rig.conf(name="others"))
+    rig.drop_pod(dead.pod)
+    assert collect(rig, (keep.pod, "eth0")).out == ""
+    assert rig.leases() == {keep.address: keep.pod.id}
+    assert rig.leases("others") == {other.address: other.pod.id}
+    assert rig.kept() == sorted([rig.checkpoint(keep.pod).name, rig.checkpoint(other.pod).name])
+    assert "eth0" not in rig.links(drop.pod)
+    assert rig.state(keep.pod) == keep.state
+    assert rig.state(other.pod) == other.state
+
+
+def test_gc_never_deletes_in_a_namespace_that_is_another_pods_now(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.drop_pod(was.pod)
+    other = rig.pod("pod1")
+    rig.plugin("ADD", other, CNI_CONTAINERID="another").ok()
+    state = rig.state(other)
+    listed = [{"containerID": "another", "ifname": "eth0"}]
+    rig.plugin("GC", None, {**rig.conf(), "cni.dev/valid-attachments": listed}).ok()
+    assert rig.state(other) == state
+    assert list(rig.leases().values()) == ["another"]
+
+
+def test_gc_takes_the_remains_of_a_killed_add(rig: Rig) -> None:
+    pod = rig.pod("pod1")
+    assert rig.plugin("ADD", pod, patch=KILL_BEFORE_COMMIT).status == -signal.SIGKILL
+    collect(rig).ok()
+    assert_nothing_left(rig, pod)
+
+
+@pytest.mark.parametrize("listed", [None, "pod1", {}])
+def test_gc_without_a_list_deletes_nothing(rig: Rig, listed: Any) -> None:
+    was = rig.attach("pod1")
+    conf = rig.conf()
+    if listed is not None:
+        conf["cni.dev/valid-attachments"] = listed
+    rig.plugin("GC", None, conf).error(7)
+    assert rig.state(was.pod) == was.state
+    assert list(rig.leases()) == [was.address]
+
+
+# --- VERSION -------------------------------------------------------------------------------------
+
+
+def test_version(rig: Rig) -> None:
+    asked = json.dumps({"cniVersion": "1.0.0"})
+    assert rig.plugin("VERSION", None, asked).ok() == {
+        "cniVersion": "1.0.0",
+        "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0"],  # the delegate's, of 0.3.0 on
+    }
+
+
+def test_version_without_a_delegate(rig: Rig) -> None:
+    document = rig.plugin("VERSION", None, "{}", CNI_PATH="/nowhere").ok()
+    assert document["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
