@@ -288,7 +288,9 @@ def _sysctls(value: Any) -> tuple[tuple[str, str], ...]:
 def _metrics(value: Any) -> tuple[tuple[int, int], ...]:
     pairs = _list(lambda pair: pair)(value)
     read_key, read = _integer(1, _RTAX_MAX), _integer(0, 0xFFFFFFFF)
-    if any(not isinstance(pair, list) or len(pair) != 2 for pair in pairs):
+    if len(pairs) > _RTAX_MAX or any(
+        not isinstance(pair, list) or len(pair) != 2 for pair in pairs
+    ):
         raise _expected("pairs of metric and value")
     return tuple((read_key(key), read(setting)) for key, setting in pairs)
 

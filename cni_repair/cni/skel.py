@@ -48,11 +48,12 @@ def serve() -> int:
 
     Whatever else writes to stdout from here on, reaches stderr: the runtime reads one document.
     """
-    try:
-        stdout = os.dup(1)
-        os.dup2(2, 1)
-    except OSError:
-        return 1  # closed: whatever we did, nobody could be told
+    if not _is_open(1):
+        return 1  # whatever we did, nobody could be told
+    if not _is_open(2):
+        _open_stderr()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
     stdin = b""
     try:
         stdin = _read_stdin()
@@ -63,6 +64,22 @@ def serve() -> int:
     except Exception as error:  # a bug of ours: still one document, and where to look
         text, status = _failed(_internal(error), stdin), 1
     return status if _print(stdout, text) else 1
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def _open_stderr() -> None:
+    """Else the next file that is opened takes its number, and a delegate's words for it."""
+    fd = os.open(os.devnull, os.O_WRONLY)
+    if fd != 2:
+        os.dup2(fd, 2)
+        os.close(fd)
 
 
 def check(environ: Mapping[str, str], stdin: bytes) -> Call:

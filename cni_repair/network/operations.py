@@ -39,7 +39,7 @@ _METRICS = {
     9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
     14: "initrwnd", 15: "quickack",
 }  # fmt: skip
-_RTAX_LOCK = 1
+_RTAX_LOCK, _RTAX_CC_ALGO = 1, 16
 _ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
 
 
@@ -307,7 +307,7 @@ def _metrics(metrics: tuple[tuple[int, int], ...]) -> list[str]:
     return [
         f"{_METRICS.get(key, key)} {'lock ' if locked & 1 << key else ''}{value}"
         for key, value in metrics
-        if key != _RTAX_LOCK
+        if key not in (_RTAX_LOCK, _RTAX_CC_ALGO)
     ]
 
 

@@ -192,6 +192,13 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
             return ParentPlan(REFUSED, mismatch)
         if found is None and wanted.vlan is None:
             return ParentPlan(MISSING, f"master {wanted.name} does not exist")
+        if found is None and below is not None and wanted.mtu > below.mtu:
+            # Who configures the card may not be done: a driver comes back with its own default.
+            return ParentPlan(
+                MISSING,
+                f"{below_name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
+                f" ip link set dev {below_name} mtu {wanted.mtu}",
+            )
         if found is None and wanted.vlan is not None:
             mtu = wanted.mtu if below is None or wanted.mtu != below.mtu else 0
             operations.append(AddVlan(wanted.name, below_name, wanted.vlan, mtu))

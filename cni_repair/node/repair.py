@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import os
+import struct
 import time
 
 from cni_repair.checkpoint.identity import (
@@ -21,7 +22,7 @@ from cni_repair.checkpoint.identity import (
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode
 from cni_repair.checkpoint.store import Store
-from cni_repair.errors import IO, REPAIR_FAILED, STALE, CniError
+from cni_repair.errors import INTERNAL, IO, REPAIR_FAILED, STALE, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     T = TypeVar("T")
     Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
 
+# What one attachment's repair may fail with, and the others go on. The last two would be of a
+# checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
+_POD_FAILURES = (CniError, OSError, ValueError, struct.error)
 _LOCK_SECONDS = 45.0
 # Carrier comes 1.2 s after a driver's return, duplicate address detection takes up to 2 s (DESIGN
 # §5).
@@ -147,7 +151,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
         parent_plan, master = masters.look(wanted)
         observed = _in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
         found = planning.plan(checkpoint.attachment, observed, master)
-    except (CniError, OSError) as error:
+    except _POD_FAILURES as error:
         return _failed(checkpoint, given_netns, _wrapped(error))
     findings = found.findings
     if parent_plan.reason and found.state != HEALTHY:
@@ -183,9 +187,11 @@ def _failed(checkpoint: Checkpoint, netns: str, error: CniError, state: str = DE
     return Report(checkpoint.key, checkpoint, netns or checkpoint.netns_path, state, error=error)
 
 
-def _wrapped(error: CniError | OSError) -> CniError:
+def _wrapped(error: Exception) -> CniError:
     if isinstance(error, CniError):
         return error
+    if not isinstance(error, OSError):
+        return CniError(INTERNAL, f"a bug in cni-repair: {type(error).__name__}: {error}")
     return CniError(IO, "the system refused", f"{error.strerror} ({error.filename or error.errno})")
 
 
@@ -268,7 +274,7 @@ class _Repair:
                 return _unreadable(fresh)
             try:
                 return self._repair_locked(index, fresh.checkpoint)
-            except (CniError, OSError) as error:
+            except _POD_FAILURES as error:
                 return _failed(fresh.checkpoint, self._options.netns, _wrapped(error))
 
     def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
@@ -322,7 +328,7 @@ class _Repair:
         work = _PodRepair(checkpoint, master)
         try:
             _in_pod(self._node, checkpoint, self._options.netns, work.observe)
-        except (CniError, OSError) as error:
+        except _POD_FAILURES as error:
             reports[index] = _failed(checkpoint, self._options.netns, _wrapped(error))
             return True
         if not work.unsettled:
