@@ -259,7 +259,8 @@ def _mismatch(wanted: HostLink, found: HostLink, below: HostLink | None, below_n
 def _other_hardware(wanted: HostLink, found: HostLink) -> str:
     """Names move between cards (renamed masters); a permanent MAC or a PCI address does not."""
     name = wanted.name
-    if wanted.kind != found.kind:
+    # Without an index nothing was recorded but the name (the seed's checkpoints).
+    if wanted.ifindex and wanted.kind != found.kind:
         return (
             f"{name} is a {found.kind or 'hardware'} link now,"
             f" it was a {wanted.kind or 'hardware'} link"

@@ -36,6 +36,7 @@ from cni_repair.network.plan import (
     Plan,
     plan,
     plan_parents,
+    same_card,
 )
 from cni_repair.network.state import (
     IFF_UP,
@@ -180,6 +181,11 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
     ),
     "vlan-of-seed": ((replace(MASTER, mtu=0, ifindex=0), BARE), [UPLINK], READY, "",
         [ADD_VLAN, SET_UP]),
+    "vlan-of-larger-mtu": (
+        (replace(MASTER, mtu=9000), replace(UPLINK, mtu=9000)), [NEW_UPLINK], MISSING,
+        "eth0 has MTU 1500, eth0.3 over it had 9000: ip link set dev eth0 mtu 9000", [],
+    ),
+    "bond-of-seed": ((replace(BARE, name="bond4"),), [BOND], READY, "", []),
     "vlan-with-flags": (
         (replace(MASTER, vlan=Vlan(3, 0x88A8, 0xE)), UPLINK), [UPLINK], READY, "",
         ["ip link add link eth0 name eth0.3 type vlan protocol 802.1ad id 3 reorder_hdr off"
@@ -253,6 +259,41 @@ def test_parents(
     made = plan_parents(chain, {link.name: link for link in present})
     assert (made.state, made.reason) == (state, reason)
     assert [step.command() for step in made.operations] == commands
+
+
+OTHER_CARD = HostLink("eth1", 9, "", "52:54:00:00:00:09", 1500, IFF_UP,
+    permanent_mac="52:54:00:00:00:09", bus_address="0000:00:09.0")  # fmt: skip
+RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "links", "found"),
+    [
+        (UPLINK, [OTHER_CARD, RENAMED_UPLINK], RENAMED_UPLINK),
+        (UPLINK, [OTHER_CARD], None),
+        (UPLINK, [], None),
+        # by its PCI address, where one of the two has no permanent MAC
+        (UPLINK, [replace(RENAMED_UPLINK, permanent_mac=None)],
+            replace(RENAMED_UPLINK, permanent_mac=None)),
+        # a MAC says more than a slot
+        (UPLINK, [replace(OTHER_CARD, bus_address=UPLINK.bus_address)], None),
+        (replace(UPLINK, permanent_mac=None, bus_address=None), [RENAMED_UPLINK], None),
+        (BOND, [replace(BOND, name="bond5")], None),
+    ],
+    ids=["renamed", "another", "none", "by-slot", "other-in-slot", "unknown", "bond"],
+)  # fmt: skip
+def test_same_card(wanted: HostLink, links: list[HostLink], found: HostLink | None) -> None:
+    assert same_card(wanted, links) == found
+
+
+def test_vlan_over_a_renamed_card() -> None:
+    """The VLAN keeps its name: the next look finds it by that."""
+    made = plan_parents(CHAIN, {UPLINK.name: RENAMED_UPLINK})
+    assert [step.command() for step in made.operations] == [
+        "ip link add link eth1 name eth0.3 type vlan id 3", SET_UP,
+    ]  # fmt: skip
+    over = replace(MASTER, lower=RENAMED_UPLINK.ifindex)
+    assert plan_parents(CHAIN, {MASTER.name: over, UPLINK.name: RENAMED_UPLINK}).operations == ()
 
 
 @pytest.mark.parametrize("flags", [0, IFF_UP], ids=["down", "up"])
