@@ -11,7 +11,8 @@ from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.seedhints import hints_of
 from cni_repair.errors import NO_CHECKPOINT, CniError
 from cni_repair.node import inventory
-from cni_repair.node.repair import Node, Options, examine
+from cni_repair.node.look import Node, examine
+from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
 from cni_repair.record import record
 

@@ -37,7 +37,9 @@ from cni_repair.errors import (
 )
 from cni_repair.network import plan as planning
 from cni_repair.node import inventory
-from cni_repair.node.repair import Node, Options, examine, refresh
+from cni_repair.node.look import Node, examine
+from cni_repair.node.refresh import refresh
+from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
 from cni_repair.node.report import Report, document
 from cni_repair.record import replace

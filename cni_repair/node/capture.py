@@ -13,7 +13,6 @@ from cni_repair.network.netns import entered, open_own
 from cni_repair.network.observe import chain_from, observe_pod, read_sysctls
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import Attachment, Observed
-from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,19 +90,3 @@ def _attachment(
         sysctls=sysctls,
         follow_renamed_master=conf.follow_renamed_master,
     )
-
-
-def refreshed(
-    checkpoint: model.Checkpoint, observed: Observed, sysctls: tuple[tuple[str, str], ...]
-) -> model.Checkpoint:
-    """The checkpoint of a healthy attachment with what later plugins gave it since ADD: MAC, MTU,
-    sysctls, more addresses and routes."""
-    assert observed.link is not None
-    attachment = replace(
-        checkpoint.attachment,
-        link=observed.link.link,
-        addresses=observed.addresses,
-        routes=observed.routes,
-        sysctls=sysctls,
-    )
-    return replace(checkpoint, attachment=attachment)

@@ -1,4 +1,4 @@
-"""Looking at attachments, and repairing them: the one place where checkpoints meet the kernel.
+"""Repairing attachments.
 
     observe ─► plan ─► (parents, then pod) apply ─► observe again ─► verdict
 
@@ -9,50 +9,39 @@ threads or processes would only wait for each other. One pod's failure never sto
 from __future__ import annotations
 
 import binascii
-import os
-import struct
 import time
 
-from cni_repair.checkpoint.identity import (
-    Stale,
-    belongs_to_sandbox,
-    check_cookie,
-    open_identified,
-)
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.model import Checkpoint, encode
-from cni_repair.checkpoint.store import Store
-from cni_repair.errors import INTERNAL, IO, REPAIR_FAILED, STALE, CniError
-from cni_repair.network import netns as namespaces
+from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
-from cni_repair.network.netns import entered, open_netns, open_own, same_netns
-from cni_repair.network.observe import observe_pod, read_sysctls
-from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
-from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import Address, HostLink, Observed
+from cni_repair.network.plan import DEGRADED, LOST
 from cni_repair.node import inventory, parents
-from cni_repair.node.capture import refreshed
-from cni_repair.node.inventory import Entry, SeedHints
-from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.node.look import (
+    POD_FAILURES,
+    Node,
+    examine,
+    failed,
+    in_pod,
+    observe,
+    parents_of,
+    unreadable,
+    wrapped,
+)
+from cni_repair.node.report import Report
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-    from typing import TypeVar
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.checkpoint.store import Store
+    from cni_repair.network.state import Address, HostLink
+    from cni_repair.node.inventory import Entry, SeedHints
+    from cni_repair.node.look import Parents
 
-    T = TypeVar("T")
-    Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
-
-# What one attachment's repair may fail with, and the others go on. The last two would be of a
-# checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
-_POD_FAILURES = (CniError, OSError, ValueError, struct.error)
 _LOCK_SECONDS = 45.0
-# Carrier comes 1.2 s after a driver's return, duplicate address detection takes up to 2 s (DESIGN
-# §5).
+# Carrier comes 1.2 s after a driver's return; duplicate address detection takes up to 2 s.
 SETTLE_SECONDS = 8.0
 _POLL_SECONDS = 0.1
 
@@ -67,157 +56,6 @@ class Options:
     netns: str = ""  # CNI_NETNS, where one attachment is meant
 
 
-class Node:
-    """The node that this process is in: its namespace, and a netlink socket of it."""
-
-    def __init__(self) -> None:
-        namespaces.setns_function()
-        self.own = open_own()
-        self.rtnl = Rtnetlink()
-
-    def __enter__(self) -> Node:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.rtnl.close()
-        os.close(self.own)
-
-
-def _in_pod(node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Sides], T]) -> T:
-    """Do `work` inside the attachment's namespace, after it was identified."""
-    netns = _open(node, checkpoint, given_netns)
-    path = given_netns or checkpoint.netns_path
-    try:
-        with entered(netns, node.own), Rtnetlink() as rtnl:
-            if checkpoint.netns is not None:
-                check_cookie(checkpoint.netns, rtnl.sock)
-            return work(Sides(rtnl, netns, path, node.rtnl, node.own))
-    finally:
-        os.close(netns)
-
-
-def _open(node: Node, checkpoint: Checkpoint, given: str) -> int:
-    if checkpoint.netns is not None:
-        return open_identified(checkpoint.netns, node.own, given)
-    # The seed's checkpoints: the caller vouches for the namespace, or the PID's cgroup does.
-    sandbox = checkpoint.key.container_id
-    if not given and not belongs_to_sandbox(checkpoint.netns_path, sandbox):
-        raise Stale(f"the cgroup of {checkpoint.netns_path} does not name sandbox {sandbox}")
-    netns = open_netns(given or checkpoint.netns_path)
-    if same_netns(netns, node.own):
-        os.close(netns)
-        raise Stale(f"{given or checkpoint.netns_path} is the node's own network namespace")
-    return netns
-
-
-def examine(node: Node, entries: list[Entry], given_netns: str = "") -> list[Report]:
-    """What is lost, and what would bring it back; changes nothing, takes no lock."""
-    masters = _Masters(node)
-    return [_examine(node, entry, given_netns, masters) for entry in entries]
-
-
-class _Masters:
-    """The masters of all attachments, looked at once each."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
-        self._told: set[Parents] = set()
-
-    def look(self, wanted: Parents) -> tuple[ParentPlan, HostLink | None]:
-        if wanted not in self._seen:
-            self._seen[wanted] = parents.look(self._node.rtnl, *wanted)
-        return self._seen[wanted]
-
-    def commands(self, wanted: Parents) -> list[str]:
-        """What it takes to have the master again: said with the first pod that needs it."""
-        if wanted in self._told:
-            return []
-        self._told.add(wanted)
-        return [step.command() for step in self._seen[wanted][0].operations]
-
-
-def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
-    checkpoint = entry.checkpoint
-    if checkpoint is None:
-        return _unreadable(entry)
-    wanted = parents_of(checkpoint)
-    try:
-        parent_plan, master = masters.look(wanted)
-        observed = _in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
-        found = planning.plan(checkpoint.attachment, observed, master)
-    except _POD_FAILURES as error:
-        return _failed(checkpoint, given_netns, _wrapped(error))
-    findings = found.findings
-    if parent_plan.reason and found.state != HEALTHY:
-        findings = (*findings, parent_plan.reason)
-    netns = given_netns or checkpoint.netns_path
-    actions = masters.commands(wanted) if found.state in (LOST, DEGRADED) else []
-    actions += [step.command(netns) for step in found.operations]
-    return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
-
-
-def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
-    """The attachment's interface as it is."""
-    wanted = checkpoint.attachment
-    return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
-
-
-def parents_of(checkpoint: Checkpoint) -> Parents:
-    """What an attachment stands on: shared by most pods of a node, and looked at once for all."""
-    return checkpoint.attachment.parents, checkpoint.attachment.follow_renamed_master
-
-
-def _temporary_name(checkpoint: Checkpoint) -> str:
-    """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
-    return f"cnirep{binascii.crc32(checkpoint.key.name.encode()):08x}"
-
-
-def _unreadable(entry: Entry) -> Report:
-    return Report(entry.key, None, "", UNREADABLE, error=entry.error)
-
-
-def _failed(checkpoint: Checkpoint, netns: str, error: CniError, state: str = DEGRADED) -> Report:
-    state = planning.STALE if error.code == STALE else state
-    return Report(checkpoint.key, checkpoint, netns or checkpoint.netns_path, state, error=error)
-
-
-def _wrapped(error: Exception) -> CniError:
-    if isinstance(error, CniError):
-        return error
-    if not isinstance(error, OSError):
-        return CniError(INTERNAL, f"a bug in cni-repair: {type(error).__name__}: {error}")
-    return CniError(IO, "the system refused", f"{error.strerror} ({error.filename or error.errno})")
-
-
-def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: str) -> None:
-    """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
-    checkpoint. A disk that cannot be written to loses nothing: the older record stays."""
-    assert entry.checkpoint is not None
-    with Lock(run_dir, entry.key.name):
-        fresh = inventory.reread(store, entry, None)
-        if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
-            return
-        recorded = fresh.checkpoint
-        observed, sysctls = _in_pod(
-            node,
-            recorded,
-            given_netns,
-            lambda sides: (observe(sides, recorded), read_sysctls(recorded.key.ifname)),
-        )
-        now = refreshed(recorded, observed, sysctls)
-        if now != recorded:
-            try:
-                store.commit(now.key, encode(now))
-            except CniError:
-                return  # the older record is whole, and CHECK's verdict does not depend on it
-
-
 def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:
     """Repair what needs it, in the order of `entries`; one report each.
 
@@ -226,6 +64,11 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
     """
     with Announcer() as announcer:
         return _Repair(node, store, options, announcer).run(entries)
+
+
+def _temporary_name(checkpoint: Checkpoint) -> str:
+    """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
+    return f"cnirep{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
 class _Repair:
@@ -261,29 +104,32 @@ class _Repair:
             return self._repair(index, entry, max(0.0, until - time.monotonic()))
         except CniError as error:
             assert entry.checkpoint is not None
-            return _failed(entry.checkpoint, self._options.netns, error)
+            return failed(entry.checkpoint, self._options.netns, error)
 
     def _repair(self, index: int, entry: Entry, lock_seconds: float) -> Report | None:
         """Raises CniError only where the lock cannot be had."""
+        if entry.checkpoint is not None:
+            # Before the lock: a DEL must not have to wait for a master that is away.
+            self._master(parents_of(entry.checkpoint))
         with Lock(self._options.run_dir, entry.key.name, lock_seconds):
             # Read again now that nobody else may change it: a DEL may have been quicker.
             fresh = inventory.reread(self._store, entry, self._options.hints)
             if fresh is None:
                 return None
             if fresh.checkpoint is None:
-                return _unreadable(fresh)
+                return unreadable(fresh)
             try:
                 return self._repair_locked(index, fresh.checkpoint)
-            except _POD_FAILURES as error:
-                return _failed(fresh.checkpoint, self._options.netns, _wrapped(error))
+            except POD_FAILURES as error:
+                return failed(fresh.checkpoint, self._options.netns, wrapped(error))
 
     def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
         master, trouble = self._master(parents_of(checkpoint))
         work = _PodRepair(checkpoint, master)
-        _in_pod(self._node, checkpoint, self._options.netns, work)
+        in_pod(self._node, checkpoint, self._options.netns, work)
         if work.before.state == LOST and trouble is not None:
-            failed = _failed(checkpoint, self._options.netns, trouble, LOST)
-            return replace(failed, findings=work.before.findings)
+            report = failed(checkpoint, self._options.netns, trouble, LOST)
+            return replace(report, findings=work.before.findings)
         if work.before.operations:
             self._announce(work, master)
         if work.unsettled:
@@ -327,9 +173,9 @@ class _Repair:
         master, _ = self._master(parents_of(checkpoint))
         work = _PodRepair(checkpoint, master)
         try:
-            _in_pod(self._node, checkpoint, self._options.netns, work.observe)
-        except _POD_FAILURES as error:
-            reports[index] = _failed(checkpoint, self._options.netns, _wrapped(error))
+            in_pod(self._node, checkpoint, self._options.netns, work.observe)
+        except POD_FAILURES as error:
+            reports[index] = failed(checkpoint, self._options.netns, wrapped(error))
             return True
         if not work.unsettled:
             self._announce(work, master)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cni_repair.checkpoint.model import camel
+from cni_repair.checkpoint.readers import camel
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,

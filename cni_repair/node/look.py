@@ -1,0 +1,163 @@
+"""Looking at attachments: each checkpoint beside what the kernel has now. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from cni_repair.checkpoint.identity import (
+    Stale,
+    belongs_to_sandbox,
+    check_cookie,
+    open_identified,
+)
+from cni_repair.errors import INTERNAL, IO, STALE, CniError
+from cni_repair.network import netns as namespaces
+from cni_repair.network import plan as planning
+from cni_repair.network.apply import Sides
+from cni_repair.network.netns import entered, open_netns, open_own, same_netns
+from cni_repair.network.observe import observe_pod
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
+from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.node import parents
+from cni_repair.node.report import UNREADABLE, Report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import TypeVar
+
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.network.state import HostLink, Observed
+    from cni_repair.node.inventory import Entry
+
+    T = TypeVar("T")
+    Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
+
+# What one attachment's repair may fail with, and the others go on. The last two would be of a
+# checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
+POD_FAILURES = (CniError, OSError, ValueError, struct.error)
+
+
+class Node:
+    """The node that this process is in: its namespace, and a netlink socket of it."""
+
+    def __init__(self) -> None:
+        namespaces.setns_function()
+        self.own = open_own()
+        self.rtnl = Rtnetlink()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.rtnl.close()
+        os.close(self.own)
+
+
+def in_pod(node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Sides], T]) -> T:
+    """Do `work` inside the attachment's namespace, after it was identified."""
+    netns = _open(node, checkpoint, given_netns)
+    path = given_netns or checkpoint.netns_path
+    try:
+        with entered(netns, node.own), Rtnetlink() as rtnl:
+            if checkpoint.netns is not None:
+                check_cookie(checkpoint.netns, rtnl.sock)
+            return work(Sides(rtnl, netns, path, node.rtnl, node.own))
+    finally:
+        os.close(netns)
+
+
+def _open(node: Node, checkpoint: Checkpoint, given: str) -> int:
+    if checkpoint.netns is not None:
+        return open_identified(checkpoint.netns, node.own, given)
+    # The seed's checkpoints: the caller vouches for the namespace, or the PID's cgroup does.
+    sandbox = checkpoint.key.container_id
+    if not given and not belongs_to_sandbox(checkpoint.netns_path, sandbox):
+        raise Stale(f"the cgroup of {checkpoint.netns_path} does not name sandbox {sandbox}")
+    netns = open_netns(given or checkpoint.netns_path)
+    if same_netns(netns, node.own):
+        os.close(netns)
+        raise Stale(f"{given or checkpoint.netns_path} is the node's own network namespace")
+    return netns
+
+
+def examine(node: Node, entries: list[Entry], given_netns: str = "") -> list[Report]:
+    """What is lost, and what would bring it back; changes nothing, takes no lock."""
+    masters = _Masters(node)
+    return [_examine(node, entry, given_netns, masters) for entry in entries]
+
+
+class _Masters:
+    """The masters of all attachments, looked at once each."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
+        self._told: set[Parents] = set()
+
+    def look(self, wanted: Parents) -> tuple[ParentPlan, HostLink | None]:
+        if wanted not in self._seen:
+            self._seen[wanted] = parents.look(self._node.rtnl, *wanted)
+        return self._seen[wanted]
+
+    def commands(self, wanted: Parents) -> list[str]:
+        """What it takes to have the master again: said with the first pod that needs it."""
+        if wanted in self._told:
+            return []
+        self._told.add(wanted)
+        return [step.command() for step in self._seen[wanted][0].operations]
+
+
+def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
+    checkpoint = entry.checkpoint
+    if checkpoint is None:
+        return unreadable(entry)
+    wanted = parents_of(checkpoint)
+    try:
+        parent_plan, master = masters.look(wanted)
+        observed = in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
+        found = planning.plan(checkpoint.attachment, observed, master)
+    except POD_FAILURES as error:
+        return failed(checkpoint, given_netns, wrapped(error))
+    findings = found.findings
+    if parent_plan.reason and found.state != HEALTHY:
+        findings = (*findings, parent_plan.reason)
+    netns = given_netns or checkpoint.netns_path
+    actions = masters.commands(wanted) if found.state in (LOST, DEGRADED) else []
+    actions += [step.command(netns) for step in found.operations]
+    return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
+
+
+def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is."""
+    wanted = checkpoint.attachment
+    return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
+
+
+def parents_of(checkpoint: Checkpoint) -> Parents:
+    """What an attachment stands on: shared by most pods of a node, and looked at once for all."""
+    return checkpoint.attachment.parents, checkpoint.attachment.follow_renamed_master
+
+
+def unreadable(entry: Entry) -> Report:
+    return Report(entry.key, None, "", UNREADABLE, error=entry.error)
+
+
+def failed(checkpoint: Checkpoint, netns: str, error: CniError, state: str = DEGRADED) -> Report:
+    state = planning.STALE if error.code == STALE else state
+    return Report(checkpoint.key, checkpoint, netns or checkpoint.netns_path, state, error=error)
+
+
+def wrapped(error: Exception) -> CniError:
+    if isinstance(error, CniError):
+        return error
+    if not isinstance(error, OSError):
+        return CniError(INTERNAL, f"a bug in cni-repair: {type(error).__name__}: {error}")
+    return CniError(IO, "the system refused", f"{error.strerror} ({error.filename or error.errno})")
