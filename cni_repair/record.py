@@ -1,6 +1,6 @@
 """Frozen value objects without the price of :mod:`dataclasses`.
 
-`import dataclasses` costs 20 ms on the machine of DESIGN §5 (it pulls in `inspect` and `re`), twice
+`import dataclasses` costs 20 ms (it pulls in `inspect` and `re`), twice
 what the whole bare macvlan plugin needs. mypy sees a frozen dataclass; the interpreter runs the few
 lines below.
 """

@@ -174,7 +174,7 @@ class Store:
 
     def _write(self, name: str, text: str) -> None:
         """Write, fsync, rename, fsync the directory: without any one of them a power cut can leave
-        an empty file, a torn one, or none (DESIGN §4)."""
+        an empty file, a torn one, or none."""
         temporary = _temporary(name)
         try:
             self._unlink(temporary)
@@ -210,4 +210,6 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _unusable(directory: str, error: OSError) -> CniError:
-    return CniError(IO, f"cannot keep checkpoints in {directory}", error.strerror or str(error))
+    return CniError(
+        IO, f"cannot use the checkpoint directory {directory}", error.strerror or str(error)
+    )

@@ -21,24 +21,28 @@ if TYPE_CHECKING:
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
 
 _ABOUT = """\
-Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC driver was
-reloaded, a bond re-created). Pods are not restarted; their TCP connections carry on."""
+Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC
+driver was reloaded, a bond re-created). Pods are not restarted; their TCP
+connections carry on."""
 
 _MORE = """\
 on call, pods without a network:
   cni-repair status            which pods lost what, and why
-  cni-repair plan              the ip commands that a repair would equal; changes nothing
+  cni-repair plan              the ip commands that a repair would equal
   cni-repair repair --all      repair them; healthy pods are not touched
   cni-repair status            see that it worked
 
-exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused for safety.
-As a CNI plugin (CNI_COMMAND set) it reads its configuration from stdin instead."""
+exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused
+for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
+reads its configuration from stdin instead."""
 
 
 def run(arguments: list[str]) -> int:
     """Run one command; never raises for what a user can cause."""
+    if sys.stdout is None:  # closed by the caller, who then wants the exit status alone
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        options = _parser().parse_args(arguments)
+        options = _parse(arguments)
         if os.geteuid() != 0 and options.needs_root:
             _complain("must run as root (it reads other processes' namespaces): use sudo")
             return REFUSED
@@ -53,6 +57,19 @@ def run(arguments: list[str]) -> int:
         # `status | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
+    except OSError as error:
+        # `repair --all >/full/disk/log`: what was done is done.
+        _complain(f"cannot write the report: {error.strerror}; see cni-repair status")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DAMAGED
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit:  # --help, --version, wrong usage
+        sys.stdout.flush()
+        raise
 
 
 def _complain(text: str) -> None:
@@ -62,6 +79,7 @@ def _complain(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cni-repair",
+        allow_abbrev=False,
         description=_ABOUT,
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,7 +103,11 @@ def _command(
     needs_root: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=short, description=long, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=short,
+        description=long,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(work=work, needs_root=needs_root)
     return parser
@@ -104,18 +126,31 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         "--conf",
         metavar="FILE",
         help="a network configuration (.conf or .conflist): only its network, its directories;"
-        " needed for checkpoints of the seed's format, which do not name the master",
+        " needed for the incident's own checkpoints (12-character names), which name no master",
     )
-    parser.add_argument("-o", dest="output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o",
+        dest="output",
+        choices=("table", "json"),
+        default="table",
+        help="json: one document, as the REPAIR verb prints it",
+    )
 
 
 def _add_containers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "containers",
+        type=_container,
         nargs="*",
         metavar="CONTAINER-ID",
         help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
     )
+
+
+def _container(text: str) -> str:
+    if not text:  # an unset variable in a script: it must not mean every pod
+        raise argparse.ArgumentTypeError("empty; give a container id or NAMESPACE/NAME")
+    return text
 
 
 def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,8 +173,8 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "plan",
         _plan,
         "the ip commands that a repair would equal",
-        "Print the commands that a repair would equal, ready for a shell; changes nothing.\n"
-        "Exit status 1 if any attachment is not healthy.",
+        "Print the commands that a repair would equal, ready for a shell; changes\n"
+        "nothing. Exit status 1 if any attachment is not healthy.",
     )
     _add_containers(parser)
     _add_checkpoint_options(parser)
@@ -151,9 +186,10 @@ def _add_repair(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "repair",
         _repair,
         "bring lost interfaces back",
-        "Bring lost interfaces back as they were, put missing addresses and routes back.\n"
-        "Healthy attachments receive no message that could change them; calling again is safe.\n"
-        "Exit status 0 only if everything asked for is healthy afterwards.",
+        "Bring lost interfaces back as they were, put missing addresses and routes\n"
+        "back. Healthy attachments receive no message that could change them; calling\n"
+        "again is safe. Exit status 0 only if everything asked for is healthy\n"
+        "afterwards.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -184,8 +220,8 @@ def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "validate",
         _validate,
         "check configurations and checkpoints",
-        "Check files against their published schemas: network configurations (.conf, .conflist)\n"
-        "and checkpoints. Each error names its place in the file.",
+        "Check files against their published schemas: network configurations (.conf,\n"
+        ".conflist) and checkpoints. Each error names its place in the file.",
         needs_root=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
@@ -197,9 +233,10 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "demo",
         _demo,
         "see a repair on a throwaway node",
-        "Make a throwaway node with three pods in network namespaces of its own, destroy its\n"
-        "uplink under an open TCP connection, repair, and show that the connection carries on.\n"
-        "Nothing of this machine's own network is touched; nothing stays behind.",
+        "Make a throwaway node with three pods in network namespaces of its own, destroy\n"
+        "its uplink under an open TCP connection, repair, and show that the connection\n"
+        "carries on. Nothing of this machine's own network is touched; nothing stays\n"
+        "behind.",
     )
 
 
@@ -219,7 +256,8 @@ def _repair(options: argparse.Namespace) -> int:
     from cni_repair.cli import nodework
 
     if bool(options.containers) == options.all:
-        _complain("repair: name containers, or say --all (see cni-repair status)")
+        both = "not both" if options.all else "see cni-repair status"
+        _complain(f"repair: name containers, or say --all ({both})")
         return USAGE
     return nodework.plan(options) if options.dry_run else nodework.repair(options)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli import render
+from cni_repair.cli.scope import Scope
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.seedhints import hints_of
@@ -14,7 +16,6 @@ from cni_repair.node import inventory
 from cni_repair.node.look import Node, examine
 from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
-from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,36 +28,28 @@ if TYPE_CHECKING:
 _JSON_VERSION = "1.0.0"
 
 
-@record
-class Scope:
-    """Which attachments a command is about, and where its state lives."""
-
-    checkpoint_dir: str
-    run_dir: str
-    conf: netconf.NetConf | None
-    containers: tuple[str, ...]
-
-
 def status(options: argparse.Namespace) -> int:
     """Print the state of the attachments; 0 if all are healthy."""
     scope = _scope(options)
-    reports = _work(scope, lambda node, _, entries: examine(node, entries))
-    if options.output == "json":
-        render.json(reports, _JSON_VERSION)
-    else:
-        render.table(reports, scope.checkpoint_dir, everything=options.all)
-    return _exit_status(reports)
+    return _show(scope, _look(scope), lambda reports: render.table(reports, scope, options.all))
 
 
 def plan(options: argparse.Namespace) -> int:
     """Print the commands that a repair would equal; 0 if there is nothing to repair."""
     scope = _scope(options)
-    reports = _work(scope, lambda node, _, entries: examine(node, entries))
-    if options.output == "json":
+    return _show(scope, _look(scope), lambda reports: render.commands(reports, scope))
+
+
+def _look(scope: Scope) -> list[Report]:
+    return _work(scope, lambda node, _, entries: examine(node, entries))
+
+
+def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], None]) -> int:
+    if scope.json:
         render.json(reports, _JSON_VERSION)
     else:
-        render.commands(reports, scope.checkpoint_dir)
-    return _exit_status(reports)
+        show(reports)
+    return 0 if all(report.healthy for report in reports) else 1
 
 
 def repair(options: argparse.Namespace) -> int:
@@ -67,6 +60,7 @@ def repair(options: argparse.Namespace) -> int:
         run_dir=scope.run_dir,
         master_timeout=timeout if options.wait is None else options.wait,
         hints=hints_of(scope.conf),
+        tell=_tell,
     )
     try:
         reports = _work(
@@ -78,11 +72,13 @@ def repair(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 130
-    if options.output == "json":
-        render.json(reports, _JSON_VERSION)
-    else:
-        render.repaired(reports, scope.checkpoint_dir)
-    return _exit_status(reports)
+    return _show(scope, reports, lambda reports: render.repaired(reports, scope))
+
+
+def _tell(text: str) -> None:
+    """A word before a wait, for those who watch."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"cni-repair: {text} (Ctrl-C is safe)", file=sys.stderr)
 
 
 def _scope(options: argparse.Namespace) -> Scope:
@@ -93,7 +89,16 @@ def _scope(options: argparse.Namespace) -> Scope:
         run_dir=options.run_dir or (conf.run_dir if conf else netconf.RUN_DIR),
         conf=conf,
         containers=tuple(options.containers),
+        json=options.output == "json",
+        again=_again(options),
     )
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The options that the next command has to repeat."""
+    given = {"--conf": options.conf, "--checkpoint-dir": options.checkpoint_dir}
+    given["--run-dir"] = options.run_dir
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
 def _work(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[Report]]) -> list[Report]:
@@ -109,30 +114,44 @@ def _work(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[Report]]
 
 
 def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
-    """The entries that the named containers mean; all where none is named."""
+    """The entries that the named containers mean; all where none is named.
+
+    A pod's name means all its sandboxes (an old one is stale, and never touched); the beginning of
+    an id must mean one.
+    """
     if not scope.containers:
         return entries
     chosen: list[Entry] = []
     for name in scope.containers:
         found = [entry for entry in entries if _is_meant(entry, name)]
         if not found:
-            raise CniError(
-                NO_CHECKPOINT,
-                f"no checkpoint of {name}",
-                f"cni-repair status --all --checkpoint-dir {scope.checkpoint_dir} lists them",
+            raise _unknown(name, entries, scope)
+        containers = {entry.key.container_id: entry for entry in found}
+        if len(containers) > 1 and "/" not in name:
+            which = ", ".join(
+                f"{container_id[:12]} ({_pod_of(entry) or 'unnamed'})"
+                for container_id, entry in containers.items()
             )
-        containers = sorted({entry.key.container_id for entry in found})
-        if len(containers) > 1:
-            raise CniError(NO_CHECKPOINT, f"{name} is ambiguous", ", ".join(containers))
+            raise CniError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
         chosen += [entry for entry in found if entry not in chosen]
     return chosen
 
 
+def _unknown(name: str, entries: list[Entry], scope: Scope) -> CniError:
+    unreadable = sum(entry.checkpoint is None for entry in entries)
+    details = f"cni-repair status --all{scope.again} lists them"
+    if unreadable:
+        details += f"; {unreadable} cannot be read"
+    if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
+        details = "pods are named NAMESPACE/NAME"
+    return CniError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+
+
+def _pod_of(entry: Entry) -> str:
+    return str(entry.checkpoint.pod) if entry.checkpoint else ""
+
+
 def _is_meant(entry: Entry, name: str) -> bool:
     if "/" in name:
-        return entry.checkpoint is not None and str(entry.checkpoint.pod) == name
+        return _pod_of(entry) == name
     return entry.key.container_id.startswith(name)
-
-
-def _exit_status(reports: list[Report]) -> int:
-    return 0 if all(report.healthy for report in reports) else 1

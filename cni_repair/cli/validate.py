@@ -43,17 +43,19 @@ def _check(path: str) -> tuple[str, list[str]]:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_seed(os.path.basename(path)):
         return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
-    return "network configuration", _check_conf(document)
+    return _check_conf(document)
 
 
 def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[str]:
-    errors = _against_schema(document, "cni_repair.checkpoint", "checkpoint.json", "$")
-    if not errors:
-        try:
-            model.decode(raw, name)
-        except CniError as error:
-            errors.append(error.details)
-    return errors
+    if document.get("schemaVersion") == model.SCHEMA_VERSION:
+        errors = _against_schema(document, "cni_repair.checkpoint", "checkpoint.json", "$")
+        if errors:
+            return [f"{path}: {words}" for path, words, _ in errors]
+    try:
+        model.decode(raw, name)
+    except CniError as error:
+        return [error.details]
+    return []
 
 
 def _check_seed(raw: bytes, name: str) -> list[str]:
@@ -64,27 +66,42 @@ def _check_seed(raw: bytes, name: str) -> list[str]:
     return []
 
 
-def _check_conf(document: dict[str, Any]) -> list[str]:
+def _check_conf(document: dict[str, Any]) -> tuple[str, list[str]]:
+    kind = "network configuration"
     try:
         plugins = plugins_in(document)
     except CniError as error:
-        return [str(error)]
+        return kind, [str(error)]
     mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == netconf.OWN_TYPE]
     if not mine:
-        return [f"$: no plugin of type {netconf.OWN_TYPE!r} in it"]
-    errors = []
-    for path, plugin in mine:
-        found = _against_schema(plugin, "cni_repair.cni", "netconf.json", path)
-        if not found:
-            try:
-                netconf.check(plugin)
-            except CniError as error:
-                found = [f"{path}: {error.details or error.msg}"]
-        errors += found
-    return errors
+        return kind, [f"$: no plugin of type {netconf.OWN_TYPE!r} in it"]
+    errors = [error for path, plugin in mine for error in _check_plugin(path, plugin)]
+    if not errors:
+        # A slip of the pen in a key of ours looks like a key of theirs.
+        theirs = sorted({key for _, plugin in mine for key in netconf.keys_of_delegate(plugin)})
+        kind += f" (passed on unchecked: {', '.join(theirs)})" if theirs else ""
+    return kind, errors
 
 
-def _against_schema(document: dict[str, Any], package: str, name: str, root: str) -> list[str]:
+def _check_plugin(path: str, plugin: dict[str, Any]) -> list[str]:
+    try:
+        netconf.check(plugin)
+        sentence = ""
+    except CniError as error:
+        sentence = error.details or error.msg
+    found = _against_schema(plugin, "cni_repair.cni", "netconf.json", path)
+    # Of a choice, a schema can only say that nothing fits.
+    errors = [
+        f"{where}: {sentence if kind in ('anyOf', 'not', 'pattern') and sentence else words}"
+        for where, words, kind in found
+    ]
+    return errors or ([f"{path}: {sentence}"] if sentence else [])
+
+
+def _against_schema(
+    document: dict[str, Any], package: str, name: str, root: str
+) -> list[tuple[str, str, str]]:
+    """(JSON path, what is wrong, the schema's keyword) of each error."""
     import jsonschema
 
     text = (resources.files(package) / "schema" / name).read_text(encoding="utf-8")
@@ -92,7 +109,10 @@ def _against_schema(document: dict[str, Any], package: str, name: str, root: str
         json.loads(text), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
     )
     errors = sorted(validator.iter_errors(document), key=lambda error: error.json_path)
-    return [f"{root}{error.json_path[1:]}: {_short(error.message)}" for error in errors]
+    return [
+        (f"{root}{error.json_path[1:]}", _short(error.message), str(error.validator))
+        for error in errors
+    ]
 
 
 def _short(message: str) -> str:

@@ -1,7 +1,7 @@
 """Running another CNI plugin: found safely, bounded in time, dying with us.
 
 Processes are made with fork and exec by hand: `import subprocess` costs more than the macvlan
-plugin's whole run (DESIGN §5).
+plugin's whole run.
 """
 
 from __future__ import annotations

@@ -70,6 +70,8 @@ def parse(raw: bytes) -> NetConf:
 
 def check(document: dict[str, Any]) -> NetConf:
     """As :func:`parse`, for a document that is decoded already."""
+    if "plugins" in document:
+        raise _wrong("plugins: a whole list; pass on one plugin's entry with the list's name")
     values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
     if len(values) != len(document):
         raise _wrong("a key and its synonym both stand: keep one of them")
@@ -178,6 +180,12 @@ def _seconds(values: dict[str, Any], key: str, default: float) -> float:
     if type(value) not in (int, float) or not 0 <= value <= 3600:
         raise _wrong(f"{key}: expected seconds from 0 to 3600, not {value!r}")
     return float(value)
+
+
+def keys_of_delegate(document: dict[str, Any]) -> list[str]:
+    """The keys of a configuration that are neither ours nor the SPEC's: the delegate's to judge."""
+    known = {*_OURS, *_SYNONYMS, "cniVersion", "name", "type", "_comment"}
+    return [key for key in document if key not in known]
 
 
 def version_asked(raw: bytes) -> str:

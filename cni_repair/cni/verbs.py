@@ -219,7 +219,7 @@ def _delete_stale(call: Call, conf: NetConf, key: Key, phase: str, netns: str) -
 
 
 def repair(call: Call) -> tuple[str, int]:
-    """REPAIR: one attachment, those of a network, or the node's (DESIGN §2.1)."""
+    """REPAIR: one attachment, those of a network, or the node's."""
     conf = parse(call.stdin) if call.stdin.strip() else None
     directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
     options = (

@@ -73,8 +73,6 @@ _FAMILIES = {AF_INET: 4, AF_INET6: 6}
 _SKIP_STATISTICS = nl.u32(nl.IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _KERNELS_OWN_ROUTES = {1, 2, 9}  # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA
 _RTM_F_CLONED = 0x200
-_RTNH_F_ONLINK = 4
-_RTA_VIA = 18
 _S32 = struct.Struct("=i")
 
 
@@ -332,7 +330,7 @@ def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
     family, prefix, _, tos, table, protocol, scope, kind, flags = header
     any_address = bytes(4 if family == AF_INET else 16)
     gateway = attributes.get(nl.RTA_GATEWAY)
-    via = attributes.get(_RTA_VIA)
+    via = attributes.get(nl.RTA_VIA)
     prefsrc = attributes.get(nl.RTA_PREFSRC)
     long_table = attributes.get(nl.RTA_TABLE)
     metrics = nl.attributes_of(attributes.get(nl.RTA_METRICS, b""))
@@ -347,7 +345,7 @@ def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
         protocol=protocol,
         prefsrc=inet_ntop(family, prefsrc) if prefsrc else None,
         tos=tos,
-        onlink=bool(flags & _RTNH_F_ONLINK),
+        onlink=bool(flags & nl.RTNH_F_ONLINK),
         metrics=tuple((key, _u32(value)) for key, value in metrics.items() if len(value) == 4),
     )
 

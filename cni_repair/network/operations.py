@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 _MODE_NUMBERS = {name: number for number, name in MACVLAN_MODES.items()}
-_RTNH_F_ONLINK = 4
-_RTA_VIA = 18
 _NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
 _VLAN_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
 
@@ -281,7 +279,7 @@ class AddRoute:
             attributes += nl.attribute(nl.RTA_DST, inet_pton(family, dst))
         if self._foreign_gateway:
             via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, r.gateway or "")
-            attributes += nl.attribute(_RTA_VIA, via)
+            attributes += nl.attribute(nl.RTA_VIA, via)
         elif r.gateway:
             attributes += nl.attribute(nl.RTA_GATEWAY, inet_pton(family, r.gateway))
         if r.metric:
@@ -290,7 +288,7 @@ class AddRoute:
             attributes += nl.attribute(nl.RTA_PREFSRC, inet_pton(family, r.prefsrc))
         if r.metrics:
             attributes += nl.attribute(nl.RTA_METRICS, b"".join(nl.u32(k, v) for k, v in r.metrics))
-        flags = _RTNH_F_ONLINK if r.onlink else 0
+        flags = nl.RTNH_F_ONLINK if r.onlink else 0
         body = nl.route_body(
             family, int(prefix), r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes
         )

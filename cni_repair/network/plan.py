@@ -1,7 +1,7 @@
 """Planning: from what should be and what is, to what to do. Pure: no I/O, no clock.
 
-The invariants (tests/test_plan_properties.py): a satisfied state plans nothing; applying a plan and
-planning again gives nothing.
+The invariants (tests/unit/test_plan_properties.py): a satisfied state plans nothing; applying a
+plan and planning again gives nothing.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
     stranger = _why_foreign(desired, observed, live, master)
     if stranger:
         return Plan(FOREIGN, (stranger,))
-    return _plan_present(desired, observed, live)
+    return _plan_present(desired, observed, live, master)
 
 
 def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
@@ -93,15 +93,16 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
     return Plan(LOST, tuple(findings), tuple(operations))
 
 
-def _plan_present(desired: Attachment, observed: Observed, live: LiveLink) -> Plan:
+def _plan_present(
+    desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
+) -> Plan:
     findings: list[str] = []
     operations: list[PodOperation] = []
     if not live.up:
         findings.append(f"{desired.ifname} is down")
         operations += _bring_up(desired)
     elif not live.carrier:
-        master = desired.parents[0].name
-        findings.append(f"{desired.ifname} has no carrier: look at its master {master}")
+        findings.append(f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}")
     there = {address.key for address in observed.addresses}
     for address in _as_made(desired.addresses):
         if address.key not in there:
@@ -115,6 +116,13 @@ def _plan_present(desired: Attachment, observed: Observed, live: LiveLink) -> Pl
             findings.append(f"route {route.dst}{_via(route)} is missing")
             operations.append(AddRoute(desired.ifname, route))
     return Plan(DEGRADED if findings else HEALTHY, tuple(findings), tuple(operations))
+
+
+def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
+    name = desired.parents[0].name
+    if master is not None and not master.up:
+        return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
+    return f"look at its master {name}"
 
 
 def _bring_up(desired: Attachment) -> list[PodOperation]:
@@ -209,7 +217,15 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
             operations.append(SetNodeLinkUp(wanted.name))
             found = replace(found or wanted, flags=below.flags if below else 0)
         below, below_name = found, found.name if found else wanted.name
-    return ParentPlan(READY, "", tuple(operations))
+    return ParentPlan(READY, _why_down(chain, present), tuple(operations))
+
+
+def _why_down(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> str:
+    """A word on hardware that nobody has set up yet: that is not ours to do."""
+    card = present.get(chain[-1].name)
+    if card is None or card.up:
+        return ""
+    return f"the node's {card.name} is down: ip link set dev {card.name} up"
 
 
 def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
@@ -231,7 +247,8 @@ def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
     return ParentPlan(
         RENAMED,
         f"master {wanted.name} does not exist; its card is called {found.name} now:"
-        " rename it back, or set followRenamedMaster",
+        f" ip link set dev {found.name} down; ip link set dev {found.name} name {wanted.name};"
+        f" ip link set dev {wanted.name} up",
     )
 
 

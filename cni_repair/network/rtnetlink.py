@@ -1,7 +1,7 @@
 """Just enough rtnetlink to read and restore a pod's interface.
 
 pyroute2 knows all of it, but importing it takes 130 ms, and each of its messages 0.1 ms to encode
-(DESIGN §5): more than the kernel needs for the whole repair of a pod. The tests compare every
+(measured): more than the kernel needs for the whole repair of a pod. The tests compare every
 message that is made or read here with pyroute2's idea of it.
 
 Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,net_namespace}.h.
@@ -46,6 +46,7 @@ IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = (
     1, 2, 3, 4, 6, 8, 11,
 )  # fmt: skip
+RTA_VIA, RTNH_F_ONLINK = 18, 4
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = (
     1, 4, 5, 6, 7, 8, 15,
 )  # fmt: skip
@@ -59,7 +60,7 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _U32 = struct.Struct("=I")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
-# How often a dump that the kernel calls inconsistent is read again (DESIGN §5: a third are, under
+# How often a dump that the kernel calls inconsistent is read again (a third are, under
 # churn), and how long one answer may take.
 _DUMP_TRIES = 20
 _TIMEOUT_SECONDS = 10

@@ -17,7 +17,7 @@ from cni_repair.network import plan as planning
 from cni_repair.network.apply import Sides
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
-from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, ParentPlan
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, REFUSED, RENAMED, ParentPlan
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.node import parents
 from cni_repair.node.report import UNREADABLE, Report
@@ -130,8 +130,11 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     if parent_plan.reason and found.state != HEALTHY:
         findings = (*findings, parent_plan.reason)
     netns = given_netns or checkpoint.netns_path
-    actions = masters.commands(wanted) if found.state in (LOST, DEGRADED) else []
-    actions += [step.command(netns) for step in found.operations]
+    actions: list[str] = []
+    # A repair makes nothing over a link that is refused: pods would stand on another network.
+    if found.state in (LOST, DEGRADED) and parent_plan.state not in (REFUSED, RENAMED):
+        actions = masters.commands(wanted)
+        actions += [step.command(netns) for step in found.operations]
     return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
 
 

@@ -20,6 +20,10 @@ from cni_repair.network.plan import (
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import HostLink, Vlan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _POLL_SECONDS = 0.05
 
 
@@ -63,6 +67,7 @@ def ensure(
     chain: tuple[HostLink, ...],
     until: float,
     follow_renamed: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> HostLink:
     """Have the master of `chain` again; the link as it is then.
 
@@ -77,7 +82,10 @@ def ensure(
             return master
         if time.monotonic() >= until:
             code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
-            raise CniError(code, master.reason, "call again when it is back")
+            raise CniError(code, master.reason, "call again once that has changed")
+        if tell:
+            tell(f"waiting up to {until - time.monotonic():.0f} s: {master.reason}")
+            tell = None
         time.sleep(_POLL_SECONDS)
 
 

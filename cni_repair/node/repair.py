@@ -34,6 +34,8 @@ from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.state import Address, HostLink
@@ -54,6 +56,7 @@ class Options:
     master_timeout: float  # seconds to wait for masters that are not there
     hints: SeedHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
+    tell: Callable[[str], None] | None = None  # called before a wait, with what is waited for
 
 
 def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:
@@ -95,16 +98,15 @@ class _Repair:
                     busy.append(index)  # somebody works on it: the others first
         until = time.monotonic() + _LOCK_SECONDS
         for index in busy:
-            repaired[index] = self._repair_late(index, entries[index], until)
+            repaired[index] = self._repair_late(index, entries[index], reports[index], until)
         self._settle(repaired)
         return [report for report in repaired if report is not None]
 
-    def _repair_late(self, index: int, entry: Entry, until: float) -> Report | None:
+    def _repair_late(self, index: int, entry: Entry, seen: Report, until: float) -> Report | None:
         try:
             return self._repair(index, entry, max(0.0, until - time.monotonic()))
         except CniError as error:
-            assert entry.checkpoint is not None
-            return failed(entry.checkpoint, self._options.netns, error)
+            return replace(seen, actions=(), error=error)
 
     def _repair(self, index: int, entry: Entry, lock_seconds: float) -> Report | None:
         """Raises CniError only where the lock cannot be had."""
@@ -147,7 +149,12 @@ class _Repair:
             chain, follow_renamed = wanted
             try:
                 self._masters[wanted] = parents.ensure(
-                    self._node.rtnl, self._options.run_dir, chain, self._until, follow_renamed
+                    self._node.rtnl,
+                    self._options.run_dir,
+                    chain,
+                    self._until,
+                    follow_renamed,
+                    self._options.tell,
                 )
             except CniError as error:
                 self._masters[wanted] = error
@@ -159,6 +166,11 @@ class _Repair:
         then. What has not settled in time is reported as it is."""
         until = time.monotonic() + SETTLE_SECONDS
         pending = self._unsettled
+        if pending and self._options.tell:
+            self._options.tell(
+                f"waiting up to {SETTLE_SECONDS:g} s for carrier, and for IPv6 duplicate"
+                " address detection"
+            )
         while pending:
             pending = [index for index in pending if not self._settled(reports, index)]
             if pending and time.monotonic() >= until:

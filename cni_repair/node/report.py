@@ -40,9 +40,8 @@ class Report:
     @property
     def reason(self) -> str:
         """Why it is not healthy, in one line."""
-        if self.error is not None:
-            return str(self.error)
-        return "; ".join(self.findings)
+        words = [*self.findings, str(self.error)] if self.error else self.findings
+        return "; ".join(words)
 
     def document(self) -> dict[str, Any]:
         """As REPAIR prints it; `error` and `findings` stand only where there are any."""

@@ -15,6 +15,7 @@ import pytest
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli import main, render
+from cni_repair.cli.scope import Scope
 from cni_repair.errors import BAD_CHECKPOINT
 from cni_repair.node.report import Report
 from cni_repair.record import replace
@@ -316,7 +317,7 @@ def test_plan_prints_commands_that_do_not_steer_the_terminal(
 ) -> None:
     command = f"ip address add 10.0.0.1/24 label '{ESCAPE}' dev eth0"
     report = Report(KEY, CHECKPOINT, NETNS, "degraded", ("why",), (command,))
-    render.commands([report], "/nowhere")
+    render.commands([report], Scope("/nowhere", "/nowhere", None, (), False, ""))
     out = capsys.readouterr().out
     assert all(char.isprintable() or char == "\n" for char in out)
 
@@ -359,11 +360,15 @@ SEEDS_OWN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    "document", [NETCONF, CONFLIST, SEEDS_OWN], ids=["conf", "conflist", "seeds-own"]
+    ("document", "theirs"),
+    [(NETCONF, "ipam, mode"), (CONFLIST, "ipam"), (SEEDS_OWN, "ipam")],
+    ids=["conf", "conflist", "seeds-own"],
 )
-def test_good_configuration(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_good_configuration(tmp_path: Path, document: dict[str, Any], theirs: str) -> None:
+    """The keys that go to the delegate are named: one of ours, misspelt, would be among them."""
     path = written(tmp_path, document)
-    assert outcome("validate", path) == (FINE, f"{path}: a valid network configuration\n", "")
+    kind = f"a valid network configuration (passed on unchecked: {theirs})"
+    assert outcome("validate", path) == (FINE, f"{path}: {kind}\n", "")
 
 
 def test_good_checkpoint(tmp_path: Path) -> None:
@@ -483,3 +488,46 @@ def test_code_of_an_unreadable_checkpoint(directory: Path) -> None:
     document = json.loads(outcome("status", "-o", "json", "--checkpoint-dir", str(directory))[1])
     (attachment,) = document["attachments"]
     assert (attachment["state"], attachment["error"]["code"]) == ("unreadable", BAD_CHECKPOINT)
+
+
+def test_empty_name_does_not_mean_every_pod() -> None:
+    """An unset variable of a script."""
+    status, out, err = outcome("repair", "")
+    assert (status, out) == (USAGE, "")
+    assert "empty" in err
+
+
+def test_full_disk_under_the_report(directory: Path) -> None:
+    put(directory)
+    command = [
+        sys.executable,
+        "-m",
+        "cni_repair",
+        "status",
+        "--all",
+        "--checkpoint-dir",
+        str(directory),
+    ]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == DAMAGED
+    assert b"cannot write the report: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_beginning_of_an_id_must_mean_one(directory: Path) -> None:
+    put(directory)
+    other = replace(CHECKPOINT, key=Key(f"{KEY.container_id[:20]}ff", "eth0"))
+    put(directory, other)
+    status, _, err = outcome("plan", KEY.container_id[:6], "--checkpoint-dir", str(directory))
+    assert status == DAMAGED
+    assert f"{KEY.container_id[:6]} is ambiguous: {KEY.container_id[:12]} (" in err
+
+
+def test_next_command_repeats_the_options(directory: Path) -> None:
+    put(directory)
+    damaged = f"{CHECKPOINT.key.name}.json"
+    (directory / damaged).write_text("{")
+    _, _, err = outcome("plan", "nosuch", "--checkpoint-dir", str(directory))
+    assert f"cni-repair status --all --checkpoint-dir {directory} lists them" in err
+    assert "1 cannot be read" in err

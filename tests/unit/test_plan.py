@@ -164,16 +164,17 @@ BARE = HostLink("eth0", 0, "", "", 0)  # as the seed's hints name an uplink that
 
 ADD_VLAN = "ip link add link eth0 name eth0.3 type vlan id 3"
 SET_UP = "ip link set dev eth0.3 up"
+UPLINK_DOWN = "the node's eth0 is down: ip link set dev eth0 up"
 
 PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[str]]] = {
     "all-there": (CHAIN, [MASTER, UPLINK], READY, "", []),
     "all-there-renumbered": (CHAIN, [NEW_MASTER, NEW_UPLINK], READY, "", []),
     "no-vlan-at-all": ((UPLINK,), [UPLINK], READY, "", []),
     "vlan-missing": (CHAIN, [NEW_UPLINK], READY, "", [ADD_VLAN, SET_UP]),
-    "vlan-missing-over-down-uplink": (CHAIN, [DOWN_UPLINK], READY, "", [ADD_VLAN]),
+    "vlan-missing-over-down-uplink": (CHAIN, [DOWN_UPLINK], READY, UPLINK_DOWN, [ADD_VLAN]),
     "vlan-down": (CHAIN, [replace(MASTER, flags=0), UPLINK], READY, "", [SET_UP]),
     "vlan-down-over-down-uplink": (
-        CHAIN, [replace(NEW_MASTER, flags=0), DOWN_UPLINK], READY, "", [],
+        CHAIN, [replace(NEW_MASTER, flags=0), DOWN_UPLINK], READY, UPLINK_DOWN, [],
     ),
     "vlan-of-smaller-mtu": (
         (replace(MASTER, mtu=1400), UPLINK), [UPLINK], READY, "",
@@ -299,7 +300,8 @@ def test_vlan_over_a_renamed_card() -> None:
 @pytest.mark.parametrize("flags", [0, IFF_UP], ids=["down", "up"])
 def test_parents_satisfied_plan_nothing(flags: int) -> None:
     chain = tuple(replace(link, flags=flags) for link in (INNER, MASTER, UPLINK))
-    assert plan_parents(chain, {link.name: link for link in chain}) == ParentPlan(READY)
+    made = plan_parents(chain, {link.name: link for link in chain})
+    assert made == ParentPlan(READY, "" if flags else UPLINK_DOWN)
 
 
 # --- commands -----------------------------------------------------------------------------------

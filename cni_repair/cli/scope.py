@@ -1,0 +1,21 @@
+"""What a command is about."""
+
+from __future__ import annotations
+
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.cni.netconf import NetConf
+
+
+@record
+class Scope:
+    """Which attachments a command is about, where its state lives, and how to show it."""
+
+    checkpoint_dir: str
+    run_dir: str
+    conf: NetConf | None
+    containers: tuple[str, ...]
+    json: bool
+    again: str  # the options that a next command has to repeat, with a blank before each
