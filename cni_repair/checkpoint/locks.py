@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
 
@@ -41,12 +42,23 @@ class Lock:
     def _open(self) -> int:
         try:
             make_private(self._run_dir)
+            self._check_directory()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.open(self._path, flags, 0o600)
         except OSError as error:
             raise CniError(
                 IO, f"cannot make the lock {self._path}", error.strerror or str(error)
             ) from error
+
+    def _check_directory(self) -> None:
+        """Who could put files there could hold, or take away, anybody's lock."""
+        status = os.stat(self._run_dir)
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise CniError(
+                IO,
+                f"run directory {self._run_dir} is not trusted",
+                f"it must belong to uid {os.geteuid()} and be writable by nobody else",
+            )
 
     def _wait_until(self, deadline: float) -> bool:
         while True:
@@ -92,7 +104,12 @@ class Lock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self.fd)
+        # A delegate's daemon may still hold the descriptor that it inherited: only an explicit
+        # unlock ends the lock for all of them.
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        finally:
+            os.close(self.fd)
 
 
 def make_private(directory: str) -> None:

@@ -31,7 +31,7 @@ from cni_repair.checkpoint.readers import (
     sysctls,
     text,
 )
-from cni_repair.checkpoint.store import Key
+from cni_repair.checkpoint.store import MAX_BYTES, Key
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.network.state import (
     MACVLAN_MODES,
@@ -106,6 +106,20 @@ def encode(checkpoint: Checkpoint) -> str:
     line = dumps({**document, "checksum": _UNSUMMED}) + "\n"
     before, _, after = line.rpartition(_UNSUMMED)
     return before + checksum(line.encode("ascii"), _UNSUMMED) + after
+
+
+def encode_checked(checkpoint: Checkpoint) -> str:
+    """As :func:`encode`, sure that it can be read back: a pod has a say in labels, routes and its
+    own name. Raises CniError (BAD_CHECKPOINT)."""
+    document = encode(checkpoint)
+    if len(document) > MAX_BYTES:
+        raise CniError(
+            BAD_CHECKPOINT,
+            f"the checkpoint of {checkpoint.key.name} would be too large",
+            f"{len(document)} bytes; at most {MAX_BYTES} are read back",
+        )
+    decode(document.encode("ascii"), f"{checkpoint.key.name}.json")
+    return document
 
 
 def checksum(raw: bytes, stands: str) -> str:

@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
+CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
 MAX_BYTES = 1 << 20
 COMMITTED = ".json"
 INTENT = ".intent"
@@ -158,7 +159,8 @@ class Store:
                 raise _unusable(self.directory, error) from error
 
     def remove(self, key: Key) -> None:
-        """Forget an attachment that is gone."""
+        """Forget an attachment that is gone. What is not there is not looked for on a disk that
+        cannot be written to (it would be EROFS, not ENOENT)."""
         for phase in (INTENT, DELETING):
             self._unlink(key.name + phase)
         for phase in (INTENT, COMMITTED):  # of a writer that was killed
@@ -166,6 +168,7 @@ class Store:
 
     def _unlink(self, name: str) -> None:
         try:
+            os.lstat(name, dir_fd=self._fd)
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             pass

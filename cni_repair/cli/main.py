@@ -10,8 +10,9 @@ import os
 import sys
 
 from cni_repair import __version__
+from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.printable import printable
-from cni_repair.cni.netconf import CHECKPOINT_DIR, MASTER_TIMEOUT_SECONDS, RUN_DIR
+from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 from cni_repair.errors import CniError
 
 TYPE_CHECKING = False
@@ -120,7 +121,9 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
     )
     parser.add_argument(
-        "--run-dir", metavar="DIR", help=f"where locks live (default: --conf's, else {RUN_DIR})"
+        "--run-dir",
+        metavar="DIR",
+        help="where locks live (default: as each pod's configuration had it)",
     )
     parser.add_argument(
         "--conf",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-from cni_repair.checkpoint.store import Store
+from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
 from cni_repair.cli import render
 from cni_repair.cli.scope import Scope
 from cni_repair.cni import netconf
@@ -84,9 +84,8 @@ def _tell(text: str) -> None:
 def _scope(options: argparse.Namespace) -> Scope:
     conf = read_conf(options.conf) if options.conf else None
     return Scope(
-        checkpoint_dir=options.checkpoint_dir
-        or (conf.checkpoint_dir if conf else netconf.CHECKPOINT_DIR),
-        run_dir=options.run_dir or (conf.run_dir if conf else netconf.RUN_DIR),
+        checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
+        run_dir=options.run_dir or (conf.run_dir if conf else ""),
         conf=conf,
         containers=tuple(options.containers),
         json=options.output == "json",

@@ -14,7 +14,7 @@ class Scope:
     """Which attachments a command is about, where its state lives, and how to show it."""
 
     checkpoint_dir: str
-    run_dir: str
+    run_dir: str  # empty: as each attachment's own configuration has it
     conf: NetConf | None
     containers: tuple[str, ...]
     json: bool

@@ -11,7 +11,7 @@ import os
 import select
 import time
 
-from cni_repair.errors import DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
+from cni_repair.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
 from cni_repair.names import valid_id
 from cni_repair.strictjson import dumps, load_object
 
@@ -115,8 +115,11 @@ def _run(
             try:
                 if meanwhile is not None:
                     meanwhile()
-            finally:
                 _, status = os.waitpid(child, 0)
+            except BaseException:  # Ctrl-C, say: nobody would be left to watch the plugin
+                os.killpg(child, _signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise
         finally:
             late = time.monotonic() - started >= seconds
             os.kill(guard, _signal.SIGKILL)
@@ -129,10 +132,20 @@ def _run(
                 f"plugin {os.path.basename(executable)} did not answer within {seconds:g} s",
                 "it was killed, with its children",
             )
-        return code, os.pread(sink, _MAX_OUTPUT, 0)
+        return code, _output_of(sink, executable)
     finally:
         os.close(source)
         os.close(sink)
+
+
+def _output_of(sink: int, executable: str) -> bytes:
+    size = os.fstat(sink).st_size
+    if size > _MAX_OUTPUT:
+        name = os.path.basename(executable)
+        raise CniError(
+            DECODE, f"plugin {name} wrote {size} bytes", f"at most {_MAX_OUTPUT} are read"
+        )
+    return os.pread(sink, size, 0)
 
 
 def _start_guard(seconds: float) -> tuple[int, int]:

@@ -39,8 +39,15 @@ def delete_locked(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock)
     The tombstone comes first: whoever finds it does not repair what is being taken apart.
     """
     netns = _netns_of_record(call, store, key)
-    store.tombstone(key)
+    trouble = None
+    if store.phase(key) is not None:
+        try:
+            store.tombstone(key)
+        except CniError as error:
+            trouble = error  # a read-only disk: the pod goes all the same, and its address with it
     _detach(call, conf, netns, lock)
+    if trouble is not None:
+        raise trouble
     store.remove(key)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cni_repair.checkpoint.locks import RUN_DIR
+from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.names import valid_id, valid_ifname
 from cni_repair.record import record
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
-RUN_DIR = "/run/cni-repair"
 DEFAULT_DELEGATE = "macvlan"
 OWN_TYPE = "cni-repair"
 MASTER_TIMEOUT_SECONDS = 10.0

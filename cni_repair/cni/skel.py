@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cni_repair.errors import ENVIRONMENT, INTERNAL, IO, CniError
+from cni_repair.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
 from cni_repair.names import valid_id, valid_ifname
 from cni_repair.record import record
 from cni_repair.strictjson import dumps
@@ -61,6 +61,8 @@ def serve() -> int:
         text, status = _handler(call.command)(call)
     except CniError as error:
         text, status = _failed(error, stdin), 1
+    except KeyboardInterrupt:
+        text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin), 1
     except Exception as error:  # a bug of ours: still one document, and where to look
         text, status = _failed(_internal(error), stdin), 1
     return status if _print(stdout, text) else 1

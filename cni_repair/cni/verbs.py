@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_seed
+from cni_repair.checkpoint.store import (
+    CHECKPOINT_DIR,
+    COMMITTED,
+    DELETING,
+    INTENT,
+    Key,
+    Store,
+    is_seed,
+)
 from cni_repair.cni import delegate
 from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.netconf import (
-    CHECKPOINT_DIR,
     DEFAULT_DELEGATE,
     MASTER_TIMEOUT_SECONDS,
     OWN_TYPE,
-    RUN_DIR,
     VERSIONS,
     NetConf,
     parse,
@@ -223,7 +229,7 @@ def repair(call: Call) -> tuple[str, int]:
     conf = parse(call.stdin) if call.stdin.strip() else None
     directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
     options = (
-        _options(call, conf) if conf else Options(RUN_DIR, MASTER_TIMEOUT_SECONDS, None, call.netns)
+        _options(call, conf) if conf else Options("", MASTER_TIMEOUT_SECONDS, None, call.netns)
     )
     try:
         with Store(directory) as store, Node() as node:

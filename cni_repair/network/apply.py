@@ -136,7 +136,7 @@ def _create(sides: Sides, create: AddMacvlan, master: int, temporary: str) -> nl
 def _remove_leftover(rtnl: nl.Rtnetlink, temporary: str) -> None:
     """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
     link = observe.link_named(rtnl, temporary)
-    if link is not None and link.kind == "macvlan" and not link.up:
+    if link is not None and link.kind == "macvlan":
         delete_link(rtnl, link.ifindex)
 
 

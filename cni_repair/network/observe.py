@@ -101,7 +101,13 @@ def chain_from(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
     return tuple(chain)
 
 
-def observe_pod(rtnl: nl.Rtnetlink, node: int, ifname: str, wanted_ifindex: int = 0) -> Observed:
+def observe_pod(
+    rtnl: nl.Rtnetlink,
+    node: int,
+    ifname: str,
+    wanted_ifindex: int = 0,
+    link_only: bool = False,
+) -> Observed:
     """Look at a pod's interface through a socket of the pod's namespace.
 
     `node` is an open descriptor of the node's namespace. What stands there that is no child of a
@@ -115,7 +121,7 @@ def observe_pod(rtnl: nl.Rtnetlink, node: int, ifname: str, wanted_ifindex: int 
     live = _live_link(answers[1])
     if live is None:
         return Observed(netnsid, None, ifindex_taken_by=_name_in(answers[2:]))
-    if live.master_netnsid is None or live.master_netnsid != netnsid:
+    if live.master_netnsid is None or live.master_netnsid != netnsid or link_only:
         return Observed(netnsid, live)
     addresses, tentative, dadfailed = _addresses(rtnl, live.link)
     routes = _routes(rtnl, live.link.ifindex)
@@ -268,7 +274,9 @@ def _addresses(
 def _address(
     family: int, prefix: int, scope: int, flags: int, attributes: dict[int, bytes]
 ) -> Address:
-    far = attributes[nl.IFA_ADDRESS]
+    # The kernel leaves out an IPv4 peer that is 0.0.0.0 (inet_fill_ifaddr).
+    any_address = bytes(4 if family == AF_INET else 16)
+    far = attributes.get(nl.IFA_ADDRESS, any_address)
     local = attributes.get(nl.IFA_LOCAL, far)
     broadcast = attributes.get(nl.IFA_BROADCAST)
     label = attributes.get(nl.IFA_LABEL)

@@ -13,6 +13,7 @@ import _socket
 import errno
 import os
 import struct
+import time
 
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.record import record
@@ -206,7 +207,7 @@ class Rtnetlink:
         answers: dict[int, Refusal] = {}
         while len(answers) < len(messages):
             for kind, flags, sequence, body in self._read():
-                if kind == _NLMSG_ERROR and sequence >= first:
+                if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
                     answers[sequence - first] = _refusal(flags, body)
         return [answers[i] for i in range(len(messages))]
 
@@ -217,7 +218,7 @@ class Rtnetlink:
         answers: dict[int, bytes | Refusal] = {}
         while len(answers) < len(messages):
             for kind, flags, sequence, body in self._read():
-                if sequence >= first:
+                if first <= sequence <= self._sequence:
                     answers[sequence - first] = (
                         _refusal(flags, body) if kind == _NLMSG_ERROR else body
                     )
@@ -257,6 +258,7 @@ class Rtnetlink:
                     raise TooMany(REPAIR_FAILED, f"more than {at_most} entries to read")
 
     def _write(self, messages: Sequence[Message], flags: int) -> None:
+        self._until = time.monotonic() + _TIMEOUT_SECONDS
         parts = []
         for message in messages:
             self._sequence += 1
@@ -269,12 +271,21 @@ class Rtnetlink:
         self.sock.send(b"".join(parts))
 
     def _read(self) -> Iterator[tuple[int, int, int, bytes]]:
-        try:
-            data = self.sock.recv(_RECEIVE_BYTES)
-        except TimeoutError as error:
-            raise CniError(
-                REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
-            ) from error
+        while True:
+            if time.monotonic() > self._until:
+                raise CniError(
+                    REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
+                )
+            try:
+                data, sender = self.sock.recvfrom(_RECEIVE_BYTES)
+            except TimeoutError as error:
+                raise CniError(
+                    REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
+                ) from error
+            # Whoever has CAP_NET_ADMIN in this namespace (the pod) may write to our socket; only
+            # the kernel is port 0.
+            if sender[0] == 0:
+                break
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -51,9 +51,9 @@ def capture(
             key=key,
             network=conf.name,
             pod=model.Pod(
-                namespace=args.get("K8S_POD_NAMESPACE", ""),
-                name=args.get("K8S_POD_NAME", ""),
-                uid=args.get("K8S_POD_UID", ""),
+                namespace=_text(args.get("K8S_POD_NAMESPACE", "")),
+                name=_text(args.get("K8S_POD_NAME", "")),
+                uid=_text(args.get("K8S_POD_UID", "")),
             ),
             attached_at=time.time_ns() // 1_000_000,
             netns=identify(path, netns, pod.sock),
@@ -63,7 +63,12 @@ def capture(
             result=result,
             attachment=attachment,
         )
-    return model.encode(checkpoint)
+    return model.encode_checked(checkpoint)
+
+
+def _text(value: str) -> str:
+    """A variable of the environment as text: bytes that are none become question marks."""
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _attachment(

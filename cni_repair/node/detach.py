@@ -18,7 +18,7 @@ def remove_link(path: str, ifname: str) -> None:
         with entered(netns, own):
             rtnl = Rtnetlink()
         with rtnl:
-            observed = observe_pod(rtnl, own, ifname)
+            observed = observe_pod(rtnl, own, ifname, link_only=True)
             live = observed.link
             ours = live and live.name == ifname and live.master_netnsid is not None
             if live and ours and live.master_netnsid == observed.host_netnsid:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # What one attachment's repair may fail with, and the others go on. The last two would be of a
 # checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
-POD_FAILURES = (CniError, OSError, ValueError, struct.error)
+POD_FAILURES = (CniError, OSError, ValueError, LookupError, struct.error)
 
 
 class Node:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.network.apply import apply_to_node
@@ -20,12 +18,6 @@ from cni_repair.network.plan import (
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import HostLink, Vlan
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_POLL_SECONDS = 0.05
-
 
 def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
     """The VLAN device of that name over the uplink `below`, made if missing; its name (for ADD)."""
@@ -33,7 +25,7 @@ def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
         uplink = link_named(rtnl, below)
         if uplink is None:
             raise CniError(TRY_AGAIN, f"master {below} does not exist")
-        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), uplink), 0.0)
+        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), uplink))
     return name
 
 
@@ -61,32 +53,24 @@ def look(
     return plan_parents(chain, present), present.get(chain[0].name)
 
 
-def ensure(
-    rtnl: Rtnetlink,
-    run_dir: str,
-    chain: tuple[HostLink, ...],
-    until: float,
-    follow_renamed: bool = False,
-    tell: Callable[[str], None] | None = None,
-) -> HostLink:
-    """Have the master of `chain` again; the link as it is then.
+class MasterAway(CniError):
+    """The master is not there, or not under its name: both may change by themselves."""
 
-    Waits for hardware and bonds till `until` (time.monotonic()), since a driver takes its time.
-    Raises CniError: code 11 where the master did not come, MASTER_REFUSED where its name is
-    another's, or the card has another name.
+
+def ensure(
+    rtnl: Rtnetlink, run_dir: str, chain: tuple[HostLink, ...], follow_renamed: bool = False
+) -> HostLink:
+    """Have the master of `chain` again, now; the link as it is then.
+
+    Raises MasterAway (code 11, or MASTER_REFUSED for a card of another name) where waiting may
+    help, CniError (MASTER_REFUSED) where its name is another's.
     """
-    while True:
-        with Lock(run_dir, PARENTS):
-            master = _try(rtnl, chain, follow_renamed)
-        if isinstance(master, HostLink):
-            return master
-        if time.monotonic() >= until:
-            code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
-            raise CniError(code, master.reason, "call again once that has changed")
-        if tell:
-            tell(f"waiting up to {until - time.monotonic():.0f} s: {master.reason}")
-            tell = None
-        time.sleep(_POLL_SECONDS)
+    with Lock(run_dir, PARENTS):
+        master = _try(rtnl, chain, follow_renamed)
+    if isinstance(master, HostLink):
+        return master
+    code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
+    raise MasterAway(code, master.reason, "call again once that has changed")
 
 
 def _try(

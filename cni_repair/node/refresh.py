@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.model import Checkpoint, encode
+from cni_repair.checkpoint.model import Checkpoint, encode_checked
 from cni_repair.errors import CniError
 from cni_repair.network.observe import read_sysctls
 from cni_repair.node import inventory
@@ -36,7 +36,7 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
         now = _refreshed(recorded, observed, sysctls)
         if now != recorded:
             try:
-                store.commit(now.key, encode(now))
+                store.commit(now.key, encode_checked(now))
             except CniError:
                 return  # the older record is whole, and CHECK's verdict does not depend on it
 

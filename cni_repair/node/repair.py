@@ -11,12 +11,13 @@ from __future__ import annotations
 import binascii
 import time
 
-from cni_repair.checkpoint.locks import Lock
-from cni_repair.errors import REPAIR_FAILED, CniError
+from cni_repair.checkpoint.locks import RUN_DIR, Lock
+from cni_repair.errors import REPAIR_FAILED, TRY_AGAIN, CniError
 from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
-from cni_repair.network.plan import DEGRADED, LOST
+from cni_repair.network.observe import link_local_of
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node import inventory, parents
 from cni_repair.node.look import (
     POD_FAILURES,
@@ -52,7 +53,7 @@ _POLL_SECONDS = 0.1
 class Options:
     """How a repair is to be done."""
 
-    run_dir: str
+    run_dir: str  # of the locks; empty: as each attachment's own configuration has it
     master_timeout: float  # seconds to wait for masters that are not there
     hints: SeedHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
@@ -84,49 +85,98 @@ class _Repair:
         self._announcer = announcer
         self._until = time.monotonic() + options.master_timeout
         self._masters: dict[Parents, HostLink | CniError] = {}
+        self._reports: list[Report | None] = []
         self._unsettled: list[int] = []
+        self._told: set[str] = set()
 
     def run(self, entries: list[Entry]) -> list[Report]:
-        reports = examine(self._node, entries, self._options.netns)
-        repaired: list[Report | None] = list(reports)
-        busy = []
-        for index, report in enumerate(reports):
-            if report.state in (LOST, DEGRADED) and report.error is None:
-                try:
-                    repaired[index] = self._repair(index, entries[index], 0.0)
-                except CniError:
-                    busy.append(index)  # somebody works on it: the others first
+        self._reports = [*examine(self._node, entries, self._options.netns)]
+        todo = [
+            index
+            for index, report in enumerate(self._reports)
+            if report and report.state in (LOST, DEGRADED) and report.error is None
+        ]
+        busy = self._repair_as_masters_come(todo, entries)
+        self._settle()
         until = time.monotonic() + _LOCK_SECONDS
         for index in busy:
-            repaired[index] = self._repair_late(index, entries[index], reports[index], until)
-        self._settle(repaired)
-        return [report for report in repaired if report is not None]
+            self._repair(index, entries[index], max(0.0, until - time.monotonic()))
+        self._settle()
+        return [report for report in self._reports if report is not None]
 
-    def _repair_late(self, index: int, entry: Entry, seen: Report, until: float) -> Report | None:
+    def _repair_as_masters_come(self, todo: list[int], entries: list[Entry]) -> list[int]:
+        """Repair each pod as soon as its own master is there; those that somebody else has locked
+        are left, and given back."""
+        wanted = {index: _parents_of(entries[index]) for index in todo}
+        busy: list[int] = []
+        while todo:
+            last = time.monotonic() >= self._until
+            for parent in dict.fromkeys(wanted[index] for index in todo):
+                self._ask_for_master(parent, self._run_dir_of(entries[todo[0]]), last)
+            for index in todo:
+                if wanted[index] in self._masters and not self._repair(index, entries[index]):
+                    busy.append(index)
+            todo = [index for index in todo if wanted[index] not in self._masters]
+            if todo:
+                time.sleep(_POLL_SECONDS)
+        return busy
+
+    def _ask_for_master(self, wanted: Parents, run_dir: str, last: bool) -> None:
+        """Note the master, made if need be, or why there will be none: once for all its pods."""
+        if wanted in self._masters:
+            return
+        chain, follow_renamed = wanted
         try:
-            return self._repair(index, entry, max(0.0, until - time.monotonic()))
+            self._masters[wanted] = parents.ensure(self._node.rtnl, run_dir, chain, follow_renamed)
+        except parents.MasterAway as error:
+            if last:
+                self._masters[wanted] = error
+            else:
+                self._tell(f"waiting up to {self._options.master_timeout:g} s: {error.msg}")
         except CniError as error:
-            return replace(seen, actions=(), error=error)
+            self._masters[wanted] = error
 
-    def _repair(self, index: int, entry: Entry, lock_seconds: float) -> Report | None:
-        """Raises CniError only where the lock cannot be had."""
-        if entry.checkpoint is not None:
-            # Before the lock: a DEL must not have to wait for a master that is away.
-            self._master(parents_of(entry.checkpoint))
-        with Lock(self._options.run_dir, entry.key.name, lock_seconds):
-            # Read again now that nobody else may change it: a DEL may have been quicker.
-            fresh = inventory.reread(self._store, entry, self._options.hints)
-            if fresh is None:
-                return None
-            if fresh.checkpoint is None:
-                return unreadable(fresh)
-            try:
-                return self._repair_locked(index, fresh.checkpoint)
-            except POD_FAILURES as error:
-                return failed(fresh.checkpoint, self._options.netns, wrapped(error))
+    def _tell(self, text: str) -> None:
+        if self._options.tell and text not in self._told:
+            self._options.tell(text)
+            self._told.add(text)
 
-    def _repair_locked(self, index: int, checkpoint: Checkpoint) -> Report:
-        master, trouble = self._master(parents_of(checkpoint))
+    def _run_dir_of(self, entry: Entry) -> str:
+        """Where ADD and DEL of this attachment have their locks."""
+        recorded = entry.checkpoint.netconf.get("runDir") if entry.checkpoint else None
+        known = recorded if isinstance(recorded, str) and recorded.startswith("/") else RUN_DIR
+        return self._options.run_dir or known
+
+    def _repair(self, index: int, entry: Entry, lock_seconds: float = 0.0) -> bool:
+        """Repair one attachment and report it; False where its lock could not be had."""
+        seen = self._reports[index]
+        assert seen is not None
+        try:
+            with Lock(self._run_dir_of(entry), entry.key.name, lock_seconds):
+                self._reports[index] = self._repair_with_lock(index, entry)
+        except CniError as error:
+            self._reports[index] = replace(seen, actions=(), error=error)
+            return error.code != TRY_AGAIN
+        return True
+
+    def _repair_with_lock(self, index: int, entry: Entry) -> Report | None:
+        # Read again now that nobody else may change it: a DEL may have been quicker.
+        fresh = inventory.reread(self._store, entry, self._options.hints)
+        if fresh is None:
+            return None
+        if fresh.checkpoint is None:
+            return unreadable(fresh)
+        try:
+            return self._repair_locked(index, fresh)
+        except POD_FAILURES as error:
+            return failed(fresh.checkpoint, self._options.netns, wrapped(error))
+
+    def _repair_locked(self, index: int, entry: Entry) -> Report:
+        checkpoint = entry.checkpoint
+        assert checkpoint is not None
+        # Asked already, unless the checkpoint was refreshed meanwhile.
+        self._ask_for_master(parents_of(checkpoint), self._run_dir_of(entry), last=True)
+        master, trouble = self._master(checkpoint)
         work = _PodRepair(checkpoint, master)
         in_pod(self._node, checkpoint, self._options.netns, work)
         if work.before.state == LOST and trouble is not None:
@@ -143,56 +193,47 @@ class _Repair:
         if master is not None and addresses:
             self._announcer.announce(master.name, mac, addresses)
 
-    def _master(self, wanted: Parents) -> tuple[HostLink | None, CniError | None]:
-        """The master, made if need be, or why there is none; asked once for all its pods."""
-        if wanted not in self._masters:
-            chain, follow_renamed = wanted
-            try:
-                self._masters[wanted] = parents.ensure(
-                    self._node.rtnl,
-                    self._options.run_dir,
-                    chain,
-                    self._until,
-                    follow_renamed,
-                    self._options.tell,
-                )
-            except CniError as error:
-                self._masters[wanted] = error
-        master = self._masters[wanted]
+    def _master(self, checkpoint: Checkpoint) -> tuple[HostLink | None, CniError | None]:
+        master = self._masters[parents_of(checkpoint)]
         return (None, master) if isinstance(master, CniError) else (master, None)
 
-    def _settle(self, reports: list[Report | None]) -> None:
+    def _settle(self) -> None:
         """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
-        then. What has not settled in time is reported as it is."""
+        then. What has not settled in time is reported so."""
         until = time.monotonic() + SETTLE_SECONDS
-        pending = self._unsettled
-        if pending and self._options.tell:
-            self._options.tell(
-                f"waiting up to {SETTLE_SECONDS:g} s for carrier, and for IPv6 duplicate"
-                " address detection"
-            )
+        pending, self._unsettled = self._unsettled, []
+        if pending:
+            self._tell(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
         while pending:
-            pending = [index for index in pending if not self._settled(reports, index)]
-            if pending and time.monotonic() >= until:
-                return
+            last = time.monotonic() >= until
+            pending = [index for index in pending if not self._settled(index, last) and not last]
             if pending:
                 time.sleep(_POLL_SECONDS)
 
-    def _settled(self, reports: list[Report | None], index: int) -> bool:
-        report = reports[index]
+    def _settled(self, index: int, last: bool) -> bool:
+        report = self._reports[index]
         assert report is not None and report.checkpoint is not None
         checkpoint = report.checkpoint
-        master, _ = self._master(parents_of(checkpoint))
+        master, _ = self._master(checkpoint)
         work = _PodRepair(checkpoint, master)
         try:
             in_pod(self._node, checkpoint, self._options.netns, work.observe)
         except POD_FAILURES as error:
-            reports[index] = failed(checkpoint, self._options.netns, wrapped(error))
+            self._reports[index] = failed(checkpoint, self._options.netns, wrapped(error))
             return True
         if not work.unsettled:
             self._announce(work, master)
-        reports[index] = replace(report, state=work.after.state, findings=work.findings)
+        state, findings = work.after.state, work.findings
+        if last and work.tentative:
+            state = DEGRADED if state == HEALTHY else state
+            findings += (f"still tentative: {', '.join(work.tentative)}",)
+        self._reports[index] = replace(report, state=state, findings=findings)
         return not work.unsettled
+
+
+def _parents_of(entry: Entry) -> Parents:
+    assert entry.checkpoint is not None
+    return parents_of(entry.checkpoint)
 
 
 class _PodRepair:
@@ -243,21 +284,32 @@ class _PodRepair:
         live = self._observed.link
         if live is None or not live.carrier:
             return "", ()
+        recorded = {address.key for address in self._checkpoint.attachment.addresses}
         unusable = {*self._observed.tentative, *self._observed.dadfailed}
-        usable = [a for a in self._observed.addresses if a.address not in unusable]
+        # Only what was recorded: the pod may have given itself its gateway's address since.
+        usable = [
+            address
+            for address in self._observed.addresses
+            if address.key in recorded and address.address not in unusable
+        ]
         return live.link.mac, tuple(usable)
 
     @property
-    def unsettled(self) -> bool:
-        """No carrier yet, or duplicate address detection still at work: both take their time.
-
-        A pod without IPv6 addresses of its own does not wait for its link-local one.
-        """
+    def tentative(self) -> tuple[str, ...]:
+        """The addresses to be waited for while duplicate address detection looks at them: the
+        recorded ones, and for their sake the link-local one."""
         live = self._observed.link
-        if live is None or not live.up:
-            return False
-        uses_ipv6 = any(address.family == 6 for address in self._observed.addresses)
-        return not live.carrier or bool(uses_ipv6 and self._observed.tentative)
+        ours = {a.address for a in self._checkpoint.attachment.addresses if a.family == 6}
+        if live is None or not ours:
+            return ()
+        ours.add(link_local_of(live.link.mac))
+        return tuple(address for address in self._observed.tentative if address in ours)
+
+    @property
+    def unsettled(self) -> bool:
+        """No carrier yet, or duplicate address detection still at work: both take their time."""
+        live = self._observed.link
+        return bool(live and live.up and (not live.carrier or self.tentative))
 
     def report(self) -> Report:
         error = None

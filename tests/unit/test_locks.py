@@ -151,14 +151,31 @@ def test_lock_of_a_killed_process_is_free(run_dir: str) -> None:
     os.close(said)
 
 
-def test_inherited_descriptor_keeps_the_lock(run_dir: str) -> None:
-    """A delegate that outlives us still works under the lock."""
-    with Lock(run_dir, "a", 0.0) as lock:
-        inherited = os.dup(lock.fd)
+def test_inherited_descriptor_keeps_the_lock_of_who_died(run_dir: str) -> None:
+    """A delegate that outlives us, say after SIGKILL, still works under the lock."""
+    lock = Lock(run_dir, "a", 0.0).__enter__()
+    inherited = os.dup(lock.fd)
+    os.close(lock.fd)  # as the kernel closes it for the dead: without a word
     with pytest.raises(CniError), Lock(run_dir, "a", 0.0):
         pass
     os.close(inherited)
     with Lock(run_dir, "a", 0.0):
+        pass
+
+
+def test_inherited_descriptor_does_not_keep_a_lock_that_was_given_back(run_dir: str) -> None:
+    """A daemon that a delegate leaves behind would hold it for its life."""
+    with Lock(run_dir, "a", 0.0) as lock:
+        inherited = os.dup(lock.fd)
+    with Lock(run_dir, "a", 0.0):
+        pass
+    os.close(inherited)
+
+
+def test_directory_that_others_may_write_to_is_refused(run_dir: str) -> None:
+    os.mkdir(run_dir)
+    os.chmod(run_dir, 0o777)
+    with pytest.raises(CniError, match="not trusted"), Lock(run_dir, "a", 0.0):
         pass
 
 

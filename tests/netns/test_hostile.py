@@ -1,0 +1,152 @@
+"""What a pod may do with CAP_NET_ADMIN in its own namespace, and what must not come of it.
+
+Each of these once stopped the repair of every other pod, or worse.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cni_repair.network import rtnetlink as nl
+from tests.netns.rig import states
+
+if TYPE_CHECKING:
+    from tests.netns.rig import Rig
+
+NETLINK_ROUTE = 0
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+
+
+def repaired(rig: Rig, status: int = 0, **changes: object) -> dict[str, str]:
+    """The states after a REPAIR of all pods."""
+    report = rig.plugin("REPAIR", None, {**rig.conf(), **changes}).report(status)
+    return states(report)
+
+
+def test_address_whose_peer_is_zero(rig: Rig) -> None:
+    """The kernel leaves IFA_ADDRESS out of it."""
+    hostile, other = rig.attach("pod1"), rig.attach("pod2")
+    rig.ip("addr add 10.77.0.1 peer 0.0.0.0/24 dev eth0", hostile.pod)
+    rig.ip("route del default", other.pod)
+    assert repaired(rig) == {hostile.pod.id: "healthy", other.pod.id: "healthy"}
+    assert rig.state(other.pod) == other.state
+
+
+def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
+    """Who has CAP_NET_ADMIN in a namespace may write to any netlink socket of it, ours included.
+
+    The forged ones lie in the queue before the kernel's: an acknowledgement for more requests than
+    there are, and an end of the dump before its first entry.
+    """
+    was = rig.attach("pod1")
+
+    def ask() -> tuple[list[nl.Refusal], list[bytes]]:
+        with nl.Rtnetlink() as ours:
+            port = ours.sock.getsockname()[0]
+            with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as forger:
+                forger.bind((0, 0))
+                for sequence in range(1, 9):
+                    refused = struct.pack("=IHHIIi", 36, NLMSG_ERROR, 0, sequence, 0, -errno.EPERM)
+                    forger.sendto(refused.ljust(36, b"\0"), (port, 0))
+                    forger.sendto(
+                        struct.pack("=IHHIIi", 20, NLMSG_DONE, 2, sequence, 0, 0), (port, 0)
+                    )
+            up = nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(1, 1, 1, b""))
+            links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
+            return ours.send([up]), ours.dump(links, 100)
+
+    acknowledged, links = rig.inside(was.pod, ask)
+    assert acknowledged == [nl.Refusal(0, "")]
+    assert len(links) == 2
+
+
+def test_only_recorded_addresses_are_announced(rig: Rig) -> None:
+    """A pod that gave itself its gateway's address must not have us tell the network so."""
+    was = rig.attach("pod1")
+    rig.ip("addr add 10.9.0.1/32 dev eth0", was.pod)
+    rig.ip("route del default", was.pod)
+
+    def listen() -> socket.socket:
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        listener.settimeout(0.3)
+        return listener
+
+    with rig.inside("tor", listen) as listener:
+        assert repaired(rig) == {was.pod.id: "healthy"}
+        announced = set()
+        try:
+            while True:
+                announced.add(socket.inet_ntoa(listener.recv(2048)[28:32]))
+        except TimeoutError:
+            pass
+    assert was.address in announced
+    assert "10.9.0.1" not in announced
+
+
+@pytest.mark.slow
+def test_missing_master_delays_no_pod_over_another(rig: Rig) -> None:
+    rig.uplink_up("eth1", ip="10.9.1.1")
+    first = rig.attach("pod1")
+    second = rig.attach("pod2", rig.conf(master="eth1"))
+    rig.uplink_down("eth0")
+    rig.reload("eth1", ip="10.9.1.1")
+    command = rig.launcher()
+    environ = {**rig.environ("REPAIR", None), "PATH": os.environ["PATH"]}
+    with rig.started(command, env=environ, stdin=json.dumps(rig.conf(masterTimeout=5))) as process:
+        deadline = time.monotonic() + 3
+        while "eth0" not in rig.links(second.pod):
+            assert time.monotonic() < deadline, "waited for somebody else's master"
+            time.sleep(0.02)
+        assert process.poll() is None, "it still waits for the other master"
+        rig.uplink_up("eth0")
+        process.wait(10)
+    assert rig.state(first.pod) == first.state
+    assert rig.state(second.pod) == second.state
+
+
+def test_daemon_of_a_delegate_does_not_keep_the_lock(rig: Rig) -> None:
+    pid = rig.base / "daemon"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] && {{ setsid sleep 60 >/dev/null 2>&1 & echo $! >{pid}; }}
+        exec /usr/lib/cni/macvlan
+        """,
+    )
+    was = rig.attach("pod1")
+    try:
+        rig.reload()
+        started = time.monotonic()
+        assert repaired(rig) == {was.pod.id: "healthy"}
+        rig.plugin("DEL", was.pod).ok()
+        assert time.monotonic() - started < 20
+    finally:
+        os.kill(int(pid.read_text()), 9)
+
+
+def test_label_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
+    """CHECK takes what later plugins added into the checkpoint: only what can be read back."""
+    was = rig.attach("pod1")
+    before = rig.checkpoint(was.pod).read_bytes()
+
+    def label() -> None:
+        body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, socket.if_nametoindex("eth0"))
+        address = socket.inet_aton("10.88.0.1")
+        body += struct.pack("=HH", 8, 2) + address + struct.pack("=HH", 8, 1) + address
+        body += struct.pack("=HH8s", 12, 3, b"eth0:\xff\xfe\0")
+        header = struct.pack("=IHHII", 16 + len(body), 20, 0x605, 1, 0)
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as route:
+            route.send(header + body)
+            assert struct.unpack_from("=i", route.recv(4096), 16)[0] == 0
+
+    rig.inside(was.pod, label)
+    rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
+    assert rig.checkpoint(was.pod).read_bytes() == before
