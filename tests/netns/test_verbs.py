@@ -661,3 +661,24 @@ def test_version(rig: Rig) -> None:
 def test_version_without_a_delegate(rig: Rig) -> None:
     document = rig.plugin("VERSION", None, "{}", CNI_PATH="/nowhere").ok()
     assert document["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+
+
+def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
+    """Ctrl-C reaches us, not the delegate: it must not go on behind the back of our roll-back."""
+    pid = rig.base / "started"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] && {{ echo $$ >{pid}; sleep 0.5; }}
+        exec {MACVLAN}
+        """,
+    )
+    pod = rig.pod("pod1")
+    environ = rig.environ("ADD", pod)
+    with rig.started(rig.launcher(), env=environ, stdin=json.dumps(rig.conf())) as process:
+        eventually(pid.exists, "the delegate to start")
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert json.loads(out)["code"] == 11
+    assert_nothing_left(rig, pod)

@@ -1,0 +1,69 @@
+"""The rig of integration/driver: a real driver is reloaded under pods, in a virtual machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from integration.driver import rig
+from integration.driver.kernel import build_initramfs, prepare
+from integration.driver.scenarios import SCENARIOS
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+_RUN = Path(rig.__file__).with_name("run")
+_SECONDS = 1400
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, dict[str, Any]]:
+    """What came of each scenario; one run serves all tests."""
+    done = subprocess.run(
+        [str(_RUN), "--json"], capture_output=True, text=True, timeout=_SECONDS, check=False
+    )
+    assert done.stdout, done.stderr
+    return {outcome["scenario"]: outcome for outcome in json.loads(done.stdout)}
+
+
+@pytest.mark.parametrize("name", list(SCENARIOS))
+def test_scenario_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    outcome = outcomes[name]
+    failed = [check for check in outcome["checks"] if not check["holds"]]
+    assert outcome["checks"]
+    assert not failed, f"{failed}\n{outcome['log']}\n{outcome['diagnosis']}"
+
+
+def test_guest_that_hangs_is_killed_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig, "SILENCE_SECONDS", 0.5)  # it boots longer than that
+    names = ["control", "late"]
+    found = list(rig.run_scenarios(prepare(), tmp_path, Path("/nonexistent"), names))
+    assert [outcome.scenario for outcome in found] == names
+    for outcome in found:
+        (check,) = outcome.checks
+        assert not check["holds"]
+        assert check["detail"] == "silent for 0.5 s"
+        assert "console" in outcome.diagnosis
+
+
+def test_unknown_scenario_is_wrong_usage() -> None:
+    done = subprocess.run([str(_RUN), "nonsense"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no scenario nonsense" in done.stderr
+
+
+def test_initramfs_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
+    kernel = prepare()
+    build_initramfs(kernel, tmp_path / "initramfs")
+    with (tmp_path / "initramfs").open("rb") as archive:
+        listed = subprocess.run(
+            [str(kernel.busybox), "cpio", "-t"], stdin=archive, capture_output=True, text=True,
+            check=True,
+        ).stdout.split()  # fmt: skip
+    assert {"init", "bin/busybox", "mnt"} <= set(listed)
+    assert any(name.endswith("/e1000e.ko") for name in listed)
