@@ -195,7 +195,7 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
     below_name = ""
     for wanted in reversed(chain):
         found = present.get(wanted.name)
-        mismatch = found and _mismatch(wanted, found, below, below_name)
+        mismatch = found and _mismatch(wanted, found, below, below_name, present)
         if mismatch:
             return ParentPlan(REFUSED, mismatch)
         if found is None and wanted.vlan is None:
@@ -252,7 +252,13 @@ def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
     )
 
 
-def _mismatch(wanted: HostLink, found: HostLink, below: HostLink | None, below_name: str) -> str:
+def _mismatch(
+    wanted: HostLink,
+    found: HostLink,
+    below: HostLink | None,
+    below_name: str,
+    present: Mapping[str, HostLink],
+) -> str:
     """Why the link that bears a recorded name must not be used; empty where it may be."""
     name = wanted.name
     if wanted.vlan is None:
@@ -269,7 +275,9 @@ def _mismatch(wanted: HostLink, found: HostLink, below: HostLink | None, below_n
             f" not {wanted.vlan.protocol:#06x}"
         )
     if below is None or found.lower != below.ifindex:
-        return f"{name} exists over link {found.lower}, not over {below_name}"
+        names = {link.ifindex: link.name for link in present.values()}
+        over = names.get(found.lower, f"link {found.lower}")
+        return f"{name} exists over {over}, not over {below_name}"
     return ""
 
 

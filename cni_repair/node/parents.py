@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.network.apply import apply_to_node
-from cni_repair.network.observe import hardware, link_named
+from cni_repair.network.observe import chain_from, hardware, link_named
 from cni_repair.network.plan import (
     MISSING,
     READY,
@@ -50,6 +50,9 @@ def look(
                 return renamed(link, found), present.get(chain[0].name)
         if found is not None:
             present[link.name] = found
+            # What a VLAN really stands on has a name, too, for the words of a refusal.
+            for below in chain_from(rtnl, found.lower if found.kind == "vlan" else 0)[:1]:
+                present.setdefault(below.name, below)
     return plan_parents(chain, present), present.get(chain[0].name)
 
 

@@ -160,6 +160,8 @@ DOWN_UPLINK = replace(NEW_UPLINK, flags=0)
 NEW_MASTER = replace(MASTER, ifindex=13, lower=12)
 INNER = HostLink("eth0.3.5", 6, "vlan", MASTER.mac, 1500, MASTER.flags, lower=5, vlan=Vlan(5))
 BOND = HostLink("bond4", 3, "bond", MASTER.mac, 1500, MASTER.flags)
+OTHER_CARD = HostLink("eth1", 9, "", "52:54:00:00:00:09", 1500, IFF_UP,
+    permanent_mac="52:54:00:00:00:09", bus_address="0000:00:09.0")  # fmt: skip
 BARE = HostLink("eth0", 0, "", "", 0)  # as the seed's hints name an uplink that is not there yet
 
 ADD_VLAN = "ip link add link eth0 name eth0.3 type vlan id 3"
@@ -207,6 +209,8 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         "eth0.3 exists, but it is a hardware link, not VLAN 3", []),
     "vlan-over-another-link": (CHAIN, [MASTER, NEW_UPLINK], REFUSED,
         "eth0.3 exists over link 2, not over eth0", []),
+    "vlan-over-another-known-link": (CHAIN, [replace(MASTER, lower=9), UPLINK, OTHER_CARD], REFUSED,
+        "eth0.3 exists over eth1, not over eth0", []),
     "uplink-of-another-kind": (CHAIN, [MASTER, replace(UPLINK, kind="dummy")], REFUSED,
         "eth0 is a dummy link now, it was a hardware link", []),
     "bond-is-hardware-now": ((BOND,), [replace(BOND, kind="")], REFUSED,
@@ -262,8 +266,6 @@ def test_parents(
     assert [step.command() for step in made.operations] == commands
 
 
-OTHER_CARD = HostLink("eth1", 9, "", "52:54:00:00:00:09", 1500, IFF_UP,
-    permanent_mac="52:54:00:00:00:09", bus_address="0000:00:09.0")  # fmt: skip
 RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
 
 

@@ -1,0 +1,42 @@
+"""What a scenario found: named checks, each of which holds or does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cni_repair.demo.errors import LabError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement, whether it holds, and, where it does not, what was there instead."""
+
+    what: str
+    holds: bool
+    detail: str = ""
+
+
+class Checks:
+    """Collects the checks of one scenario. A failed one does not end it: the others tell more."""
+
+    def __init__(self) -> None:
+        self.made: list[Check] = []
+        self.outage = ""  # of the slowest pod, in words
+
+    def __call__(self, what: str, holds: bool, detail: object = "") -> None:
+        """`detail` is shown where the check fails."""
+        self.made.append(Check(what, bool(holds), str(detail)))
+
+    def succeeds(self, what: str, work: Callable[[], object]) -> None:
+        """Check that `work` raises no LabError."""
+        try:
+            work()
+        except LabError as error:
+            self(what, False, error)
+        else:
+            self(what, True)
+
+    @property
+    def hold(self) -> bool:
+        return bool(self.made) and all(check.holds for check in self.made)

@@ -1,0 +1,135 @@
+"""A virtual machine on QEMU's software emulation, and what its scenarios tell us.
+
+         node (the guest)                       far end (a netns in the guest)
+    e1000e eth0 ─┐
+                 ├─ hub ─ virtio-net ─ VLAN 3: 10.9.0.1/24, fd00:9::1/64
+    e1000e eth1 ─┘
+
+The hub lives in QEMU's process; nothing is connected to the machine's own network.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from integration.driver.kernel import QEMU, Kernel, build_initramfs
+
+UPLINK_MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
+FAR_MAC = "52:54:00:00:00:0f"
+
+_POLL_SECONDS = 0.1
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Guest:
+    """Context: a guest that runs `scenarios`, one after the other, and powers itself off.
+
+    `directory` is for its files; the guest sees the subdirectory `job`, and writes there. On
+    leaving, a guest that is still there is killed.
+    """
+
+    def __init__(
+        self, kernel: Kernel, directory: Path, scenarios: list[str], launcher: Path
+    ) -> None:
+        self._kernel = kernel
+        self._directory = directory
+        self._job = directory / "job"
+        self._events = self._job / "events"
+        self._scenarios = scenarios
+        self._launcher = launcher
+
+    def __enter__(self) -> Guest:
+        self._job.mkdir(parents=True)
+        self._events.touch()
+        self._write_start()
+        build_initramfs(self._kernel, self._directory / "initramfs")
+        with (self._directory / "qemu").open("wb") as said:
+            self._process = subprocess.Popen(
+                # With us ends QEMU, whatever ended us.
+                ["setpriv", "--pdeathsig", "KILL", *self._command()],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,  # Ctrl-C is for us
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _write_start(self) -> None:
+        """What the guest runs: this checkout's scenarios, with the distribution's own Python."""
+        program = (
+            f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
+            " from integration.driver.inside import main; main(sys.argv[1], sys.argv[2:])"
+        )
+        arguments = [str(self._launcher), *self._scenarios]
+        command = shlex.join(["/usr/bin/python3", "-IB", "-c", program, *arguments])
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        (self._job / "start").write_text(f"export PATH={path} LC_ALL=C.UTF-8\nexec {command}\n")
+
+    def _command(self) -> list[str]:
+        machine = "-accel tcg,thread=multi -cpu max -smp 2 -m 2048"
+        nothing_else = "-nodefaults -no-user-config -display none -no-reboot"
+        return [
+            QEMU, *machine.split(), *nothing_else.split(),
+            "-kernel", str(self._kernel.image), "-initrd", str(self._directory / "initramfs"),
+            "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+            "-serial", f"file:{self._directory / 'console'}",
+            *_share("root", Path("/"), ",readonly=on"),
+            *_share("job", self._job, ""),
+            *_nic(0, "e1000e", UPLINK_MACS[0]),
+            *_nic(1, "e1000e", UPLINK_MACS[1]),
+            *_nic(2, "virtio-net-pci", FAR_MAC),
+        ]  # fmt: skip
+
+    def events(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """What the guest tells, as it comes; ends with the guest, or after `seconds` of silence."""
+        deadline = time.monotonic() + seconds
+        with self._events.open(encoding="utf-8") as events:
+            rest = ""
+            while True:
+                ended = self._process.poll() is not None
+                *lines, rest = (rest + events.read()).split("\n")
+                for line in lines:
+                    deadline = time.monotonic() + seconds
+                    yield json.loads(line)
+                if ended or time.monotonic() >= deadline:
+                    return
+                time.sleep(_POLL_SECONDS)
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def console(self) -> str:
+        """What QEMU and the guest's kernel said last."""
+        files = (self._directory / name for name in ("qemu", "console"))
+        texts = (file.read_text("utf-8", "replace") for file in files if file.exists())
+        return "\n".join(text[-8000:] for text in texts)
+
+
+def _share(tag: str, path: Path, options: str) -> list[str]:
+    # remap: files of several file systems must not have the same inode number.
+    backend = f"local,id={tag},path={path},security_model=none,multidevs=remap{options}"
+    return ["-fsdev", backend, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+
+
+def _nic(number: int, model: str, mac: str) -> list[str]:
+    port = f"port{number}"
+    device = f"{model},netdev={port},mac={mac},romfile="  # nobody boots from it
+    return ["-netdev", f"hubport,id={port},hubid=0", "-device", device]

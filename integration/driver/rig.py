@@ -1,0 +1,152 @@
+"""The host's side: prepares the guest, installs cni-repair for it, and prints what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from integration.driver.errors import RigError
+from integration.driver.guest import Guest
+from integration.driver.kernel import Kernel, prepare
+from integration.driver.report import Outcome, print_outcome, print_summary, print_title
+from integration.driver.scenarios import SCENARIOS
+
+# Emulated, on a machine that has other work to do: generous. The guest gives up long before.
+SILENCE_SECONDS = 300.0
+INSTALL_SECONDS = 600.0
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run."""
+    options = _parse()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        if os.geteuid() != 0:
+            raise RigError("not root: run it with sudo")
+        return _run(options)
+    except RigError as error:
+        print(f"integration/driver/run: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # through the context managers, which end the guest
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="integration/driver/run",
+        description="Reload a real NIC driver under pods, in a virtual machine with a stock kernel."
+        " Touches no link of this machine; keeps its downloads in /var/cache/cni-repair-tests.",
+        epilog="scenarios: " + ", ".join(SCENARIOS),
+    )
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all where none is named")
+    parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=_CHECKOUT,
+        help="the checkout whose install.sh is used: another one to see checks fail (default: own)",
+    )
+    options = parser.parse_args()
+    unknown = [name for name in options.scenarios if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    names = options.scenarios or list(SCENARIOS)
+    kernel = prepare()
+    outcomes = []
+    with _work_directory() as directory:
+        launcher = _install(options.source.resolve(), directory)
+        set_up = time.monotonic() - began
+        if not options.json:
+            print_title(kernel.release, set_up)
+        for outcome in run_scenarios(kernel, directory, launcher, names):
+            outcomes.append(outcome)
+            if not options.json:
+                print_outcome(outcome, options.verbose)
+    if options.json:
+        print(json.dumps([outcome.document() for outcome in outcomes]))
+    else:
+        print_summary(outcomes, time.monotonic() - began)
+    return 0 if all(outcome.holds for outcome in outcomes) else 1
+
+
+@contextlib.contextmanager
+def _work_directory() -> Iterator[Path]:
+    # Not in /run: that is the guest's own.
+    with tempfile.TemporaryDirectory(prefix="cni-repair-driver-", dir="/var/tmp") as name:
+        yield Path(name)
+
+
+def _install(source: Path, directory: Path) -> Path:
+    """Install cni-repair as on a node, only elsewhere; the path of its launcher."""
+    bin_dir = directory / "bin"
+    command = [f"{source}/install.sh", "--prefix", f"{directory}/opt", "--bin-dir", str(bin_dir)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=INSTALL_SECONDS)
+        except BaseException:
+            process.terminate()  # it cleans up
+            raise
+    if process.returncode != 0:
+        raise RigError(f"install.sh: exit {process.returncode}: {said[-1000:]}")
+    return bin_dir / "cni-repair"
+
+
+def run_scenarios(
+    kernel: Kernel, directory: Path, launcher: Path, names: list[str]
+) -> Iterator[Outcome]:
+    """The outcome of each scenario, as it comes. A guest serves them all, unless it hangs: then it
+    is killed, and another one serves the rest."""
+    waiting = list(names)
+    while waiting:
+        place = directory / "guest"
+        with Guest(kernel, place, waiting, launcher) as guest:
+            for event in guest.events(SILENCE_SECONDS):
+                if event.pop("event") == "end":
+                    waiting.remove(event["scenario"])
+                    yield _with_console(Outcome(**event), guest)
+            if waiting:
+                yield _cut_short(waiting.pop(0), guest)
+        shutil.rmtree(place)
+
+
+def _with_console(outcome: Outcome, guest: Guest) -> Outcome:
+    if not outcome.holds:
+        outcome.diagnosis += f"\n--- console\n{guest.console}"
+    return outcome
+
+
+def _cut_short(scenario: str, guest: Guest) -> Outcome:
+    why = f"silent for {SILENCE_SECONDS:g} s" if guest.running else "the guest ended"
+    check: dict[str, Any] = {"what": "runs to its end", "holds": False, "detail": why}
+    return _with_console(Outcome(scenario, [check], 0.0, "", "", ""), guest)
