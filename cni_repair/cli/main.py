@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 
@@ -42,6 +43,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; never raises for what a user can cause."""
     if sys.stdout is None:  # closed by the caller, who then wants the exit status alone
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a serial console's locale may be small
     try:
         options = _parse(arguments)
         if os.geteuid() != 0 and options.needs_root:

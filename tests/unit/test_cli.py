@@ -531,3 +531,13 @@ def test_next_command_repeats_the_options(directory: Path) -> None:
     _, _, err = outcome("plan", "nosuch", "--checkpoint-dir", str(directory))
     assert f"cni-repair status --all --checkpoint-dir {directory} lists them" in err
     assert "1 cannot be read" in err
+
+
+def test_console_that_cannot_show_a_name(directory: Path) -> None:
+    put(directory, replace(CHECKPOINT, pod=model.Pod("\u5546\u5e97", "web")))
+    command = [sys.executable, "-m", "cni_repair", "status", "--checkpoint-dir", str(directory)]
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert done.returncode == DAMAGED
+    assert b"\\u5546" in done.stdout
+    assert done.stderr == b""
