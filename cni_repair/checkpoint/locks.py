@@ -113,24 +113,19 @@ class Lock:
 
 
 def make_private(directory: str) -> None:
-    """Make a directory (with its parents), 0700 whatever the umask says; leave one that exists."""
+    """Make a directory, 0700 whatever the umask says, and those above it, 0755; leave what exists.
+
+    (os.makedirs would leave those above to the umask.)
+    """
+    _make(directory, 0o700)
+
+
+def _make(directory: str, mode: int) -> None:
     try:
-        os.mkdir(directory, 0o700)
+        os.mkdir(directory, mode)
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make_above(os.path.dirname(directory))
-        os.mkdir(directory, 0o700)
-    os.chmod(directory, 0o700)
-
-
-def _make_above(directory: str) -> None:
-    """The directories above, 0755: os.makedirs would leave them to the umask."""
-    try:
-        os.mkdir(directory, 0o755)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make_above(os.path.dirname(directory))
-        os.mkdir(directory, 0o755)
-    os.chmod(directory, 0o755)
+        _make(os.path.dirname(directory), 0o755)
+        os.mkdir(directory, mode)
+    os.chmod(directory, mode)

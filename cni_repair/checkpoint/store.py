@@ -12,12 +12,9 @@ import os
 import stat
 
 from cni_repair.checkpoint.locks import make_private
+from cni_repair.closing import Closing
 from cni_repair.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.record import record
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import TracebackType
 
 CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
 MAX_BYTES = 1 << 20
@@ -39,7 +36,7 @@ class Key:
         return f"{self.container_id}@{self.ifname}"
 
 
-class Store:
+class Store(Closing):
     """An open checkpoint directory."""
 
     def __init__(self, directory: str, create: bool = False) -> None:
@@ -68,15 +65,7 @@ class Store:
                 f"it must belong to uid {os.geteuid()} and be writable by nobody else (mode 0700)",
             )
 
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         os.close(self._fd)
 
     def committed(self) -> list[str]:

@@ -11,10 +11,11 @@ import _socket
 import struct
 from _socket import AF_INET, AF_INET6, inet_pton
 
+from cni_repair.closing import Closing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from cni_repair.network.state import Address
 
@@ -27,21 +28,13 @@ _NEIGHBOUR_ADVERTISEMENT = 136
 _OVERRIDE = 0x20000000
 
 
-class Announcer:
+class Announcer(Closing):
     """Context: one packet socket a master, made when the first pod over it is announced."""
 
     def __init__(self) -> None:
         self._sockets: dict[str, _socket.socket] = {}
 
-    def __enter__(self) -> Announcer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         for sock in self._sockets.values():
             sock.close()
 

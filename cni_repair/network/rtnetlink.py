@@ -15,13 +15,13 @@ import os
 import struct
 import time
 
+from cni_repair.closing import Closing
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
@@ -163,7 +163,7 @@ def unpack_route(body: bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
     return _RTMSG.unpack_from(body), attributes_of(body, _RTMSG.size)
 
 
-class Rtnetlink:
+class Rtnetlink(Closing):
     """A rtnetlink socket of the namespace that the calling thread is in when it is made."""
 
     def __init__(self) -> None:
@@ -180,17 +180,6 @@ class Rtnetlink:
             pass  # before 4.20; readers filter for themselves, too
         self.sock.settimeout(_TIMEOUT_SECONDS)
         self.sock.bind((0, 0))
-
-    def __enter__(self) -> Rtnetlink:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.sock.close()

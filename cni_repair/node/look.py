@@ -11,6 +11,7 @@ from cni_repair.checkpoint.identity import (
     check_cookie,
     open_identified,
 )
+from cni_repair.closing import Closing
 from cni_repair.errors import INTERNAL, IO, STALE, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network import plan as planning
@@ -25,7 +26,6 @@ from cni_repair.node.report import UNREADABLE, Report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import TypeVar
 
     from cni_repair.checkpoint.model import Checkpoint
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 POD_FAILURES = (CniError, OSError, ValueError, LookupError, struct.error)
 
 
-class Node:
+class Node(Closing):
     """The node that this process is in: its namespace, and a netlink socket of it."""
 
     def __init__(self) -> None:
@@ -48,15 +48,7 @@ class Node:
         self.own = open_own()
         self.rtnl = Rtnetlink()
 
-    def __enter__(self) -> Node:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.rtnl.close()
         os.close(self.own)
 
