@@ -287,15 +287,18 @@ def _other_hardware(wanted: HostLink, found: HostLink) -> str:
     # Without an index nothing was recorded but the name (the seed's checkpoints).
     if wanted.ifindex and wanted.kind != found.kind:
         return (
-            f"{name} is a {found.kind or 'hardware'} link now,"
+            f"the node's {name} is a {found.kind or 'hardware'} link now,"
             f" it was a {wanted.kind or 'hardware'} link"
         )
     if wanted.permanent_mac and found.permanent_mac:
         if wanted.permanent_mac != found.permanent_mac:
             return (
-                f"{name} is another card now: permanent MAC {found.permanent_mac},"
+                f"the node's {name} is another card now: permanent MAC {found.permanent_mac},"
                 f" it was {wanted.permanent_mac}"
             )
     elif wanted.bus_address and found.bus_address and wanted.bus_address != found.bus_address:
-        return f"{name} is another card now: at {found.bus_address}, it was at {wanted.bus_address}"
+        return (
+            f"the node's {name} is another card now: at {found.bus_address},"
+            f" it was at {wanted.bus_address}"
+        )
     return ""

@@ -18,7 +18,7 @@ from cni_repair.network import plan as planning
 from cni_repair.network.apply import Sides
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
-from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, REFUSED, RENAMED, ParentPlan
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, READY, REFUSED, RENAMED, ParentPlan
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.node import parents
 from cni_repair.node.report import UNREADABLE, Report
@@ -119,7 +119,9 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     except POD_FAILURES as error:
         return failed(checkpoint, given_netns, wrapped(error))
     findings = found.findings
-    if parent_plan.reason and found.state != HEALTHY:
+    # (That a usable master is down, the finding about a present link's carrier says already.)
+    useful = found.state == LOST or (found.state != HEALTHY and parent_plan.state != READY)
+    if parent_plan.reason and useful:
         findings = (*findings, parent_plan.reason)
     netns = given_netns or checkpoint.netns_path
     actions: list[str] = []

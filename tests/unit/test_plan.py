@@ -212,19 +212,20 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
     "vlan-over-another-known-link": (CHAIN, [replace(MASTER, lower=9), UPLINK, OTHER_CARD], REFUSED,
         "eth0.3 exists over eth1, not over eth0", []),
     "uplink-of-another-kind": (CHAIN, [MASTER, replace(UPLINK, kind="dummy")], REFUSED,
-        "eth0 is a dummy link now, it was a hardware link", []),
+        "the node's eth0 is a dummy link now, it was a hardware link", []),
     "bond-is-hardware-now": ((BOND,), [replace(BOND, kind="")], REFUSED,
-        "bond4 is a hardware link now, it was a bond link", []),
+        "the node's bond4 is a hardware link now, it was a bond link", []),
     "uplink-other-permanent-mac": (
         CHAIN, [MASTER, replace(UPLINK, permanent_mac="52:54:00:00:00:09")], REFUSED,
-        "eth0 is another card now: permanent MAC 52:54:00:00:00:09, it was 52:54:00:00:00:01", [],
+        "the node's eth0 is another card now: permanent MAC 52:54:00:00:00:09,"
+        " it was 52:54:00:00:00:01", [],
     ),
     "uplink-other-bus-same-card": (CHAIN, [MASTER, replace(UPLINK, bus_address="0000:09:00.0")],
         READY, "", []),
     "uplink-other-bus-address": (
         (MASTER, replace(UPLINK, permanent_mac=None)),
         [MASTER, replace(UPLINK, bus_address="0000:09:00.0")], REFUSED,
-        "eth0 is another card now: at 0000:09:00.0, it was at 0000:00:03.0", [],
+        "the node's eth0 is another card now: at 0000:09:00.0, it was at 0000:00:03.0", [],
     ),
     "uplink-says-nothing-of-itself": (
         CHAIN, [MASTER, replace(UPLINK, permanent_mac=None, bus_address=None)], READY, "", [],
