@@ -30,18 +30,18 @@ _JSON_VERSION = "1.0.0"
 
 def status(options: argparse.Namespace) -> int:
     """Print the state of the attachments; 0 if all are healthy."""
-    scope = _scope(options)
+    scope = scope_of(options)
     return _show(scope, _look(scope), lambda reports: render.table(reports, scope, options.all))
 
 
 def plan(options: argparse.Namespace) -> int:
     """Print the commands that a repair would equal; 0 if there is nothing to repair."""
-    scope = _scope(options)
+    scope = scope_of(options)
     return _show(scope, _look(scope), lambda reports: render.commands(reports, scope))
 
 
 def _look(scope: Scope) -> list[Report]:
-    return _work(scope, lambda node, _, entries: examine(node, entries))
+    return work_on(scope, lambda node, _, entries: examine(node, entries))
 
 
 def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], None]) -> int:
@@ -54,7 +54,7 @@ def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], No
 
 def repair(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
-    scope = _scope(options)
+    scope = scope_of(options)
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
     how = Options(
         run_dir=scope.run_dir,
@@ -63,7 +63,7 @@ def repair(options: argparse.Namespace) -> int:
         tell=_tell,
     )
     try:
-        reports = _work(
+        reports = work_on(
             scope, lambda node, store, entries: repair_entries(node, store, entries, how)
         )
     except KeyboardInterrupt:
@@ -81,7 +81,7 @@ def _tell(text: str) -> None:
         print(f"cni-repair: {text} (Ctrl-C is safe)", file=sys.stderr)
 
 
-def _scope(options: argparse.Namespace) -> Scope:
+def scope_of(options: argparse.Namespace) -> Scope:
     conf = read_conf(options.conf) if options.conf else None
     return Scope(
         checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
@@ -100,7 +100,7 @@ def _again(options: argparse.Namespace) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
-def _work(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[Report]]) -> list[Report]:
+def work_on(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[Report]]) -> list[Report]:
     try:
         with Store(scope.checkpoint_dir) as store, Node() as node:
             network = scope.conf.name if scope.conf else ""

@@ -22,7 +22,7 @@ MASTER_TIMEOUT_SECONDS = 10.0
 _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
-    "masterTimeout", "followRenamedMaster",
+    "masterTimeout", "followRenamedMaster", "fallbackMaster",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
@@ -44,6 +44,7 @@ class NetConf:
     run_dir: str
     repair_on_check: bool
     follow_renamed_master: bool
+    fallback_master: bool  # REPAIR may use another of `masters` than the recorded one
     master_timeout: float  # seconds that REPAIR waits for a master that is not there
     rest: dict[str, Any]  # the delegate's document, but for `master`
     document: dict[str, Any]  # as it came
@@ -95,6 +96,7 @@ def check(document: dict[str, Any]) -> NetConf:
         run_dir=_directory(values, "runDir", RUN_DIR),
         repair_on_check=_boolean(values, "repairOnCheck"),
         follow_renamed_master=_boolean(values, "followRenamedMaster"),
+        fallback_master=_fallback(values),
         master_timeout=_seconds(values, "masterTimeout", MASTER_TIMEOUT_SECONDS),
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
@@ -173,6 +175,13 @@ def _boolean(values: dict[str, Any], key: str) -> bool:
     if type(value) is not bool:
         raise _wrong(f"{key}: expected true or false, not {value!r}")
     return value
+
+
+def _fallback(values: dict[str, Any]) -> bool:
+    allowed = _boolean(values, "fallbackMaster")
+    if allowed and len(set(_masters(values))) < 2:
+        raise _wrong("fallbackMaster: there is one master only; list others in master, or leave it")
+    return allowed
 
 
 def _seconds(values: dict[str, Any], key: str, default: float) -> float:

@@ -18,9 +18,19 @@ from cni_repair.network import plan as planning
 from cni_repair.network.apply import Sides
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
-from cni_repair.network.plan import DEGRADED, HEALTHY, LOST, READY, REFUSED, RENAMED, ParentPlan
+from cni_repair.network.plan import (
+    DEGRADED,
+    HEALTHY,
+    LOST,
+    MISSING,
+    READY,
+    REFUSED,
+    RENAMED,
+    ParentPlan,
+)
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.node import parents
+from cni_repair.node.fallback import other_chains
 from cni_repair.node.report import UNREADABLE, Report
 
 TYPE_CHECKING = False
@@ -123,6 +133,13 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     useful = found.state == LOST or (found.state != HEALTHY and parent_plan.state != READY)
     if parent_plan.reason and useful:
         findings = (*findings, parent_plan.reason)
+    if (
+        found.state == LOST
+        and parent_plan.state == MISSING
+        and (others := other_chains(checkpoint))
+    ):
+        names = ", then ".join(chain[0].name for chain in others)
+        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
     netns = given_netns or checkpoint.netns_path
     actions: list[str] = []
     # A repair makes nothing over a link that is refused: pods would stand on another network.

@@ -12,13 +12,15 @@ import binascii
 import time
 
 from cni_repair.checkpoint.locks import RUN_DIR, Lock
+from cni_repair.checkpoint.model import encode_checked
 from cni_repair.errors import REPAIR_FAILED, TRY_AGAIN, CniError
 from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
-from cni_repair.network.observe import link_local_of
+from cni_repair.network.observe import chain_from, link_local_of
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node import inventory, parents
+from cni_repair.node.fallback import other_chains
 from cni_repair.node.look import (
     POD_FAILURES,
     Node,
@@ -177,6 +179,13 @@ class _Repair:
         # Asked already, unless the checkpoint was refreshed meanwhile.
         self._ask_for_master(parents_of(checkpoint), self._run_dir_of(entry), last=True)
         master, trouble = self._master(checkpoint)
+        seen = self._reports[index]
+        moved = None
+        if isinstance(trouble, parents.MasterAway) and seen and seen.state == LOST:
+            moved = self._fall_back(entry)
+        if moved is not None:
+            checkpoint = moved
+            master, trouble = self._master(checkpoint)
         work = _PodRepair(checkpoint, master)
         in_pod(self._node, checkpoint, self._options.netns, work)
         if work.before.state == LOST and trouble is not None:
@@ -186,7 +195,37 @@ class _Repair:
             self._announce(work, master)
         if work.unsettled:
             self._unsettled.append(index)
-        return work.report()
+        report = work.report()
+        if moved is not None and not work.failures:
+            report = replace(report, notes=(self._remember_move(entry, moved),))
+        return report
+
+    def _fall_back(self, entry: Entry) -> Checkpoint | None:
+        """The checkpoint over the first other master that may be used and is there; None if none
+        is. `fallbackMaster` allows it, and only now that the recorded one was waited for."""
+        assert entry.checkpoint is not None
+        for chain in other_chains(entry.checkpoint):
+            self._ask_for_master((chain, False), self._run_dir_of(entry), last=True)
+            master = self._masters[chain, False]
+            if isinstance(master, CniError):
+                continue
+            found = chain_from(self._node.rtnl, master.ifindex)
+            attachment = replace(entry.checkpoint.attachment, parents=found)
+            moved = replace(entry.checkpoint, attachment=attachment)
+            self._masters[parents_of(moved)] = master
+            return moved
+        return None
+
+    def _remember_move(self, entry: Entry, moved: Checkpoint) -> str:
+        """Note where the pod is now, before anybody compares it with where it was; in words."""
+        assert entry.checkpoint is not None
+        was, now = (one.attachment.parents[0].name for one in (entry.checkpoint, moved))
+        words = f"moved to {now}: {was} did not come back (fallbackMaster)"
+        try:
+            self._store.commit(moved.key, encode_checked(moved))
+        except CniError as error:
+            return f"{words}; its checkpoint still names {was}: {error}"
+        return words
 
     def _announce(self, work: _PodRepair, master: HostLink | None) -> None:
         mac, addresses = work.announceable

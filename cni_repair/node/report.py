@@ -28,6 +28,7 @@ class Report:
     findings: tuple[str, ...] = ()
     actions: tuple[str, ...] = ()  # what was done (REPAIR) or is to be done (plan): ip commands
     error: CniError | None = None
+    notes: tuple[str, ...] = ()  # what is to be said of a healthy one, too
 
     @property
     def healthy(self) -> bool:
@@ -39,12 +40,12 @@ class Report:
 
     @property
     def reason(self) -> str:
-        """Why it is not healthy, in one line."""
-        words = [*self.findings, str(self.error)] if self.error else self.findings
-        return "; ".join(words)
+        """Why it is not healthy, and what else is to be said, in one line."""
+        words = [*self.findings, *self.notes]
+        return "; ".join([*words, str(self.error)] if self.error else words)
 
     def document(self) -> dict[str, Any]:
-        """As REPAIR prints it; `error` and `findings` stand only where there are any."""
+        """As REPAIR prints it; `error`, `findings` and `notes` stand only where there are any."""
         document: dict[str, Any] = {
             "containerID": self.key.container_id,
             "ifname": self.key.ifname,
@@ -55,6 +56,8 @@ class Report:
         }
         if self.findings:
             document["findings"] = list(self.findings)
+        if self.notes:
+            document["notes"] = list(self.notes)
         if self.error is not None:
             document["error"] = {
                 "code": self.error.code,
