@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_plan(commands)
     _add_repair(commands)
+    _add_snapshot(commands)
     _add_validate(commands)
     _add_demo(commands)
     return parser
@@ -221,6 +222,22 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "snapshot",
+        _snapshot,
+        "before an upgrade: bring the records up to date",
+        "Take into the checkpoints what later plugins and Multus gave the pods since ADD,\n"
+        "and say which pods of the node could be restored and which could not. An\n"
+        "interface that is lost or damaged keeps the record that it has. Exit status 1 if\n"
+        "any pod could not be restored, or a record could not be brought up to date.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--check", action="store_true", help="only report, write nothing")
+    _add_checkpoint_options(parser)
+
+
 def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
@@ -267,6 +284,12 @@ def _repair(options: argparse.Namespace) -> int:
         _complain(f"repair: name containers, or say --all ({both})")
         return USAGE
     return nodework.plan(options) if options.dry_run else nodework.repair(options)
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    from cni_repair.cli.snapshot import snapshot
+
+    return snapshot(options)
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -21,9 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+    from typing import TypeVar
 
     from cni_repair.node.inventory import Entry
     from cni_repair.node.report import Report
+
+    T = TypeVar("T")
 
 _JSON_VERSION = "1.0.0"
 
@@ -82,6 +85,7 @@ def _tell(text: str) -> None:
 
 
 def scope_of(options: argparse.Namespace) -> Scope:
+    """What the common options of a command mean."""
     conf = read_conf(options.conf) if options.conf else None
     return Scope(
         checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
@@ -100,7 +104,8 @@ def _again(options: argparse.Namespace) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
-def work_on(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[Report]]) -> list[Report]:
+def work_on(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[T]]) -> list[T]:
+    """Do `work` with the attachments that are meant; nothing where there is no directory yet."""
     try:
         with Store(scope.checkpoint_dir) as store, Node() as node:
             network = scope.conf.name if scope.conf else ""

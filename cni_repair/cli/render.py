@@ -82,7 +82,7 @@ def commands(reports: list[Report], scope: Scope) -> None:
     """A shell script that does what a repair would; nothing to do is a comment."""
     for report in reports:
         if not report.healthy:
-            print(f"# {_title(report)}: {report.state}: {_reason(report)}")
+            print(f"# {title(report)}: {report.state}: {_reason(report)}")
         for action in report.actions:
             print(printable(action))
     print(f"# {_totals(reports, scope)}")
@@ -94,7 +94,7 @@ def repaired(reports: list[Report], scope: Scope) -> None:
         if report.actions or not report.healthy:
             state = "repaired" if report.healthy else report.state
             reason = f": {_reason(report)}" if report.reason else ""
-            print(f"{state:10} {_title(report)} ({_steps(report)}){reason}")
+            print(f"{state:10} {title(report)} ({_steps(report)}){reason}")
     print(_totals(reports, scope))
     if any(not report.healthy for report in reports):
         print(f"next: cni-repair status{scope.again}")
@@ -107,14 +107,15 @@ def _steps(report: Report) -> str:
     return f"{count} step{'' if count == 1 else 's'}" if count else "nothing done"
 
 
-def _title(report: Report) -> str:
+def title(report: Report) -> str:
+    """Which attachment a line is about."""
     parts = (report.pod, report.key.container_id[:12], report.key.ifname)
-    return _one_line(" ".join(part for part in parts if part))
+    return one_line(" ".join(part for part in parts if part))
 
 
 def _reason(report: Report) -> str:
     look = f" (look inside: nsenter --net={report.netns} ip -d link)"
-    return _one_line(report.reason + (look if report.state == "foreign" else ""))
+    return one_line(report.reason + (look if report.state == "foreign" else ""))
 
 
 def _totals(reports: list[Report], scope: Scope) -> str:
@@ -142,8 +143,9 @@ def _row(report: Report) -> tuple[str, ...]:
         master,
         " ".join(addresses),
     )
-    return tuple(_one_line(cell) for cell in cells)
+    return tuple(one_line(cell) for cell in cells)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Text from elsewhere as one line that a terminal can show."""
     return printable(" ".join(text.split()))

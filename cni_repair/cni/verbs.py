@@ -78,10 +78,17 @@ def check(call: Call) -> tuple[str, int]:
             if entry is not None:
                 (report,) = examine(node, [entry], call.netns)
                 _raise_unless_healthy(report, DAMAGED)
-                refresh(node, store, conf.run_dir, entry, call.netns)
+                _refresh(call, conf, node, store, entry)
     except FileNotFoundError:  # no checkpoint directory
         _delegate_check(call, conf)
     return "", 0
+
+
+def _refresh(call: Call, conf: NetConf, node: Node, store: Store, entry: inventory.Entry) -> None:
+    try:
+        refresh(node, store, conf.run_dir, entry, call.netns)
+    except CniError:
+        pass  # the older record is whole, and CHECK's verdict does not depend on the newer one
 
 
 def _delegate_check(call: Call, conf: NetConf) -> None:

@@ -118,7 +118,7 @@ def observe_pod(
         requests.append(_get_link(ifindex=wanted_ifindex))
     answers = rtnl.get(requests)
     netnsid = netnsid_in(answers[0])
-    live = _live_link(answers[1])
+    live = live_link(answers[1])
     if live is None:
         return Observed(netnsid, None, ifindex_taken_by=_name_in(answers[2:]))
     if live.master_netnsid is None or live.master_netnsid != netnsid or link_only:
@@ -223,7 +223,7 @@ def _vlan(data: dict[int, bytes]) -> Vlan:
     )
 
 
-def _live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
+def live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
     found = _answered(answer)
     if found is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.checkpoint import model, seed
+from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Key, Store, is_seed
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.record import record
@@ -37,6 +38,13 @@ class Entry:
             return self.checkpoint.key
         container_id, _, ifname = self.file.removesuffix(".json").partition("@")
         return Key(container_id, ifname)
+
+
+def run_dir_of(entry: Entry, given: str) -> str:
+    """Where ADD and DEL of an attachment have their locks; `given` overrides its own record."""
+    recorded = entry.checkpoint.netconf.get("runDir") if entry.checkpoint else None
+    known = recorded if isinstance(recorded, str) and recorded.startswith("/") else RUN_DIR
+    return given or known
 
 
 def read_all(store: Store, hints: SeedHints | None, network: str = "") -> list[Entry]:

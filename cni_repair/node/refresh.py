@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
-from cni_repair.errors import CniError
+from cni_repair.network import plan as planning
 from cni_repair.network.observe import read_sysctls
+from cni_repair.network.plan import HEALTHY
 from cni_repair.node import inventory
 from cni_repair.node.look import in_pod, observe
 from cni_repair.record import replace
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     from cni_repair.node.look import Node
 
 
-def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: str) -> None:
+def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: str = "") -> bool:
     """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
-    checkpoint. A disk that cannot be written to loses nothing: the older record stays."""
+    checkpoint; whether that changed it.
+
+    What is not healthy any more, now that its lock is held, is left: a lost interface's emptiness
+    never replaces a good record. Raises CniError where the record cannot be written; the older one
+    stays whole then.
+    """
     assert entry.checkpoint is not None
     with Lock(run_dir, entry.key.name):
         fresh = inventory.reread(store, entry, None)
         if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
-            return
+            return False
         recorded = fresh.checkpoint
         observed, sysctls = in_pod(
             node,
@@ -33,12 +39,13 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
             given_netns,
             lambda sides: (observe(sides, recorded), read_sysctls(recorded.key.ifname)),
         )
+        if planning.plan(recorded.attachment, observed, None).state != HEALTHY:
+            return False
         now = _refreshed(recorded, observed, sysctls)
-        if now != recorded:
-            try:
-                store.commit(now.key, encode_checked(now))
-            except CniError:
-                return  # the older record is whole, and CHECK's verdict does not depend on it
+        if now == recorded:
+            return False
+        store.commit(now.key, encode_checked(now))
+        return True
 
 
 def _refreshed(

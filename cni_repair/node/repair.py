@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import time
 
-from cni_repair.checkpoint.locks import RUN_DIR, Lock
+from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.errors import REPAIR_FAILED, TRY_AGAIN, CniError
 from cni_repair.network import plan as planning
@@ -144,10 +144,7 @@ class _Repair:
             self._told.add(text)
 
     def _run_dir_of(self, entry: Entry) -> str:
-        """Where ADD and DEL of this attachment have their locks."""
-        recorded = entry.checkpoint.netconf.get("runDir") if entry.checkpoint else None
-        known = recorded if isinstance(recorded, str) and recorded.startswith("/") else RUN_DIR
-        return self._options.run_dir or known
+        return inventory.run_dir_of(entry, self._options.run_dir)
 
     def _repair(self, index: int, entry: Entry, lock_seconds: float = 0.0) -> bool:
         """Repair one attachment and report it; False where its lock could not be had."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.netns.rig import Json, Pod, Rig, entry_of, states
 
 
-def conf(rig: Rig, **changes: object) -> Json:
-    allowed = {"fallbackMaster": True, "masterTimeout": 0.2, **changes}
+def conf(rig: Rig, **changes: Any) -> Json:
+    allowed: Json = {"fallbackMaster": True, "masterTimeout": 0.2, **changes}
     return rig.conf(master=["eth0", "eth1"], **allowed)
 
 
-def repaired(rig: Rig, status: int, **changes: object) -> Json:
+def repaired(rig: Rig, status: int, **changes: Any) -> Json:
     return rig.plugin("REPAIR", None, conf(rig, **changes)).report(status)
 
 

@@ -331,13 +331,13 @@ def test_pod_link_as_the_kernel_shows_it(
     flags = (IFF_UP if up else 0) | (IFF_RUNNING if carrier else 0) | 0x1002
     body = written_by_pyroute2(ifinfmsg, attrs, index=link.ifindex, flags=flags)
     expected = replace(link, flags=0)
-    assert observe._live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
+    assert observe.live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
 
 
 @given(our.pod_links, wheres)
 def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Where) -> None:
     link = replace(link, mtu=link.mtu or 1500)  # 0 leaves it to the kernel
-    made = observe._live_link(AddMacvlan("eth0", "eth0.3", link).message(where).body)
+    made = observe.live_link(AddMacvlan("eth0", "eth0.3", link).message(where).body)
     assert made == LiveLink("eth0", link, False, False, where.master, where.node_netnsid)
 
 
@@ -351,7 +351,7 @@ def test_macvlan_modes_are_the_kernels(mode: str) -> None:
 def test_link_of_another_kind_has_no_mode() -> None:
     info = {"attrs": [("IFLA_INFO_KIND", "dummy")]}
     attrs = [("IFLA_IFNAME", "eth0"), ("IFLA_MTU", 1500), ("IFLA_LINKINFO", info)]
-    live = observe._live_link(written_by_pyroute2(ifinfmsg, attrs, index=7))
+    live = observe.live_link(written_by_pyroute2(ifinfmsg, attrs, index=7))
     assert live is not None
     assert (live.link.kind, live.link.mode, live.link.mac) == ("dummy", "", "")
     assert (live.master, live.master_netnsid) == (0, None)
@@ -428,7 +428,7 @@ def test_netns_id(netnsid: int, meaning: int | None) -> None:
 def test_link_that_is_not_there() -> None:
     refusal = nl.Refusal(errno.ENODEV, "")
     assert observe._host_link(refusal) is None
-    assert observe._live_link(refusal) is None
+    assert observe.live_link(refusal) is None
 
 
 # --- bytes --------------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""`snapshot`: which pods could be restored, from records that are up to date."""
+
+from __future__ import annotations
+
+from cni_repair.cli.nodework import scope_of, work_on
+from cni_repair.cli.render import one_line, title
+from cni_repair.node.census import uncovered
+from cni_repair.node.look import Node
+from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
+from cni_repair.node.snapshot import snapshot as take
+from cni_repair.strictjson import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cni_repair.cli.scope import Scope
+    from cni_repair.node.snapshot import Record
+
+
+def snapshot(options: argparse.Namespace) -> int:
+    """Bring the records up to date (not with `--check`); 0 if every pod can be restored."""
+    scope = scope_of(options)
+    # A selection is about what was selected; the whole node is about every pod on it.
+    everything = not scope.containers and scope.conf is None
+    taken = work_on(
+        scope,
+        lambda node, store, entries: [
+            take(node, store, entries, scope.run_dir, not options.check, everything)
+        ],
+    )
+    found = taken[0] if taken else _of_no_record(everything)
+    if scope.json:
+        print(dumps(found.document()))
+    else:
+        show(found, scope, options.check)
+    return 0 if found.complete else 1
+
+
+def _of_no_record(everything: bool) -> Snapshot:
+    with Node() as node:
+        return Snapshot((), tuple(uncovered(node, set())) if everything else ())
+
+
+def show(found: Snapshot, scope: Scope, check: bool) -> None:
+    """What keeps the coverage from being complete, a line each, and the totals last."""
+    for record in found.records:
+        if record.reason:
+            print(f"{_verdict(record):15} {title(record.report)}: {one_line(record.reason)}")
+    for pod in found.uncovered:
+        print(f"{'no record':15} {one_line(str(pod))}")
+    if found.uncovered:
+        print(f"no record: cni-repair adopt{scope.again} makes one where it can")
+    if not check:
+        counts = [
+            f"{count} {outcome}"
+            for outcome in (REFRESHED, UNCHANGED, KEPT)
+            if (count := sum(one.outcome == outcome for one in found.records))
+        ]
+        print(f"records: {', '.join(counts) or 'none'}")
+    print(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
+
+
+def _verdict(record: Record) -> str:
+    if not record.counts:
+        return "stale"
+    if not record.restorable:
+        return "not restorable"
+    return "not refreshed" if record.failed else "record kept"

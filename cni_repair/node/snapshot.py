@@ -1,0 +1,152 @@
+"""`snapshot`: every attachment's record brought up to date, and which pods a repair could restore.
+
+To be done before a driver is touched: what later plugins and Multus gave a pod since ADD is then
+known, and a pod that could not be restored is known before it is lost.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.network.plan import FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.node.census import uncovered
+from cni_repair.node.inventory import run_dir_of
+from cni_repair.node.look import POD_FAILURES, examine, wrapped
+from cni_repair.node.refresh import refresh
+from cni_repair.node.report import UNREADABLE
+from cni_repair.record import record, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.checkpoint.store import Store
+    from cni_repair.node.census import Covered, Uncovered
+    from cni_repair.node.inventory import Entry
+    from cni_repair.node.look import Node
+    from cni_repair.node.report import Report
+
+REFRESHED, UNCHANGED, KEPT = "refreshed", "unchanged", "kept"
+
+
+@record
+class Record:
+    """What became of one attachment's checkpoint."""
+
+    report: Report
+    outcome: str  # REFRESHED, UNCHANGED, or KEPT: not compared, or not written
+    restorable: bool
+    reason: str = ""  # why it is not restorable, or why the older record was kept
+    failed: bool = False  # it could not be brought up to date
+
+    @property
+    def counts(self) -> bool:
+        """A stale record is of a pod that is no more."""
+        return self.report.state != STALE
+
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "containerID": self.report.key.container_id,
+            "ifname": self.report.key.ifname,
+            "netns": self.report.netns,
+            "pod": self.report.pod,
+            "state": self.report.state,
+            "outcome": self.outcome,
+            "restorable": self.restorable,
+        }
+        return {**document, "reason": self.reason} if self.reason else document
+
+
+@record
+class Snapshot:
+    """The coverage of a node."""
+
+    records: tuple[Record, ...]
+    uncovered: tuple[Uncovered, ...]  # interfaces without any record
+
+    @property
+    def total(self) -> int:
+        return sum(one.counts for one in self.records) + len(self.uncovered)
+
+    @property
+    def restorable(self) -> int:
+        return sum(one.restorable for one in self.records if one.counts)
+
+    @property
+    def complete(self) -> bool:
+        """Every pod of the node can be restored, from a record that is up to date."""
+        return self.restorable == self.total and not any(one.failed for one in self.records)
+
+    def document(self) -> dict[str, Any]:
+        """As `snapshot -o json` prints it."""
+        return {
+            "attachments": [one.document() for one in self.records],
+            "uncovered": [
+                {"netns": one.netns, "ifname": one.ifname, "master": one.master}
+                for one in self.uncovered
+            ],
+            "coverage": {"attachments": self.total, "restorable": self.restorable},
+        }
+
+
+def snapshot(
+    node: Node, store: Store, entries: list[Entry], run_dir: str, write: bool, all_pods: bool
+) -> Snapshot:
+    """Compare, and with `write` refresh, the record of each entry.
+
+    `all_pods`: look for interfaces without a record, too; else `entries` are all that is meant.
+    """
+    records = []
+    for entry, report in zip(entries, examine(node, entries)):
+        record_now = judge(report)
+        if write and report.healthy:
+            record_now = _refreshed(node, store, entry, run_dir, record_now)
+        records.append(record_now)
+    rest = uncovered(node, _covered(entries)) if all_pods else []
+    return Snapshot(tuple(records), tuple(rest))
+
+
+def judge(report: Report) -> Record:
+    """Whether a repair could restore the attachment, by what is known of it now."""
+    if report.state in (UNREADABLE, FOREIGN, STALE):
+        return Record(report, KEPT, False, report.reason)
+    if report.state == LOST:
+        # Without a step its master is refused: see the reason.
+        return Record(report, KEPT, bool(report.actions), report.reason)
+    if report.error is not None:
+        return Record(report, KEPT, False, report.reason)
+    if report.checkpoint is not None and report.checkpoint.netns is None:
+        why = "the incident's own checkpoint: its ifindex is not known; cni-repair adopt learns it"
+        return Record(report, KEPT, True, why)
+    if report.state != HEALTHY:
+        return Record(report, KEPT, True, report.reason)
+    return Record(report, UNCHANGED, True)
+
+
+def _refreshed(node: Node, store: Store, entry: Entry, run_dir: str, before: Record) -> Record:
+    assert entry.checkpoint is not None
+    if entry.checkpoint.netns is None:
+        return before
+    try:
+        changed = refresh(node, store, run_dir_of(entry, run_dir), entry)
+    except POD_FAILURES as error:
+        why = f"its older record stays: {wrapped(error)}"
+        return replace(before, outcome=KEPT, reason=why, failed=True)
+    return replace(before, outcome=REFRESHED) if changed else before
+
+
+def _covered(entries: list[Entry]) -> set[Covered]:
+    places = [(_place(entry.checkpoint), entry.key.ifname) for entry in entries if entry.checkpoint]
+    return {(*place, ifname) for place, ifname in places if place is not None}
+
+
+def _place(checkpoint: Checkpoint) -> tuple[int, int] | None:
+    """Device and inode of the attachment's namespace; the seed's checkpoints know a path only."""
+    if checkpoint.netns is not None:
+        return checkpoint.netns.dev, checkpoint.netns.ino
+    try:
+        status = os.stat(checkpoint.netns_path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
