@@ -1,4 +1,4 @@
-"""`validate`: configurations and checkpoints against their published schemas."""
+"""`validate`: configurations, checkpoints and upgrade plans against their published schemas."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_ENDS_OF_PLANS = (".yaml", ".yml")
 _ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
@@ -38,12 +39,27 @@ def validate(files: list[str]) -> int:
 
 
 def _check(path: str) -> tuple[str, list[str]]:
+    if path.lower().endswith(_ENDS_OF_PLANS):
+        return _check_plan(path)
     raw, document = load_file(path)
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_seed(os.path.basename(path)):
         return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
     return _check_conf(document)
+
+
+def _check_plan(path: str) -> tuple[str, list[str]]:
+    from cni_repair.upgrade.plan import PlanError, check_command, read_plan
+
+    kind = "upgrade plan"
+    try:
+        plan = read_plan(path)
+    except PlanError as error:
+        return kind, list(error.problems)
+    # Said, not refused: plans are validated on laptops, too.
+    missing = check_command(plan.driver.command)
+    return f"{kind} (not on this machine: {missing})" if missing else kind, []
 
 
 def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[str]:

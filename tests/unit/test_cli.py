@@ -376,6 +376,64 @@ def test_good_checkpoint(tmp_path: Path) -> None:
     assert outcome("validate", str(path)) == (FINE, f"{path}: a valid checkpoint\n", "")
 
 
+PLAN = "version: 1\nkubelet: none\ndriver:\n  command: [/bin/true]\n"
+
+
+@pytest.mark.parametrize("name", ["plan.yaml", "plan.yml", "PLAN.YAML"])
+def test_good_plan(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path, PLAN, name)
+    assert outcome("validate", path) == (FINE, f"{path}: a valid upgrade plan\n", "")
+
+
+def test_good_plan_for_another_machine(tmp_path: Path) -> None:
+    path = written(tmp_path, PLAN.replace("true", "none"), "plan.yaml")
+    status, out, err = outcome("validate", path)
+    assert (status, err) == (FINE, "")
+    assert out.startswith(f"{path}: a valid upgrade plan (not on this machine: '/bin/none' is not")
+
+
+def test_bad_plan_says_all_that_is_wrong(tmp_path: Path) -> None:
+    path = written(tmp_path, PLAN.replace("1", "2") + "  deadline: 5 min\n", "plan.yaml")
+    status, out, err = outcome("validate", path)
+    assert (status, out) == (DAMAGED, "")
+    assert err.splitlines() == [
+        f"{path}: $.version: 2 is no version that is read here: write 1",
+        f"{path}: $.driver.deadline: '5 min' is no duration: write a number with s, m or h, such"
+        " as 5m",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("", "it is empty"), ("{", "line 1, column 2: "), (PLAN + "x: 1\nx: 2\n", "line 6: key 'x'")],
+    ids=["empty", "brace", "twice"],
+)
+def test_plan_that_is_no_yaml(tmp_path: Path, text: str, problem: str) -> None:
+    path = written(tmp_path, text, "plan.yaml")
+    status, out, err = outcome("validate", path)
+    assert (status, out) == (DAMAGED, "")
+    assert err.startswith(f"{path}: {problem}")
+    assert len(err.splitlines()) == 1
+
+
+def test_absent_plan(tmp_path: Path) -> None:
+    path = str(tmp_path / "plan.yaml")
+    assert outcome("validate", path) == (
+        DAMAGED,
+        "",
+        f"{path}: cannot be read: No such file or directory: name a file that holds a plan\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted((REPOSITORY / "conf").glob("*.*")), ids=lambda path: path.name
+)
+def test_examples_are_valid(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["validate", str(path)]) == FINE
+    kind = "upgrade plan" if path.suffix == ".yaml" else "network configuration"
+    assert capsys.readouterr().out.startswith(f"{path}: a valid {kind}")
+
+
 def test_good_checkpoint_of_the_seed(tmp_path: Path) -> None:
     path = written(tmp_path, SEED, SEED_NAME)
     assert outcome("validate", path) == (

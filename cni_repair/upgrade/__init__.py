@@ -1,0 +1,1 @@
+"""The upgrade of a NIC driver on a node with pods: plan, journal, phases, report."""
