@@ -25,6 +25,7 @@ from cni_repair.checkpoint.readers import (
     mac,
     metrics,
     one_of,
+    pair_of,
     record_of,
     record_of_family,
     some_of,
@@ -35,11 +36,14 @@ from cni_repair.checkpoint.store import MAX_BYTES, Key
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.network.state import (
     MACVLAN_MODES,
+    RULE_ACTIONS,
     Address,
     Attachment,
     HostLink,
+    Neighbour,
     PodLink,
     Route,
+    Rule,
     Vlan,
 )
 from cni_repair.record import asdict, record
@@ -103,6 +107,14 @@ def encode(checkpoint: Checkpoint) -> str:
         "routes": [_plain(route) for route in attachment.routes],
         "sysctls": dict(attachment.sysctls),
     }
+    optional = {
+        "rules": attachment.rules,
+        "neighbours": attachment.neighbours,
+        "absentRoutes": attachment.absent_routes,
+    }
+    for key, entries in optional.items():
+        if entries:  # an older cni-repair can read what has none
+            document[key] = [_plain(entry) for entry in entries]
     line = dumps({**document, "checksum": _UNSUMMED}) + "\n"
     before, _, after = line.rpartition(_UNSUMMED)
     return before + checksum(line.encode("ascii"), _UNSUMMED) + after
@@ -167,7 +179,7 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 
 
 def _read(document: dict[str, Any]) -> Checkpoint:
-    values = fields(document, "$", _DOCUMENT)
+    values = fields(document, "$", _DOCUMENT, _OPTIONAL)
     attachment = Attachment(
         ifname=values["ifname"],
         link=values["link"],
@@ -176,6 +188,9 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         routes=values["routes"],
         sysctls=values["sysctls"],
         follow_renamed_master=values["netconf"].get("followRenamedMaster") is True,
+        rules=values.get("rules", ()),
+        neighbours=values.get("neighbours", ()),
+        absent_routes=values.get("absentRoutes", ()),
     )
     return Checkpoint(
         key=Key(values["containerId"], values["ifname"]),
@@ -270,6 +285,41 @@ _ROUTE = record_of_family(
     },
     "dst prefsrc",
 )
+_RULE = record_of_family(
+    Rule,
+    {
+        "family": one_of(4, 6),
+        "priority": _U32,
+        "src": ip_prefix,
+        "dst": ip_prefix,
+        "iif": ifname,
+        "oif": ifname,
+        "tos": _U8,
+        "fwmark": _U32,
+        "fwmask": _U32,
+        "ip_proto": _U8,
+        "sport": pair_of(1, 0xFFFF),
+        "dport": pair_of(1, 0xFFFF),
+        "uid_range": pair_of(0, 0xFFFFFFFF),
+        "invert": flag,
+        "action": one_of(*RULE_ACTIONS),
+        "table": _U32,
+        "suppress_prefixlength": integer(0, 128),
+        "protocol": _U8,
+    },
+    "src dst",
+)
+_NEIGHBOUR = record_of_family(
+    Neighbour,
+    {
+        "family": one_of(4, 6),
+        "address": ip_address,
+        "mac": mac,
+        "flags": one_of(0x00, 0x10, 0x80, 0x90),
+        "protocol": _U8,
+    },
+    "address",
+)
 _DOCUMENT: dict[str, Reader] = {
     "containerId": identifier,
     "ifname": ifname,
@@ -296,4 +346,10 @@ _DOCUMENT: dict[str, Reader] = {
     "addresses": list_of(_ADDRESS),
     "routes": list_of(_ROUTE),
     "sysctls": sysctls,
+}
+# Absent, too, from what an older cni-repair wrote.
+_OPTIONAL: dict[str, Reader] = {
+    "rules": list_of(_RULE),
+    "neighbours": list_of(_NEIGHBOUR),
+    "absentRoutes": list_of(_ROUTE),
 }

@@ -138,6 +138,17 @@ def metrics(value: Any) -> tuple[tuple[int, int], ...]:
     return tuple((read_key(key), read(setting)) for key, setting in pairs)
 
 
+def pair_of(low: int, high: int) -> Reader:
+    end = integer(low, high)
+
+    def read(value: Any) -> tuple[int, int]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise _expected("a list of two numbers")
+        return end(value[0]), end(value[1])
+
+    return read
+
+
 def list_of(entry: Reader) -> Reader:
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > _MAX_ENTRIES:
@@ -171,9 +182,16 @@ def record_of(cls: type[T], readers: Mapping[str, Reader]) -> Callable[[Any], T]
     return read
 
 
-def fields(value: Any, path: str, readers: Mapping[str, Reader]) -> dict[str, Any]:
-    _check_keys(value, {*readers, "schemaVersion", "checksum"}, set(readers))
-    return {key: _at(f"{path}.{key}", reader, value[key]) for key, reader in readers.items()}
+def fields(
+    value: Any, path: str, readers: Mapping[str, Reader], optional: Mapping[str, Reader]
+) -> dict[str, Any]:
+    """The document's values by key; of the optional ones, those that are there."""
+    _check_keys(value, {*readers, *optional, "schemaVersion", "checksum"}, set(readers))
+    return {
+        key: _at(f"{path}.{key}", reader, value[key])
+        for key, reader in {**readers, **optional}.items()
+        if key in value
+    }
 
 
 def _check_keys(value: Any, known: Any, required: set[str]) -> None:

@@ -1,4 +1,5 @@
-"""Applying a plan: the only code that changes a link, an address, a route or a sysctl.
+"""Applying a plan: the only code that changes a link, an address, a route, a rule, a neighbour or
+a sysctl.
 
 Operations travel many to a datagram; the kernel answers each, and goes on after one that failed.
 """
@@ -15,7 +16,10 @@ from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
+    AddRule,
     AddVlan,
+    DropRoute,
+    SetNeighbour,
     SetNodeLinkUp,
     SetSysctl,
     SetUp,
@@ -170,18 +174,23 @@ def _add_all(
     rtnl: nl.Rtnetlink, operations: Sequence[PodOperation], where: Where, netns: str
 ) -> tuple[str, ...]:
     failures: list[str] = []
-    additions = [step for step in operations if isinstance(step, (AddAddress, AddRoute))]
+    kinds = (AddAddress, SetNeighbour, AddRoute, DropRoute, AddRule)
+    additions = [step for step in operations if isinstance(step, kinds)]
     for start in range(0, len(additions), _MESSAGES_A_SEND):
         part = additions[start : start + _MESSAGES_A_SEND]
         answers = rtnl.send([operation.message(where) for operation in part])
-        # EEXIST: somebody was quicker, or the Result names a route twice. Whether what is there is
-        # what should be is for the look afterwards to say.
         failures += [
             _failure(operation, netns, answer)
             for operation, answer in zip(part, answers)
-            if answer.errno not in (0, errno.EEXIST)
+            if answer.errno not in (0, _as_good_as_done(operation))
         ]
     return tuple(failures)
+
+
+def _as_good_as_done(operation: PodOperation) -> int:
+    """The refusal of what somebody else did more quickly, or a Result names twice. Whether what is
+    there is what should be is for the look afterwards to say."""
+    return errno.ESRCH if isinstance(operation, DropRoute) else errno.EEXIST
 
 
 def _netnsid_of_node(sides: Sides) -> int:

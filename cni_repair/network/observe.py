@@ -1,4 +1,4 @@
-"""Reading: the node's links, and one pod's interface with its addresses and routes.
+"""Reading: the node's links, and one pod's interface with what hangs on it.
 
 Every read is filtered by link and bounded, since the pod's owner decides how much there is.
 """
@@ -19,6 +19,9 @@ from cni_repair.network.state import (
     IFF_RUNNING,
     IFF_UP,
     MACVLAN_MODES,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    RTPROT_KERNEL,
     Address,
     HostLink,
     LiveLink,
@@ -71,7 +74,9 @@ SYSCTLS = frozenset(
 
 _FAMILIES = {AF_INET: 4, AF_INET6: 6}
 _SKIP_STATISTICS = nl.u32(nl.IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_STATS
-_KERNELS_OWN_ROUTES = {1, 2, 9}  # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA
+# RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA. In other tables such routes are copies (sbr's).
+_KERNELS_OWN_PROTOCOLS = {1, RTPROT_KERNEL, 9}
+_KERNELS_OWN_TABLES = {RT_TABLE_MAIN, RT_TABLE_LOCAL}
 _RTM_F_CLONED = 0x200
 _S32 = struct.Struct("=i")
 
@@ -111,7 +116,8 @@ def observe_pod(
     """Look at a pod's interface through a socket of the pod's namespace.
 
     `node` is an open descriptor of the node's namespace. What stands there that is no child of a
-    link of the node is not read any further.
+    link of the node is not read any further. More of what is around the interface is read by
+    :mod:`~cni_repair.network.surroundings`.
     """
     requests = [netnsid_request(node), _get_link(name=ifname)]
     if wanted_ifindex:
@@ -121,11 +127,20 @@ def observe_pod(
     live = live_link(answers[1])
     if live is None:
         return Observed(netnsid, None, ifindex_taken_by=_name_in(answers[2:]))
-    if live.master_netnsid is None or live.master_netnsid != netnsid or link_only:
+    if link_only or not live.is_over(netnsid):
         return Observed(netnsid, live)
-    addresses, tentative, dadfailed = _addresses(rtnl, live.link)
-    routes = _routes(rtnl, live.link.ifindex)
-    return Observed(netnsid, live, addresses, routes, tentative, dadfailed)
+    addresses, by_kernel, tentative, dadfailed = _addresses(rtnl, live.link)
+    routes, routes_by_kernel = _routes(rtnl, live.link.ifindex)
+    return Observed(
+        netnsid,
+        live,
+        addresses,
+        routes,
+        tentative,
+        dadfailed,
+        addresses_by_kernel=by_kernel,
+        routes_by_kernel=routes_by_kernel,
+    )
 
 
 def ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
@@ -253,10 +268,13 @@ def live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
 
 def _addresses(
     rtnl: nl.Rtnetlink, link: PodLink
-) -> tuple[tuple[Address, ...], tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[Address, ...], tuple[Address, ...], tuple[str, ...], tuple[str, ...]]:
+    """Those that somebody configured, and the kernel's own; those tentative, those dadfailed."""
     request = nl.Message(nl.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, link.ifindex, b""))
-    addresses, tentative, dadfailed = [], [], []
-    for body in rtnl.dump(request, MAX_ADDRESSES):
+    addresses: list[Address] = []
+    by_kernel: list[Address] = []
+    tentative, dadfailed = [], []
+    for body in rtnl.dump(request, MAX_ADDRESSES, "addresses"):
         family, prefix, scope, ifindex, attributes = nl.unpack_address(body)
         if ifindex != link.ifindex or family not in _FAMILIES:
             continue
@@ -266,9 +284,9 @@ def _addresses(
             dadfailed.append(address.address)
         elif flags & IFA_F_TENTATIVE:
             tentative.append(address.address)
-        if not _made_by_kernel(address, flags, attributes, link.mac):
-            addresses.append(address)
-    return tuple(addresses), tuple(tentative), tuple(dadfailed)
+        made_by_kernel = _made_by_kernel(address, flags, attributes, link.mac)
+        (by_kernel if made_by_kernel else addresses).append(address)
+    return tuple(addresses), tuple(by_kernel), tuple(tentative), tuple(dadfailed)
 
 
 def _address(
@@ -318,25 +336,37 @@ def link_local_of(mac: str) -> str:
     return inet_ntop(AF_INET6, b"\xfe\x80" + bytes(6) + eui)
 
 
-def _routes(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[Route, ...]:
+def _routes(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[tuple[Route, ...], tuple[str, ...]]:
+    """The routes that somebody made, and the prefixes of the kernel's own in the main table.
+
+    A multipath route has no RTA_OIF, but a list of nexthops: it is left out, whole.
+    """
     request = nl.Message(
         nl.RTM_GETROUTE, 0, nl.route_body(0, 0, 0, 0, 0, 0, 0, 0, nl.u32(nl.RTA_OIF, ifindex))
     )
-    routes = []
-    for body in rtnl.dump(request, MAX_ROUTES):
+    routes, by_kernel = [], []
+    for body in rtnl.dump(request, MAX_ROUTES, "routes"):
         header, attributes = nl.unpack_route(body)
-        family, _, _, _, _, protocol, _, _, flags = header
+        family, prefix, _, _, table, protocol, _, _, flags = header
         through = attributes.get(nl.RTA_OIF)
         if family not in _FAMILIES or through is None or _u32(through) != ifindex:
             continue
-        if protocol not in _KERNELS_OWN_ROUTES and not flags & _RTM_F_CLONED:
+        if flags & _RTM_F_CLONED:
+            continue
+        if protocol not in _KERNELS_OWN_PROTOCOLS or table not in _KERNELS_OWN_TABLES:
             routes.append(_route(header, attributes))
-    return tuple(routes)
+        elif table == RT_TABLE_MAIN:
+            by_kernel.append(_dst(family, prefix, attributes))
+    return tuple(routes), tuple(by_kernel)
+
+
+def _dst(family: int, prefix: int, attributes: dict[int, bytes]) -> str:
+    any_address = bytes(4 if family == AF_INET else 16)
+    return f"{inet_ntop(family, attributes.get(nl.RTA_DST, any_address))}/{prefix}"
 
 
 def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
     family, prefix, _, tos, table, protocol, scope, kind, flags = header
-    any_address = bytes(4 if family == AF_INET else 16)
     gateway = attributes.get(nl.RTA_GATEWAY)
     via = attributes.get(nl.RTA_VIA)
     prefsrc = attributes.get(nl.RTA_PREFSRC)
@@ -344,7 +374,7 @@ def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
     metrics = nl.attributes_of(attributes.get(nl.RTA_METRICS, b""))
     return Route(
         family=_FAMILIES[family],
-        dst=f"{inet_ntop(family, attributes.get(nl.RTA_DST, any_address))}/{prefix}",
+        dst=_dst(family, prefix, attributes),
         gateway=inet_ntop(family, gateway) if gateway else _via(via),
         table=_u32(long_table) if long_table else table,
         metric=_u32(attributes.get(nl.RTA_PRIORITY, bytes(4))),

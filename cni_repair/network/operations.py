@@ -11,7 +11,22 @@ import struct
 from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.network import rtnetlink as nl
-from cni_repair.network.state import FOREVER, IFF_UP, MACVLAN_MODES, Address, PodLink, Route, Vlan
+from cni_repair.network.state import (
+    FIB_RULE_INVERT,
+    FOREVER,
+    FR_ACT_TO_TBL,
+    IFF_UP,
+    MACVLAN_MODES,
+    NTF_PROXY,
+    NUD_PERMANENT,
+    RULE_ACTIONS,
+    Address,
+    Neighbour,
+    PodLink,
+    Route,
+    Rule,
+    Vlan,
+)
 from cni_repair.record import record
 
 TYPE_CHECKING = False
@@ -19,7 +34,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     NodeOperation: TypeAlias = "AddVlan | SetNodeLinkUp"
-    PodOperation: TypeAlias = "AddMacvlan | SetSysctl | SetUp | AddAddress | AddRoute"
+    Addition: TypeAlias = "AddAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
+    PodOperation: TypeAlias = "AddMacvlan | SetSysctl | SetUp | Addition"
 
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 _MODE_NUMBERS = {name: number for number, name in MACVLAN_MODES.items()}
@@ -38,6 +54,7 @@ _METRICS = {
     14: "initrwnd", 15: "quickack",
 }  # fmt: skip
 _RTAX_LOCK, _RTAX_CC_ALGO = 1, 16
+_NEIGHBOUR_FLAGS = {0x10: "extern_learn", 0x80: "router"}
 _ADDRESS_FLAGS = {0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute"}
 
 
@@ -239,6 +256,39 @@ class AddAddress:
 
 
 @record
+class SetNeighbour:
+    """Make a permanent neighbour, or a proxy entry.
+
+    `replace`, for the pod's traffic may be quicker: what it learned by itself meanwhile gives way.
+    """
+
+    ifname: str
+    neighbour: Neighbour
+
+    def command(self, netns: str) -> str:
+        n = self.neighbour
+        return _words(
+            f"{_inside(netns)} ip neigh replace",
+            f"{n.address} lladdr {n.mac} nud permanent" if n.mac else f"proxy {n.address}",
+            *(word for bit, word in _NEIGHBOUR_FLAGS.items() if n.flags & bit),
+            f"dev {_quoted(self.ifname)}",
+            f"protocol {n.protocol}" if n.protocol else "",
+        )
+
+    def message(self, where: Where) -> nl.Message:
+        n = self.neighbour
+        family = _FAMILIES[n.family]
+        attributes = (
+            nl.attribute(nl.NDA_DST, inet_pton(family, n.address))
+            + (nl.attribute(nl.NDA_LLADDR, _mac(n.mac)) if n.mac else b"")
+            + (nl.attribute(nl.NDA_PROTOCOL, bytes([n.protocol])) if n.protocol else b"")
+        )
+        state, proxy = (NUD_PERMANENT, 0) if n.mac else (0, NTF_PROXY)
+        body = nl.neighbour_body(family, where.ifindex, state, n.flags | proxy, attributes)
+        return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, body)
+
+
+@record
 class AddRoute:
     """Add one route through the pod's interface."""
 
@@ -248,11 +298,11 @@ class AddRoute:
     def command(self, netns: str) -> str:
         r = self.route
         kind = "" if r.type == 1 else _ROUTE_TYPES.get(r.type, str(r.type))
-        via = f"via {'inet6 ' if self._foreign_gateway else ''}{r.gateway}" if r.gateway else ""
+        via = f"via {'inet6 ' if _has_foreign_gateway(r) else ''}{r.gateway}" if r.gateway else ""
         # iproute2 guesses a scope where none is said; the kernel keeps the one it was given.
         scope = f"scope {_SCOPES.get(r.scope, r.scope)}" if r.family == 4 else ""
         return _words(
-            f"{_inside(netns)} ip {'-6 ' if r.family == 6 else ''}route add {kind}",
+            f"{_inside(netns)} {_ip(r.family)} route add {kind}",
             r.dst,
             f"tos {r.tos:#x}" if r.tos else "",
             via,
@@ -266,33 +316,123 @@ class AddRoute:
             "onlink" if r.onlink else "",
         )
 
-    @property
-    def _foreign_gateway(self) -> bool:
-        return self.route.family == 4 and ":" in (self.route.gateway or "")
+    def message(self, where: Where) -> nl.Message:
+        return nl.Message(nl.RTM_NEWROUTE, _NEW, _route_body(self.route, where.ifindex))
+
+
+@record
+class DropRoute:
+    """Take away a route that came with an address, and that had been taken away before."""
+
+    ifname: str
+    route: Route
+
+    def command(self, netns: str) -> str:
+        # Not `del`, which fails where there is none: an IPv6 one may come with the carrier only.
+        return _words(
+            f"{_inside(netns)} {_ip(self.route.family)} route flush exact {self.route.dst}",
+            f"dev {_quoted(self.ifname)} table main proto kernel",
+        )
 
     def message(self, where: Where) -> nl.Message:
-        r = self.route
-        family = _FAMILIES[r.family]
-        dst, _, prefix = r.dst.partition("/")
-        attributes = nl.u32(nl.RTA_OIF, where.ifindex) + nl.u32(nl.RTA_TABLE, r.table)
-        if int(prefix):
-            attributes += nl.attribute(nl.RTA_DST, inet_pton(family, dst))
-        if self._foreign_gateway:
-            via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, r.gateway or "")
-            attributes += nl.attribute(nl.RTA_VIA, via)
-        elif r.gateway:
-            attributes += nl.attribute(nl.RTA_GATEWAY, inet_pton(family, r.gateway))
-        if r.metric:
-            attributes += nl.u32(nl.RTA_PRIORITY, r.metric)
-        if r.prefsrc:
-            attributes += nl.attribute(nl.RTA_PREFSRC, inet_pton(family, r.prefsrc))
-        if r.metrics:
-            attributes += nl.attribute(nl.RTA_METRICS, b"".join(nl.u32(k, v) for k, v in r.metrics))
-        flags = nl.RTNH_F_ONLINK if r.onlink else 0
-        body = nl.route_body(
-            family, int(prefix), r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes
+        return nl.Message(nl.RTM_DELROUTE, 0, _route_body(self.route, where.ifindex))
+
+
+def _has_foreign_gateway(route: Route) -> bool:
+    return route.family == 4 and ":" in (route.gateway or "")
+
+
+def _route_body(r: Route, ifindex: int) -> bytes:
+    family = _FAMILIES[r.family]
+    dst, _, prefix = r.dst.partition("/")
+    attributes = nl.u32(nl.RTA_OIF, ifindex) + nl.u32(nl.RTA_TABLE, r.table)
+    if int(prefix):
+        attributes += nl.attribute(nl.RTA_DST, inet_pton(family, dst))
+    if _has_foreign_gateway(r):
+        via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, r.gateway or "")
+        attributes += nl.attribute(nl.RTA_VIA, via)
+    elif r.gateway:
+        attributes += nl.attribute(nl.RTA_GATEWAY, inet_pton(family, r.gateway))
+    if r.metric:
+        attributes += nl.u32(nl.RTA_PRIORITY, r.metric)
+    if r.prefsrc:
+        attributes += nl.attribute(nl.RTA_PREFSRC, inet_pton(family, r.prefsrc))
+    if r.metrics:
+        attributes += nl.attribute(nl.RTA_METRICS, b"".join(nl.u32(k, v) for k, v in r.metrics))
+    flags = nl.RTNH_F_ONLINK if r.onlink else 0
+    return nl.route_body(
+        family, int(prefix), r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes
+    )
+
+
+@record
+class AddRule:
+    """Add one policy rule to the pod's namespace."""
+
+    rule: Rule
+
+    @property
+    def words(self) -> str:
+        """The rule as `ip rule` has it, without priority and origin."""
+        r = self.rule
+        return _words(
+            "not" if r.invert else "",
+            f"from {r.src or 'all'}",
+            f"to {r.dst}" if r.dst else "",
+            f"tos {r.tos:#x}" if r.tos else "",
+            f"fwmark {r.fwmark:#x}/{r.fwmask:#x}" if r.fwmark or r.fwmask else "",
+            f"iif {_quoted(r.iif)}" if r.iif else "",
+            f"oif {_quoted(r.oif)}" if r.oif else "",
+            f"uidrange {_range(r.uid_range)}" if r.uid_range else "",
+            f"ipproto {r.ip_proto}" if r.ip_proto else "",
+            f"sport {_range(r.sport)}" if r.sport else "",
+            f"dport {_range(r.dport)}" if r.dport else "",
+            RULE_ACTIONS[r.action],
+            str(r.table) if r.action == FR_ACT_TO_TBL else "",
+            f"suppress_prefixlength {r.suppress_prefixlength}"
+            if r.suppress_prefixlength is not None
+            else "",
         )
-        return nl.Message(nl.RTM_NEWROUTE, _NEW, body)
+
+    def command(self, netns: str) -> str:
+        r = self.rule
+        return _words(
+            f"{_inside(netns)} {_ip(r.family)} rule add",
+            self.words,
+            f"table {r.table}" if r.action != FR_ACT_TO_TBL and r.table else "",
+            f"priority {r.priority}",
+            f"protocol {r.protocol}" if r.protocol else "",
+        )
+
+    def message(self, where: Where) -> nl.Message:
+        r = self.rule
+        family = _FAMILIES[r.family]
+        attributes = nl.u32(nl.FRA_PRIORITY, r.priority) + nl.u32(nl.FRA_TABLE, r.table)
+        to, to_length = (r.dst or "/0").split("/")
+        source, source_length = (r.src or "/0").split("/")
+        for kind, address in ((nl.FRA_DST, to), (nl.FRA_SRC, source)):
+            attributes += nl.attribute(kind, inet_pton(family, address)) if address else b""
+        for kind, name in ((nl.FRA_IIFNAME, r.iif), (nl.FRA_OIFNAME, r.oif)):
+            attributes += nl.text(kind, name) if name else b""
+        if r.fwmark or r.fwmask:
+            attributes += nl.u32(nl.FRA_FWMARK, r.fwmark) + nl.u32(nl.FRA_FWMASK, r.fwmask)
+        if r.suppress_prefixlength is not None:
+            attributes += nl.u32(nl.FRA_SUPPRESS_PREFIXLEN, r.suppress_prefixlength)
+        for kind, number in ((nl.FRA_IP_PROTO, r.ip_proto), (nl.FRA_PROTOCOL, r.protocol)):
+            attributes += nl.attribute(kind, bytes([number])) if number else b""
+        for kind, ports in ((nl.FRA_SPORT_RANGE, r.sport), (nl.FRA_DPORT_RANGE, r.dport)):
+            attributes += nl.attribute(kind, struct.pack("=HH", *ports)) if ports else b""
+        if r.uid_range:
+            attributes += nl.attribute(nl.FRA_UID_RANGE, struct.pack("=II", *r.uid_range))
+        flags = FIB_RULE_INVERT if r.invert else 0
+        body = nl.rule_body(
+            family, int(to_length), int(source_length), r.tos, r.table, r.action, flags, attributes
+        )
+        return nl.Message(nl.RTM_NEWRULE, _NEW, body)
+
+
+def _range(ends: tuple[int, int]) -> str:
+    return f"{ends[0]}-{ends[1]}"
 
 
 def _lifetime(seconds: int) -> str:
@@ -323,6 +463,10 @@ def _quoted(word: str) -> str:
     import shlex  # it needs `re`: only for names that are worth it
 
     return shlex.quote(word)
+
+
+def _ip(family: int) -> str:
+    return "ip -6" if family == 6 else "ip"
 
 
 def _inside(netns: str) -> str:

@@ -10,19 +10,32 @@ from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
+    AddRule,
     AddVlan,
+    DropRoute,
+    SetNeighbour,
     SetNodeLinkUp,
     SetSysctl,
     SetUp,
 )
-from cni_repair.network.state import Address, Attachment, HostLink, LiveLink, Observed, Route
+from cni_repair.network.prefixes import prefix_routes
+from cni_repair.network.state import (
+    Address,
+    Attachment,
+    HostLink,
+    LiveLink,
+    Neighbour,
+    Observed,
+    Route,
+    Rule,
+)
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cni_repair.network.operations import NodeOperation, PodOperation
+    from cni_repair.network.operations import Addition, NodeOperation, PodOperation
 
 HEALTHY = "healthy"
 LOST = "lost"
@@ -86,36 +99,32 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
             f" ip link set dev {master.name} mtu {link.mtu}"
         )
-    operations: list[PodOperation] = [AddMacvlan(desired.ifname, desired.parents[0].name, link)]
-    operations += _bring_up(desired)
-    operations += [AddAddress(desired.ifname, one) for one in _as_made(desired.addresses)]
-    operations += [AddRoute(desired.ifname, route) for route in _reachable_first(desired.routes)]
-    return Plan(LOST, tuple(findings), tuple(operations))
+    steps = _missing(desired, observed)
+    # The others go with the link; that they are missing goes without saying.
+    findings += [_finding(step) for step in steps if isinstance(step, AddRule)]
+    create = AddMacvlan(desired.ifname, desired.parents[0].name, link)
+    return Plan(LOST, tuple(findings), (create, *_bring_up(desired), *steps))
 
 
 def _plan_present(
     desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
 ) -> Plan:
-    findings: list[str] = []
-    operations: list[PodOperation] = []
+    steps = _missing(desired, observed)
+    findings = [
+        *_link_findings(desired, live, master),
+        *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
+        *(_finding(step) for step in steps if not isinstance(step, DropRoute)),
+    ]
+    up = [] if live.up else _bring_up(desired)
+    return Plan(DEGRADED if findings else HEALTHY, tuple(findings), (*up, *steps))
+
+
+def _link_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
     if not live.up:
-        findings.append(f"{desired.ifname} is down")
-        operations += _bring_up(desired)
-    elif not live.carrier:
-        findings.append(f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}")
-    there = {address.key for address in observed.addresses}
-    for address in _as_made(desired.addresses):
-        if address.key not in there:
-            findings.append(f"address {address.address}/{address.prefix} is missing")
-            operations.append(AddAddress(desired.ifname, address))
-    for taken in observed.dadfailed:
-        findings.append(f"address {taken} is in use by another host (dadfailed)")
-    present = {route.key for route in observed.routes}
-    for route in _reachable_first(desired.routes):
-        if route.key not in present:
-            findings.append(f"route {route.dst}{_via(route)} is missing")
-            operations.append(AddRoute(desired.ifname, route))
-    return Plan(DEGRADED if findings else HEALTHY, tuple(findings), tuple(operations))
+        return (f"{desired.ifname} is down",)
+    if not live.carrier:
+        return (f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+    return ()
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
@@ -138,7 +147,43 @@ def _bring_up(desired: Attachment) -> list[PodOperation]:
     return [*steps, SetUp(desired.ifname)]
 
 
-def _as_made(addresses: tuple[Address, ...]) -> list[Address]:
+def _missing(desired: Attachment, observed: Observed) -> list[Addition]:
+    """What is recorded and not there, to be added. Neighbours before routes: the first packet by a
+    route then finds its gateway's MAC."""
+    name = desired.ifname
+    addresses = _missing_addresses(desired, observed)
+    routes = _missing_routes(desired, observed)
+    return [
+        *(AddAddress(name, one) for one in _as_made(addresses)),
+        *(SetNeighbour(name, one) for one in _missing_neighbours(desired, observed)),
+        *_route_steps(name, routes, _come_again(desired, observed, addresses, routes)),
+        *(AddRule(one) for one in _missing_rules(desired, observed)),
+    ]
+
+
+def _finding(step: AddAddress | SetNeighbour | AddRoute | AddRule) -> str:
+    if isinstance(step, AddAddress):
+        return f"address {step.address.address}/{step.address.prefix} is missing"
+    if isinstance(step, SetNeighbour):
+        kind = "permanent neighbour" if step.neighbour.mac else "proxy entry"
+        return f"{kind} {step.neighbour.address} is missing"
+    if isinstance(step, AddRoute):
+        return f"route {step.route.dst}{_via(step.route)} is missing"
+    return f"rule {step.words} is missing"
+
+
+def _missing_addresses(desired: Attachment, observed: Observed) -> list[Address]:
+    there = {address.key for address in observed.addresses}
+    return [one for one in desired.addresses if one.key not in there]
+
+
+def _missing_neighbours(desired: Attachment, observed: Observed) -> list[Neighbour]:
+    """Those whose address has no such entry. One with another MAC is the pod's own will."""
+    there = {entry.key for entry in observed.neighbours}
+    return [one for one in desired.neighbours if one.key not in there]
+
+
+def _as_made(addresses: list[Address]) -> list[Address]:
     """The order in which to add addresses, to have the kernel list them as they were recorded.
 
     It lists IPv4 addresses as they came, the primary first, but puts an IPv6 address before the
@@ -149,9 +194,70 @@ def _as_made(addresses: tuple[Address, ...]) -> list[Address]:
     return ipv4 + ipv6[::-1]
 
 
-def _reachable_first(routes: tuple[Route, ...]) -> list[Route]:
+def _reachable_first(routes: list[Route]) -> list[Route]:
     """Routes to a gateway after those that make gateways reachable (the kernel checks)."""
     return sorted(routes, key=lambda route: route.gateway is not None)
+
+
+def _missing_routes(desired: Attachment, observed: Observed) -> list[Route]:
+    """What is recorded and not there. A route that stands in another table now, where none is
+    recorded, was moved by a later plugin (sbr): to add it again would undo that plugin's work."""
+    present = {route.key for route in observed.routes}
+    missing = [route for route in desired.routes if route.key not in present]
+    if not missing:
+        return []
+    recorded = {route.key for route in desired.routes}
+    tables: dict[tuple[object, ...], set[int]] = {}
+    for route in observed.routes:
+        if route.key not in recorded:
+            tables.setdefault(_way(route), set()).add(route.table)
+    return [route for route in missing if not tables.get(_way(route), set()) - {route.table}]
+
+
+def _way(route: Route) -> tuple[object, ...]:
+    return route.family, route.dst, route.gateway, route.type
+
+
+def _route_steps(
+    ifname: str, routes: list[Route], again: tuple[Route, ...]
+) -> list[AddRoute | DropRoute]:
+    """Add routes, and take away those of `again` that came with the addresses: first what stands in
+    the way of another one, at last the others, by which gateways may be reachable until then."""
+    slots = {_slot(route) for route in routes}
+    first = [DropRoute(ifname, one) for one in again if _slot(one) in slots]
+    last = [DropRoute(ifname, one) for one in again if _slot(one) not in slots]
+    return [*first, *(AddRoute(ifname, route) for route in _reachable_first(routes)), *last]
+
+
+def _slot(route: Route) -> tuple[object, ...]:
+    """What an exclusive new route must differ in from all others."""
+    return route.family, route.table, route.dst, route.tos, route.metric
+
+
+def _come_again(
+    desired: Attachment, observed: Observed, added: list[Address], routes: list[Route]
+) -> tuple[Route, ...]:
+    """Of the routes that were taken away, those that the repair brings again: all with the way up,
+    else those of addresses to be added. And those that stand in the way of a route to be added: a
+    repair may have ended between the two.
+
+    No others: what came to a living interface by another hand is its own business.
+    """
+    if observed.link is None or not observed.link.up:
+        return desired.absent_routes
+    made = {route.dst for route in prefix_routes(added)}
+    slots = {_slot(route) for route in routes}
+    return tuple(
+        route
+        for route in desired.absent_routes
+        if route.dst in made or (route.dst in observed.routes_by_kernel and _slot(route) in slots)
+    )
+
+
+def _missing_rules(desired: Attachment, observed: Observed) -> list[Rule]:
+    """Rules outlive the link: those that are still there must not come twice."""
+    there = set(observed.rules)
+    return [rule for rule in desired.rules if rule not in there]
 
 
 def _via(route: Route) -> str:

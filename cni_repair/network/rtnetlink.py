@@ -4,7 +4,7 @@ pyroute2 knows all of it, but importing it takes 130 ms, and each of its message
 (measured): more than the kernel needs for the whole repair of a pod. The tests compare every
 message that is made or read here with pyroute2's idea of it.
 
-Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,net_namespace}.h.
+Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,fib_rules,neighbour,net_namespace}.h.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_GETADDR = 20, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
+RTM_NEWRULE, RTM_GETRULE = 32, 34
 RTM_NEWNSID, RTM_GETNSID = 88, 90
 
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_DUMP = 0x300
-NLM_F_EXCL, NLM_F_CREATE = 0x200, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -51,6 +53,12 @@ RTA_VIA, RTNH_F_ONLINK = 18, 4
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = (
     1, 4, 5, 6, 7, 8, 15,
 )  # fmt: skip
+NDA_DST, NDA_LLADDR, NDA_IFINDEX, NDA_PROTOCOL = 1, 2, 8, 12
+FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_OIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK = (
+    1, 2, 3, 17, 6, 10, 16,
+)  # fmt: skip
+FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PAD, FRA_UID_RANGE, FRA_PROTOCOL = 14, 15, 18, 20, 21
+FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
 NETNSA_NSID, NETNSA_FD = 1, 3
 
 _HEADER = struct.Struct("=IHHII")
@@ -58,6 +66,8 @@ _ATTRIBUTE = struct.Struct("=HH")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_NDMSG = struct.Struct("=BxxxiHBB")
+_RULE = struct.Struct("=BBBBBxxBI")
 _U32 = struct.Struct("=I")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
@@ -70,6 +80,10 @@ _RECEIVE_BYTES = 1 << 18
 
 class TooMany(CniError):
     """A dump is longer than its reader can bear."""
+
+
+class NotSupported(CniError):
+    """This kernel was built without what was asked for."""
 
 
 @record
@@ -133,6 +147,21 @@ def route_body(
     return _RTMSG.pack(family, prefix, 0, tos, short, protocol, scope, kind, flags) + attributes
 
 
+def neighbour_body(family: int, ifindex: int, state: int, flags: int, attributes: bytes) -> bytes:
+    """struct ndmsg with its attributes."""
+    return _NDMSG.pack(family, ifindex, state, flags, 0) + attributes
+
+
+def rule_body(
+    family: int, to: int, source: int, tos: int, table: int, action: int, flags: int,
+    attributes: bytes,
+) -> bytes:  # fmt: skip
+    """struct fib_rule_hdr with its attributes; `to`, `source`: the lengths of prefixes. A table
+    above 255 goes into FRA_TABLE alone."""
+    short = table if table < 256 else 0
+    return _RULE.pack(family, to, source, tos, short, action, flags) + attributes
+
+
 def attributes_of(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """The attributes from `offset` on, by type; the last of a repeated type stands."""
     found: dict[int, bytes] = {}
@@ -161,6 +190,17 @@ def unpack_address(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:
 def unpack_route(body: bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
     """((family, dst_len, src_len, tos, table, protocol, scope, type, flags), attributes)."""
     return _RTMSG.unpack_from(body), attributes_of(body, _RTMSG.size)
+
+
+def unpack_neighbour(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:
+    """(family, ifindex, state, flags, attributes) of an RTM_NEWNEIGH."""
+    family, ifindex, state, flags, _ = _NDMSG.unpack_from(body)
+    return family, ifindex, state, flags, attributes_of(body, _NDMSG.size)
+
+
+def unpack_rule(body: bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
+    """((family, dst_len, src_len, tos, table, action, flags), attributes) of an RTM_NEWRULE."""
+    return _RULE.unpack_from(body), attributes_of(body, _RULE.size)
 
 
 class Rtnetlink(Closing):
@@ -213,13 +253,20 @@ class Rtnetlink(Closing):
                     )
         return [answers[i] for i in range(len(messages))]
 
-    def dump(self, message: Message, at_most: int) -> list[bytes]:
+    def dump(
+        self,
+        message: Message,
+        at_most: int,
+        what: str = "entries",
+        keep: Callable[[bytes], bool] | None = None,
+    ) -> list[bytes]:
         """The bodies of a dump, read again while the kernel says that it changed meanwhile.
 
-        Raises TooMany past `at_most` entries; the socket is of no more use then.
+        `keep` picks those to be held in memory, where the kernel cannot filter them. Raises TooMany
+        past `at_most` entries, kept or not; the socket is of no more use then.
         """
         for _ in range(_DUMP_TRIES):
-            entries = self._dump_once(message, at_most)
+            entries = self._dump_once(message, at_most, what, keep)
             if entries is not None:
                 return entries
         raise CniError(
@@ -228,9 +275,12 @@ class Rtnetlink(Closing):
             f"{_DUMP_TRIES} dumps in a row were interrupted",
         )
 
-    def _dump_once(self, message: Message, at_most: int) -> list[bytes] | None:
+    def _dump_once(
+        self, message: Message, at_most: int, what: str, keep: Callable[[bytes], bool] | None
+    ) -> list[bytes] | None:
         self._write([message], NLM_F_REQUEST | NLM_F_DUMP)
         entries: list[bytes] = []
+        seen = 0
         interrupted = False
         while True:
             for kind, flags, sequence, body in self._read():
@@ -240,11 +290,12 @@ class Rtnetlink(Closing):
                 if kind == _NLMSG_DONE:
                     return None if interrupted else entries
                 if kind == _NLMSG_ERROR:
-                    refusal = _refusal(flags, body)
-                    raise CniError(REPAIR_FAILED, "the kernel refuses a dump", str(refusal))
-                entries.append(body)
-                if len(entries) > at_most:
-                    raise TooMany(REPAIR_FAILED, f"more than {at_most} entries to read")
+                    raise _refused_dump(_refusal(flags, body), what)
+                seen += 1
+                if seen > at_most:
+                    raise TooMany(REPAIR_FAILED, f"more than {at_most} {what}: too many to mirror")
+                if keep is None or keep(body):
+                    entries.append(body)
 
     def _write(self, messages: Sequence[Message], flags: int) -> None:
         self._until = time.monotonic() + _TIMEOUT_SECONDS
@@ -282,6 +333,11 @@ class Rtnetlink(Closing):
                 break
             yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
             offset += (length + 3) & ~3
+
+
+def _refused_dump(refusal: Refusal, what: str) -> CniError:
+    kind = NotSupported if refusal.errno == errno.EOPNOTSUPP else CniError
+    return kind(REPAIR_FAILED, f"the kernel refuses to list {what}", str(refusal))
 
 
 def _refusal(flags: int, body: bytes) -> Refusal:

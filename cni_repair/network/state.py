@@ -22,6 +22,23 @@ IFA_F_PERMANENT = 0x80
 # dadfailed, deprecated (derived from the lifetime), tentative, permanent (likewise).
 IFA_DERIVED = 0x01 | IFA_F_DADFAILED | 0x20 | IFA_F_TENTATIVE | IFA_F_PERMANENT
 
+IFA_F_NOPREFIXROUTE = 0x200
+
+# include/uapi/linux/rtnetlink.h
+RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
+RTPROT_KERNEL = 2
+RT_SCOPE_LINK = 253
+
+# include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
+# rules around them.
+RULE_ACTIONS = {1: "lookup", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+FR_ACT_TO_TBL = 1
+FIB_RULE_INVERT = 0x2
+
+# include/uapi/linux/neighbour.h
+NTF_PROXY = 0x08
+NUD_PERMANENT = 0x80
+
 # include/uapi/linux/if.h
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
@@ -118,6 +135,46 @@ class Route:
 
 
 @record
+class Rule:
+    """One policy rule of the pod's namespace; what is absent selects everything."""
+
+    family: int  # 4 or 6
+    priority: int
+    src: str | None = None  # "10.9.0.5/32"
+    dst: str | None = None
+    iif: str | None = None
+    oif: str | None = None
+    tos: int = 0
+    fwmark: int = 0
+    fwmask: int = 0
+    ip_proto: int = 0
+    sport: tuple[int, int] | None = None  # first and last
+    dport: tuple[int, int] | None = None
+    uid_range: tuple[int, int] | None = None
+    invert: bool = False  # applies to what the selectors do not match
+    action: int = FR_ACT_TO_TBL
+    table: int = 0
+    suppress_prefixlength: int | None = None
+    protocol: int = 0
+
+
+@record
+class Neighbour:
+    """A permanent neighbour on the pod's interface, or an address that it answers for (proxy)."""
+
+    family: int  # 4 or 6
+    address: str
+    mac: str | None = None  # None: a proxy entry
+    flags: int = 0  # NTF_ROUTER, NTF_EXT_LEARNED
+    protocol: int = 0
+
+    @property
+    def key(self) -> tuple[int, str, bool]:
+        """What the kernel tells entries of one interface apart by."""
+        return self.family, self.address, self.mac is None
+
+
+@record
 class LiveLink:
     """A link as found under the attachment's name in the pod, ours or not."""
 
@@ -127,6 +184,10 @@ class LiveLink:
     carrier: bool
     master: int  # ifindex of the link below, in the namespace that `master_netnsid` names
     master_netnsid: int | None  # None: in the pod itself
+
+    def is_over(self, netnsid: int | None) -> bool:
+        """Whether it stands on a link of the namespace of that id."""
+        return netnsid is not None and self.master_netnsid == netnsid
 
 
 @record
@@ -140,6 +201,16 @@ class Observed:
     tentative: tuple[str, ...] = ()  # addresses that duplicate detection still looks at
     dadfailed: tuple[str, ...] = ()  # … and those that it found taken
     ifindex_taken_by: str | None = None  # where the link is gone: who has its ifindex now
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    absent_routes: tuple[Route, ...] = ()  # see Attachment
+    addresses_by_kernel: tuple[Address, ...] = ()  # link-local, or from router advertisements
+    routes_by_kernel: tuple[str, ...] = ()  # the prefixes of those in the main table
+
+    @property
+    def over_node(self) -> bool:
+        """Whether there is a link, and it stands on one of the node's."""
+        return self.link is not None and self.link.is_over(self.host_netnsid)
 
 
 @record
@@ -153,3 +224,7 @@ class Attachment:
     routes: tuple[Route, ...]
     sysctls: tuple[tuple[str, str], ...] = ()
     follow_renamed_master: bool = False  # use the recorded card under whatever name it has now
+    rules: tuple[Rule, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    # Routes that come with an address by themselves, and that somebody took away (as sbr does).
+    absent_routes: tuple[Route, ...] = ()

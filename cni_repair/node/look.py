@@ -29,6 +29,7 @@ from cni_repair.network.plan import (
     ParentPlan,
 )
 from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.network.surroundings import with_all, with_recorded
 from cni_repair.node import parents
 from cni_repair.node.fallback import other_chains
 from cni_repair.node.report import UNREADABLE, Report
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from cni_repair.checkpoint.model import Checkpoint
-    from cni_repair.network.state import HostLink, Observed
+    from cni_repair.network.state import Attachment, HostLink, Observed
     from cni_repair.node.inventory import Entry
 
     T = TypeVar("T")
@@ -150,8 +151,18 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
 
 
 def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
-    """The attachment's interface as it is."""
+    """The attachment's interface as it is, as far as it is recorded."""
     wanted = checkpoint.attachment
+    return with_recorded(sides.pod, _observe(sides, wanted), wanted)
+
+
+def observe_all(sides: Sides, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is, with everything that a checkpoint may hold."""
+    wanted = checkpoint.attachment
+    return with_all(sides.pod, _observe(sides, wanted), wanted.ifname)
+
+
+def _observe(sides: Sides, wanted: Attachment) -> Observed:
     return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
 
 

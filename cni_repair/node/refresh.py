@@ -8,7 +8,7 @@ from cni_repair.network import plan as planning
 from cni_repair.network.observe import read_sysctls
 from cni_repair.network.plan import HEALTHY
 from cni_repair.node import inventory
-from cni_repair.node.look import in_pod, observe
+from cni_repair.node.look import in_pod, observe_all
 from cni_repair.record import replace
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
             node,
             recorded,
             given_netns,
-            lambda sides: (observe(sides, recorded), read_sysctls(recorded.key.ifname)),
+            lambda sides: (observe_all(sides, recorded), read_sysctls(recorded.key.ifname)),
         )
         if planning.plan(recorded.attachment, observed, None).state != HEALTHY:
             return False
@@ -52,7 +52,7 @@ def _refreshed(
     checkpoint: Checkpoint, observed: Observed, sysctls: tuple[tuple[str, str], ...]
 ) -> Checkpoint:
     """The checkpoint of a healthy attachment with what later plugins gave it since ADD: MAC, MTU,
-    sysctls, more addresses and routes."""
+    sysctls, more addresses and routes, rules, neighbours."""
     assert observed.link is not None
     attachment = replace(
         checkpoint.attachment,
@@ -60,5 +60,8 @@ def _refreshed(
         addresses=observed.addresses,
         routes=observed.routes,
         sysctls=sysctls,
+        rules=observed.rules,
+        neighbours=observed.neighbours,
+        absent_routes=observed.absent_routes,
     )
     return replace(checkpoint, attachment=attachment)

@@ -19,11 +19,14 @@ from cni_repair.network.state import (
     Attachment,
     HostLink,
     LiveLink,
+    Neighbour,
     Observed,
     PodLink,
     Route,
+    Rule,
     Vlan,
 )
+from cni_repair.record import replace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETNS = "/proc/4711/ns/net"
@@ -42,10 +45,20 @@ ADDRESS = Address(4, "10.161.75.155", 22, broadcast="10.161.75.255", label="eth0
 ADDRESS_6 = Address(6, "fd00::155", 64)
 ROUTE = Route(4, "0.0.0.0/0", gateway="10.161.72.1")
 ROUTE_6 = Route(6, "::/0", gateway="fd00::1", metric=1024)
+RULE = Rule(4, 32765, src="10.161.75.155/32", table=100)
+NEIGHBOUR = Neighbour(4, "10.161.72.1", "52:54:00:00:00:fe")
+PROXY = Neighbour(6, "fd00::9")
 ATTACHMENT = Attachment(
     "eth0", LINK, (MASTER, UPLINK), (ADDRESS, ADDRESS_6), (ROUTE, ROUTE_6),
     (("ipv4/arp_notify", "1"),),
 )  # fmt: skip
+# … with all that a later plugin or the pod itself may have given it
+RICH = replace(
+    ATTACHMENT,
+    rules=(RULE, Rule(6, 1000, iif="eth0", sport=(80, 90), action=7)),
+    neighbours=(NEIGHBOUR, PROXY),
+    absent_routes=(Route(4, "10.161.72.0/22", scope=253, protocol=2, prefsrc=ADDRESS.address),),
+)
 
 RESULT: dict[str, Any] = {
     "cniVersion": "1.0.0",
@@ -110,7 +123,12 @@ def live(
 def as_desired(desired: Attachment) -> Observed:
     """The pod as it was when all was well."""
     return Observed(
-        NODE_NETNSID, live(desired.link, desired.ifname), desired.addresses, desired.routes
+        NODE_NETNSID,
+        live(desired.link, desired.ifname),
+        desired.addresses,
+        desired.routes,
+        rules=desired.rules,
+        neighbours=desired.neighbours,
     )
 
 

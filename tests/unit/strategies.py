@@ -14,11 +14,14 @@ from cni_repair.checkpoint.store import Key
 from cni_repair.network.observe import SYSCTLS
 from cni_repair.network.state import (
     FOREVER,
+    RULE_ACTIONS,
     Address,
     Attachment,
     HostLink,
+    Neighbour,
     PodLink,
     Route,
+    Rule,
     Vlan,
 )
 
@@ -105,8 +108,48 @@ def _route(family: int) -> st.SearchStrategy[Route]:
     )
 
 
+def _rule(family: int) -> st.SearchStrategy[Rule]:
+    lengths = st.integers(0, 32 if family == 4 else 128)
+    prefixes = optional(st.builds("{}/{}".format, ips(family), lengths))
+    ports = st.tuples(st.integers(1, 0xFFFF), st.integers(1, 0xFFFF))
+    return st.builds(
+        Rule,
+        family=st.just(family),
+        priority=u32,
+        src=prefixes,
+        dst=prefixes,
+        iif=optional(ifnames),
+        oif=optional(ifnames),
+        tos=u8,
+        fwmark=u32,
+        fwmask=u32,
+        ip_proto=u8,
+        sport=optional(ports),
+        dport=optional(ports),
+        uid_range=optional(st.tuples(u32, u32)),
+        invert=st.booleans(),
+        action=st.sampled_from(sorted(RULE_ACTIONS)),
+        table=st.sampled_from([0, 100, 254, 255, 256]) | u32,
+        suppress_prefixlength=optional(st.integers(0, 128)),
+        protocol=u8,
+    )
+
+
+def _neighbour(family: int) -> st.SearchStrategy[Neighbour]:
+    return st.builds(
+        Neighbour,
+        family=st.just(family),
+        address=ips(family),
+        mac=optional(macs),
+        flags=st.sampled_from([0, 0x10, 0x80, 0x90]),
+        protocol=u8,
+    )
+
+
 addresses = families.flatmap(_address)
 routes = families.flatmap(_route)
+rules = families.flatmap(_rule)
+neighbours = families.flatmap(_neighbour)
 vlans = st.builds(
     Vlan,
     id=st.integers(1, 4094),
@@ -147,6 +190,9 @@ attachments = st.builds(
     addresses=st.lists(addresses, max_size=3).map(tuple),
     routes=st.lists(routes, max_size=3).map(tuple),
     sysctls=sysctls.map(lambda found: tuple(found.items())),
+    rules=st.lists(rules, max_size=2).map(tuple),
+    neighbours=st.lists(neighbours, max_size=2).map(tuple),
+    absent_routes=st.lists(routes, max_size=1).map(tuple),
 )
 identities = st.builds(
     Identity,

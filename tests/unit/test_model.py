@@ -17,11 +17,12 @@ from cni_repair.checkpoint import model
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.record import replace
 from cni_repair.strictjson import dumps
-from tests.unit.samples import CHECKPOINT
+from tests.unit.samples import CHECKPOINT, RICH
 from tests.unit.strategies import checkpoints
 
 Path = tuple[str | int, ...]
 NAME = f"{CHECKPOINT.key.name}.json"
+FULL = replace(CHECKPOINT, attachment=RICH)
 
 
 def _pattern(
@@ -111,6 +112,22 @@ def test_what_is_written_is_read_and_fits_the_schema(checkpoint: model.Checkpoin
     assert text.endswith("}\n")
     assert model.decode(text.encode(), f"{checkpoint.key.name}.json") == checkpoint
     assert [error.message for error in VALIDATOR.iter_errors(json.loads(text))] == []
+
+
+def test_what_a_pod_has_not_needs_no_newer_reader() -> None:
+    """cni-repair 0.1.0 refuses keys that it does not know; it wrote checkpoints without them."""
+    optional = {"rules", "neighbours", "absentRoutes"}
+    assert not optional & document_of().keys()
+    assert optional <= document_of(FULL).keys()
+    read = model.decode(model.encode(CHECKPOINT).encode(), NAME).attachment
+    assert (read.rules, read.neighbours, read.absent_routes) == ((), (), ())
+
+
+@pytest.mark.parametrize("key", ["rules", "neighbours", "absentRoutes"])
+def test_empty_list_is_as_good_as_none(key: str) -> None:
+    document = {**document_of(FULL), key: []}
+    assert VALIDATOR.is_valid(document)
+    assert is_read(document)
 
 
 def test_text_that_looks_like_a_checksum_stays_as_it_is() -> None:
@@ -260,6 +277,29 @@ BAD_VALUES: dict[str, tuple[Path, object]] = {
     "sysctl-12-digits": (("sysctls", "ipv4/arp_notify"), "1" * 12),
     "sysctl-superscript": (("sysctls", "ipv4/arp_notify"), "\u00b2"),
     "sysctl-digits-of-others": (("sysctls", "ipv4/arp_notify"), "\u0661"),
+    "rules-object": (("rules",), {}),
+    "rules-null": (("rules",), None),
+    "rule-family": (("rules", 0, "family"), 5),
+    "rule-priority-huge": (("rules", 0, "priority"), 1 << 32),
+    "rule-src-word": (("rules", 0, "src"), "all"),
+    "rule-iif-path": (("rules", 1, "iif"), "../x"),
+    "rule-tos-256": (("rules", 0, "tos"), 256),
+    "rule-ports-one": (("rules", 1, "sport"), [80]),
+    "rule-ports-number": (("rules", 1, "sport"), 80),
+    "rule-port-0": (("rules", 1, "sport"), [0, 80]),
+    "rule-port-huge": (("rules", 1, "dport"), [80, 1 << 16]),
+    "rule-uids-text": (("rules", 0, "uidRange"), ["0", "1"]),
+    "rule-action-goto": (("rules", 1, "action"), 2),
+    "rule-action-true": (("rules", 1, "action"), True),
+    "rule-suppress-all": (("rules", 0, "suppressPrefixlength"), 0xFFFFFFFF),
+    "rule-invert-1": (("rules", 0, "invert"), 1),
+    "neighbour-family": (("neighbours", 0, "family"), 6.5),
+    "neighbour-word": (("neighbours", 0, "address"), "gateway"),
+    "neighbour-mac-short": (("neighbours", 0, "mac"), "52:54"),
+    "neighbour-flags-use": (("neighbours", 0, "flags"), 1),
+    "neighbour-protocol": (("neighbours", 0, "protocol"), -1),
+    "absent-dst": (("absentRoutes", 0, "dst"), "main"),
+    "unknown-key-in-rule": (("rules", 0, "goto"), 100),
     "unknown-key": (("news",), 1),
     "unknown-key-inside": (("link", "colour"), "red"),
 }
@@ -267,7 +307,7 @@ BAD_VALUES: dict[str, tuple[Path, object]] = {
 
 @pytest.mark.parametrize(("path", "value"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
 def test_bad_value_is_refused_here_and_by_the_schema(path: Path, value: object) -> None:
-    document = changed(document_of(), path, put(value))
+    document = changed(document_of(FULL), path, put(value))
     assert not VALIDATOR.is_valid(document)
     assert not is_read(document)
 
@@ -299,6 +339,10 @@ READ_MORE_STRICTLY: dict[str, tuple[Path, object]] = {
     "broadcast-of-the-other-family": ((*ADDRESS_PATH, "broadcast"), "fd00::1"),
     "dst-of-the-other-family": ((*ROUTE_PATH, "dst"), "fd00::/64"),
     "dst-too-long-for-ipv4": ((*ROUTE_PATH, "dst"), "10.0.0.0/33"),
+    "rule-src-of-the-other-family": (("rules", 0, "src"), "fd00::/64"),
+    "rule-dst-too-long-for-ipv4": (("rules", 0, "dst"), "10.0.0.0/33"),
+    "neighbour-of-the-other-family": (("neighbours", 0, "address"), "fd00::1"),
+    "neighbour-flags-with-a-point": (("neighbours", 0, "flags"), 128.0),
     "prefix-too-long-for-ipv4": ((*ADDRESS_PATH, "prefix"), 33),
     "dst-no-address": ((*ROUTE_PATH, "dst"), "1.2.3/8"),
     # JSON Schema calls 1.0 an integer
@@ -313,7 +357,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Path, object]] = {
     ("path", "value"), READ_MORE_STRICTLY.values(), ids=READ_MORE_STRICTLY.keys()
 )
 def test_reading_is_stricter_than_the_schema(path: Path, value: object) -> None:
-    document = changed(document_of(), path, put(value))
+    document = changed(document_of(FULL), path, put(value))
     assert VALIDATOR.is_valid(document)
     assert not is_read(document)
 
@@ -340,7 +384,7 @@ def places_in(value: object, path: Path = ()) -> Iterator[Path]:
             yield from places_in(inner, (*path, key))
 
 
-PLACES = [place for place in places_in(document_of()) if place != ("checksum",)]
+PLACES = [place for place in places_in(document_of(FULL)) if place != ("checksum",)]
 # No text with NUL, no float without a fraction: READ_MORE_STRICTLY has them.
 VALUES: st.SearchStrategy[Any] = st.sampled_from([
     None, True, False, 0, 1, 2, 4, 5, 128, 129, 255, 256, 4095, 1 << 16, 1 << 31, 1 << 32,
@@ -349,7 +393,8 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from([
     "6E:92:1a:b4:fc:34", "crc32:00000000", [], [0], [[]], [[2, 1400]], {}, {"id": 3}, {"a": 1},
 ])  # fmt: skip
 # The schema does not compare an address with the family beside it.
-DEPENDS_ON_FAMILY = ("family", "address", "broadcast", "peer", "prefix", "dst", "prefsrc")
+WITH_FAMILY = ("addresses", "routes", "absentRoutes", "rules", "neighbours")
+DEPENDS_ON_FAMILY = ("family", "address", "broadcast", "peer", "prefix", "dst", "prefsrc", "src")
 MUTATIONS: list[Callable[[Any, Any, object], None]] = [
     lambda container, key, _: container.__delitem__(key),
     lambda container, key, value: container.__setitem__(key, value),
@@ -366,8 +411,10 @@ MUTATIONS: list[Callable[[Any, Any, object], None]] = [
 def test_reader_and_schema_agree_on_mutated_documents(
     place: Path, mutate: Callable[[Any, Any, object], None], value: object
 ) -> None:
-    document = changed(document_of(), place, lambda container, key: mutate(container, key, value))
-    if place[0] in ("addresses", "routes") and place[-1] in DEPENDS_ON_FAMILY:
+    document = changed(
+        document_of(FULL), place, lambda container, key: mutate(container, key, value)
+    )
+    if place[0] in WITH_FAMILY and place[-1] in DEPENDS_ON_FAMILY:
         assert VALIDATOR.is_valid(document) or not is_read(document)
     else:
         assert is_read(document) == VALIDATOR.is_valid(document)

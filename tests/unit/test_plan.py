@@ -2,9 +2,9 @@
 
 desired.json    the attachment, in the checkpoint's own form
 observed.json   {"hostNetnsid", "link": {"name", "up", "carrier", "master", "masterNetnsid", and
-                the keys of a checkpoint's link} or null, "addresses", "routes", "tentative",
-                "dadfailed", "ifindexTakenBy", "master": the node's link now, or null}; what is
-                absent is empty
+                the keys of a checkpoint's link} or null, "addresses", "routes", "rules",
+                "neighbours", "tentative", "dadfailed", "ifindexTakenBy", "routesByKernel",
+                "master": the node's link now, or null}; what is absent is empty
 plan.txt        the state, "- " and a finding a line, then the commands
 """
 
@@ -22,7 +22,10 @@ from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
+    AddRule,
     AddVlan,
+    DropRoute,
+    SetNeighbour,
     SetNodeLinkUp,
     SetSysctl,
     SetUp,
@@ -44,9 +47,11 @@ from cni_repair.network.state import (
     Attachment,
     HostLink,
     LiveLink,
+    Neighbour,
     Observed,
     PodLink,
     Route,
+    Rule,
     Vlan,
 )
 from cni_repair.record import fields, replace
@@ -55,8 +60,11 @@ from tests.unit.samples import (
     ATTACHMENT,
     LINK,
     MASTER,
+    NEIGHBOUR,
     NETNS,
+    PROXY,
     ROUTE,
+    RULE,
     UPLINK,
     as_desired,
     live,
@@ -97,6 +105,9 @@ def read_desired(case: str) -> Attachment:
         addresses=tuple(read(Address, one) for one in document["addresses"]),
         routes=tuple(read(Route, one) for one in document["routes"]),
         sysctls=tuple(document["sysctls"].items()),
+        rules=tuple(read(Rule, one) for one in document.get("rules", [])),
+        neighbours=tuple(read(Neighbour, one) for one in document.get("neighbours", [])),
+        absent_routes=tuple(read(Route, one) for one in document.get("absentRoutes", [])),
     )
 
 
@@ -104,8 +115,11 @@ def read_observed(case: str) -> tuple[Observed, HostLink | None]:
     document = json.loads((GOLDEN / case / "observed.json").read_text())
     master = document.pop("master")
     link = document.pop("link")
-    document["addresses"] = [read(Address, one) for one in document.get("addresses", [])]
-    document["routes"] = [read(Route, one) for one in document.get("routes", [])]
+    kinds: dict[str, type] = {
+        "addresses": Address, "routes": Route, "rules": Rule, "neighbours": Neighbour,
+    }  # fmt: skip
+    for key, kind in kinds.items():
+        document[key] = [read(kind, one) for one in document.get(key, [])]
     observed = read(Observed, {**document, "link": link and read_live_link(link)})
     return observed, master and read_host_link(master)
 
@@ -336,12 +350,64 @@ COMMANDS = {
     "address": AddAddress(HOSTILE, ADDRESS).command(NETNS),
     "label": AddAddress("eth0", replace(ADDRESS, label=HOSTILE)).command(NETNS),
     "route": AddRoute(HOSTILE, ROUTE).command(NETNS),
+    "route-dropped": DropRoute(HOSTILE, ROUTE).command(NETNS),
+    "rule-iif": AddRule(replace(RULE, iif=HOSTILE)).command(NETNS),
+    "rule-oif": AddRule(replace(RULE, oif=HOSTILE)).command(NETNS),
+    "neighbour": SetNeighbour(HOSTILE, NEIGHBOUR).command(NETNS),
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_hostile_name_stays_one_word_in_a_shell(command: str) -> None:
     assert any(HOSTILE in word for word in spoken(command))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (RULE, "from 10.161.75.155/32 lookup 100 priority 32765"),
+        (Rule(6, 5, src="fd00::/64", table=1000), "from fd00::/64 lookup 1000 priority 5"),
+        (
+            Rule(4, 0, dst="10.0.0.0/8", iif="lo", oif="eth0", tos=0x10, table=7, invert=True),
+            "not from all to 10.0.0.0/8 tos 0x10 iif lo oif eth0 lookup 7 priority 0",
+        ),
+        (
+            Rule(4, 9, fwmark=1, fwmask=0xFF, ip_proto=6, sport=(80, 80), dport=(1, 99), table=7),
+            "from all fwmark 0x1/0xff ipproto 6 sport 80-80 dport 1-99 lookup 7 priority 9",
+        ),
+        (
+            Rule(4, 9, uid_range=(5, 6), table=254, suppress_prefixlength=0, protocol=3),
+            "from all uidrange 5-6 lookup 254 suppress_prefixlength 0 priority 9 protocol 3",
+        ),
+        (Rule(4, 9, src="10.0.0.0/8", action=6), "from 10.0.0.0/8 blackhole priority 9"),
+        (
+            Rule(4, 9, src="10.0.0.0/8", action=8, table=254),
+            "from 10.0.0.0/8 prohibit table 254 priority 9",
+        ),
+    ],
+    ids=["sbr", "ipv6", "selectors", "ports", "uids", "blackhole", "prohibit"],
+)
+def test_rule_as_a_command(rule: Rule, words: str) -> None:
+    ip = "ip -6" if rule.family == 6 else "ip"
+    assert AddRule(rule).command("/n") == f"nsenter --net=/n {ip} rule add {words}"
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "words"),
+    [
+        (NEIGHBOUR, f"{NEIGHBOUR.address} lladdr {NEIGHBOUR.mac} nud permanent dev eth0"),
+        (PROXY, "proxy fd00::9 dev eth0"),
+        (
+            Neighbour(6, "fd00::1", "52:54:00:00:00:fe", 0x90, 4),
+            "fd00::1 lladdr 52:54:00:00:00:fe nud permanent extern_learn router dev eth0"
+            " protocol 4",
+        ),
+    ],
+    ids=["permanent", "proxy", "flags"],
+)
+def test_neighbour_as_a_command(neighbour: Neighbour, words: str) -> None:
+    command = SetNeighbour("eth0", neighbour).command("/n")
+    assert command == f"nsenter --net=/n ip neigh replace {words}"
 
 
 def test_command_is_one_line() -> None:

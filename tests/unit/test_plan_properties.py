@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 from hypothesis import given
@@ -13,12 +13,16 @@ from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
+    AddRule,
     AddVlan,
+    DropRoute,
+    SetNeighbour,
     SetNodeLinkUp,
     SetSysctl,
     SetUp,
 )
 from cni_repair.network.plan import FOREIGN, HEALTHY, LOST, READY, plan, plan_parents
+from cni_repair.network.prefixes import holds, prefix_routes
 from cni_repair.network.state import (
     IFF_RUNNING,
     IFF_UP,
@@ -26,15 +30,18 @@ from cni_repair.network.state import (
     Attachment,
     HostLink,
     LiveLink,
+    Neighbour,
     Observed,
     Route,
+    Rule,
 )
 from cni_repair.record import replace
 from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, as_desired, live
 from tests.unit.strategies import pod_links, vlans
 
-PodOperation: TypeAlias = AddMacvlan | SetSysctl | SetUp | AddAddress | AddRoute
-ORDER = (AddMacvlan, SetSysctl, SetUp, AddAddress, AddRoute)
+Addition: TypeAlias = AddAddress | SetNeighbour | AddRoute | DropRoute | AddRule
+PodOperation: TypeAlias = AddMacvlan | SetSysctl | SetUp | Addition
+ORDER = (AddMacvlan, SetSysctl, SetUp, AddAddress, SetNeighbour, AddRoute, AddRule)
 FRESH_IFINDEX = 77
 
 
@@ -48,16 +55,42 @@ def applied(operation: PodOperation, observed: Observed, master: HostLink) -> Ob
         return _created(operation, observed, master)
     if isinstance(operation, SetSysctl):
         return observed
+    if isinstance(operation, AddRule):
+        if operation.rule in observed.rules:
+            raise Refused("EEXIST")
+        return replace(observed, rules=(*observed.rules, operation.rule))
     link = observed.link
     if link is None:
         raise Refused("ENODEV")
     if isinstance(operation, SetUp):
-        return replace(observed, link=replace(link, up=True, carrier=master.carrier))
+        by_kernel = _prefixes(observed.addresses)
+        link = replace(link, up=True, carrier=master.carrier)
+        return replace(observed, link=link, routes_by_kernel=by_kernel)
     if isinstance(operation, AddAddress):
         if operation.address.key in {one.key for one in observed.addresses}:
             raise Refused("EEXIST")
-        return replace(observed, addresses=(*observed.addresses, operation.address))
+        by_kernel = _prefixes((operation.address,)) if link.up else ()
+        return replace(
+            observed,
+            addresses=(*observed.addresses, operation.address),
+            routes_by_kernel=tuple(dict.fromkeys((*observed.routes_by_kernel, *by_kernel))),
+        )
+    if isinstance(operation, SetNeighbour):
+        return _known(operation.neighbour, observed)
+    if isinstance(operation, DropRoute):
+        left = tuple(one for one in observed.routes_by_kernel if one != operation.route.dst)
+        return replace(observed, routes_by_kernel=left)
     return _routed(operation.route, observed, link)
+
+
+def _prefixes(addresses: Iterable[Address]) -> tuple[str, ...]:
+    return tuple(route.dst for route in prefix_routes(addresses))
+
+
+def _known(neighbour: Neighbour, observed: Observed) -> Observed:
+    """It takes the place of an entry of the same address."""
+    others = [one for one in observed.neighbours if one.key != neighbour.key]
+    return replace(observed, neighbours=(*others, neighbour))
 
 
 def _created(operation: AddMacvlan, observed: Observed, master: HostLink) -> Observed:
@@ -66,7 +99,7 @@ def _created(operation: AddMacvlan, observed: Observed, master: HostLink) -> Obs
         raise Refused("EEXIST")
     link = replace(operation.link, ifindex=ifindex)
     made = LiveLink(operation.ifname, link, False, False, master.ifindex, NODE_NETNSID)
-    return Observed(NODE_NETNSID, made)
+    return Observed(NODE_NETNSID, made, rules=observed.rules)
 
 
 def _routed(route: Route, observed: Observed, link: LiveLink) -> Observed:
@@ -75,6 +108,9 @@ def _routed(route: Route, observed: Observed, link: LiveLink) -> Observed:
     if not _reachable(route, observed):
         raise Refused("ENETUNREACH")
     if _slot(route) in map(_slot, observed.routes):  # NLM_F_EXCL looks at no gateway
+        raise Refused("EEXIST")
+    by_kernel = 256 if route.family == 6 else 0
+    if (route.table, route.metric) == (254, by_kernel) and route.dst in observed.routes_by_kernel:
         raise Refused("EEXIST")
     return replace(observed, routes=(*observed.routes, route))
 
@@ -88,7 +124,7 @@ def _reachable(route: Route, observed: Observed) -> bool:
         return True
     gateway = ipaddress.ip_address(route.gateway)
     onlink = [one.dst for one in observed.routes if one.gateway is None]
-    onlink += [f"{one.address}/{one.prefix}" for one in observed.addresses]
+    onlink += observed.routes_by_kernel
     return any(gateway in ipaddress.ip_network(dst, strict=False) for dst in onlink)
 
 
@@ -132,39 +168,97 @@ def gateway_routes(draw: st.DrawFn, near: Sequence[tuple[int, str]]) -> Route:
     )
 
 
+rules = st.builds(
+    Rule,
+    family=st.sampled_from([4, 6]),
+    priority=st.sampled_from([10, 11]),
+    iif=st.sampled_from(["eth0", None]),
+    table=st.sampled_from([100, 101]),
+)
+neighbours = st.builds(
+    Neighbour,
+    family=st.just(4),
+    address=st.sampled_from(["10.0.0.100", "10.0.0.101"]),
+    mac=st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02", None]),
+)
+own_prefix_routes = st.builds(
+    Route, st.just(4), st.sampled_from(["10.0.0.0/24", "10.0.0.0/16"]), protocol=st.just(4)
+)
+
+
 @st.composite
 def attachments(draw: st.DrawFn) -> Attachment:
     """What a pod may have had: every gateway was reachable, no two entries were the same."""
     held = draw(st.lists(addresses(), max_size=3, unique_by=lambda one: one.key))
-    routes = draw(st.lists(onlink_routes(), max_size=2))
+    routes = draw(st.lists(onlink_routes() | own_prefix_routes, max_size=2))
     near = [(one.family, one.address) for one in held]
     near += [(one.family, one.dst.partition("/")[0]) for one in routes]
     if near:
         routes += draw(st.lists(gateway_routes(near), max_size=3))
     shuffled = draw(st.permutations(list({_slot(one): one for one in routes}.values())))
     sysctls = draw(st.sampled_from([(), (("ipv4/arp_notify", "1"), ("ipv6/accept_ra", "0"))]))
-    link = draw(pod_links)
-    return Attachment("eth0", link, (MASTER, UPLINK), tuple(held), tuple(shuffled), sysctls)
+    by_kernel = [
+        route for route in prefix_routes(held) if draw(st.booleans()) or _carries(route, routes)
+    ]
+    slots = {_slot(route) for route in by_kernel}
+    return Attachment(
+        "eth0",
+        draw(pod_links),
+        (MASTER, UPLINK),
+        tuple(held),
+        tuple(route for route in shuffled if _slot(route) not in slots),
+        sysctls,
+        rules=tuple(draw(st.lists(rules, max_size=3, unique=True))),
+        neighbours=tuple(draw(st.lists(neighbours, max_size=3, unique_by=lambda one: one.key))),
+        absent_routes=tuple(route for route in prefix_routes(held) if route not in by_kernel),
+    )
+
+
+def _carries(by_kernel: Route, routes: list[Route]) -> bool:
+    """Whether a gateway is reachable by this prefix route alone: such a one cannot be added again
+    to an interface that has lost it alone."""
+    onlink = [one for one in routes if one.gateway is None]
+    return any(
+        _holds(by_kernel, one) and not any(_holds(other, one) for other in onlink) for one in routes
+    )
+
+
+def _holds(route: Route, through: Route) -> bool:
+    gateway = through.gateway
+    if gateway is None or route.family != through.family:
+        return False
+    return holds(route.dst, gateway)
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> tuple[Attachment, Observed]:
     """An attachment, and what is left of it: anything from nothing to all, with other things."""
     desired = draw(attachments())
+    kept_rules = tuple(one for one in desired.rules if draw(st.booleans()))
     if draw(st.booleans()):
         taken = draw(st.sampled_from([None, "net1"]))
-        return desired, Observed(NODE_NETNSID, None, ifindex_taken_by=taken)
+        return desired, Observed(NODE_NETNSID, None, ifindex_taken_by=taken, rules=kept_rules)
+    addresses = tuple(one for one in desired.addresses if draw(st.booleans()))
     left = Observed(
         NODE_NETNSID,
         live(desired.link),
-        tuple(one for one in desired.addresses if draw(st.booleans())),
+        addresses,
         tuple(one for one in desired.routes if draw(st.booleans())),
         dadfailed=draw(st.sampled_from([(), ("fd00::1",)])),
+        rules=kept_rules,
+        neighbours=tuple(one for one in desired.neighbours if draw(st.booleans())),
+        routes_by_kernel=_kept_by_kernel(desired, addresses),
     )
-    if draw(st.booleans()):  # down: the kernel drops the routes
+    if draw(st.booleans()):  # down: the kernel drops routes and neighbours
         assert left.link is not None
-        left = replace(left, link=replace(left.link, up=False, carrier=False), routes=())
+        down = replace(left.link, up=False, carrier=False)
+        left = replace(left, link=down, routes=(), neighbours=(), routes_by_kernel=())
     return desired, _with_strangers(left, *draw(strangers))
+
+
+def _kept_by_kernel(desired: Attachment, addresses: tuple[Address, ...]) -> tuple[str, ...]:
+    absent = {route.dst for route in desired.absent_routes}
+    return tuple(one for one in _prefixes(addresses) if one not in absent)
 
 
 strangers: st.SearchStrategy[Any] = st.tuples(
@@ -227,6 +321,34 @@ def test_repair_takes_nothing_away(case: tuple[Attachment, Observed]) -> None:
 
 
 @given(damaged())
+def test_rules_and_neighbours_come_back_once_and_none_goes(
+    case: tuple[Attachment, Observed],
+) -> None:
+    desired, before = case
+    after = repaired(plan(desired, before, MASTER).operations, before)
+    assert sorted(map(repr, after.rules)) == sorted(
+        map(repr, dict.fromkeys((*before.rules, *desired.rules)))
+    )
+    assert {one.key for one in after.neighbours} == {
+        one.key for one in (*before.neighbours, *desired.neighbours)
+    }
+
+
+@given(damaged())
+def test_what_was_taken_away_stays_away(case: tuple[Attachment, Observed]) -> None:
+    desired, before = case
+    after = repaired(plan(desired, before, MASTER).operations, before)
+    assert {route.dst for route in desired.absent_routes}.isdisjoint(after.routes_by_kernel)
+    assert set(_kept_by_kernel(desired, desired.addresses)) <= set(after.routes_by_kernel)
+
+
+@given(attachments(), st.sampled_from(["10.0.0.0/24", "10.0.0.0/16", "fd00::/64"]))
+def test_prefix_route_that_came_by_another_hand_stays(desired: Attachment, dst: str) -> None:
+    observed = replace(as_desired(desired), routes_by_kernel=(dst,))
+    assert plan(desired, observed, MASTER).operations == ()
+
+
+@given(damaged())
 def test_lost_comes_back_whole(case: tuple[Attachment, Observed]) -> None:
     desired, before = case
     made = plan(desired, before, MASTER)
@@ -241,9 +363,8 @@ def test_lost_comes_back_whole(case: tuple[Attachment, Observed]) -> None:
 def test_operations_stand_in_the_kernels_order(case: tuple[Attachment, Observed]) -> None:
     desired, before = case
     steps = plan(desired, before, MASTER).operations
-    assert [ORDER.index(type(step)) for step in steps] == sorted(
-        ORDER.index(type(step)) for step in steps
-    )
+    places = [ORDER.index(type(step)) for step in steps if not isinstance(step, DropRoute)]
+    assert places == sorted(places)
     through = [step.route.gateway is not None for step in steps if isinstance(step, AddRoute)]
     assert through == sorted(through)
 

@@ -11,18 +11,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cni_repair.network import announce, observe
+from cni_repair.network import announce, neighbours, observe, rules
 from cni_repair.network import rtnetlink as nl
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
+    AddRule,
     AddVlan,
+    DropRoute,
+    SetNeighbour,
     SetNodeLinkUp,
     SetUp,
     Where,
@@ -35,13 +40,15 @@ from cni_repair.network.state import (
     Address,
     HostLink,
     LiveLink,
+    Neighbour,
     PodLink,
     Route,
+    Rule,
     Vlan,
 )
 from cni_repair.record import replace
 from tests.unit import strategies as our
-from tests.unit.samples import ADDRESS_6, LINK
+from tests.unit.samples import ADDRESS_6, LINK, RULE
 
 HEADER = 16
 NEW_EXCLUSIVE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -239,6 +246,71 @@ def test_route(route: Route, where: Where) -> None:
     )
 
 
+@given(our.routes, wheres)
+def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Where) -> None:
+    message = DropRoute("eth0", route).message(where)
+    assert (message.type, message.flags) == (nl.RTM_DELROUTE, 0)
+    assert message.body == AddRoute("eth0", route).message(where).body
+
+
+def length_of(prefix: str | None) -> int:
+    return int(prefix.rpartition("/")[2]) if prefix else 0
+
+
+def address_of(prefix: str | None) -> str | None:
+    return prefix.rpartition("/")[0] if prefix else None
+
+
+def span(ends: tuple[int, int] | None) -> str | None:
+    return f"{ends[0]}:{ends[1]}" if ends else None
+
+
+@given(our.rules, wheres)
+def test_rule(rule: Rule, where: Where) -> None:
+    message = AddRule(rule).message(where)
+    read = read_by_pyroute2(fibmsg, message)
+    assert (message.type, message.flags) == (nl.RTM_NEWRULE, NEW_EXCLUSIVE)
+    assert (read["family"], read["action"]) == (FAMILIES[rule.family], rule.action)
+    assert (read["dst_len"], read["src_len"]) == (length_of(rule.dst), length_of(rule.src))
+    assert read["table"] == (rule.table if rule.table < 256 else 0)
+    assert (read["tos"], read["flags"]) == (rule.tos, 2 if rule.invert else 0)
+    marked = rule.fwmark or rule.fwmask
+    assert attributes(read) == without_none(
+        FRA_PRIORITY=rule.priority,
+        FRA_TABLE=rule.table,
+        FRA_SRC=address_of(rule.src),
+        FRA_DST=address_of(rule.dst),
+        FRA_IIFNAME=rule.iif,
+        FRA_OIFNAME=rule.oif,
+        FRA_FWMARK=rule.fwmark if marked else None,
+        FRA_FWMASK=rule.fwmask if marked else None,
+        FRA_SUPPRESS_PREFIXLEN=rule.suppress_prefixlength,
+        FRA_IP_PROTO=rule.ip_proto or None,
+        FRA_PROTOCOL=rule.protocol or None,
+        FRA_SPORT_RANGE=span(rule.sport),
+        FRA_DPORT_RANGE=span(rule.dport),
+        FRA_UID_RANGE=span(rule.uid_range),
+    )
+
+
+@given(our.neighbours, wheres)
+def test_neighbour(neighbour: Neighbour, where: Where) -> None:
+    message = SetNeighbour("eth0", neighbour).message(where)
+    read = read_by_pyroute2(ndmsg, message)
+    assert (message.type, message.flags) == (nl.RTM_NEWNEIGH, 0x500)  # create, replace
+    assert (read["family"], read["ifindex"]) == (FAMILIES[neighbour.family], where.ifindex)
+    proxy = neighbour.mac is None
+    assert (read["state"], read["flags"]) == (
+        0 if proxy else 0x80,
+        neighbour.flags | (0x08 if proxy else 0),
+    )
+    assert attributes(read) == without_none(
+        NDA_DST=neighbour.address,
+        NDA_LLADDR=neighbour.mac,
+        NDA_PROTOCOL=neighbour.protocol or None,
+    )
+
+
 @given(st.integers(0, 1 << 20))
 def test_question_for_a_namespaces_id(fd: int) -> None:
     message = observe.netnsid_request(fd)
@@ -417,6 +489,118 @@ def test_route_that_we_add_is_read_back_as_it_was(route: Route, where: Where) ->
     _, _, prefix = route.dst.partition("/")
     dst = route.dst if int(prefix) else read.dst
     assert read == replace(route, dst=dst)
+
+
+def kernels_rule(rule: Rule, *more: tuple[str, Any], **fields: int) -> bytes:
+    """As fib_nl_fill_rule() writes it."""
+    attrs: Attributes = [
+        ("FRA_TABLE", rule.table),
+        ("FRA_SUPPRESS_PREFIXLEN", 0xFFFFFFFF),
+        ("FRA_PROTOCOL", rule.protocol),
+    ]
+    if rule.suppress_prefixlength is not None:
+        attrs[1] = ("FRA_SUPPRESS_PREFIXLEN", rule.suppress_prefixlength)
+    told = {
+        "FRA_IIFNAME": rule.iif,
+        "FRA_OIFNAME": rule.oif,
+        "FRA_PRIORITY": rule.priority or None,
+        "FRA_FWMARK": rule.fwmark or None,
+        "FRA_FWMASK": rule.fwmask or None,
+        "FRA_UID_RANGE": span(rule.uid_range),
+        "FRA_IP_PROTO": rule.ip_proto or None,
+        "FRA_SPORT_RANGE": span(rule.sport),
+        "FRA_DPORT_RANGE": span(rule.dport),
+        "FRA_DST": address_of(rule.dst),
+        "FRA_SRC": address_of(rule.src),
+    }
+    attrs += [(name, value) for name, value in told.items() if value is not None]
+    made = {
+        "family": FAMILIES[rule.family], "dst_len": length_of(rule.dst), "tos": rule.tos,
+        "src_len": length_of(rule.src), "table": rule.table if rule.table < 256 else 252,
+        "action": rule.action, "flags": 2 if rule.invert else 0,
+    }  # fmt: skip
+    return written_by_pyroute2(fibmsg, [*attrs, *more], **{**made, **fields})
+
+
+@given(our.rules, st.sampled_from([0, 0x8, 0x10, 0x18]))
+def test_rule_as_the_kernel_shows_it(rule: Rule, detached: int) -> None:
+    flags = (2 if rule.invert else 0) | detached
+    assert rules.rule_in(kernels_rule(rule, flags=flags)) == rule
+
+
+@given(our.rules, wheres)
+def test_rule_that_we_add_is_read_back_as_it_was(rule: Rule, where: Where) -> None:
+    assert rules.rule_in(AddRule(rule).message(where).body) == rule
+
+
+@pytest.mark.parametrize(
+    ("more", "fields"),
+    [
+        ([("FRA_GOTO", 100)], {"action": 2}),
+        ([], {"action": 3}),
+        ([("FRA_L3MDEV", 1)], {}),
+        ([("FRA_TUN_ID", 5)], {}),
+        ([("FRA_FLOW", 5)], {}),
+        ([("FRA_SUPPRESS_IFGROUP", 1)], {}),
+        ([], {"flags": 0x10000}),
+        ([], {"family": 128}),
+        ([("FRA_IIFNAME", "../x")], {}),
+        ([("FRA_OIFNAME", "a b")], {}),
+    ],
+    ids=[
+        "goto", "nop", "l3mdev", "tunnel", "realms", "group", "find-saddr", "multicast", "path",
+        "blank",
+    ],
+)  # fmt: skip
+def test_rule_that_cannot_be_given_back_is_not_recorded(
+    more: Attributes, fields: dict[str, int]
+) -> None:
+    assert rules.rule_in(kernels_rule(RULE)) == RULE
+    assert rules.rule_in(kernels_rule(RULE, *more, **fields)) is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "known"), [(b"\xff\xff", True), (b"\xff\xf0", False)], ids=["one-port", "ports"]
+)
+def test_port_mask_of_newer_kernels(mask: bytes, known: bool) -> None:
+    """FRA_SPORT_MASK, 6.15: all ones for a single port, where nobody asked for a mask."""
+    rule = replace(RULE, sport=(80, 80))
+    body = kernels_rule(rule) + nl.attribute(28, mask)
+    assert rules.rule_in(body) == (rule if known else None)
+
+
+def test_attribute_of_a_future_kernel_is_not_dropped() -> None:
+    assert rules.rule_in(kernels_rule(RULE) + nl.u32(77, 1)) is None
+
+
+@given(our.neighbours, indices, st.sampled_from([0, 0x01, 0x40]))
+def test_neighbour_as_the_kernel_shows_it(
+    neighbour: Neighbour, ifindex: int, more_flags: int
+) -> None:
+    attrs: Attributes = [("NDA_DST", neighbour.address)]
+    proxy = neighbour.mac is None
+    if not proxy:
+        attrs += [("NDA_LLADDR", neighbour.mac), ("NDA_PROBES", 0)]
+    if neighbour.protocol:
+        attrs.append(("NDA_PROTOCOL", neighbour.protocol))
+    body = written_by_pyroute2(
+        ndmsg, attrs, family=FAMILIES[neighbour.family], ifindex=ifindex,
+        state=0 if proxy else 0x80, flags=neighbour.flags | more_flags | (8 if proxy else 0),
+    )  # fmt: skip
+    assert neighbours.neighbour_in(body, ifindex) == neighbour
+    assert neighbours.neighbour_in(body, ifindex + 1) is None
+
+
+@given(our.neighbours, wheres)
+def test_neighbour_that_we_make_is_read_back_as_it_was(neighbour: Neighbour, where: Where) -> None:
+    body = SetNeighbour("eth0", neighbour).message(where).body
+    assert neighbours.neighbour_in(body, where.ifindex) == neighbour
+
+
+def test_neighbour_without_an_ethernet_address_is_none_of_ours() -> None:
+    attrs: Attributes = [("NDA_DST", "10.0.0.1")]
+    body = written_by_pyroute2(ndmsg, attrs, family=AF_INET, ifindex=7, state=0x80)
+    assert neighbours.neighbour_in(body, 7) is None
 
 
 @pytest.mark.parametrize(("netnsid", "meaning"), [(0, 0), (7, 7), (-1, None)])
