@@ -1,0 +1,345 @@
+"""Whether pods reach the network now: CHECK, then questions from inside each of them.
+
+    examine ─► open every pod's sockets ─► ask all ─► listen to all ─► verdict
+
+One thread: a socket stays in the namespace in which it was made, so that all pods wait for their
+answers side by side. One pod's failure never stops the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import time
+
+from cni_repair.closing import Closing
+from cni_repair.errors import DAMAGED, CniError
+from cni_repair.network.duplicates import Duplicates, Holder, close_all
+from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.probe import ANSWERED, PERMANENT, REFUSED, SILENT, Gateway, Gateways
+from cni_repair.node.look import POD_FAILURES, Node, examine, in_pod, observe, wrapped
+from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from cni_repair.checkpoint.store import Key
+    from cni_repair.network.apply import Sides
+    from cni_repair.network.state import Attachment
+    from cni_repair.node.inventory import Entry
+
+# A verdict is CHECK's state where that is not healthy, HEALTHY where every gateway answered, or
+NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask
+UNREACHABLE = "unreachable"  # a gateway is silent, or the link has no carrier
+CONFLICT = "conflict"  # somebody else has one of the pod's addresses
+VERDICTS = (
+    HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE,
+)  # fmt: skip
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
+
+# What a pod may have us ask: it decides about its routes and addresses, all pods share the kernel's
+# neighbour table.
+MAX_GATEWAYS = 16
+MAX_ADDRESSES = 64
+
+_UNICAST = 1  # RTN_UNICAST
+_SOCKETS_PER_POD = 3
+
+
+@record
+class Options:
+    """How to verify."""
+
+    seconds: float  # to wait for answers, for all pods together
+    duplicates: bool = False  # probe for other holders of the pods' addresses, too
+
+
+@record
+class Conflict:
+    """Somebody else who has an address of the pod."""
+
+    address: str
+    mac: str  # empty: not known
+    pod: str = ""  # where it is one of this node
+
+    def __str__(self) -> str:
+        if not self.mac:
+            return f"the MAC of who else has {self.address} is not known"
+        here = f" ({self.pod} on this node)" if self.pod else ""
+        return f"{self.mac}{here} has address {self.address}, too"
+
+
+@record
+class Answers:
+    """What was seen and heard from inside one pod."""
+
+    carrier: bool = True
+    mac: str = ""
+    dadfailed: tuple[str, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    error: CniError | None = None  # why there is not more
+
+
+@record
+class Verdict:
+    """Whether one attachment works."""
+
+    report: Report  # CHECK's
+    verdict: str
+    reason: str = ""
+    gateways: tuple[Gateway, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    error: CniError | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.report.key
+
+    @property
+    def pod(self) -> str:
+        return self.report.pod
+
+    @property
+    def netns(self) -> str:
+        return self.report.netns
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong: where there is nobody to ask, being configured must do."""
+        return self.verdict in (HEALTHY, NOT_VERIFIED) and self.error is None
+
+    def document(self) -> dict[str, Any]:
+        """As `-o json` prints it; `reason`, `conflicts` and `error` stand only where there are."""
+        document: dict[str, Any] = {
+            "containerID": self.key.container_id,
+            "ifname": self.key.ifname,
+            "netns": self.netns,
+            "pod": self.pod,
+            "state": self.report.state,
+            "verdict": self.verdict,
+            "gateways": [_gateway_document(gateway) for gateway in self.gateways],
+        }
+        if self.reason:
+            document["reason"] = self.reason
+        if self.conflicts:
+            document["conflicts"] = [
+                {"address": one.address, "mac": one.mac or None, "pod": one.pod or None}
+                for one in self.conflicts
+            ]
+        error = self.error or self.report.error
+        if error is not None:
+            document["error"] = {"code": error.code, "msg": error.msg, "details": error.details}
+        return document
+
+
+def _gateway_document(gateway: Gateway) -> dict[str, Any]:
+    return {
+        "address": gateway.address,
+        "state": gateway.state,
+        "mac": gateway.mac or None,
+        "milliseconds": gateway.milliseconds,
+    }
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, int]:
+    """How many attachments there are of each verdict, and how many did not pass."""
+    counts = {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in VERDICTS}
+    failed = sum(not one.passed for one in verdicts)
+    return {"attachments": len(verdicts), **counts, "failed": failed}
+
+
+def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
+    """A verdict on each attachment, in the order of `entries`.
+
+    Does to the kernel's neighbour table what a pod's own traffic would; changes nothing else.
+    """
+    reports = examine(node, entries)
+    answers = _ask(node, reports, options)
+    pods = {
+        one.mac: report.pod or report.key.container_id[:12]
+        for one, report in zip(answers, reports)
+        if one.mac
+    }
+    return [judge(report, one, pods) for report, one in zip(reports, answers)]
+
+
+def _ask(node: Node, reports: list[Report], options: Options) -> list[Answers]:
+    probes = [_Probe(report, options) for report in reports]
+    with _descriptors_for(len(probes)):
+        try:
+            for probe in probes:
+                probe.open(node)
+            _listen(probes, options.seconds)
+            return [probe.answers() for probe in probes]
+        finally:
+            close_all([probe.duplicates for probe in probes if probe.duplicates is not None])
+            for probe in probes:
+                probe.close()
+
+
+def _listen(probes: list[_Probe], seconds: float) -> None:
+    """Ask for all, then look for answers until all are there, or the time is over."""
+    until = time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while undecided := [probe for probe in probes if not probe.decided]:
+        for probe in undecided:
+            probe.advance()
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+@contextlib.contextmanager
+def _descriptors_for(pods: int) -> Iterator[None]:
+    """Allow for the sockets of that many pods (the usual limit is 1024)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raised = min(soft + _SOCKETS_PER_POD * pods, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class _Probe(Closing):
+    """What is asked for one attachment. Nothing, where CHECK says that there is no use."""
+
+    def __init__(self, report: Report, options: Options) -> None:
+        self._report = report
+        self._options = options
+        self._seen = Answers()
+        self._error: CniError | None = None
+        self._failed = False
+        self._gateways: Gateways | None = None
+        self.duplicates: Duplicates | None = None
+
+    def open(self, node: Node) -> None:
+        """Look at the interface, and open the sockets to ask over it."""
+        report = self._report
+        if report.checkpoint is None or report.error or report.state not in (HEALTHY, DEGRADED):
+            return
+        try:
+            in_pod(node, report.checkpoint, "", self._open_inside)
+        except POD_FAILURES as error:
+            self._fail(error)
+
+    def _open_inside(self, sides: Sides) -> None:
+        checkpoint = self._report.checkpoint
+        assert checkpoint is not None
+        observed = observe(sides, checkpoint)
+        live, attachment = observed.link, checkpoint.attachment
+        if live is None:
+            raise CniError(DAMAGED, "the interface has gone since it was checked")
+        self._seen = Answers(live.carrier, live.link.mac, observed.dadfailed)
+        addresses = observed.dadfailed[:MAX_ADDRESSES]  # the kernel does not tell who has them
+        if self._report.healthy:
+            self._gateways = Gateways(live.link.ifindex, self._at_most_gateways(attachment))
+            if self._options.duplicates:
+                addresses = self._at_most_addresses(attachment)
+        if addresses:
+            self.duplicates = Duplicates(sides.pod, live, addresses)
+
+    def _at_most_gateways(self, attachment: Attachment) -> list[str]:
+        return self._at_most(MAX_GATEWAYS, "gateways", gateways_of(attachment))
+
+    def _at_most_addresses(self, attachment: Attachment) -> tuple[str, ...]:
+        addresses = [address.address for address in attachment.addresses]
+        return tuple(self._at_most(MAX_ADDRESSES, "addresses", addresses))
+
+    def _at_most(self, limit: int, what: str, found: list[str]) -> list[str]:
+        if len(found) > limit:
+            self._error = CniError(DAMAGED, f"{len(found)} {what}: only {limit} were asked for")
+        return found[:limit]
+
+    def close(self) -> None:
+        if self._gateways is not None:
+            self._gateways.close()
+
+    @property
+    def decided(self) -> bool:
+        return self._failed or not self._open_questions()
+
+    def _open_questions(self) -> list[Gateways | Duplicates]:
+        questions = (self._gateways, self.duplicates)
+        return [one for one in questions if one is not None and not one.decided]
+
+    def advance(self) -> None:
+        """Ask, or look what came."""
+        try:
+            for one in self._open_questions():
+                one.advance()
+        except POD_FAILURES as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed, self._error = True, wrapped(error)
+
+    def answers(self) -> Answers:
+        """What is known when all are decided, or the time is over."""
+        return Answers(
+            self._seen.carrier,
+            self._seen.mac,
+            self._seen.dadfailed,
+            # (Who could not be listened to is not silent.)
+            self._gateways.result() if self._gateways and not self._failed else (),
+            self.duplicates.result() if self.duplicates else (),
+            self._error,
+        )
+
+
+def gateways_of(attachment: Attachment) -> list[str]:
+    """The gateways of an attachment's recorded routes, those of its default routes first."""
+    routes = [route for route in attachment.routes if route.type == _UNICAST]
+    routes.sort(key=lambda route: not route.dst.endswith("/0"))
+    return list(dict.fromkeys(route.gateway for route in routes if route.gateway))
+
+
+def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
+    """What CHECK found and what was heard, weighed; `pods` are the node's, by their MACs. Pure."""
+    conflicts = _conflicts(answers, pods)
+    words = [report.reason] if report.reason else []
+    words += [str(conflict) for conflict in conflicts]
+    words += [text for text in map(_about, answers.gateways) if text]
+    verdict = _verdict(report, answers, conflicts)
+    if report.healthy and not answers.gateways and answers.error is None:
+        words.append("no gateway to ask")
+    if answers.error is not None:
+        words.append(str(answers.error))
+    return Verdict(report, verdict, "; ".join(words), answers.gateways, conflicts, answers.error)
+
+
+def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:
+    if conflicts:
+        return CONFLICT
+    if not report.healthy:
+        return report.state if answers.carrier else UNREACHABLE
+    states = {gateway.state for gateway in answers.gateways}
+    if states & {SILENT, REFUSED}:
+        return UNREACHABLE
+    return HEALTHY if states == {ANSWERED} and answers.error is None else NOT_VERIFIED
+
+
+def _conflicts(answers: Answers, pods: Mapping[str, str]) -> tuple[Conflict, ...]:
+    heard = [Conflict(one.address, one.mac, pods.get(one.mac, "")) for one in answers.holders]
+    known = {conflict.address for conflict in heard}
+    silent = [Conflict(address, "") for address in answers.dadfailed if address not in known]
+    return (*heard, *silent)
+
+
+def _about(gateway: Gateway) -> str:
+    """What is to be said of a gateway; nothing of one that answered."""
+    if gateway.state == SILENT:
+        question = "neighbour solicitations" if ":" in gateway.address else "ARP"
+        return f"gateway {gateway.address} does not answer {question}"
+    if gateway.state == REFUSED:
+        return f"gateway {gateway.address} cannot be asked: {gateway.refusal}"
+    if gateway.state == PERMANENT:
+        return f"gateway {gateway.address} has a permanent neighbour entry: not asked"
+    return ""

@@ -1,0 +1,401 @@
+"""`verify` on a real kernel: do gateways answer now, does somebody else have a pod's address."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+
+import pytest
+
+from cni_repair.network.probe import Gateways
+from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
+
+NETLINK_ROUTE = 0
+
+
+def verify(rig: Rig, status: int, *words: str, patch: str = "") -> Json:
+    place = ("-o", "json", "--checkpoint-dir", str(rig.checkpoints))
+    return rig.cli("verify", *place, *words, patch=patch).report(status)
+
+
+def of(rig: Rig, was: Attachment, status: int, *words: str) -> Json:
+    """What is said of one attachment."""
+    return entry_of(verify(rig, status, *words), was.pod)
+
+
+def verdicts(report: Json) -> dict[str, str]:
+    return {entry["containerID"]: entry["verdict"] for entry in report["attachments"]}
+
+
+def mac(rig: Rig, link: str, netns: Pod | str | None) -> str:
+    return str(rig.links(netns)[link]["address"])
+
+
+def neighbour(rig: Rig, pod: Pod, address: str) -> list[str]:
+    """The state of an entry in the pod's table."""
+    entries = rig.ip_json(f"neigh show {address} dev eth0", pod)
+    return [state for entry in entries for state in entry["state"]]
+
+
+def dual_stack(rig: Rig, name: str) -> Attachment:
+    """A pod with both families, without the seconds that duplicate address detection takes."""
+    pod = rig.pod(name, ipv6=True)
+    for scope in ("all", "default"):
+        rig.sysctl(pod, f"net/ipv6/conf/{scope}/accept_dad", "0")
+    return rig.attach_pod(pod, rig.conf(v6=True))
+
+
+def silence(rig: Rig) -> None:
+    """The gateway's carrier stays, it answers no more."""
+    rig.ip("link set tor0 arp off", "tor")
+
+
+def other_host(rig: Rig, address: str) -> str:
+    """A host on the wire that has this address; its MAC."""
+    rig.ip("netns add other")
+    rig.ip("link add name eth0 netns other link tor0 type macvlan mode bridge", "tor")
+    rig.ip("link set eth0 up", "other")
+    rig.ip(f"addr add {address} dev eth0" + (" nodad" if ":" in address else ""), "other")
+    return mac(rig, "eth0", "other")
+
+
+def arp_listener(rig: Rig, netns: str) -> socket.socket:
+    """All ARP frames that arrive in a namespace from now on."""
+
+    def listen() -> socket.socket:
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+        listener.settimeout(10)
+        return listener
+
+    return rig.inside(netns, listen)
+
+
+# --- gateways ------------------------------------------------------------------------------------
+
+
+def test_gateways_of_both_families_answer(rig: Rig) -> None:
+    was = dual_stack(rig, "pod1")
+    entry = of(rig, was, 0)
+    assert (entry["state"], entry["verdict"]) == ("healthy", "healthy")
+    assert "reason" not in entry
+    answers = {one["address"]: (one["state"], one["mac"]) for one in entry["gateways"]}
+    gateway = mac(rig, "tor0", "tor")
+    assert answers == {GATEWAY4: ("answered", gateway), GATEWAY6: ("answered", gateway)}
+    assert all(0 <= one["milliseconds"] < 1000 for one in entry["gateways"])
+    assert rig.state(was.pod) == was.state
+
+
+def test_old_reachable_entry_proves_nothing(rig: Rig) -> None:
+    was = dual_stack(rig, "pod1")
+    assert rig.ping(was.pod, GATEWAY4) and rig.ping(was.pod, GATEWAY6)
+    silence(rig)
+    rig.ip(f"addr del {GATEWAY6}/64 dev tor0", "tor")
+    for gateway in (GATEWAY4, GATEWAY6):
+        assert neighbour(rig, was.pod, gateway) == ["REACHABLE"]
+    entry = of(rig, was, 1, "--timeout", "1")
+    assert (entry["state"], entry["verdict"]) == ("healthy", "unreachable")
+    assert [one["state"] for one in entry["gateways"]] == ["silent", "silent"]
+    assert f"gateway {GATEWAY4} does not answer ARP" in entry["reason"]
+    assert f"gateway {GATEWAY6} does not answer neighbour solicitations" in entry["reason"]
+
+
+def test_stale_entry_is_asked_again(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    gateway = mac(rig, "tor0", "tor")
+    rig.ip(f"neigh replace {GATEWAY4} lladdr {gateway} nud stale dev eth0", was.pod)
+    assert of(rig, was, 0)["verdict"] == "healthy"
+    assert neighbour(rig, was.pod, GATEWAY4) == ["REACHABLE"]
+
+
+def test_one_silent_gateway_of_two(rig: Rig) -> None:
+    was = dual_stack(rig, "pod1")
+    rig.ip(f"addr del {GATEWAY6}/64 dev tor0", "tor")
+    entry = of(rig, was, 1, "--timeout", "1")
+    assert entry["verdict"] == "unreachable"
+    assert [one["state"] for one in entry["gateways"]] == ["answered", "silent"]
+    assert GATEWAY4 not in entry["reason"]
+
+
+@pytest.mark.slow
+def test_gateway_that_answers_late(rig: Rig) -> None:
+    """After a driver's return the switch port may take a while to forward: longer than the three
+    seconds after which the kernel gives up."""
+    rig.attach("pod1")
+    silence(rig)
+    words = ["verify", "--timeout", "20", "--checkpoint-dir", str(rig.checkpoints)]
+    with arp_listener(rig, "tor") as wire, rig.started(rig.launcher(), *words) as process:
+        for _ in range(4):  # three are the kernel's own
+            assert wire.recv(2048)[38:42] == socket.inet_aton(GATEWAY4)
+        rig.ip("link set tor0 arp on", "tor")
+        assert process.wait(5) == 0
+
+
+@pytest.mark.slow
+def test_gateway_with_a_new_mac(rig: Rig) -> None:
+    """A router was replaced: the old MAC is silent, but who is asked by broadcast answers."""
+    was = rig.attach("pod1")
+    assert rig.ping(was.pod, GATEWAY4)
+    rig.ip("link set tor0 address 02:00:00:00:77:77", "tor")
+    entry = of(rig, was, 0)
+    assert entry["verdict"] == "healthy"
+    assert entry["gateways"][0]["mac"] == "02:00:00:00:77:77"
+    assert rig.ping(was.pod, GATEWAY4)
+
+
+def test_link_local_gateway_and_ipv4_via_ipv6(rig: Rig) -> None:
+    was = dual_stack(rig, "pod1")
+    rig.ip("addr add fe80::99/64 dev tor0 nodad", "tor")
+    rig.ip("addr add fe80::98/64 dev tor0 nodad", "tor")
+    rig.ip("route add 192.0.2.0/24 via inet6 fe80::98 dev eth0", was.pod)
+    rig.ip("-6 route add 2001:db8::/32 via fe80::99 dev eth0", was.pod)
+    prev = {**rig.conf(v6=True), "prevResult": rig.checkpoint_result(was.pod)}
+    rig.plugin("CHECK", was.pod, prev).ok()
+    entry = of(rig, was, 0)
+    states = {one["address"]: one["state"] for one in entry["gateways"]}
+    assert states == dict.fromkeys([GATEWAY4, GATEWAY6, "fe80::98", "fe80::99"], "answered")
+    rig.ip("addr del fe80::98/64 dev tor0", "tor")
+    rig.ip("addr del fe80::99/64 dev tor0", "tor")
+    entry = of(rig, was, 1, "--timeout", "1")
+    assert "gateway fe80::98 does not answer" in entry["reason"]
+    assert "gateway fe80::99 does not answer" in entry["reason"]
+
+
+def test_pod_without_gateway(rig: Rig) -> None:
+    ipam = {**rig.conf()["ipam"], "routes": []}
+    was = rig.attach("pod1", rig.conf(ipam=ipam))
+    entry = of(rig, was, 0)
+    assert entry["verdict"] == "configured-not-verified"
+    assert entry["reason"] == "no gateway to ask"
+
+
+@pytest.mark.parametrize("kind", ["nud permanent", "nud noarp", "nud reachable extern_learn"])
+def test_entry_that_somebody_else_keeps(rig: Rig, kind: str) -> None:
+    was = rig.attach("pod1")
+    rig.ip(f"neigh replace {GATEWAY4} lladdr 02:00:00:00:66:66 {kind} dev eth0", was.pod)
+    before = rig.ip("neigh show", was.pod)
+    entry = of(rig, was, 0)
+    assert entry["verdict"] == "configured-not-verified"
+    assert entry["gateways"] == [
+        {
+            "address": GATEWAY4,
+            "state": "permanent",
+            "mac": "02:00:00:00:66:66",
+            "milliseconds": None,
+        }
+    ]
+    assert rig.ip("neigh show", was.pod) == before
+
+
+@pytest.mark.parametrize("cut", ["link set tor0 down", "link set eth0 down"])
+def test_without_carrier(rig: Rig, cut: str) -> None:
+    """At the far end, or by the master's own doing."""
+    was = rig.attach("pod1")
+    rig.ip(cut, "tor" if "tor0" in cut else None)
+    eventually(lambda: rig.links(was.pod)["eth0"]["operstate"] != "UP", "the carrier to go")
+    entry = of(rig, was, 1)
+    assert (entry["state"], entry["verdict"]) == ("degraded", "unreachable")
+    assert "eth0 has no carrier" in entry["reason"]
+    assert entry["gateways"] == []
+
+
+def test_pod_with_more_gateways_than_are_asked(rig: Rig) -> None:
+    """A pod may add routes as it likes, and CHECK records them; the kernel's neighbour table is
+    shared by the whole node."""
+    was = rig.attach("pod1")
+    for number in range(20):
+        rig.ip(f"route add 192.0.2.{number} via 10.9.0.{200 + number} dev eth0", was.pod)
+    prev = {**rig.conf(), "prevResult": rig.checkpoint_result(was.pod)}
+    rig.plugin("CHECK", was.pod, prev).ok()
+    entry = of(rig, was, 1, "--timeout", "0.3")
+    assert len(entry["gateways"]) == 16
+    assert entry["gateways"][0]["state"] == "answered"  # of the default route
+    assert "21 gateways: only 16 were asked" in entry["reason"]
+    assert len(rig.ip_json("neigh show dev eth0", was.pod)) <= 16
+
+
+# --- who is not asked ----------------------------------------------------------------------------
+
+
+def test_lost_and_stale_pods_keep_their_states(rig: Rig) -> None:
+    lost, stale, healthy = (rig.attach(f"pod{number}") for number in (1, 2, 3))
+    rig.ip("link del eth0", lost.pod)
+    rig.drop_pod(stale.pod)
+    report = verify(rig, 1)
+    assert verdicts(report) == {
+        lost.pod.id: "lost",
+        stale.pod.id: "stale",
+        healthy.pod.id: "healthy",
+    }
+    assert report["summary"]["failed"] == 2
+    assert "eth0 is gone" in entry_of(report, lost.pod)["reason"]
+
+
+def test_degraded_pod_is_not_asked(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.ip("route del default", was.pod)
+    entry = of(rig, was, 1)
+    assert (entry["state"], entry["verdict"]) == ("degraded", "degraded")
+    assert entry["gateways"] == []
+    assert neighbour(rig, was.pod, GATEWAY4) == []
+
+
+def test_pod_with_an_eth0_of_its_own(rig: Rig) -> None:
+    hostile, other = rig.attach("pod1"), rig.attach("pod2")
+    for command in [
+        "link del eth0",
+        "link add up0 type veth peer name up1",
+        "link add link up0 name eth0 type macvlan mode bridge",
+        "link set eth0 up",
+    ]:
+        rig.ip(command, hostile.pod)
+    assert verdicts(verify(rig, 1)) == {hostile.pod.id: "foreign", other.pod.id: "healthy"}
+
+
+@pytest.mark.parametrize("words", [(), ("--duplicates",)], ids=["", "duplicates"])
+def test_link_that_goes_meanwhile(rig: Rig, words: tuple[str, ...]) -> None:
+    hostile, other = rig.attach("pod1"), rig.attach("pod2")
+    patch = f"""
+import subprocess
+from cni_repair.node import verify
+listen = verify._listen
+def after_the_link_went(*given):
+    subprocess.run(["ip", "-n", "{hostile.pod.name}", "link", "del", "eth0"], check=True)
+    listen(*given)
+verify._listen = after_the_link_went
+"""
+    report = verify(rig, 1, *words, patch=patch)
+    assert verdicts(report)[other.pod.id] == "healthy"
+    entry = entry_of(report, hostile.pod)
+    assert entry["verdict"] == "configured-not-verified"
+    assert "has gone since it was checked" in entry["reason"]
+    assert entry["error"]["code"]
+    assert report["summary"]["failed"] == 1
+
+
+def test_flooded_socket_stops_nobody_else(rig: Rig) -> None:
+    """The pod may fill our socket's queue, so that the kernel's answers find no room."""
+    was = rig.attach("pod1")
+    index = was.state["addr"][0]["ifindex"]
+
+    def flooded() -> Gateways:
+        gateways = Gateways(index, [GATEWAY4])
+        port = gateways._rtnl.sock.getsockname()[0]
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as forger:
+            forger.setblocking(False)
+            forger.bind((0, 0))
+            with pytest.raises(BlockingIOError):
+                while True:
+                    forger.sendto(struct.pack("=IHHII", 16, 3, 0, 1, 0), (port, 0))
+        return gateways
+
+    with rig.inside(was.pod, flooded) as gateways:
+        started = time.monotonic()
+        with pytest.raises(OSError) as caught:
+            gateways.advance()
+        assert caught.value.errno == errno.ENOBUFS
+        assert time.monotonic() - started < 3
+
+
+# --- duplicates ----------------------------------------------------------------------------------
+
+
+def test_address_that_another_host_has(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    holder = other_host(rig, f"{was.address}/24")
+    assert of(rig, was, 0)["verdict"] == "healthy"  # not asked for
+    entry = of(rig, was, 1, "--duplicates")
+    assert (entry["state"], entry["verdict"]) == ("healthy", "conflict")
+    assert entry["conflicts"] == [{"address": was.address, "mac": holder, "pod": None}]
+    assert f"{holder} has address {was.address}, too" in entry["reason"]
+
+
+def test_address_that_a_pod_beside_it_has(rig: Rig) -> None:
+    was, sibling = dual_stack(rig, "pod1"), dual_stack(rig, "pod2")
+    holder = mac(rig, "eth0", sibling.pod)
+    address6 = rig.checkpoint_result(was.pod)["ips"][1]["address"].partition("/")[0]
+    rig.ip(f"addr add {was.address}/24 dev eth0", sibling.pod)
+    rig.ip(f"addr add {address6}/64 dev eth0 nodad", sibling.pod)
+    report = verify(rig, 1, "--duplicates")
+    assert entry_of(report, was.pod)["conflicts"] == [
+        {"address": was.address, "mac": holder, "pod": "shop/pod2"},
+        {"address": address6, "mac": holder, "pod": "shop/pod2"},
+    ]
+    assert verdicts(report)[sibling.pod.id] == "healthy"
+
+
+def test_probes_do_not_find_the_pods_themselves(rig: Rig) -> None:
+    """Nor the pod's other interface on the same wire, through which the kernel answers for all of
+    the pod's addresses."""
+    was = dual_stack(rig, "pod1")
+    ipam = {**rig.conf()["ipam"], "routes": []}
+    rig.attach_pod(was.pod, rig.conf(name="second", ipam=ipam), ifname="net1")
+    rig.attach("pod2")
+    report = verify(rig, 0, "--duplicates")
+    assert report["summary"]["healthy"] == 2
+    assert report["summary"]["configured-not-verified"] == 1
+
+
+def test_probe_tells_nobody_a_wrong_address(rig: Rig) -> None:
+    """An ARP request with the pod's address as its sender would claim it from its holder."""
+    was = rig.attach("pod1")
+    other_host(rig, f"{was.address}/24")
+
+    with arp_listener(rig, "other") as listener:
+        of(rig, was, 1, "--duplicates")
+        listener.settimeout(0.2)
+        senders = []
+        try:
+            while True:
+                frame = listener.recv(2048)
+                if frame[38:42] == socket.inet_aton(was.address):
+                    senders.append(frame[28:32])
+        except TimeoutError:
+            pass
+    assert len(senders) == 3
+    assert set(senders) == {bytes(4)}
+
+
+def test_ipv6_address_that_failed_its_detection(rig: Rig) -> None:
+    """CHECK knows of it from the kernel, which does not tell who has the address."""
+    was, sibling = dual_stack(rig, "pod1"), dual_stack(rig, "pod2")
+    address = rig.checkpoint_result(was.pod)["ips"][1]["address"]
+    rig.ip(f"addr add {address} dev eth0 nodad", sibling.pod)
+    rig.sysctl(was.pod, "net/ipv6/conf/all/accept_dad", "1")
+    rig.ip(f"addr del {address} dev eth0", was.pod)
+    rig.ip(f"addr add {address} dev eth0", was.pod)
+    eventually(lambda: "dadfailed" in rig.ip("addr show dev eth0", was.pod), "the detection")
+    entry = of(rig, was, 1)
+    assert (entry["state"], entry["verdict"]) == ("degraded", "conflict")
+    plain, holder = address.partition("/")[0], mac(rig, "eth0", sibling.pod)
+    assert entry["conflicts"] == [{"address": plain, "mac": holder, "pod": "shop/pod2"}]
+    assert "(dadfailed)" in entry["reason"]
+    rig.ip("link set eth0 down", sibling.pod)
+    entry = of(rig, was, 1, was.pod.id)
+    assert entry["verdict"] == "conflict"
+    assert entry["conflicts"] == [{"address": plain, "mac": None, "pod": None}]
+
+
+# --- many ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_many_pods_wait_side_by_side(rig: Rig) -> None:
+    """With fewer descriptors than they need by default."""
+    for number in range(40):
+        rig.attach(f"pod{number}")
+    words = ["verify", "--checkpoint-dir", str(rig.checkpoints), "--duplicates"]
+    few = ["sh", "-c", 'ulimit -S -n 48; exec "$@"', "sh", rig.launcher(), *words]
+    environ = {"PATH": os.environ["PATH"]}
+    started = time.monotonic()
+    assert rig.run(*few, env=environ).out == "40 attachments: 40 healthy\n"
+    assert time.monotonic() - started < 5
+    silence(rig)
+    started = time.monotonic()
+    said = rig.run(*few, "--timeout", "1.5", env=environ, check=False)
+    assert time.monotonic() - started < 6
+    assert said.status == 1
+    assert "40 attachments: 40 unreachable\n" in said.out
+    assert f"    all 40: gateway {GATEWAY4} does not answer ARP\n" in said.out
