@@ -55,7 +55,7 @@ def identify(path: str, netns: int, sock: _socket.socket) -> Identity:
         ino=status.st_ino,
         cookie=cookie_of(sock),
         pid=pid,
-        pid_start=_start_of(pid) if pid else None,
+        pid_start=start_of(pid) if pid else None,
     )
 
 
@@ -102,7 +102,7 @@ def _check(identity: Identity, path: str, netns: int, own: int) -> None:
         raise Stale(
             f"{path} is net:[{status.st_ino}], the pod was attached in net:[{identity.ino}]"
         )
-    if path == identity.path and identity.pid and _start_of(identity.pid) != identity.pid_start:
+    if path == identity.path and identity.pid and start_of(identity.pid) != identity.pid_start:
         raise Stale(f"PID {identity.pid} is another process now")
 
 
@@ -150,7 +150,8 @@ def _pid_in(path: str) -> int | None:
     return int(parts[2]) if named and parts[2].isascii() and parts[2].isdigit() else None
 
 
-def _start_of(pid: int) -> int | None:
+def start_of(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot (proc(5), stat field 22); None if gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The command's name may hold blanks and brackets: count from the last one.

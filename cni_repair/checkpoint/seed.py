@@ -50,16 +50,9 @@ def _read(
     result = document.get("result")
     if not isinstance(result, dict):
         raise ValueError("result: expected an object")
-    link = PodLink(
-        ifindex=0,
-        mac=_mac(result, ifname),
-        mtu=mtu,
-        kind="macvlan",
-        mode=mode,
-        flags=0,
-        txqueuelen=0,
-    )
-    addresses = tuple(_addresses(result, ifname))
+    attachment = attachment_in(result, ifname, parents, mode, mtu)
+    if not attachment.link.mac:
+        raise ValueError(f"result.interfaces: no MAC of {ifname}")
     return Checkpoint(
         key=Key(sandbox, ifname),
         network="",
@@ -70,9 +63,29 @@ def _read(
         delegate="macvlan",
         netconf={},
         result=result,
-        attachment=Attachment(
-            ifname, link, parents, _as_listed(addresses), tuple(_routes(result, addresses))
-        ),
+        attachment=attachment,
+    )
+
+
+def attachment_in(
+    result: dict[str, Any], ifname: str, parents: tuple[HostLink, ...], mode: str, mtu: int
+) -> Attachment:
+    """The interface that a plugin's Result speaks of; its `mac` is empty where that names none.
+
+    Raises ValueError for what is no Result.
+    """
+    link = PodLink(
+        ifindex=0,
+        mac=_mac(result, ifname),
+        mtu=mtu,
+        kind="macvlan",
+        mode=mode,
+        flags=0,
+        txqueuelen=0,
+    )
+    addresses = tuple(_addresses(result, ifname))
+    return Attachment(
+        ifname, link, parents, _as_listed(addresses), tuple(_routes(result, addresses))
     )
 
 
@@ -98,7 +111,7 @@ def _mac(result: dict[str, Any], ifname: str) -> str:
             if len(bytes.fromhex(mac.replace(":", ""))) != 6:
                 raise ValueError(f"result.interfaces: {mac!r} is no MAC address")
             return mac
-    raise ValueError(f"result.interfaces: no MAC of {ifname}")
+    return ""
 
 
 def _addresses(result: dict[str, Any], ifname: str) -> list[tuple[Address, str | None]]:

@@ -155,6 +155,10 @@ class Store(Closing):
         for phase in (INTENT, COMMITTED):  # of a writer that was killed
             self._unlink(_temporary(key.name + phase))
 
+    def remove_seed(self, name: str) -> None:
+        """Forget one of the seed's checkpoints, for which there is one of ours now."""
+        self._unlink(name)
+
     def _unlink(self, name: str) -> None:
         try:
             os.lstat(name, dir_fd=self._fd)

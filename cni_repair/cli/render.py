@@ -15,7 +15,8 @@ _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _ADVICE = {
     "lost": "cni-repair repair --all{again} brings them back; plan, instead, shows how",
     "degraded": "cni-repair repair --all{again} puts back what is missing, nothing else",
-    "stale": "never repaired; the runtime's DEL or GC of the old pod removes the record",
+    "stale": "never repaired; the runtime's DEL or GC removes the record, of an adopted pod"
+    " cni-repair adopt --write",
     "foreign": "never touched",
     "unreadable": "do as the reason says, or restore the file in {directory}; else delete the pod",
 }

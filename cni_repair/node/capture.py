@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import identify
+from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.errors import CONFIG, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network.netns import entered, open_own
 from cni_repair.network.observe import chain_from, observe_pod, read_sysctls
 from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import Attachment, Observed
+from cni_repair.network.state import Attachment, HostLink, LiveLink, Observed
+from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from cni_repair.checkpoint.store import Key
@@ -40,30 +42,94 @@ def capture(
     `netns` is the open namespace that `path` led to. Raises CniError where what the delegate made
     is not an interface that REPAIR could bring back.
     """
-    own = open_own()
+    with Rtnetlink() as node:
+        seen = see(key.ifname, path, netns, open_own(), node)
+    checkpoint = model.Checkpoint(
+        key=key,
+        network=conf.name,
+        pod=pod_of(args),
+        attached_at=time.time_ns() // 1_000_000,
+        netns=seen.identity,
+        netns_path=path,
+        delegate=conf.delegate,
+        netconf=kept(conf.document),
+        result=result,
+        attachment=attachment_of(
+            key.ifname, seen, _made(key.ifname, conf, seen), conf.follow_renamed_master
+        ),
+    )
+    return model.encode_checked(checkpoint)
+
+
+def _made(ifname: str, conf: NetConf, seen: Seen) -> LiveLink:
+    live = seen.observed.link
+    if live is None or live.link.kind != "macvlan" or not seen.observed.over_node:
+        made = f"a {live.link.kind or 'hardware'} link" if live else "no link"
+        raise CniError(
+            CONFIG,
+            f"plugin {conf.delegate} made {made} as {ifname}",
+            "cni-repair can bring back macvlan interfaces over links of the node only",
+        )
+    return live
+
+
+@record
+class Seen:
+    """One look at an attachment's interface, and at the namespace that it is in."""
+
+    observed: Observed
+    sysctls: tuple[tuple[str, str], ...]
+    identity: Identity
+    parents: tuple[HostLink, ...]  # what it stands on, if that is the node's
+
+
+def see(
+    ifname: str,
+    path: str,
+    netns: int,
+    own: int,
+    node: Rtnetlink,
+    around: Callable[[Rtnetlink, Observed, str], Observed] | None = None,
+) -> Seen:
+    """Look; `netns` is the open namespace that `path` led to, `own` and `node` are the node's.
+
+    `around` looks at what is around the interface, too: right after ADD there is nothing yet.
+    """
     with entered(netns, own):
         pod = Rtnetlink()
-        sysctls = read_sysctls(key.ifname)
-    with pod, Rtnetlink() as node:
-        observed = observe_pod(pod, own, key.ifname)
-        attachment = _attachment(key.ifname, conf, observed, node, sysctls)
-        checkpoint = model.Checkpoint(
-            key=key,
-            network=conf.name,
-            pod=model.Pod(
-                namespace=_text(args.get("K8S_POD_NAMESPACE", "")),
-                name=_text(args.get("K8S_POD_NAME", "")),
-                uid=_text(args.get("K8S_POD_UID", "")),
-            ),
-            attached_at=time.time_ns() // 1_000_000,
-            netns=identify(path, netns, pod.sock),
-            netns_path=path,
-            delegate=conf.delegate,
-            netconf=redact({k: v for k, v in conf.document.items() if k != "prevResult"}),
-            result=result,
-            attachment=attachment,
-        )
-    return model.encode_checked(checkpoint)
+        sysctls = read_sysctls(ifname)
+    with pod:
+        observed = observe_pod(pod, own, ifname)
+        if around is not None and observed.over_node:
+            observed = around(pod, observed, ifname)
+        live = observed.link
+        parents = chain_from(node, live.master) if live and observed.over_node else ()
+        return Seen(observed, sysctls, identify(path, netns, pod.sock), parents)
+
+
+def attachment_of(ifname: str, seen: Seen, live: LiveLink, follow_renamed: bool) -> Attachment:
+    """What is to be remembered of an interface that is there."""
+    return Attachment(
+        ifname=ifname,
+        link=live.link,
+        parents=seen.parents,
+        addresses=seen.observed.addresses,
+        routes=seen.observed.routes,
+        sysctls=seen.sysctls,
+        follow_renamed_master=follow_renamed,
+        rules=seen.observed.rules,
+        neighbours=seen.observed.neighbours,
+        absent_routes=seen.observed.absent_routes,
+    )
+
+
+def pod_of(args: dict[str, str]) -> model.Pod:
+    """The pod that CNI_ARGS names."""
+    return model.Pod(
+        namespace=_text(args.get("K8S_POD_NAMESPACE", "")),
+        name=_text(args.get("K8S_POD_NAME", "")),
+        uid=_text(args.get("K8S_POD_UID", "")),
+    )
 
 
 def _text(value: str) -> str:
@@ -71,27 +137,7 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def _attachment(
-    ifname: str,
-    conf: NetConf,
-    observed: Observed,
-    node: Rtnetlink,
-    sysctls: tuple[tuple[str, str], ...],
-) -> Attachment:
-    live = observed.link
-    if live is None or live.link.kind != "macvlan" or live.master_netnsid is None:
-        made = f"a {live.link.kind or 'hardware'} link" if live else "no link"
-        raise CniError(
-            CONFIG,
-            f"plugin {conf.delegate} made {made} as {ifname}",
-            "cni-repair can bring back macvlan interfaces over links of the node only",
-        )
-    return Attachment(
-        ifname=ifname,
-        link=live.link,
-        parents=chain_from(node, live.master),
-        addresses=observed.addresses,
-        routes=observed.routes,
-        sysctls=sysctls,
-        follow_renamed_master=conf.follow_renamed_master,
-    )
+def kept(netconf: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as it is remembered."""
+    safe: dict[str, Any] = redact({k: v for k, v in netconf.items() if k != "prevResult"})
+    return safe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.network.observe import link_named
+from cni_repair.network.observe import chain_from, link_named
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import MACVLAN_MODES, HostLink
 from cni_repair.node.inventory import SeedHints
@@ -20,10 +20,12 @@ def seed_hints(masters: Sequence[str], vlan_id: int | None, mode: object, mtu: o
     """
     with Rtnetlink() as rtnl:
         links = [link for name in masters if (link := link_named(rtnl, name))]
-    below = links[0] if links else HostLink(masters[0], 0, "", "", 0)
-    vlan = (wanted_vlan(f"{below.name}.{vlan_id}", vlan_id),) if vlan_id is not None else ()
+        # The master may be a VLAN device itself (eth0.3): what that stands on belongs to it.
+        chain = chain_from(rtnl, links[0].ifindex) if links else ()
+    chain = chain or (HostLink(masters[0], 0, "", "", 0),)
+    vlan = (wanted_vlan(f"{chain[0].name}.{vlan_id}", vlan_id),) if vlan_id is not None else ()
     return SeedHints(
-        parents=(*vlan, below),
+        parents=(*vlan, *chain),
         mode=mode if mode in MACVLAN_MODES.values() and isinstance(mode, str) else "bridge",
         mtu=mtu if type(mtu) is int and mtu > 0 else 0,
     )

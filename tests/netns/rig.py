@@ -13,6 +13,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -408,7 +409,8 @@ class Rig:
         path = self.base / f"cni-repair-{self._runs if patch else 0}"
         if not path.exists():
             path.write_text(
-                f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n{patch}\n"
+                f"#!{sys.executable} -IS\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+                f"sys.path.append({sysconfig.get_path('purelib')!r})\n{patch}\n"
                 "from cni_repair.__main__ import console\nconsole()\n",
                 encoding="utf-8",
             )

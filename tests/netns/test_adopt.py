@@ -1,0 +1,1079 @@
+"""`cni-repair adopt`: pods that the real plugins attached, and what runtimes remember of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.netns.rig import (
+    GATEWAY4,
+    GATEWAY6,
+    PLUGINS,
+    Attachment,
+    Json,
+    Outcome,
+    Pod,
+    Rig,
+    states,
+    without,
+)
+
+LIBCNI = "/var/lib/cni"
+DOCKERSHIM = "/var/lib/cni/cache"
+MULTUS = "/var/lib/cni/multus"
+
+
+def adopt(rig: Rig, *options: str, status: int = 0) -> Json:
+    """What `adopt -o json` prints."""
+    return command(rig, "-o", "json", *options).report(status)
+
+
+def command(rig: Rig, *options: str, patch: str = "") -> Outcome:
+    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
+    return rig.cli("adopt", *where, *options, patch=patch)
+
+
+def entry_of(report: Json, pod: Pod, ifname: str = "eth0") -> Json:
+    (entry,) = [
+        one
+        for one in report["attachments"]
+        if (one["containerID"], one["ifname"]) == (pod.id, ifname)
+    ]
+    return dict(entry)
+
+
+# --- what runtimes write --------------------------------------------------------------------------
+
+
+def cache_file(rig: Rig, pod: Pod, network: str, ifname: str, directory: str = LIBCNI) -> Path:
+    return Path(rig.outside(f"{directory}/results/{network}-{pod.id}-{ifname}"))
+
+
+def put(path: Path, text: str) -> Path:
+    """As os.MkdirAll(…, 0700) and os.WriteFile(…, 0600) of libcni's cacheAdd."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o600)
+    return path
+
+
+def go_bytes(document: Any) -> str:
+    """A []byte, as encoding/json has it."""
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def remember(
+    rig: Rig,
+    pod: Pod,
+    conf: Json,
+    result: Json | None,
+    *,
+    ifname: str = "eth0",
+    netns: str | None = None,
+    directory: str = LIBCNI,
+) -> Path:
+    """The cache entry of libcni's AddNetworkList, fields in its order (api.go, cachedInfo); `netns`
+    empty: as an older libcni writes it, such as containerd 1.6's."""
+    args = [
+        ["IgnoreUnknown", "1"],
+        ["K8S_POD_NAMESPACE", "shop"],
+        ["K8S_POD_NAME", pod.name],
+        ["K8S_POD_INFRA_CONTAINER_ID", pod.id],
+        ["K8S_POD_UID", "6c1c0f4e-3d1b-4a6c-9d52-5c1f0a4e7b11"],
+    ]
+    document = {
+        "kind": "cniCacheV1",
+        "containerId": pod.id,
+        "config": go_bytes(conf),
+        "ifName": ifname,
+        "networkName": conf["name"],
+        **({"netns": pod.path if netns is None else netns} if netns != "" else {}),
+        "cniArgs": args,
+        "capabilityArgs": {"portMappings": [], "dns": {}},
+        **({"result": result} if result is not None else {}),
+    }
+    return put(cache_file(rig, pod, conf["name"], ifname, directory), json.dumps(document))
+
+
+def as_list(plugin: Json, *chained: Json) -> Json:
+    """A plugin's configuration as ConfListFromConf makes a list of it."""
+    shared = ("cniVersion", "name")
+    return {
+        **{key: plugin[key] for key in shared},
+        "plugins": [without(plugin, shared), *chained],
+    }
+
+
+def bare_conf(rig: Rig, kind: str = "macvlan", **changes: Any) -> Json:
+    """A configuration without anything of ours."""
+    return rig.conf(type=kind, checkpointDir=None, runDir=None, masterTimeout=None, **changes)
+
+
+def attach_bare(
+    rig: Rig, name: str, conf: Json | None = None, kind: str = "macvlan", ipv6: bool = False
+) -> Attachment:
+    """A pod as the real plugin attaches it for a runtime, its cache entry included."""
+    conf = conf or bare_conf(rig, kind)
+    pod = rig.pod(name, ipv6)
+    result = rig.bare("ADD", pod, conf, kind).ok()
+    remember(rig, pod, as_list(conf), result)
+    return Attachment(pod, result, rig.state(pod))
+
+
+def detach_bare(rig: Rig, was: Attachment) -> None:
+    """As a runtime takes a pod away: the plugin's DEL, then the entry, then the namespace."""
+    rig.bare("DEL", was.pod, bare_conf(rig)).ok()
+    cache_file(rig, was.pod, "pods", "eth0").unlink()
+    rig.drop_pod(was.pod)
+
+
+def bridge_conf(rig: Rig) -> Json:
+    conf = bare_conf(rig, "bridge", master=None, bridge="cni0", name="bridged")
+    return {**conf, "ipam": ipam(rig, "10.44.0.0/24")}
+
+
+def ipam(rig: Rig, subnet: str) -> Json:
+    return {
+        "type": "host-local",
+        "dataDir": str(rig.base / "ipam"),
+        "ranges": [[{"subnet": subnet}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+
+
+def assert_repaired(rig: Rig, was: Attachment) -> None:
+    """After the loss of the uplink: everything is as it was, and the gateway answers."""
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert rig.state(was.pod) == was.state
+    assert rig.ping(was.pod, GATEWAY4)
+
+
+# --- pods of the bare plugin ----------------------------------------------------------------------
+
+
+def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
+    one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
+    told = command(rig)
+    assert told.status == 0, told
+    lines = told.out.splitlines()
+    assert lines[0].split() == ["STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES"]
+    assert lines[1].split() == ["would", "adopt", "shop/a1", one.pod.id[:12], "eth0", "eth0",
+                                one.address]  # fmt: skip
+    assert lines[-2] == "2 attachments: 2 would adopt"
+    assert lines[-1].startswith("dry run: nothing was written; cni-repair adopt --write")
+    assert rig.kept() == []
+    assert not rig.checkpoints.exists()
+
+    assert "lost:" not in command(rig, "--write").out
+    rig.run("rm", "-r", str(rig.checkpoints))
+    report = adopt(rig, "--write")
+    assert states(report) == {one.pod.id: "adopted", two.pod.id: "adopted"}
+    assert report["written"] is True
+    assert all("notKnown" not in entry for entry in report["attachments"])
+    assert [rig.state(was.pod) for was in (one, two)] == [one.state, two.state]
+
+    connection = rig.connection(one.pod, one.address)
+    assert connection.carries(b"before")
+    rig.reload()
+    assert_repaired(rig, one)
+    assert_repaired(rig, two)
+    assert connection.carries(b"after")
+
+
+def test_an_entry_without_the_netns_beside_the_result(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns="")
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert (entry["state"], entry["netns"]) == ("adopted", was.pod.path)
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_an_entry_that_says_no_netns_at_all(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    interfaces = [without(one, ["sandbox"]) for one in was.result["interfaces"]]
+    result = {**was.result, "interfaces": interfaces}
+    remember(rig, was.pod, as_list(bare_conf(rig)), result, netns="")
+    assert "does not say which netns it is in" in refused(rig, was.pod)
+
+
+def test_adopted_is_what_add_would_have_written(rig: Rig) -> None:
+    """The same record, but for what tells whose it is."""
+    ours = rig.attach("a1")
+    bare = attach_bare(rig, "b2")
+    adopt(rig, "--write")
+    one, two = (json.loads(rig.checkpoint(was.pod).read_text()) for was in (ours, bare))
+    assert two.keys() == one.keys()
+    theirs = ["ifindex", "mac"]
+    assert without(two["link"], theirs) == without(one["link"], theirs)
+    assert two["parents"] == one["parents"]
+    assert two["routes"] == one["routes"]
+    assert (two["network"], two["delegate"]) == (one["network"], one["delegate"])
+    assert two["result"] == bare.result
+    assert two["netconf"]["type"] == "macvlan"
+    assert two["netns"]["cookie"] != one["netns"]["cookie"]
+    assert two["pod"] == {
+        "namespace": "shop", "name": "b2", "uid": "6c1c0f4e-3d1b-4a6c-9d52-5c1f0a4e7b11",
+    }  # fmt: skip
+    written = cache_file(rig, bare.pod, "pods", "eth0").stat().st_mtime_ns // 1_000_000
+    assert two["attachedAt"] == written
+    assert rig.cli("validate", str(rig.checkpoint(bare.pod))).status == 0
+
+
+@pytest.mark.parametrize("mode", ["private", "vepa", "passthru"])
+def test_mode_and_mtu_are_the_kernels(rig: Rig, mode: str) -> None:
+    """Whatever the configuration says: it may have been changed since."""
+    was = attach_bare(rig, "a1", bare_conf(rig, mode=mode, mtu=1400))
+    remember(rig, was.pod, as_list(bare_conf(rig, mode="bridge", master="eth7")), was.result)
+    adopt(rig, "--write")
+    link = json.loads(rig.checkpoint(was.pod).read_text())["link"]
+    assert (link["mode"], link["mtu"]) == (mode, 1400)
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+@pytest.mark.slow
+def test_dual_stack(rig: Rig) -> None:
+    was = attach_bare(rig, "a1", bare_conf(rig, v6=True), ipv6=True)
+    states(adopt(rig, "--write"))
+    rig.reload()
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert rig.state(was.pod)["routes"] == was.state["routes"]
+    assert rig.ping(was.pod, GATEWAY6)
+
+
+def test_a_second_time_there_is_nothing_to_do(rig: Rig) -> None:
+    one = attach_bare(rig, "a1")
+    ours = rig.attach("b2")
+    remember(rig, ours.pod, as_list(rig.conf()), ours.result)
+    adopt(rig, "--write")
+    before = {path: path.read_bytes() for path in rig.checkpoints.iterdir()}
+    again = adopt(rig, "--write")
+    assert states(again) == {one.pod.id: "has checkpoint", ours.pod.id: "has checkpoint"}
+    assert {path: path.read_bytes() for path in rig.checkpoints.iterdir()} == before
+
+
+def test_it_sends_questions_only(rig: Rig) -> None:
+    attach_bare(rig, "a1")
+    trace = rig.base / "trace"
+    rig.run(
+        "strace", "-f", "-o", str(trace), "-e", "trace=sendto,sendmsg,sendmmsg",
+        "-e", "abbrev=none", rig.launcher(), "adopt", "--write", "--checkpoint-dir",
+        str(rig.checkpoints), "--run-dir", str(rig.base / "run"),
+    )  # fmt: skip
+    kinds = set(re.findall(r"nlmsg_type=(\w+)", trace.read_text()))
+    gets = {"RTM_GETLINK": 18, "RTM_GETADDR": 22, "RTM_GETROUTE": 26, "RTM_GETNSID": 90}
+    gets |= {"RTM_GETNEIGH": 30, "RTM_GETRULE": 34}
+    # strace cannot tell what sort of netlink a pod's socket speaks, and gives a number then.
+    assert kinds - {*gets, *(f"{number:#x}" for number in gets.values())} == set()
+    assert "RTM_GETLINK" in kinds
+
+
+def test_secrets_stay_where_they_are(rig: Rig) -> None:
+    conf = bare_conf(rig, ipam={**ipam(rig, "10.9.0.0/24"), "token": "hunter2"})
+    was = attach_bare(rig, "a1", conf)
+    adopt(rig, "--write")
+    text = rig.checkpoint(was.pod).read_text()
+    assert "hunter2" not in text
+    assert json.loads(text)["netconf"]["ipam"]["token"] == "[redacted]"
+
+
+def test_one_plugin_of_a_chain(rig: Rig) -> None:
+    """What later plugins changed is in the live interface, and so in the record."""
+    conf = bare_conf(rig)
+    tuning = {"type": "tuning", "sysctl": {}, "mac": "02:00:00:00:77:01"}
+    pod = rig.pod("a1")
+    first = rig.bare("ADD", pod, conf).ok()
+    prev = {**tuning, "cniVersion": "1.0.0", "name": "pods", "prevResult": first}
+    result = rig.bare("ADD", pod, prev, "tuning").ok()
+    remember(rig, pod, as_list(conf, tuning), result)
+    was = Attachment(pod, result, rig.state(pod))
+    adopt(rig, "--write")
+    document = json.loads(rig.checkpoint(pod).read_text())
+    assert document["link"]["mac"] == "02:00:00:00:77:01"
+    assert (document["delegate"], document["netconf"]["type"]) == ("macvlan", "macvlan")
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_del_by_us_frees_the_address_and_forgets(rig: Rig) -> None:
+    """The operator changed the configuration's type, and the pod is deleted."""
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    assert rig.leases() == {was.address: was.pod.id}
+    rig.plugin("DEL", was.pod).ok()
+    assert (rig.leases(), rig.kept()) == ({}, [])
+    assert set(rig.links(was.pod)) == {"lo"}
+
+
+def test_a_checkpoint_of_ours_that_was_lost_is_made_again(rig: Rig) -> None:
+    was = rig.attach("a1")
+    remember(rig, was.pod, as_list(rig.conf()), was.result)
+    rig.checkpoint(was.pod).unlink()
+    adopt(rig, "--write")
+    document = json.loads(rig.checkpoint(was.pod).read_text())
+    assert (document["delegate"], document["netconf"]["type"]) == ("macvlan", "cni-repair")
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_a_checkpoint_that_lives_elsewhere(rig: Rig) -> None:
+    elsewhere = str(rig.base / "elsewhere")
+    was = rig.attach("a1", rig.conf(checkpointDir=elsewhere))
+    remember(rig, was.pod, as_list(rig.conf(checkpointDir=elsewhere)), was.result)
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert entry["state"] == "left alone"
+    assert f"--checkpoint-dir {elsewhere}" in entry["reason"]
+    assert rig.kept() == []
+
+
+# --- what is left alone ---------------------------------------------------------------------------
+
+
+def test_bridge_and_ptp_are_left_alone_and_named(rig: Rig) -> None:
+    macvlan = attach_bare(rig, "a1")
+    bridged = attach_bare(rig, "b2", bridge_conf(rig), "bridge")
+    conf = {**bare_conf(rig, "ptp", master=None, name="routed"), "ipam": ipam(rig, "10.45.0.0/24")}
+    routed = attach_bare(rig, "c3", conf, "ptp")
+    report = adopt(rig, "--write")
+    assert states(report) == {
+        macvlan.pod.id: "adopted", bridged.pod.id: "left alone", routed.pod.id: "left alone",
+    }  # fmt: skip
+    assert entry_of(report, bridged.pod)["reason"] == "eth0 is a veth link, made by plugin bridge"
+    assert entry_of(report, routed.pod)["reason"] == "eth0 is a veth link, made by plugin ptp"
+    told = command(rig).out
+    assert "shop/b2" in told and "made by plugin bridge" in told
+    assert rig.kept() == [rig.checkpoint(macvlan.pod).name]
+
+
+def test_a_bridge_pod_that_lost_its_interface(rig: Rig) -> None:
+    was = attach_bare(rig, "b2", bridge_conf(rig), "bridge")
+    rig.ip("link del eth0", was.pod)
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert (entry["state"], entry["reason"]) == (
+        "left alone", "eth0 is gone, and plugin bridge made it",
+    )  # fmt: skip
+
+
+def test_a_pod_that_is_gone(rig: Rig) -> None:
+    """libcni's cache outlives pods (DelNetworkList keeps it below CNI 0.4.0)."""
+    was = attach_bare(rig, "a1")
+    rig.bare("DEL", was.pod, bare_conf(rig)).ok()
+    rig.drop_pod(was.pod)
+    assert states(adopt(rig, "--write")) == {was.pod.id: "gone"}
+    told = command(rig)
+    assert (told.status, told.out.splitlines()[-2]) == (0, "1 attachment: 1 gone")
+    assert rig.kept() == []
+
+
+def test_a_bind_mount_that_was_taken_away(rig: Rig) -> None:
+    """The runtime's file stays when its namespace was unmounted by somebody else."""
+    was = attach_bare(rig, "a1")
+    rig.run("umount", was.pod.path)
+    assert states(adopt(rig, "--write")) == {was.pod.id: "gone"}
+    rig.run("rm", was.pod.path)
+
+
+def test_the_loopback_network_is_none_of_ours(rig: Rig) -> None:
+    pod = rig.pod("a1")
+    remember(rig, pod, {"name": "cni-loopback", "plugins": []}, {}, ifname="lo")
+    assert adopt(rig)["attachments"] == []
+
+
+def test_nothing_at_all(rig: Rig) -> None:
+    told = command(rig)
+    assert told.status == 0
+    assert told.out.startswith("no attachments in /var/lib/cni/results, ")
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def refused(rig: Rig, pod: Pod) -> str:
+    """The reason; nothing may have been written."""
+    entry = entry_of(adopt(rig, "--write", status=1), pod)
+    assert entry["state"] == "refused", entry
+    assert not rig.checkpoint(pod).exists()
+    return str(entry["reason"])
+
+
+def test_other_addresses_than_remembered(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip(f"addr del {was.address}/24 dev eth0", was.pod)
+    rig.ip("addr add 10.9.0.99/24 dev eth0", was.pod)
+    reason = refused(rig, was.pod)
+    assert "10.9.0.99/24" in reason and f"{was.address}/24" in reason
+
+
+def test_another_mac_where_there_is_no_address_to_compare(rig: Rig) -> None:
+    conf = bare_conf(rig, ipam=None)
+    was = attach_bare(rig, "a1", conf)
+    assert states(adopt(rig)) == {was.pod.id: "would adopt"}
+    rig.ip("link set eth0 address 02:00:00:00:00:99", was.pod)
+    reason = refused(rig, was.pod)
+    assert "02:00:00:00:00:99" in reason and was.result["interfaces"][0]["mac"] in reason
+
+
+def test_more_addresses_and_routes_than_remembered_are_recorded(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip("addr add 198.51.100.7/24 dev eth0", was.pod)
+    rig.ip("route add 192.0.2.0/24 via 10.9.0.9 dev eth0 table 100", was.pod)
+    was = Attachment(was.pod, was.result, rig.state(was.pod))
+    adopt(rig, "--write")
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_rules_and_neighbours_are_recorded(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip(f"rule add from {was.address} table 100 priority 1000", was.pod)
+    rig.ip("neigh add 10.9.0.77 lladdr 02:00:00:00:77:77 dev eth0 nud permanent", was.pod)
+    adopt(rig, "--write")
+    document = json.loads(rig.checkpoint(was.pod).read_text())
+    assert [rule["priority"] for rule in document["rules"]] == [1000]
+    assert [neighbour["address"] for neighbour in document["neighbours"]] == ["10.9.0.77"]
+
+
+def test_a_route_that_is_not_there_any_more_is_said(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip("route del default", was.pod)
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert entry["state"] == "adopted"
+    assert entry["notKnown"] == [
+        f"route 0.0.0.0/0 via {GATEWAY4} of its Result is not there any more: not recorded"
+    ]
+
+
+def test_an_interface_that_is_down(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip("link set eth0 down", was.pod)
+    assert "eth0 is down" in refused(rig, was.pod)
+
+
+def test_the_nodes_own_namespace(rig: Rig) -> None:
+    pod = rig.pod("a1")
+    rig.run("touch", "/run/netns/node")
+    rig.run("mount", "--bind", "/proc/self/ns/net", "/run/netns/node")
+    for path in ("/proc/self/ns/net", "/run/netns/node"):
+        remember(rig, pod, as_list(bare_conf(rig)), {}, netns=path)
+        assert refused(rig, pod) == f"{path} is the node's own network namespace"
+    rig.run("umount", "/run/netns/node")
+
+
+def test_a_macvlan_that_the_pod_made_itself(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip("link del eth0", was.pod)
+    rig.ip("link add under type veth peer name over", was.pod)
+    rig.ip("link add link under name eth0 type macvlan mode bridge", was.pod)
+    rig.ip("link set eth0 up", was.pod)
+    assert "over a link of the pod itself" in refused(rig, was.pod)
+
+
+def test_a_macvlan_over_a_link_of_a_third_namespace(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.ip("link del eth0", was.pod)
+    rig.ip("link add link tor0 name eth0 netns a1 type macvlan mode bridge", "tor")
+    rig.ip("link set eth0 up", was.pod)
+    assert "over no link of the node" in refused(rig, was.pod)
+
+
+def test_add_refuses_such_a_macvlan_too(rig: Rig) -> None:
+    """It looks at what its delegate made in the same way."""
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] || exec {PLUGINS}/macvlan
+        inside() {{ nsenter --net="$CNI_NETNS" ip link "$@"; }}
+        inside add under type veth peer name over
+        inside add link under name eth0 type macvlan mode bridge
+        echo '{{"cniVersion": "1.0.0"}}'
+        """,
+    )
+    words = rig.plugin("ADD", rig.pod("a1")).error(7)
+    assert "macvlan interfaces over links of the node only" in words
+    assert rig.kept() == []
+
+
+def test_two_containers_that_claim_one_interface(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    other = Pod("b2")
+    remember(rig, other, as_list(bare_conf(rig)), was.result, netns=was.pod.path)
+    report = adopt(rig, "--write", status=1)
+    assert states(report) == {was.pod.id: "refused", other.id: "refused"}
+    assert other.id in entry_of(report, was.pod)["reason"]
+    assert rig.kept() == []
+
+
+def test_an_interface_that_is_recorded_as_anothers(rig: Rig) -> None:
+    was = rig.attach("a1")
+    other = Pod("b2")
+    remember(rig, other, as_list(bare_conf(rig)), was.result, netns=was.pod.path)
+    assert was.pod.id in refused(rig, other)
+
+
+def test_an_add_that_has_not_ended(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.checkpoints.mkdir(mode=0o700)
+    put(rig.checkpoints / f"{was.pod.id}@eth0.intent", "{}").parent.chmod(0o700)
+    assert "an ADD of it has not ended" in refused(rig, was.pod)
+
+
+def test_a_pod_that_is_being_deleted(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    rig.checkpoints.mkdir(mode=0o700)
+    put(rig.checkpoints / f"{was.pod.id}@eth0.deleting", "{}")
+    assert states(adopt(rig, "--write")) == {was.pod.id: "left alone"}
+
+
+def test_a_damaged_checkpoint_is_not_replaced(rig: Rig) -> None:
+    was = rig.attach("a1")
+    remember(rig, was.pod, as_list(rig.conf()), was.result)
+    rig.checkpoint(was.pod).write_text("{torn")
+    entry = entry_of(adopt(rig, "--write", status=1), was.pod)
+    assert entry["state"] == "refused"
+    assert str(rig.checkpoint(was.pod)) in entry["reason"]
+    assert rig.checkpoint(was.pod).read_text() == "{torn"
+
+
+def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    cache_file(rig, was.pod, "pods", "eth0").unlink()
+    report = adopt(rig, "--write", status=1)
+    assert report["attachments"] == []
+    assert report["notRemembered"] == [{"netns": was.pod.path, "ifname": "eth0", "master": "eth0"}]
+    assert f"not remembered: {was.pod.path} eth0" in command(rig).out
+
+
+# --- namespaces named by a process ----------------------------------------------------------------
+
+
+@contextmanager
+def process_of(rig: Rig, pod: Pod, cgroup: str) -> Iterator[int]:
+    """A process in the pod's namespace; `cgroup` is what the kernel says of it."""
+    with rig.started("nsenter", f"--net={pod.path}", "sleep", "600") as process:
+        file = rig.base / f"cgroup-{process.pid}"
+        file.write_text(cgroup)
+        rig.run("mount", "--bind", str(file), f"/proc/{process.pid}/cgroup")
+        try:
+            yield process.pid
+        finally:
+            rig.run("umount", f"/proc/{process.pid}/cgroup")
+
+
+def test_a_process_of_the_sandbox(rig: Rig) -> None:
+    """dockershim: the namespace is the pause container's, by its PID."""
+    conf = bare_conf(rig)
+    pod = rig.pod("a1")
+    with process_of(rig, pod, f"0::/kubepods/pod1234/{pod.id}\n") as pid:
+        path = f"/proc/{pid}/ns/net"
+        result = rig.bare("ADD", pod, conf).ok()
+        remember(rig, pod, as_list(conf), result, netns=path, directory=DOCKERSHIM)
+        was = Attachment(pod, result, rig.state(pod))
+        adopt(rig, "--write")
+        netns = json.loads(rig.checkpoint(pod).read_text())["netns"]
+        assert (netns["path"], netns["pid"]) == (path, pid)
+        rig.reload()
+        assert_repaired(rig, was)
+
+
+@pytest.mark.parametrize("by", ["itself", "a link"])
+def test_a_pid_that_is_used_again(rig: Rig, by: str) -> None:
+    """Refused, whatever it is; a process that is younger than the entry is another one for sure."""
+    was = attach_bare(rig, "a1")
+    other = Pod("b2").id
+    with process_of(rig, was.pod, f"0::/kubepods/pod1234/{other}\n") as pid:
+        path = f"/proc/{pid}/ns/net"
+        if by == "a link":
+            rig.run("ln", "-s", path, "/run/netns/link")
+        netns = "/run/netns/link" if by == "a link" else path
+        entry = remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=netns)
+        now = time.time()
+        os.utime(entry, (now + 60, now + 60))
+        reason = refused(rig, was.pod)
+        assert f"cgroup of {path} does not name sandbox {was.pod.id}" in reason
+        assert "remove /var/lib/cni/results/" in reason
+        os.utime(entry, (now - 60, now - 60))
+        assert states(adopt(rig, status=1 if by == "x" else 0)) == {was.pod.id: "gone"}
+
+
+# --- after the loss -------------------------------------------------------------------------------
+
+
+def share(state: Json) -> Json:
+    """What Result and configuration know: neither ifindex nor sysctls."""
+    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}
+
+
+def test_pods_whose_interface_is_lost_already(rig: Rig) -> None:
+    one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2", bare_conf(rig, mode="private"))
+    rig.uplink_down()
+    told = command(rig, "--write")
+    assert told.status == 0, told
+    assert told.out.splitlines()[-2] == "2 attachments: 2 adopted"
+    assert told.out.splitlines()[-1].startswith("lost: cni-repair repair --all --checkpoint-dir")
+    assert "all 2 adopted: not known: eth0 is gone: its ifindex (sockets bound to" in told.out
+    assert rig.plugin("REPAIR", None, rig.conf()).report(1)["summary"]["lost"] == 2
+    rig.uplink_up()
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    for was in (one, two):
+        assert share(rig.state(was.pod)) == share(was.state)
+        assert rig.ping(was.pod, GATEWAY4)
+
+
+def test_lost_while_the_master_is_back(rig: Rig) -> None:
+    """Then it is known: the record says which card it is, as at an ADD."""
+    was = attach_bare(rig, "a1")
+    rig.reload()
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert entry["notKnown"] == [
+        "eth0 is gone: its ifindex (sockets bound to eth0 will not recover)",
+        "its MTU (it gets its master's)",
+        "its sysctls, and what was changed after ADD",
+    ]
+    (parent,) = json.loads(rig.checkpoint(was.pod).read_text())["parents"]
+    assert (parent["name"], parent["kind"]) == ("eth0", "veth")
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert share(rig.state(was.pod)) == share(was.state)
+
+
+def test_lost_and_no_master_named(rig: Rig) -> None:
+    """The macvlan plugin then takes the default route's device: there is none any more."""
+    rig.ip("addr add 10.9.0.250/24 dev eth0")
+    rig.ip("route add default via 10.9.0.1")
+    was = attach_bare(rig, "a1", bare_conf(rig, master=None))
+    rig.reload()
+    assert "names no master" in refused(rig, was.pod)
+    conf = put(rig.base / "pods.conf", json.dumps(rig.conf(master=["bond4", "eth0"])))
+    assert states(adopt(rig, "--write", "--conf", str(conf))) == {was.pod.id: "adopted"}
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert share(rig.state(was.pod)) == share(was.state)
+
+
+def test_lost_with_the_vlan_below_it(rig: Rig) -> None:
+    """The macvlan plugin was given eth0.3 as it stood; our configuration says what that is."""
+    rig.uplink_up("eth0.3", "10.9.0.1")  # this kernel has no 8021q
+    was = attach_bare(rig, "a1", bare_conf(rig, master="eth0.3"))
+    rig.uplink_down("eth0.3")
+    entry = entry_of(adopt(rig), was.pod)
+    assert entry["notKnown"][-1] == "whether eth0.3, once there, is the card it was"
+    conf = put(rig.base / "pods.conf", json.dumps(rig.conf(master="eth0", vlanId=3)))
+    adopt(rig, "--write", "--conf", str(conf))
+    vlan, card = json.loads(rig.checkpoint(was.pod).read_text())["parents"]
+    assert (vlan["name"], vlan["vlan"]["id"], card["name"]) == ("eth0.3", 3, "eth0")
+    plan = rig.cli("plan", "--checkpoint-dir", str(rig.checkpoints)).out
+    assert "ip link add link eth0 name eth0.3 type vlan id 3" in plan
+
+
+def test_lost_with_our_own_configuration(rig: Rig) -> None:
+    was = rig.attach("a1", rig.conf(master=["bond4", "eth0"], mode="private"))
+    remember(rig, was.pod, as_list(rig.conf(master=["bond4", "eth0"], mode="private")), was.result)
+    rig.checkpoint(was.pod).unlink()
+    rig.reload()
+    adopt(rig, "--write")
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert share(rig.state(was.pod)) == share(was.state)
+
+
+def test_lost_with_a_version_that_we_do_not_speak(rig: Rig) -> None:
+    """The macvlan plugin is another's; what it was asked to print makes no difference."""
+    was = attach_bare(rig, "a1")
+    remember(rig, was.pod, as_list(bare_conf(rig, cniVersion="1.9.0")), was.result)
+    rig.reload()
+    assert states(adopt(rig)) == {was.pod.id: "would adopt"}
+
+
+def test_lost_and_the_entry_without_a_configuration(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    bare_result(rig, was)
+    rig.reload()
+    assert "--conf FILE" in refused(rig, was.pod)
+
+
+# --- older and other forms ------------------------------------------------------------------------
+
+
+def bare_result(rig: Rig, was: Attachment, result: Json | None = None) -> None:
+    """The cache as libcni had it before 0.8: the Result, and nothing else."""
+    put(cache_file(rig, was.pod, "pods", "eth0"), json.dumps(result or was.result))
+
+
+def test_a_bare_result(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    bare_result(rig, was)
+    entry = entry_of(adopt(rig, "--write"), was.pod)
+    assert (entry["state"], entry["network"]) == ("adopted", "pods")
+    assert entry["notKnown"] == ["the configuration that it was made with", "the pod's name"]
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_a_result_of_cni_0_2(rig: Rig) -> None:
+    """It names neither the interface nor its netns: another entry of the pod has to."""
+    conf = bare_conf(rig, cniVersion="0.2.0")
+    pod = rig.pod("a1")
+    result = rig.bare("ADD", pod, conf).ok()
+    assert "ip4" in result
+    remember(rig, pod, as_list(conf), result)
+    was = Attachment(pod, result, rig.state(pod))
+    adopt(rig, "--write")
+    document = json.loads(rig.checkpoint(pod).read_text())
+    assert document["result"]["cniVersion"] == "0.3.1"
+    rig.reload()
+    assert rig.plugin("REPAIR", pod).ok()["ips"][0]["address"] == result["ip4"]["ip"]
+    assert rig.state(pod) == was.state
+
+
+def multus_conf() -> Json:
+    return {
+        "cniVersion": "1.0.0",
+        "name": "multus-cni-network",
+        "type": "multus",
+        "kubeconfig": "/etc/cni/net.d/multus.d/multus.kubeconfig",
+        "clusterNetwork": "pods",
+    }
+
+
+def attach_multus(rig: Rig, name: str) -> tuple[Attachment, Attachment]:
+    """A pod as Multus attaches it: eth0 of the cluster's network and net1 of another, both by the
+    macvlan plugin; with what the runtime and Multus write."""
+    rig.uplink_up("eth1", "10.8.0.1")
+    pod = rig.pod(name)
+    second = bare_conf(rig, name="storage", master="eth1")
+    second["ipam"] = {"type": "static", "addresses": [{"address": "10.8.0.7/24"}]}
+    made = []
+    for conf, ifname in ((bare_conf(rig), "eth0"), (second, "net1")):
+        result = rig.bare("ADD", pod, conf, CNI_IFNAME=ifname).ok()
+        # A NetworkAttachmentDefinition is a single plugin's, or a list.
+        config = conf if ifname == "net1" else as_list(conf)
+        remember(rig, pod, config, result, ifname=ifname, directory=MULTUS)
+        made.append(Attachment(pod, result, rig.state(pod, ifname), ifname))
+    remember(rig, pod, as_list(multus_conf()), made[0].result)
+    scratch(rig, pod, [as_list(bare_conf(rig)), second])
+    return made[0], made[1]
+
+
+def scratch(rig: Rig, pod: Pod, configurations: list[Json], **requests: str) -> Path:
+    """Multus' saveDelegates: json.Marshal of []*DelegateNetConf."""
+    delegates = [
+        {
+            "Conf": {"name": conf["name"], "type": conf.get("type"), "ipam": {}, "dns": {}},
+            "ConfList": {"name": conf["name"], "plugins": conf.get("plugins")},
+            "Name": conf["name"],
+            "IsFilterV4Gateway": False,
+            "IsFilterV6Gateway": False,
+            "Bytes": go_bytes(conf),
+            **requests,
+        }
+        for conf in configurations
+    ]
+    return put(Path(rig.outside(f"{MULTUS}/{pod.id}")), json.dumps(delegates))
+
+
+def assert_both_repaired(rig: Rig, made: tuple[Attachment, Attachment]) -> None:
+    rig.reload()
+    rig.reload("eth1", ip="10.8.0.1")
+    rig.cli("repair", "--all", "--checkpoint-dir", str(rig.checkpoints))
+    for was in made:
+        assert rig.state(was.pod, was.ifname) == was.state
+
+
+def test_multus(rig: Rig) -> None:
+    made = attach_multus(rig, "a1")
+    pod = made[0].pod
+    report = adopt(rig, "--write")
+    told = {one["ifname"]: (one["state"], one["network"]) for one in report["attachments"]}
+    assert told == {"eth0": ("adopted", "pods"), "net1": ("adopted", "storage")}
+    for was in made:
+        document = json.loads(rig.checkpoint(pod, was.ifname).read_text())
+        assert document["delegate"] == document["netconf"]["type"] == "macvlan"
+        assert document["result"] == was.result
+        assert document["pod"]["name"] == "a1"
+    assert_both_repaired(rig, made)
+
+
+def test_multus_of_before_it_had_a_cache_of_its_own(rig: Rig) -> None:
+    """Only the scratch file knows net1, and that eth0 is the macvlan plugin's."""
+    made = attach_multus(rig, "a1")
+    for network, ifname in (("pods", "eth0"), ("storage", "net1")):
+        cache_file(rig, made[0].pod, network, ifname, MULTUS).unlink()
+    report = adopt(rig, "--write")
+    eth0, net1 = (entry_of(report, made[0].pod, ifname) for ifname in ("eth0", "net1"))
+    assert (eth0["state"], net1["state"]) == ("adopted", "adopted")
+    assert "notKnown" not in eth0
+    assert net1["notKnown"] == ["its Result (made up from what is there)"]
+    document = json.loads(rig.checkpoint(made[1].pod, "net1").read_text())
+    assert document["result"]["ips"] == [{"interface": 0, "address": "10.8.0.7/24"}]
+    assert_both_repaired(rig, made)
+
+
+def test_multus_without_its_own_files(rig: Rig) -> None:
+    """A live interface says itself what it is; a lost one does not."""
+    (was, _) = attach_multus(rig, "a1")
+    for path in (f"{MULTUS}/results", f"{MULTUS}/{was.pod.id}"):
+        rig.run("rm", "-r", path)
+    report = adopt(rig, status=1)  # net1 is remembered by nobody
+    assert entry_of(report, was.pod)["state"] == "would adopt"
+    assert [one["ifname"] for one in report["notRemembered"]] == ["net1"]
+    rig.uplink_down()
+    assert "names no master" in refused(rig, was.pod)
+
+
+# --- the seed's checkpoints -----------------------------------------------------------------------
+
+
+def seeds(rig: Rig, was: Attachment) -> Path:
+    """A checkpoint as the incident's plugin wrote it."""
+    document = {
+        "netns": was.pod.path,
+        "podname": was.pod.name,
+        "sandbox": was.pod.id,
+        "ifname": "eth0",
+        "result": {**without(was.result, ["cniVersion"]), "dns": {}},
+    }
+    rig.checkpoints.mkdir(mode=0o700, exist_ok=True)
+    path = rig.checkpoints / was.pod.id[:12]
+    path.write_text(json.dumps(document))
+    path.chmod(0o644)
+    return path
+
+
+def test_a_seeds_checkpoint_becomes_a_full_one(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    old = seeds(rig, was)
+    before = old.read_bytes()
+    adopt(rig)
+    assert old.read_bytes() == before
+    assert states(adopt(rig, "--write")) == {was.pod.id: "adopted"}
+    assert rig.kept() == [rig.checkpoint(was.pod).name]
+    document = json.loads(rig.checkpoint(was.pod).read_text())
+    assert document["link"]["ifindex"] == was.state["addr"][0]["ifindex"]
+    # Nothing of the old file is lost.
+    told = json.loads(before)
+    assert document["netns"]["path"] == told["netns"]
+    assert document["containerId"] == told["sandbox"]
+    assert document["pod"]["name"] == told["podname"]
+    assert document["result"] == was.result
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_a_seeds_checkpoint_that_nothing_else_speaks_of(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    cache_file(rig, was.pod, "pods", "eth0").unlink()
+    old = seeds(rig, was)
+    assert "--conf FILE" in refused(rig, was.pod)
+    assert old.exists()
+    conf = put(rig.base / "pods.conf", json.dumps(rig.conf(followRenamedMaster=True)))
+    assert states(adopt(rig, "--write", "--conf", str(conf))) == {was.pod.id: "adopted"}
+    assert rig.kept() == [rig.checkpoint(was.pod).name]
+    document = json.loads(rig.checkpoint(was.pod).read_text())
+    assert (document["network"], document["netconf"]["followRenamedMaster"]) == ("pods", True)
+    rig.reload()
+    assert_repaired(rig, was)
+
+
+def test_a_seeds_checkpoint_beside_a_full_one_is_taken_away(rig: Rig) -> None:
+    """A run that was killed between commit and removal."""
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    seeds(rig, was)
+    assert states(adopt(rig, "--write")) == {was.pod.id: "has checkpoint"}
+    assert rig.kept() == [rig.checkpoint(was.pod).name]
+
+
+# --- leftovers ------------------------------------------------------------------------------------
+
+
+def test_what_is_left_over_when_del_went_to_the_other_plugin(rig: Rig) -> None:
+    one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
+    adopt(rig, "--write")
+    detach_bare(rig, one)
+    report = adopt(rig)
+    assert states(report) == {one.pod.id: "leftover", two.pod.id: "has checkpoint"}
+    assert rig.checkpoint(one.pod).exists()
+    assert states(adopt(rig, "--write"))[one.pod.id] == "removed"
+    assert rig.kept() == [rig.checkpoint(two.pod).name]
+    assert states(adopt(rig)) == {two.pod.id: "has checkpoint"}
+
+
+def test_stale_records_of_our_own_pods_are_left_to_del_and_gc(rig: Rig) -> None:
+    was = rig.attach("a1")
+    rig.drop_pod(was.pod)
+    assert adopt(rig, "--write")["attachments"] == []
+    assert rig.checkpoint(was.pod).exists()
+
+
+def test_a_container_that_was_started_again(rig: Rig) -> None:
+    """podman restart: the same id in another namespace; the old record is replaced."""
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    detach_bare(rig, was)
+    again = attach_bare(rig, "a1")
+    assert states(adopt(rig, "--write")) == {again.pod.id: "adopted"}
+    rig.reload()
+    assert_repaired(rig, again)
+
+
+# --- races ----------------------------------------------------------------------------------------
+
+LATE = """
+from cni_repair.cli import adopt
+from cni_repair.node.adopt import Lock
+from pathlib import Path
+real_candidates, real_enter = adopt.candidates, Lock.__enter__
+def candidates(*given):
+    found = real_candidates(*given)
+    {when_read}
+    return found
+def enter(lock):
+    {when_locked}
+    return real_enter(lock)
+adopt.candidates, Lock.__enter__ = candidates, enter
+"""
+
+
+def late(rig: Rig, when_read: str = "pass", when_locked: str = "pass", status: int = 0) -> Json:
+    """`adopt --write`, with something happening in its midst."""
+    patch = LATE.format(when_read=when_read, when_locked=when_locked)
+    return command(rig, "-o", "json", "--write", patch=patch).report(status)
+
+
+def test_a_pod_that_is_deleted_while_we_look(rig: Rig) -> None:
+    """Its DEL has taken the interface: that is no loss."""
+    was = attach_bare(rig, "a1")
+    rig.uplink_down()
+    entry = f"/var/lib/cni/results/pods-{was.pod.id}-eth0"
+    report = late(rig, when_read=f"Path({entry!r}).unlink()")
+    assert states(report) == {was.pod.id: "gone"}
+    assert rig.kept() == []
+
+
+def test_a_del_of_ours_that_was_quicker(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    tombstone = str(rig.checkpoints / f"{was.pod.id}@eth0.deleting")
+    report = late(rig, when_locked=f"Path({tombstone!r}).touch()")
+    assert states(report) == {was.pod.id: "left alone"}
+    assert rig.kept() == [Path(tombstone).name]
+
+
+def test_a_leftover_that_somebody_else_has_just_replaced(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    detach_bare(rig, was)
+    record = str(rig.checkpoint(was.pod))
+    report = late(rig, when_locked=f"Path({record!r}).write_text('other')", status=1)
+    assert states(report) == {was.pod.id: "failed"}
+    assert Path(record).read_text() == "other"
+
+
+def test_a_leftover_that_somebody_else_has_just_removed(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    detach_bare(rig, was)
+    report = late(rig, when_locked=f"Path({str(rig.checkpoint(was.pod))!r}).unlink()")
+    assert states(report) == {was.pod.id: "removed"}
+    assert rig.kept() == []
+
+
+# --- hostile and broken ---------------------------------------------------------------------------
+
+
+def test_bad_files_stop_nobody(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    results = cache_file(rig, was.pod, "pods", "eth0").parent
+    good = json.loads((results / f"pods-{was.pod.id}-eth0").read_text())
+    bad = {
+        "empty": "",
+        "torn": json.dumps(good)[:200],
+        "deep": "[" * 5000,
+        "twice": '{"kind": "cniCacheV1", "Kind": "x"}',
+        "name": json.dumps(good),  # not the one that its content gives
+        "base64": json.dumps({**good, "config": "!"}),
+        "id": json.dumps({**good, "containerId": "../../etc"}),
+        "large": '{"kind": "cniCacheV1"}' + " " * (1 << 20),
+        "stranger": '{"hello": "world"}',
+    }
+    for name, text in bad.items():
+        put(results / name, text)
+    (results / "link").symlink_to(f"pods-{was.pod.id}-eth0")
+    os.mkfifo(results / "fifo")
+    (results / "directory").mkdir()
+    put(results / "others", json.dumps(good)).chmod(0o666)
+    report = adopt(rig, "--write", status=1)
+    assert states(report) == {was.pod.id: "adopted"}
+    names = {Path(one["file"]).name for one in report["unreadable"]}
+    assert names == {*bad, "link", "fifo", "directory", "others"}
+    assert all(Path(one["file"]).name in one["reason"] for one in report["unreadable"])
+    told = command(rig)
+    assert told.status == 1
+    assert "Traceback" not in told.out + told.err
+    assert (
+        "unreadable: cannot decode /var/lib/cni/results/empty: it is empty; if its pod" in told.out
+    )
+
+
+def test_a_torn_entry_of_a_pod_that_has_its_checkpoint(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    put(cache_file(rig, was.pod, "pods", "eth0"), "")
+    assert adopt(rig)["unreadable"] == []
+
+
+def test_a_directory_that_others_may_write_to(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    cache_file(rig, was.pod, "pods", "eth0").parent.chmod(0o777)
+    report = adopt(rig, "--write", status=1)
+    assert report["attachments"] == []
+    (bad,) = report["unreadable"]
+    assert (bad["file"], "not trusted" in bad["reason"]) == ("/var/lib/cni/results", True)
+
+
+def test_one_hostile_pod_fails_alone(rig: Rig) -> None:
+    one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
+    batch = "".join(f"route add 172.{n // 250}.{n % 250}.0/24 dev eth0\n" for n in range(5000))
+    rig.run("ip", "-n", "a1", "-batch", "-", stdin=batch)
+    report = adopt(rig, "--write", status=1)
+    assert states(report) == {one.pod.id: "refused", two.pod.id: "adopted"}
+
+
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_disk_that_cannot_be_written_to(rig: Rig, how: str) -> None:
+    one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
+    rig.checkpoints.mkdir(mode=0o700)
+    rig.run("mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "disk", str(rig.checkpoints))
+    inside = Path(rig.outside(str(rig.checkpoints)))
+    old = {"full": "stuff", "read-only": one.pod.id[:12]}[how]
+    if how == "full":
+        (inside / old).write_bytes(b"x" * 4096)
+    else:
+        document = seeds(rig, one)
+        (inside / old).write_bytes(document.read_bytes())
+        document.unlink()
+        rig.run("mount", "-o", "remount,ro", str(rig.checkpoints))
+    told = command(rig, "--write")
+    assert told.status == 1
+    words = {"full": "No space left on device", "read-only": "Read-only file system"}[how]
+    assert told.out.count(words) == 1
+    assert "all 2 failed: cannot use the checkpoint directory" in told.out
+    assert os.listdir(inside) == [old]
+    rig.run("umount", str(rig.checkpoints))
+    assert states(adopt(rig, "--write")) == {one.pod.id: "adopted", two.pod.id: "adopted"}
+
+
+def test_another_cache_directory(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    elsewhere = str(rig.base / "cache dir")
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, directory=elsewhere)
+    cache_file(rig, was.pod, "pods", "eth0").unlink()
+    told = command(rig, "--cache-dir", elsewhere)
+    assert "1 attachment: 1 would adopt" in told.out
+    assert f"adopt --write --cache-dir '{elsewhere}'" in told.out.splitlines()[-1]
