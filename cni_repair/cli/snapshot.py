@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from cni_repair.cli.nodework import scope_of, work_on
-from cni_repair.cli.render import one_line, title
+from cni_repair.cli.render import one_line
+from cni_repair.network.plan import DEGRADED
 from cni_repair.node.census import uncovered
 from cni_repair.node.look import Node
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
@@ -20,13 +23,17 @@ if TYPE_CHECKING:
 
 def snapshot(options: argparse.Namespace) -> int:
     """Bring the records up to date (not with `--check`); 0 if every pod can be restored."""
+    if options.accept and (options.check or not options.containers):
+        wanted = "it writes: not with --check" if options.check else "name the pods that it is for"
+        print(f"cni-repair: snapshot --accept: {wanted}", file=sys.stderr)
+        return 2
     scope = scope_of(options)
     # A selection is about what was selected; the whole node is about every pod on it.
     everything = not scope.containers and scope.conf is None
     taken = work_on(
         scope,
         lambda node, store, entries: [
-            take(node, store, entries, scope.run_dir, not options.check, everything)
+            take(node, store, entries, scope.run_dir, not options.check, everything, options.accept)
         ],
     )
     found = taken[0] if taken else _of_no_record(everything)
@@ -46,7 +53,10 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
     """What keeps the coverage from being complete, a line each, and the totals last."""
     for record in found.records:
         if record.reason:
-            print(f"{_verdict(record):15} {title(record.report)}: {one_line(record.reason)}")
+            print(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
+    missing = [one for one in found.records if one.report.state == DEGRADED and one.reason]
+    if missing and not check:
+        print("record kept: where what is missing is not to come back, snapshot --accept POD")
     for pod in found.uncovered:
         print(f"{'no record':15} {one_line(str(pod))}")
     if found.uncovered:

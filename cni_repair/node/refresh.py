@@ -6,7 +6,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
 from cni_repair.network import plan as planning
 from cni_repair.network.observe import read_sysctls
-from cni_repair.network.plan import HEALTHY
+from cni_repair.network.plan import DEGRADED, HEALTHY
 from cni_repair.node import inventory
 from cni_repair.node.look import in_pod, observe_all
 from cni_repair.record import replace
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from cni_repair.node.look import Node
 
 
-def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: str = "") -> bool:
+def refresh(
+    node: Node,
+    store: Store,
+    run_dir: str,
+    entry: Entry,
+    given_netns: str = "",
+    accept: bool = False,
+) -> bool:
     """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
     checkpoint; whether that changed it.
 
     What is not healthy any more, now that its lock is held, is left: a lost interface's emptiness
-    never replaces a good record. Raises CniError where the record cannot be written; the older one
-    stays whole then.
+    never replaces a good record. With `accept`, addresses and routes that are missing are taken
+    for somebody's will (Multus moved the default route to another interface), and forgotten.
+    Raises CniError where the record cannot be written; the older one stays whole then.
     """
     assert entry.checkpoint is not None
     with Lock(run_dir, entry.key.name):
@@ -39,13 +47,19 @@ def refresh(node: Node, store: Store, run_dir: str, entry: Entry, given_netns: s
             given_netns,
             lambda sides: (observe_all(sides, recorded), read_sysctls(recorded.key.ifname)),
         )
-        if planning.plan(recorded.attachment, observed, None).state != HEALTHY:
+        state = planning.plan(recorded.attachment, observed, None).state
+        if state != HEALTHY and not (accept and state == DEGRADED and _works(observed)):
             return False
         now = _refreshed(recorded, observed, sysctls)
         if now == recorded:
             return False
         store.commit(now.key, encode_checked(now))
         return True
+
+
+def _works(observed: Observed) -> bool:
+    """Whether what is missing cannot be the work of a link that went down, or of a dead master."""
+    return observed.link is not None and observed.link.up and observed.link.carrier
 
 
 def _refreshed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.network.plan import FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.node.census import uncovered
 from cni_repair.node.inventory import run_dir_of
 from cni_repair.node.look import POD_FAILURES, examine, wrapped
@@ -91,17 +91,24 @@ class Snapshot:
 
 
 def snapshot(
-    node: Node, store: Store, entries: list[Entry], run_dir: str, write: bool, all_pods: bool
+    node: Node,
+    store: Store,
+    entries: list[Entry],
+    run_dir: str,
+    write: bool,
+    all_pods: bool,
+    accept: bool = False,
 ) -> Snapshot:
     """Compare, and with `write` refresh, the record of each entry.
 
     `all_pods`: look for interfaces without a record, too; else `entries` are all that is meant.
+    `accept`: what is missing on an interface that works is not to be restored any more.
     """
     records = []
     for entry, report in zip(entries, examine(node, entries)):
         record_now = judge(report)
-        if write and report.healthy:
-            record_now = _refreshed(node, store, entry, run_dir, record_now)
+        if write and (report.healthy or (accept and _accepts(report))):
+            record_now = _refreshed(node, store, entry, run_dir, record_now, accept)
         records.append(record_now)
     rest = uncovered(node, _covered(entries)) if all_pods else []
     return Snapshot(tuple(records), tuple(rest))
@@ -124,16 +131,22 @@ def judge(report: Report) -> Record:
     return Record(report, UNCHANGED, True)
 
 
-def _refreshed(node: Node, store: Store, entry: Entry, run_dir: str, before: Record) -> Record:
+def _accepts(report: Report) -> bool:
+    return report.state == DEGRADED and report.error is None
+
+
+def _refreshed(
+    node: Node, store: Store, entry: Entry, run_dir: str, before: Record, accept: bool
+) -> Record:
     assert entry.checkpoint is not None
     if entry.checkpoint.netns is None:
         return before
     try:
-        changed = refresh(node, store, run_dir_of(entry, run_dir), entry)
+        changed = refresh(node, store, run_dir_of(entry, run_dir), entry, accept=accept)
     except POD_FAILURES as error:
         why = f"its older record stays: {wrapped(error)}"
         return replace(before, outcome=KEPT, reason=why, failed=True)
-    return replace(before, outcome=REFRESHED) if changed else before
+    return replace(before, outcome=REFRESHED, reason="") if changed else before
 
 
 def _covered(entries: list[Entry]) -> set[Covered]:

@@ -156,3 +156,36 @@ def test_selection_is_about_the_selected_only(rig: Rig) -> None:
     found = report(rig, 0, one.pod.id)
     assert found["coverage"] == {"attachments": 1, "restorable": 1}
     assert json.loads(checkpoint(rig, one).read_text())["containerId"] == one.pod.id
+
+
+def test_accepting_a_default_route_that_was_moved_away(rig: Rig) -> None:
+    """As Multus does it where another of the pod's networks has the default route."""
+    was = rig.attach("pod1")
+    rig.ip("link add net1 type bridge", was.pod)
+    rig.ip("addr add 10.77.0.2/24 dev net1", was.pod)
+    rig.ip("link set net1 up", was.pod)
+    rig.ip("route del default", was.pod)
+    rig.ip("route add default via 10.77.0.1", was.pod)
+    assert record_of(report(rig, 0), was)["outcome"] == "kept"
+    assert "snapshot --accept" in snapshot(rig).out
+    assert record_of(report(rig, 0, "--accept", was.pod.id), was)["outcome"] == "refreshed"
+    assert record_of(report(rig, 0), was)["state"] == "healthy"
+    now = rig.state(was.pod)
+    rig.reload()
+    rig.plugin("REPAIR", None).report(0)
+    assert rig.state(was.pod) == now
+
+
+@pytest.mark.parametrize("damage", ["link del eth0", "link set eth0 down"])
+def test_accepting_does_not_take_a_damaged_interface_for_will(rig: Rig, damage: str) -> None:
+    was = rig.attach("pod1")
+    before = checkpoint(rig, was).read_bytes()
+    rig.ip(damage, was.pod)
+    assert record_of(report(rig, 0, "--accept", was.pod.id), was)["outcome"] == "kept"
+    assert checkpoint(rig, was).read_bytes() == before
+
+
+def test_accepting_needs_names(rig: Rig) -> None:
+    rig.attach("pod1")
+    assert snapshot(rig, "--accept").status == 2
+    assert snapshot(rig, "--accept", "--check", "shop/pod1").status == 2
