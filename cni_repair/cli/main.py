@@ -11,10 +11,12 @@ import os
 import sys
 
 from cni_repair import __version__
+from cni_repair.checkpoint.cache import CACHE_DIRS
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.printable import printable
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 from cni_repair.errors import CniError
+from cni_repair.upgrade.journal import STATE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ on call, pods without a network:
   cni-repair status            which pods lost what, and why
   cni-repair plan              the ip commands that a repair would equal
   cni-repair repair --all      repair them; healthy pods are not touched
-  cni-repair status            see that it worked
+  cni-repair verify            ask every pod's gateways
+
+before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
 
 exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused
 for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
@@ -94,7 +98,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_status(commands)
     _add_plan(commands)
     _add_repair(commands)
+    _add_verify(commands)
     _add_snapshot(commands)
+    _add_adopt(commands)
+    _add_upgrade(commands)
     _add_validate(commands)
     _add_demo(commands)
     return parser
@@ -141,7 +148,7 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         dest="output",
         choices=("table", "json"),
         default="table",
-        help="json: one document, as the REPAIR verb prints it",
+        help="json: one document (status, plan, repair: as the REPAIR verb prints it)",
     )
 
 
@@ -222,6 +229,42 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        _verify,
+        "do the pods reach their gateways now",
+        "Check every attachment, then have each pod's own kernel ask its gateways again: by\n"
+        "ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
+        "  healthy                  as recorded, and every gateway answered just now\n"
+        "  configured-not-verified  as recorded, but there is nobody to ask: no gateway, or\n"
+        "                           one with a permanent neighbour entry\n"
+        "  unreachable              a gateway does not answer, or there is no carrier\n"
+        "  conflict                 another host has one of the pod's addresses\n"
+        "or what `status` says: lost, degraded, stale, foreign, unreadable. Nothing is\n"
+        "repaired. Exit status 0 if every attachment is healthy, or has nobody to ask;\n"
+        "else 1.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for answers, for all pods together (default: %(default)g; with less"
+        " than 4, a gateway that has a new MAC counts as silent; a switch port that just came up"
+        " may need 30)",
+    )
+    parser.add_argument(
+        "--duplicates",
+        action="store_true",
+        help="probe for other holders of the pods' addresses, too (0.75 s)",
+    )
+    _add_checkpoint_options(parser)
+
+
 def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _command(
         commands,
@@ -235,6 +278,68 @@ def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     _add_containers(parser)
     parser.add_argument("--check", action="store_true", help="only report, write nothing")
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="of the pods that are named: addresses and routes that are missing now are not to come"
+        " back (Multus moved the default route to another interface)",
+    )
+    _add_checkpoint_options(parser)
+
+
+def _add_adopt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "adopt",
+        _adopt,
+        "records for pods that were attached without cni-repair",
+        "Give pods that another plugin attached, or that were there before cni-repair,\n"
+        "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
+        "own checkpoints, and the live interface. Pods are not touched. What is no\n"
+        "macvlan over a link of the node is left alone and named. A dry run by default.\n"
+        "Exit status 1 if an attachment cannot be adopted that should be.",
+    )
+    parser.add_argument("--write", action="store_true", help="commit the checkpoints")
+    parser.add_argument(
+        "--cache-dir",
+        action="append",
+        metavar="DIR",
+        help="where a runtime or Multus keeps its CNI cache; may be repeated (default:"
+        f" {', '.join(CACHE_DIRS)})",
+    )
+    parser.set_defaults(containers=[])
+    _add_checkpoint_options(parser)
+
+
+def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "upgrade",
+        _upgrade,
+        "upgrade a NIC driver under the pods",
+        "Upgrade the node's NIC driver as PLAN.yaml says (conf/upgrade.yaml explains it):\n"
+        "check, bring the records up to date, hold the kubelet, run the driver command,\n"
+        "wait for the uplinks, repair the pods, verify them, release the kubelet. Runs as\n"
+        "a unit of systemd's, which a lost terminal does not end; killed anywhere, --resume\n"
+        "goes on. Exit status 0 only if all went well, 3 if nothing was touched.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("plan", nargs="?", metavar="PLAN.yaml")
+    what.add_argument("--resume", action="store_true", help="go on with one that was cut short")
+    what.add_argument("--status", action="store_true", help="where the last one stands")
+    what.add_argument(
+        "--release", action="store_true", help="release the kubelet now, and give up the last one"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the steps, check, do nothing")
+    parser.add_argument(
+        "--no-kubelet", action="store_true", help="do not hold a kubelet: nothing rebuilds pods"
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="in this process: where there is no systemd"
+    )
+    parser.add_argument(
+        "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
+    )
     _add_checkpoint_options(parser)
 
 
@@ -243,9 +348,10 @@ def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         commands,
         "validate",
         _validate,
-        "check configurations and checkpoints",
+        "check configurations, checkpoints and upgrade plans",
         "Check files against their published schemas: network configurations (.conf,\n"
-        ".conflist) and checkpoints. Each error names its place in the file.",
+        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
+        "place in the file.",
         needs_root=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
@@ -286,10 +392,28 @@ def _repair(options: argparse.Namespace) -> int:
     return nodework.plan(options) if options.dry_run else nodework.repair(options)
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from cni_repair.cli.verify import verify
+
+    return verify(options)
+
+
 def _snapshot(options: argparse.Namespace) -> int:
     from cni_repair.cli.snapshot import snapshot
 
     return snapshot(options)
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from cni_repair.cli.adopt import adopt
+
+    return adopt(options)
+
+
+def _upgrade(options: argparse.Namespace) -> int:
+    from cni_repair.cli.upgrade import upgrade
+
+    return upgrade(options)
 
 
 def _validate(options: argparse.Namespace) -> int:

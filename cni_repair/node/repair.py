@@ -60,6 +60,8 @@ class Options:
     hints: SeedHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
     tell: Callable[[str], None] | None = None  # called before a wait, with what is waited for
+    looked: Callable[[list[Report]], None] | None = None  # called with what the first look found
+    restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
 
 
 def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:
@@ -90,9 +92,13 @@ class _Repair:
         self._reports: list[Report | None] = []
         self._unsettled: list[int] = []
         self._told: set[str] = set()
+        self._restored: set[int] = set()
 
     def run(self, entries: list[Entry]) -> list[Report]:
-        self._reports = [*examine(self._node, entries, self._options.netns)]
+        found = examine(self._node, entries, self._options.netns)
+        if self._options.looked:
+            self._options.looked(found)
+        self._reports = [*found]
         todo = [
             index
             for index, report in enumerate(self._reports)
@@ -195,7 +201,13 @@ class _Repair:
         report = work.report()
         if moved is not None and not work.failures:
             report = replace(report, notes=(self._remember_move(entry, moved),))
+        self._tell_restored(index, work, report)
         return report
+
+    def _tell_restored(self, index: int, work: _PodRepair, report: Report) -> None:
+        if self._options.restored and work.connected and index not in self._restored:
+            self._restored.add(index)
+            self._options.restored(report)
 
     def _fall_back(self, entry: Entry) -> Checkpoint | None:
         """The checkpoint over the first other master that may be used and is there; None if none
@@ -257,6 +269,7 @@ class _Repair:
         except POD_FAILURES as error:
             self._reports[index] = failed(checkpoint, self._options.netns, wrapped(error))
             return True
+        self._tell_restored(index, work, report)
         if not work.unsettled:
             self._announce(work, master)
         state, findings = work.after.state, work.findings
@@ -340,6 +353,12 @@ class _PodRepair:
             return ()
         ours.add(link_local_of(live.link.mac))
         return tuple(address for address in self._observed.tentative if address in ours)
+
+    @property
+    def connected(self) -> bool:
+        """All is there, and the wire is heard."""
+        live = self._observed.link
+        return bool(live and live.up and live.carrier and not self.after.operations)
 
     @property
     def unsettled(self) -> bool:

@@ -39,6 +39,12 @@ class Report:
         return str(self.checkpoint.pod) if self.checkpoint else ""
 
     @property
+    def title(self) -> str:
+        """Which attachment it is about, for people."""
+        parts = (self.pod, self.key.container_id[:12], self.key.ifname)
+        return " ".join(part for part in parts if part)
+
+    @property
     def reason(self) -> str:
         """Why it is not healthy, and what else is to be said, in one line."""
         words = [*self.findings, *self.notes]

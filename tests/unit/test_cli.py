@@ -31,7 +31,9 @@ from tests.unit.samples import (
 )
 
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
-COMMANDS = ["status", "plan", "repair", "validate", "demo"]
+COMMANDS = [
+    "status", "plan", "repair", "verify", "snapshot", "adopt", "upgrade", "validate", "demo",
+]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' namespaces")

@@ -1,0 +1,69 @@
+"""What an upgrade is going to do, before it does it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+
+from cni_repair.upgrade.policy import seconds_held, wishes
+from cni_repair.upgrade.progress import PHASES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.upgrade.plan import Plan
+    from cni_repair.upgrade.procedure import Settings
+
+_SHELL = ("/bin/sh", "-c")
+
+
+def steps(plan: Plan, settings: Settings) -> list[str]:
+    """A line or two for each phase, with its commands, and what becomes of the kubelet."""
+    held = plan.kubelet if settings.hold_kubelet else None
+    words = dict.fromkeys(PHASES, "")
+    unit_too = ", the kubelet's unit" if held else ""
+    words["preflight"] = (
+        f"{plan.coverage}% of the interfaces can be restored; the driver command, the disks, the"
+        f" locks{unit_too} are in order"
+    )
+    words["snapshot"] = f"bring the records in {settings.checkpoint_dir} up to date"
+    words["hold"] = "no kubelet to hold: nothing rebuilds pods here"
+    words["release"] = "nothing to release"
+    if held is not None:
+        unit = shlex.quote(held.unit)
+        words["hold"] = (
+            f"systemctl stop {unit}; systemctl mask --runtime {unit}"
+            f" (a timer of systemd's undoes it after {_time(seconds_held(plan))}, should cni-repair"
+            " vanish)"
+        )
+        words["release"] = f"systemctl unmask --runtime {unit}; systemctl start {unit}"
+    words["driver"] = f"{command(plan).rstrip()} (killed after {_time(plan.driver.deadline)})"
+    names = ", ".join(plan.masters.names) or "the uplinks that the records name"
+    carrier = ", with carrier" if plan.masters.carrier else ""
+    words["masters"] = f"wait up to {_time(plan.masters.deadline)} for {names}{carrier}"
+    words["repair"] = "as cni-repair repair --all"
+    probe = ", and look for others that have the pods' addresses" if plan.verify.duplicates else ""
+    words["verify"] = f"every pod's gateways answer within {_time(plan.verify.timeout)}{probe}"
+    text = [f"{phase:<10} {words[phase]}" for phase in PHASES]
+    return [*text, *_policies(plan, held is not None)]
+
+
+def command(plan: Plan) -> str:
+    """The driver command as one would type it."""
+    words = plan.driver.command
+    return words[2] if words[:2] == _SHELL and len(words) == 3 else shlex.join(words)
+
+
+def _policies(plan: Plan, held: bool) -> list[str]:
+    text = [
+        "a failure before the driver command ends the upgrade, and nothing was touched; after it,"
+        " the rest is done all the same"
+    ]
+    if not held:
+        return text
+    by_phase = ", ".join(f"{phase}: {wish}" for phase, wish in wishes(plan).items())
+    return [*text, f"what becomes of the kubelet where a phase failed: {by_phase}"]
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    words = [f"{minutes:g} min"] if minutes else []
+    return " ".join([*words, f"{rest:g} s"] if rest or not words else words)

@@ -1,0 +1,205 @@
+"""The upgrade's journal: what was begun and done, so that a killed upgrade can be gone on with.
+
+One JSON object a line, only ever appended; events that a resume builds on are on disk before the
+next step is taken. A line that is torn (by a power cut, by a full disk) ends nothing but itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+
+from cni_repair.checkpoint.locks import make_private
+from cni_repair.closing import Closing
+from cni_repair.errors import IO, CniError
+from cni_repair.strictjson import dumps, load_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    Event = dict[str, Any]
+
+STATE_DIR = "/var/lib/cni-repair/upgrade"
+VERSION = 1  # of what the events say
+_NAME = "journal"
+_MAX_BYTES = 64 << 20  # of a line, too: it may tell of thousands of pods
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+# What each event tells beside its time; one that lacks it was written by nobody of ours.
+_KEYS = {
+    "begin": {"version", "plan", "planFile", "options", "bootId", "pid"},
+    "resume": {"bootId", "pid"},
+    "phase": {"phase"},
+    "done": {"phase", "ok", "words", "data"},
+    "kubelet": {"unit", "active", "masked"},
+    "deadman": {"until"},
+    "driver": {"pid", "start", "deadline"},
+    "output": {"line"},
+    "word": {"text"},
+    "lost": {"link"},
+    "back": {"link"},
+    "damaged": {"todo", "attachments"},
+    "restored": {"attachment"},
+    "end": {"status"},
+}
+
+
+class Journal(Closing):
+    """An open journal, at its end."""
+
+    def __init__(self, fd: int, why_not: str = "", whole: bool = False) -> None:
+        self._fd = fd  # -1: it cannot be written to
+        self._why_not = why_not
+        self._whole = whole  # whether the last line is known to be; blank ones are no events
+        self.trouble = why_not  # why events are missing on disk
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def append(self, event: Event, durable: bool = True) -> Event:
+        """Write an event with its time (Unix, in seconds); the event as written.
+
+        A disk that fills up meanwhile must not end an upgrade whose pods are without a network:
+        the trouble is remembered, and the upgrade goes on.
+        """
+        event = {"at": round(time.time(), 3), **event}
+        try:
+            self._write(event, durable)
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+        return event
+
+    def commit(self, event: Event) -> Event:
+        """As :meth:`append`, for what must not be done unless it was noted. Raises CniError."""
+        before, self.trouble = self.trouble, ""
+        event = self.append(event)
+        if self.trouble:
+            raise CniError(IO, "cannot write the upgrade's journal", self.trouble)
+        self.trouble = before
+        return event
+
+    def _write(self, event: Event, durable: bool) -> None:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, self._why_not)
+        line = ("" if self._whole else "\n") + dumps(event) + "\n"
+        raw = line.encode("ascii")
+        self._whole = False
+        if os.write(self._fd, raw) < len(raw):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._whole = True
+        if durable:
+            os.fsync(self._fd)
+
+
+def journal_path(directory: str) -> str:
+    return f"{directory}/{_NAME}"
+
+
+def begin(directory: str, event: Event) -> tuple[Journal, Event]:
+    """A new journal, and its first event as written; the last upgrade's is put aside.
+
+    Raises CniError (I/O); the last one stays then.
+    """
+    path = journal_path(directory)
+    new = f"{path}.new"
+    try:
+        make_private(directory)
+        if os.path.lexists(new):  # of a start that was killed
+            os.unlink(new)
+        journal = Journal(os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600), whole=True)
+        event = journal.commit({"event": "begin", "version": VERSION, **event})
+        if os.path.lexists(path):
+            os.replace(path, f"{path}.last")
+        os.rename(new, path)
+        _sync(directory)
+    except OSError as error:
+        raise CniError(
+            IO, f"cannot keep a journal in {directory}", error.strerror or str(error)
+        ) from error
+    return journal, event
+
+
+def go_on(directory: str) -> Journal:
+    """The last upgrade's journal, to append to. Where that cannot be (the disk has become
+    read-only), it has `trouble`: the pods are to be repaired all the same."""
+    try:
+        return Journal(os.open(journal_path(directory), _FLAGS))
+    except OSError as error:
+        return Journal(-1, error.strerror or str(error))
+
+
+def read(directory: str) -> list[Event]:
+    """The events of the last upgrade, begun or ended; none where there was none."""
+    return Reader(directory).fresh()
+
+
+class Reader:
+    """A journal as it grows."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = journal_path(directory)
+        self._inode = self._offset = 0
+        self._rest = b""
+
+    def fresh(self) -> list[Event]:
+        """The events since the last call; all, if another upgrade was begun since.
+
+        Raises CniError where there is a journal that cannot be read, or that is not to be trusted
+        or understood: a resume runs commands that it finds there.
+        """
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(fd, "rb") as file:
+                self._check(os.fstat(fd))
+                file.seek(self._offset)
+                data = file.read(_MAX_BYTES)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._refused(f"cannot read it: {error.strerror}") from error
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        events = list(events_in(lines))
+        if any(event["event"] == "begin" and event["version"] != VERSION for event in events):
+            raise self._refused(
+                "it is of another version of cni-repair: end that upgrade with the version that"
+                " began it, or move the file away"
+            )
+        return events
+
+    def _check(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise self._refused("it is no regular file")
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise self._refused(
+                f"it must belong to uid {os.geteuid()} and be writable by nobody else"
+            )
+        if status.st_ino != self._inode:
+            self._inode, self._offset, self._rest = status.st_ino, 0, b""
+
+    def _refused(self, why: str) -> CniError:
+        return CniError(IO, f"the journal {self._path} is not used", why)
+
+
+def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
+    """The events of the lines that hold one."""
+    for line in lines:
+        try:
+            event = load_object(line, "a line of the journal", _MAX_BYTES)
+        except CniError:
+            continue
+        kind = event.get("event")
+        if isinstance(kind, str) and {"at", *_KEYS.get(kind, {"?"})} <= event.keys():
+            yield event
+
+
+def _sync(directory: str) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,128 @@
+"""What an upgrade did to each pod. Pure."""
+
+from __future__ import annotations
+
+from cni_repair.network.plan import HEALTHY, LOST
+from cni_repair.record import record
+from cni_repair.upgrade.progress import SNAPSHOT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.node.report import Report
+    from cni_repair.node.snapshot import Snapshot
+    from cni_repair.upgrade.progress import Progress
+
+_NAMED_AT_MOST = 5
+
+
+def few(words: list[str]) -> str:
+    """Of 2,000 pods with the same trouble five will do; the report names them all."""
+    more = len(words) - _NAMED_AT_MOST
+    return "; ".join([*words[:_NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
+
+
+@record
+class Before:
+    """Pods that were not well before the driver was touched."""
+
+    damaged: frozenset[str]  # names of attachments: whatever they lack, it was not the driver
+    given_up: frozenset[str]  # those that cannot be restored, as the plan's coverage allows
+
+
+def noted_before(taken: Snapshot) -> list[dict[str, Any]]:
+    """What :func:`before_of` wants to know, for the journal."""
+    return [
+        {"attachment": one.report.key.name, "restorable": one.restorable}
+        for one in taken.records
+        if one.counts and not (one.report.healthy and one.restorable)
+    ]
+
+
+def before_of(progress: Progress) -> Before:
+    done = progress.done.get(SNAPSHOT)
+    noted = done.data.get("before", []) if done else []
+    return Before(
+        frozenset(one["attachment"] for one in noted),
+        frozenset(one["attachment"] for one in noted if not one["restorable"]),
+    )
+
+
+@record
+class PodResult:
+    """One attachment: what was lost, what was done, how long its network was away."""
+
+    container_id: str
+    ifname: str
+    pod: str
+    title: str  # of the attachment, for people
+    state: str
+    lost: tuple[str, ...]  # what the first look after the driver's return found
+    steps: tuple[str, ...]  # the ip commands that the repair equals
+    outage_ms: int | None  # None: nobody saw it go, or it is not back
+    reason: str
+    healthy: bool
+    given_up: bool  # it could not have been restored, and the plan allowed that
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "containerID": self.container_id,
+            "ifname": self.ifname,
+            "pod": self.pod,
+            "title": self.title,
+            "state": self.state,
+            "lost": list(self.lost),
+            "actions": list(self.steps),
+            "outageMs": self.outage_ms,
+            "reason": self.reason,
+            "givenUp": self.given_up,
+        }
+
+
+def pod_results(
+    looked: list[Report], reports: list[Report], restored: dict[str, float], progress: Progress
+) -> list[PodResult]:
+    """Put together the first look, the repair's reports, and when each was restored (Unix time)."""
+    first_look = {report.key.name: report for report in looked}
+    before = before_of(progress)
+    results = []
+    for report in reports:
+        name, found = report.key.name, first_look[report.key.name]
+        result = PodResult(
+            container_id=report.key.container_id,
+            ifname=report.key.ifname,
+            pod=report.pod,
+            title=report.title,
+            state=report.state,
+            lost=() if found.state == HEALTHY else found.findings,
+            steps=report.actions,
+            outage_ms=None
+            if name in before.damaged
+            else _outage(found, report, restored, progress),
+            reason=report.reason,
+            healthy=report.healthy,
+            given_up=name in before.given_up and not report.healthy,
+        )
+        results.append(result)
+    return results
+
+
+def _outage(
+    found: Report, report: Report, restored: dict[str, float], progress: Progress
+) -> int | None:
+    """From the moment when a link below the pod went, to that when its traffic could pass again.
+
+    A pod that kept its interface had its network back with its uplink. Where nobody saw the link go
+    (the upgrade was killed), it counts from the driver command's start: it was not longer.
+    """
+    chain = report.checkpoint.attachment.parents if report.checkpoint else ()
+    gone = [progress.lost[link.name] for link in chain if link.name in progress.lost]
+    back = restored.get(report.key.name)
+    if back is None and report.healthy and chain:
+        back = progress.back.get(chain[-1].name)
+    if not gone and found.state == LOST and progress.touched:
+        gone = [progress.events["driver"]["at"]]
+    if not gone or back is None or back < min(gone):
+        return None
+    return round(1000 * (back - min(gone)))

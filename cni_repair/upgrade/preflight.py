@@ -1,0 +1,135 @@
+"""Everything that can be known to be wrong before anything is touched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.store import Store
+from cni_repair.errors import CniError
+from cni_repair.network.observe import link_named
+from cni_repair.node import inventory
+from cni_repair.node.census import uncovered
+from cni_repair.node.look import Node, wrapped
+from cni_repair.node.snapshot import Snapshot, snapshot
+from cni_repair.upgrade import kubelet
+from cni_repair.upgrade.plan import SEARCH_PATH, check_command
+from cni_repair.upgrade.pods import few
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.node.inventory import Entry
+    from cni_repair.upgrade.plan import Plan
+    from cni_repair.upgrade.procedure import Settings
+
+# A snapshot writes a few kilobytes an attachment.
+_WANTED_BYTES = 16 << 20
+_LOCK_SECONDS = 5.0
+
+
+def check(plan: Plan, settings: Settings) -> tuple[list[str], str]:
+    """All problems, each with its remedy, and a line for where there is none; touches nothing."""
+    problems = [*_of_command(plan), *_of_kubelet(plan, settings)]
+    words = ""
+    try:
+        with Node() as node:
+            problems += _of_masters(plan, node)
+            taken, entries = _look(node, settings)
+        problems += too_little_coverage(plan, taken)
+        problems += _of_locks(entries, settings)
+        words = f"{taken.restorable} of {taken.total} interfaces could be restored"
+    except (CniError, OSError) as error:
+        problems.append(str(wrapped(error)))
+    for directory in (settings.checkpoint_dir, settings.state_dir):
+        problems += _of_disk(directory)
+    return problems, words
+
+
+def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:
+    try:
+        with Store(settings.checkpoint_dir) as store:
+            entries = inventory.read_all(store, settings.hints())
+            return snapshot(node, store, entries, settings.run_dir, False, True), entries
+    except FileNotFoundError:  # no pod was ever attached through us
+        return Snapshot((), tuple(uncovered(node, set()))), []
+
+
+def too_little_coverage(plan: Plan, taken: Snapshot) -> list[str]:
+    """What of the node could not be restored, if that is more than the plan allows."""
+    if taken.total == 0 or 100 * taken.restorable >= plan.coverage * taken.total:
+        return []
+    return [
+        f"coverage is {taken.restorable} of {taken.total}, the plan wants {plan.coverage}%"
+        f" (see cni-repair snapshot): {few(not_restorable(taken))}"
+    ]
+
+
+def not_restorable(taken: Snapshot) -> list[str]:
+    """What would be lost with the driver, and why."""
+    known = [
+        f"{one.report.title} ({one.report.state}: {one.reason})"
+        for one in taken.records
+        if one.counts and not one.restorable
+    ]
+    return [*known, *(f"{one} has no record: cni-repair adopt" for one in taken.uncovered)]
+
+
+def _of_command(plan: Plan) -> list[str]:
+    problem = check_command(plan.driver.command)
+    return [f"$.driver.command: {problem}"] if problem else []
+
+
+def _of_kubelet(plan: Plan, settings: Settings) -> list[str]:
+    if plan.kubelet is None or not settings.hold_kubelet:
+        return []
+    try:
+        kubelet.find(plan.kubelet.unit)
+    except CniError as error:
+        return [f"$.kubelet: {error}"]
+    if not shutil.which("systemd-run", path=SEARCH_PATH):
+        return ["$.kubelet: no systemd-run for the dead-man timer: install systemd's tools"]
+    return []
+
+
+def _of_masters(plan: Plan, node: Node) -> list[str]:
+    return [
+        f"$.masters.names: {name} does not exist now; name links of this node"
+        for name in plan.masters.names
+        if link_named(node.rtnl, name) is None
+    ]
+
+
+def _of_disk(directory: str) -> list[str]:
+    try:
+        status = os.statvfs(_existing(directory))
+    except OSError as error:
+        return [f"{directory} cannot be used: {error.strerror}: name another"]
+    if status.f_flag & os.ST_RDONLY:
+        return [f"{directory} is on a read-only file system: nothing could be noted there"]
+    free = status.f_bavail * status.f_frsize
+    if free < _WANTED_BYTES or (status.f_files and not status.f_favail):
+        return [f"{directory} is full ({free >> 20} MiB free): make room, 16 MiB will do"]
+    return []
+
+
+def _existing(path: str) -> str:
+    """The path, or what there is of it by now."""
+    path = os.path.abspath(path)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _of_locks(entries: list[Entry], settings: Settings) -> list[str]:
+    """Whoever holds a lock for long would hold up the repair."""
+    until = time.monotonic() + _LOCK_SECONDS
+    for entry in entries:
+        run_dir, left = inventory.run_dir_of(entry, settings.run_dir), until - time.monotonic()
+        try:
+            with Lock(run_dir, entry.key.name, max(0.0, left)):
+                pass
+        except CniError as error:
+            return [str(error)]  # one is enough to wait for
+    return []

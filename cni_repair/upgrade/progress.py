@@ -1,0 +1,155 @@
+"""How far an upgrade has come, from its journal. Pure."""
+
+from __future__ import annotations
+
+from cni_repair.record import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from cni_repair.upgrade.journal import Event
+
+PREFLIGHT = "preflight"
+SNAPSHOT = "snapshot"
+HOLD = "hold"
+DRIVER = "driver"
+MASTERS = "masters"
+REPAIR = "repair"
+VERIFY = "verify"
+RELEASE = "release"
+PHASES = (PREFLIGHT, SNAPSHOT, HOLD, DRIVER, MASTERS, REPAIR, VERIFY, RELEASE)
+
+# Where an upgrade stands.
+RUNNING, CUT_SHORT, ENDED, REBOOTED = "running", "cut short", "ended", "rebooted"
+
+
+@record
+class Done:
+    """A phase that came to its end."""
+
+    phase: str
+    ok: bool
+    words: str  # what came of it, in one line
+    began: float  # Unix time in seconds
+    ended: float
+    data: dict[str, Any]  # for the report, and for a resume
+
+
+@record
+class Progress:
+    """What a journal tells."""
+
+    begin: Event  # of the upgrade: its plan, its options; empty where there was none
+    boot_id: str  # of the last start or resume
+    pid: int
+    resumes: int
+    done: dict[str, Done]  # the last end of each phase, as far as it still counts
+    current: str  # a phase that began and did not end
+    events: dict[str, Event]  # the last of each other kind: what a resume must know
+    lost: dict[str, float]  # link of the node → Unix time at which it went
+    back: dict[str, float]  # uplink → Unix time at which it was back
+    end: Event | None  # the upgrade's own
+    known: frozenset[str]  # phases whose failure somebody was told of at the end, and resumed
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        return tuple(name for name in PHASES if name in self.done and not self.done[name].ok)
+
+    @property
+    def failed_since(self) -> tuple[str, ...]:
+        """Those that failed since somebody has looked."""
+        return tuple(name for name in self.failed if name not in self.known)
+
+    @property
+    def holds_kubelet(self) -> bool:
+        """Whether the kubelet may be held: what was begun may have been done."""
+        released = self.done.get(RELEASE)
+        return "kubelet" in self.events and not (released and released.ok)
+
+    @property
+    def touched(self) -> bool:
+        """Whether the driver command may have been started: pods may be without a network."""
+        return "driver" in self.events
+
+    def standing(self, boot_id: str, alive: bool) -> str:
+        """RUNNING, CUT_SHORT, ENDED or REBOOTED; `alive`: an upgrade is at work on this node."""
+        if self.end is not None:
+            return ENDED
+        if self.boot_id != boot_id:
+            return REBOOTED
+        return RUNNING if alive else CUT_SHORT
+
+
+def progress_of(events: Iterable[Event]) -> Progress:
+    """Read the events of one upgrade, those after its resumes included."""
+    begin: Event = {}
+    boot_id, pid, resumes, current, began = "", 0, 0, "", 0.0
+    done: dict[str, Done] = {}
+    others: dict[str, Event] = {}
+    lost: dict[str, float] = {}
+    back: dict[str, float] = {}
+    end: Event | None = None
+    known: set[str] = set()
+    for event in events:
+        kind = event["event"]
+        if kind == "begin":
+            begin = event
+        if kind in ("begin", "resume"):
+            resumes += kind == "resume"
+            if end is not None:
+                known = {name for name in done if not done[name].ok}
+            boot_id, pid, current, end = event["bootId"], event["pid"], "", None
+        elif kind == "phase":
+            current, began = event["phase"], event["at"]
+            for name in _undone_by(current):
+                done.pop(name, None)
+        elif kind == "done":
+            phase = event["phase"]
+            # (A full disk may have swallowed the phase's beginning.)
+            start = began if phase == current else event["at"]
+            done[phase] = Done(
+                phase, event["ok"], event["words"], start, event["at"], event["data"]
+            )
+            known.discard(phase)
+            current = ""
+        elif kind == "lost":
+            lost.setdefault(event["link"], event["at"])
+        elif kind == "back":
+            back[event["link"]] = event["at"]
+        elif kind == "end":
+            end = event
+        else:
+            others[kind] = event
+    return Progress(
+        begin, boot_id, pid, resumes, done, current, others, lost, back, end, frozenset(known)
+    )
+
+
+def _undone_by(phase: str) -> tuple[str, ...]:
+    """The phases whose earlier end does not count any more once this one has begun (again)."""
+    return (HOLD, RELEASE) if phase == HOLD else PHASES[PHASES.index(phase) :]
+
+
+def remaining(progress: Progress) -> tuple[str, ...]:
+    """The phases that a resume has to do, in order.
+
+    From the first that did not end well; but a driver command that came to its end, well or not, is
+    not run again. The kubelet is held again for whatever may change pods.
+    """
+    first = next((name for name in PHASES if not _settled(progress, name)), None)
+    if first is None:
+        return ()
+    rest = tuple(
+        name
+        for name in PHASES[PHASES.index(first) :]
+        if name != DRIVER or not _settled(progress, name)
+    )
+    only_looks = first == VERIFY and not progress.holds_kubelet
+    return rest if HOLD in rest or rest == (RELEASE,) or only_looks else (HOLD, *rest)
+
+
+def _settled(progress: Progress, name: str) -> bool:
+    done = progress.done.get(name)
+    return done is not None and (done.ok or name == DRIVER)

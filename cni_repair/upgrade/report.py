@@ -1,0 +1,169 @@
+"""What came of an upgrade, from its journal: for scripts, and as text. Pure."""
+
+from __future__ import annotations
+
+import time
+
+from cni_repair.record import record
+from cni_repair.upgrade.progress import (
+    CUT_SHORT,
+    ENDED,
+    PHASES,
+    REBOOTED,
+    REPAIR,
+    SNAPSHOT,
+    VERIFY,
+    remaining,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.upgrade.progress import Done, Progress
+
+
+@record
+class Seen:
+    """From where an upgrade is looked at."""
+
+    standing: str  # progress.RUNNING, CUT_SHORT, ENDED or REBOOTED
+    now: float  # Unix time
+    again: str = ""  # options that a next command has to repeat, with a blank before each
+
+
+def document(progress: Progress, seen: Seen) -> dict[str, Any]:
+    """The report as `-o json` prints it. Times are Unix times in seconds."""
+    done = [progress.done[name] for name in PHASES if name in progress.done]
+    return {
+        "standing": seen.standing,
+        "status": progress.end["status"] if progress.end else None,
+        "began": progress.begin["at"],
+        "ended": progress.end["at"] if progress.end else None,
+        "phases": [
+            {
+                "phase": one.phase,
+                "ok": one.ok,
+                "began": one.began,
+                "seconds": round(one.ended - one.began, 3),
+                "words": one.words,
+            }
+            for one in done
+        ],
+        "current": progress.current or None,
+        "remaining": [] if seen.standing == REBOOTED else list(remaining(progress)),
+        "lost": progress.lost,
+        "back": progress.back,
+        "kubelet": kubelet_document(progress, seen),
+        "pods": _data(progress, REPAIR, "pods"),
+        "notRestorable": _data(progress, SNAPSHOT, "notRestorable"),
+        "verdicts": _data(progress, VERIFY, "verdicts"),
+        "plan": progress.begin["plan"],
+    }
+
+
+def kubelet_document(progress: Progress, seen: Seen) -> dict[str, Any] | None:
+    """Whether the kubelet may be held, and until when; None where this upgrade never touched it."""
+    noted = progress.events.get("kubelet")
+    if noted is None:
+        return None
+    until = progress.events.get("deadman", {}).get("until")
+    over = until is not None and until <= seen.now
+    held = progress.holds_kubelet and seen.standing != REBOOTED and not over
+    return {"unit": noted["unit"], "held": held, "until": until if held else None}
+
+
+def _data(progress: Progress, phase: str, key: str) -> list[Any]:
+    done = progress.done.get(phase)
+    found = done.data.get(key, []) if done else []
+    return found if isinstance(found, list) else []
+
+
+def lines(progress: Progress, seen: Seen) -> list[str]:
+    """The report as text: the node's timeline, then the pods, then what is left to do."""
+    text = [_PHASE.format("AT", "PHASE", "RESULT", "SECONDS", "WHAT").rstrip()]
+    text += [_phase_line(progress.done[name]) for name in PHASES if name in progress.done]
+    if progress.current:
+        text.append(_PHASE.format("", progress.current, "not ended", "", "").rstrip())
+    text += _link_lines(progress)
+    pods = [pod for pod in _data(progress, REPAIR, "pods") if pod["state"] != "stale"]
+    if pods:
+        text += ["", *_pod_lines(pods)]
+    given_up = _data(progress, SNAPSHOT, "notRestorable")
+    if given_up and progress.touched:
+        text += ["", "could not have been restored, which the plan's coverage allows:"]
+        text += [f"  {one}" for one in given_up]
+    return [*text, *_kubelet_lines(progress, seen), *_next_lines(progress, seen)]
+
+
+_PHASE = "{:<8} {:<9}  {:<9} {:>7}  {}"
+
+
+def _phase_line(done: Done) -> str:
+    result = "ok" if done.ok else "FAILED"
+    took = f"{done.ended - done.began:.1f}"
+    return _PHASE.format(clock(done.began), done.phase, result, took, done.words)
+
+
+def _link_lines(progress: Progress) -> list[str]:
+    """When the node's links went; how long uplinks were away."""
+    text = []
+    for link, gone in progress.lost.items():
+        back = progress.back.get(link, 0.0)
+        away = f", was away for {_seconds(back - gone)}" if back > gone else ""
+        text.append(f"{clock(gone)} {link} went{away}")
+    return text
+
+
+def _pod_lines(pods: list[dict[str, Any]]) -> list[str]:
+    rows = [("STATE", "ATTACHMENT", "STEPS", "OUTAGE", "LOST")]
+    rows += [
+        (
+            pod["state"],
+            pod["title"],
+            str(len(pod["actions"])),
+            "-" if pod["outageMs"] is None else _seconds(pod["outageMs"] / 1000),
+            "; ".join(pod["lost"]) or "-",
+        )
+        for pod in pods
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    shown = []
+    for row, pod in zip(rows, [{}, *pods]):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+        shown.append("  ".join([*cells, row[4]]))
+        if pod.get("reason"):
+            shown.append(f"    {pod['reason']}")
+    outages = [pod["outageMs"] for pod in pods if pod["outageMs"] is not None]
+    if outages:
+        shown.append(f"longest outage: {_seconds(max(outages) / 1000)}")
+    return shown
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s"
+
+
+def _kubelet_lines(progress: Progress, seen: Seen) -> list[str]:
+    kubelet = kubelet_document(progress, seen)
+    if kubelet is None or not kubelet["held"]:
+        return []
+    until = f" at {clock(kubelet['until'])}" if kubelet["until"] else ""
+    return [
+        "",
+        f"{kubelet['unit']} is held: stopped and masked; a timer of systemd's releases it{until}",
+        f"release it now, and give up: cni-repair upgrade --release{seen.again}",
+    ]
+
+
+def _next_lines(progress: Progress, seen: Seen) -> list[str]:
+    todo = remaining(progress)
+    refused = seen.standing == ENDED and not progress.touched
+    if seen.standing not in (CUT_SHORT, ENDED) or refused or not todo:
+        return []
+    return [f"left to do: {', '.join(todo)}: cni-repair upgrade --resume{seen.again}"]
+
+
+def clock(at: float) -> str:
+    """A Unix time as people read it."""
+    return time.strftime("%H:%M:%S", time.localtime(at))
