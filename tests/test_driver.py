@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from integration.driver import rig
-from integration.driver.kernel import build_initramfs, prepare
+from integration.driver.initramfs import build_initramfs
+from integration.driver.kernel import prepare
 from integration.driver.scenarios import SCENARIOS
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -65,5 +66,5 @@ def test_initramfs_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
             [str(kernel.busybox), "cpio", "-t"], stdin=archive, capture_output=True, text=True,
             check=True,
         ).stdout.split()  # fmt: skip
-    assert {"init", "bin/busybox", "mnt"} <= set(listed)
+    assert {"init", "rig.service", "bin/busybox", "mnt"} <= set(listed)
     assert any(name.endswith("/e1000e.ko") for name in listed)

@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from integration.driver.kernel import QEMU, Kernel, build_initramfs
+from integration.driver.initramfs import build_initramfs
+from integration.driver.kernel import QEMU, Kernel
 
 UPLINK_MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
 FAR_MAC = "52:54:00:00:00:0f"
@@ -78,8 +79,7 @@ class Guest:
         )
         arguments = [str(self._launcher), *self._scenarios]
         command = shlex.join(["/usr/bin/python3", "-IB", "-c", program, *arguments])
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        (self._job / "start").write_text(f"export PATH={path} LC_ALL=C.UTF-8\nexec {command}\n")
+        (self._job / "start").write_text(f"exec {command}\n")
 
     def _command(self) -> list[str]:
         machine = "-accel tcg,thread=multi -cpu max -smp 2 -m 2048"

@@ -12,10 +12,10 @@ from types import FrameType
 from typing import Any
 
 from integration.driver.checks import Checks
-from integration.driver.node import FAR, LabError, Node
+from integration.driver.node import CONTAINERD, FAR, LabError, Node
 from integration.driver.scenarios import SCENARIOS
 
-SCENARIO_SECONDS = 150
+SCENARIO_SECONDS = 240
 
 _EVENTS = Path("/run/job/events")
 _LOG_CHARACTERS = 20_000
@@ -74,7 +74,8 @@ def _run(scenario: Callable[[Node, Checks], None], node: Node, checks: Checks) -
 
 def _diagnosis(node: Node) -> str:
     """The state of the guest at the time of a failure."""
-    shown = [["dmesg"]]
+    shown = [["journalctl", "--no-pager", "--output=short-monotonic"]]  # the kernel's, too
+    shown += [["tail", "-c", str(_LOG_CHARACTERS), str(CONTAINERD / "log")]]
     shown += [["ip", "-d", "-s", "link"]]
     shown += [["ip", "-n", netns.name, "-d", "-s", "link"] for netns in (FAR, *node.pods)]
     parts = []

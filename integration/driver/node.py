@@ -30,12 +30,19 @@ from cni_repair.demo.lab import (
     inside,
     poll_until,
 )
+from integration.containerd.cri import Cri
+from integration.containerd.runtime import Containerd
 from integration.driver.guest import FAR_MAC, UPLINK_MACS
 from integration.driver.wire import Wire
 
 __all__ = [
+    "CONTAINERD",
     "FAR",
+    "KUBELET",
+    "OPERATORS_UNITS",
+    "UNITS",
     "Connection",
+    "Cri",
     "LabError",
     "LinkNews",
     "Moment",
@@ -56,6 +63,20 @@ _SO_RCVBUFFORCE, _RTMGRP_LINK, _RTM_NEWLINK, _IFLA_IFNAME, _IFINFO_END = 33, 1, 
 _SYS_NET = Path("/sys/class/net")
 _STATE = ("/var/lib/cni", "/var/lib/cni-repair", "/run/cni-repair")
 _NO_DUPLICATES_SECONDS = 20.0
+KUBELET = "kubelet.service"
+UNITS, OPERATORS_UNITS = Path("/lib/systemd/system"), Path("/etc/systemd/system")
+_KUBELET = f"""\
+[Unit]
+Description=Stands in for a kubelet
+[Service]
+ExecStart={_BUSYBOX} sleep 2147483647
+Restart=always
+"""
+_PROPERTIES = (
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "FragmentPath", "Result", "MainPID",
+    "ExecMainStatus", "ActiveEnterTimestampMonotonic", "InactiveEnterTimestampMonotonic",
+)  # fmt: skip
+CONTAINERD, _NETWORKS = Path("/run/containerd-rig"), Path("/run/net.d")
 
 Json = dict[str, Any]
 
@@ -91,8 +112,6 @@ class Node:
     ) -> None:
         """Leave nothing to the next scenario: it begins as if after a boot."""
         self._cleanup.close()
-        for pod in self.pods:
-            self.ip(f"netns delete {pod.name}")
         self.unload()
         for path in Path("/sys/devices/virtual/net").iterdir():
             if path.name != "lo" and path.exists():
@@ -164,18 +183,40 @@ class Node:
         Three pods, or one for each of `overrides`, which change its configuration.
         """
         confs = [self.netconf(**override) for override in overrides or ({}, {}, {})]
-        self.pods = [Netns(f"{self._name}-{number}") for number in range(1, len(confs) + 1)]
-        for pod in self.pods:
+        pods = [Netns(f"{self._name}-{number}") for number in range(1, len(confs) + 1)]
+        for pod in pods:
             self.ip(f"netns add {pod.name}")
+            self._cleanup.callback(self.ip, f"netns delete {pod.name}")
         with concurrent.futures.ThreadPoolExecutor() as pool:  # as runtimes do it
-            results = list(pool.map(partial(self.cni, "ADD"), self.pods, confs))
+            results = list(pool.map(partial(self.cni, "ADD"), pods, confs))
         failed = [result.stdout or result.stderr for result in results if result.returncode != 0]
         if failed:
             raise LabError(f"ADD: {failed}")
-        wire = self._cleanup.enter_context(Wire(FAR, "wire", self.pods))
+        return self.watch(pods)
+
+    def watch(self, pods: list[Netns]) -> Wire:
+        """Have these be the node's pods: ping from them, and wait until that is answered."""
+        self.pods = pods
+        wire = self._cleanup.enter_context(Wire(FAR, "wire", pods))
         if not wire.answered(time.monotonic(), _NO_DUPLICATES_SECONDS):
             raise LabError(f"pings are not answered to begin with: {wire.silent(0)}")
         return wire
+
+    def containerd(self) -> Cri:
+        """Start containerd, with the production configuration as its network; its CRI."""
+        conf = self.netconf()
+        head = {"cniVersion": conf.pop("cniVersion"), "name": conf.pop("name")}
+        _NETWORKS.mkdir(exist_ok=True)
+        (_NETWORKS / "10-pods.conflist").write_text(json.dumps({**head, "plugins": [conf]}))
+        plugins = [Path(self._launcher).parent, Path("/usr/lib/cni")]
+        return self._cleanup.enter_context(Containerd(CONTAINERD, plugins, _NETWORKS)).cri
+
+    def named(self, path: str, name: str) -> Netns:
+        """A network namespace that somebody else made, under a name for `ip`."""
+        link = Path(Netns(name).path)
+        link.symlink_to(path)
+        self._cleanup.callback(link.unlink)
+        return Netns(name)
 
     @staticmethod
     def netconf(**overrides: Any) -> Json:
@@ -219,12 +260,46 @@ class Node:
         link.pop("link_index", None)
         at = sorted(link.pop("addr_info", []), key=lambda one: str(one["local"]))
         return {
-            "ifindex": link.get("ifindex"),
-            "MAC": link.get("address"),
+            "ifindex": link.pop("ifindex", None),
+            "MAC": link.pop("address", None),
             "addresses": at,
             "routes": sorted(routes, key=json.dumps),
             "rest": link,
         }
+
+    # --- systemd ---
+
+    def systemctl(self, *arguments: str, check: bool = True) -> Outcome:
+        """Run systemctl; LabError where it fails, unless that is expected."""
+        return self.run(["systemctl", *arguments], check=check)
+
+    def unit(self, name: str) -> dict[str, str]:
+        """What systemd says of a unit, by the names of _PROPERTIES.
+
+        The timestamps are in microseconds of the clock of time.monotonic().
+        """
+        shown = self.systemctl("show", f"--property={','.join(_PROPERTIES)}", name)
+        return dict(line.split("=", 1) for line in shown.stdout.splitlines())
+
+    @contextlib.contextmanager
+    def kubelet(self, directory: Path = UNITS) -> Iterator[None]:
+        """Context: kubelet.service runs, installed in one of systemd's directories.
+
+        Of a kubelet it has the name, and the habit of coming back.
+        """
+        file = directory / KUBELET
+        file.write_text(_KUBELET)
+        self.systemctl("daemon-reload")
+        try:
+            self.systemctl("start", KUBELET)
+            yield
+        finally:
+            # The links of masks in /etc and /run/systemd/system would be its files.
+            self.systemctl("unmask", KUBELET)
+            self.systemctl("unmask", "--runtime", KUBELET)
+            self.systemctl("stop", KUBELET)
+            file.unlink()
+            self.systemctl("daemon-reload")
 
     # --- Commands ---
 

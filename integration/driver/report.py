@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_ROW = "{:<12} {:<88} {:<8} {:>7} {:>7}"
+ROW = "{:<12} {:<88} {:<8} {:>7} {:>7}"
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Outcome:
 
 def print_title(release: str, set_up: float) -> None:
     print(f"stock kernel {release}, driver e1000e, VLAN 3; set up in {set_up:.0f} s")
-    print(_ROW.format("SCENARIO", "WHAT WAS CHECKED", "VERDICT", "GUEST S", "OUTAGE"), flush=True)
+    print(ROW.format("SCENARIO", "WHAT WAS CHECKED", "VERDICT", "GUEST S", "OUTAGE"), flush=True)
 
 
 def print_outcome(outcome: Outcome, verbose: bool) -> None:
@@ -39,7 +39,7 @@ def print_outcome(outcome: Outcome, verbose: bool) -> None:
     for check in outcome.checks:
         name = outcome.scenario if check is outcome.checks[0] else ""
         verdict = "holds" if check["holds"] else "FAILS"
-        print(_ROW.format(name, check["what"], verdict, *last).rstrip())
+        print(ROW.format(name, check["what"], verdict, *last).rstrip())
         if not check["holds"] and check["detail"]:
             print(f"{'':<12} {check['detail']}")
         last = ("", "")

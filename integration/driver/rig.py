@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,15 +16,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from integration.driver.errors import RigError
+from integration.containerd import runtime
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
 from integration.driver.report import Outcome, print_outcome, print_summary, print_title
 from integration.driver.scenarios import SCENARIOS
+from integration.errors import RigError
+from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
-SILENCE_SECONDS = 300.0
-INSTALL_SECONDS = 600.0
+SILENCE_SECONDS = 400.0
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -77,9 +77,10 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     names = options.scenarios or list(SCENARIOS)
     kernel = prepare()
+    runtime.prepare()
     outcomes = []
     with _work_directory() as directory:
-        launcher = _install(options.source.resolve(), directory)
+        launcher = install(options.source.resolve(), directory)
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
@@ -99,27 +100,6 @@ def _work_directory() -> Iterator[Path]:
     # Not in /run: that is the guest's own.
     with tempfile.TemporaryDirectory(prefix="cni-repair-driver-", dir="/var/tmp") as name:
         yield Path(name)
-
-
-def _install(source: Path, directory: Path) -> Path:
-    """Install cni-repair as on a node, only elsewhere; the path of its launcher."""
-    bin_dir = directory / "bin"
-    command = [f"{source}/install.sh", "--prefix", f"{directory}/opt", "--bin-dir", str(bin_dir)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        try:
-            said, _ = process.communicate(timeout=INSTALL_SECONDS)
-        except BaseException:
-            process.terminate()  # it cleans up
-            raise
-    if process.returncode != 0:
-        raise RigError(f"install.sh: exit {process.returncode}: {said[-1000:]}")
-    return bin_dir / "cni-repair"
 
 
 def run_scenarios(

@@ -1,0 +1,246 @@
+"""A client of the Container Runtime Interface: what kubelet asks a runtime, asked by us.
+
+grpcio comes from PyPI into the cache, with the messages of cri.proto compiled for it. It is
+imported when a connection is opened, so that this module can be imported without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from cni_repair.demo.lab import LabError
+from integration.containerd.image import IMAGE
+from integration.packages import CACHE, apt_get, locked_cache, made_whole, run
+
+CALL_SECONDS = 60.0
+
+_GRPC = ("grpcio==1.80.*", "grpcio-tools==1.80.*")
+_PROTO = Path(__file__).with_name("cri.proto")
+_PROTOC = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1));"
+    " from grpc_tools.protoc import main; sys.exit(main(sys.argv))"
+)
+_SERVICE, _IMAGES = "runtime.v1.RuntimeService", "runtime.v1.ImageService"
+
+
+def prepare() -> None:
+    """Have grpcio for the Python that runs this, and our messages; needs PyPI the first time."""
+    with locked_cache():
+        if not _tree().exists():
+            _make_tree()
+
+
+def _tree() -> Path:
+    """Another Python or other messages: another tree."""
+    key = "\n".join([*_GRPC, str(sys.implementation.cache_tag), _PROTO.read_text()])
+    return CACHE / f"cri-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def _make_tree() -> None:
+    if importlib.util.find_spec("ensurepip") is None:  # Debian's Python without its python3-venv
+        apt_get("update", check=False)
+        apt_get("install", "-y", "--no-install-recommends", "python3-venv")
+    with made_whole(_tree()) as work:
+        python, tree = str(work / "venv/bin/python"), str(work / "tree")
+        run([sys.executable, "-I", "-m", "venv", str(work / "venv")])
+        pip = [python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+        run([*pip, "install", "-q", "--target", tree, *_GRPC])
+        into = [f"--proto_path={_PROTO.parent}", f"--python_out={tree}", str(_PROTO)]
+        run([python, "-I", "-c", _PROTOC, tree, *into])
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A pod's sandbox, as the runtime tells of it."""
+
+    id: str
+    name: str
+    namespace: str
+    uid: str
+    attempt: int
+    ready: bool
+    ip: str  # as the runtime remembers it
+    ips: tuple[str, ...]  # the others
+    pid: int  # of the sandbox's own process; 0 where it is gone
+    netns: str  # the path
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container, as the runtime tells of it."""
+
+    id: str
+    sandbox_id: str
+    name: str
+    attempt: int
+    running: bool
+
+
+class Cri:
+    """Context: a connection to a runtime. What it refuses is raised as LabError.
+
+    `cgroup` is the parent of the cgroups of sandboxes made through this connection.
+    """
+
+    def __init__(self, socket: Path, cgroup: str = "") -> None:
+        self._socket = socket
+        self._cgroup = cgroup
+        self._configs: dict[str, Any] = {}  # of the sandboxes that we made, for their containers
+
+    def __enter__(self) -> Cri:
+        self._grpc, self._messages = _import()
+        with ExitStack() as opened:
+            target = f"unix://{self._socket}"
+            self._channel = opened.enter_context(self._grpc.insecure_channel(target))
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._opened.close()
+
+    # --- Sandboxes ---
+
+    def run_sandbox(
+        self,
+        name: str,
+        namespace: str = "default",
+        *,
+        uid: str = "",
+        attempt: int = 0,
+        labels: Mapping[str, str] | None = None,
+    ) -> str:
+        """Have a pod's sandbox made, with its network; its id."""
+        uid = uid or f"uid-of-{name}"
+        config = self._messages.PodSandboxConfig(
+            metadata={"name": name, "namespace": namespace, "uid": uid, "attempt": attempt},
+            hostname=name,
+            labels=dict(labels or {}),
+            linux={"cgroup_parent": self._cgroup},
+        )
+        answer = self._call("RunPodSandbox", config=config)
+        self._configs[answer.pod_sandbox_id] = config
+        return str(answer.pod_sandbox_id)
+
+    def stop_sandbox(self, sandbox_id: str) -> None:
+        """Have its containers killed and its network taken down (CNI DEL)."""
+        self._call("StopPodSandbox", pod_sandbox_id=sandbox_id)
+
+    def remove_sandbox(self, sandbox_id: str) -> None:
+        """Have it forgotten; stops it, too, where it is not stopped."""
+        self._call("RemovePodSandbox", pod_sandbox_id=sandbox_id)
+
+    def sandbox(self, sandbox_id: str) -> Sandbox:
+        """All there is to know of a sandbox."""
+        answer = self._call("PodSandboxStatus", pod_sandbox_id=sandbox_id, verbose=True)
+        status, metadata = answer.status, answer.status.metadata
+        info = json.loads(answer.info["info"])
+        namespaces = info.get("runtimeSpec", {}).get("linux", {}).get("namespaces", [])
+        netns = next((one["path"] for one in namespaces if one["type"] == "network"), "")
+        return Sandbox(
+            id=status.id,
+            name=metadata.name,
+            namespace=metadata.namespace,
+            uid=metadata.uid,
+            attempt=metadata.attempt,
+            ready=status.state == self._messages.SANDBOX_READY,
+            ip=status.network.ip,
+            ips=tuple(one.ip for one in status.network.additional_ips),
+            pid=info["pid"],
+            netns=netns,
+        )
+
+    def sandboxes(self) -> list[Sandbox]:
+        """All sandboxes, also those that are stopped, but not removed."""
+        return [self.sandbox(one.id) for one in self._call("ListPodSandbox").items]
+
+    # --- Containers ---
+
+    def run_container(self, sandbox_id: str, *command: str, name: str = "main") -> str:
+        """Run a container of our image in a sandbox made through this connection; its id."""
+        config = self._messages.ContainerConfig(
+            metadata={"name": name}, image={"image": IMAGE}, command=command
+        )
+        created = self._call(
+            "CreateContainer",
+            pod_sandbox_id=sandbox_id,
+            config=config,
+            sandbox_config=self._configs[sandbox_id],
+        )
+        self._call("StartContainer", container_id=created.container_id)
+        return str(created.container_id)
+
+    def containers(self) -> list[Container]:
+        """All containers, also those that have ended."""
+        running = self._messages.CONTAINER_RUNNING
+        return [
+            Container(
+                one.id,
+                one.pod_sandbox_id,
+                one.metadata.name,
+                one.metadata.attempt,
+                one.state == running,
+            )
+            for one in self._call("ListContainers").containers
+        ]
+
+    def pid(self, container_id: str) -> int:
+        """The process id of a container's first process."""
+        answer = self._call("ContainerStatus", container_id=container_id, verbose=True)
+        return int(json.loads(answer.info["info"])["pid"])
+
+    def execute(self, container_id: str, *command: str, seconds: int = 30) -> tuple[int, str]:
+        """Run a command in a container; its exit status, and what it said."""
+        answer = self._call("ExecSync", container_id=container_id, cmd=command, timeout=seconds)
+        return answer.exit_code, (answer.stdout + answer.stderr).decode("utf-8", "replace")
+
+    # --- The runtime ---
+
+    def ready(self) -> dict[str, bool]:
+        """The runtime's conditions: RuntimeReady, NetworkReady."""
+        return {one.type: one.status for one in self._call("Status").status.conditions}
+
+    def has_image(self) -> bool:
+        """Whether the runtime knows our image."""
+        answer = self._call("ImageStatus", _IMAGES, image={"image": IMAGE})
+        return bool(answer.HasField("image"))
+
+    def _call(self, method: str, service: str = _SERVICE, **fields: Any) -> Any:
+        request = getattr(self._messages, f"{method}Request")(**fields)
+        call = self._channel.unary_unary(
+            f"/{service}/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=getattr(self._messages, f"{method}Response").FromString,
+        )
+        try:
+            return call(request, timeout=CALL_SECONDS, wait_for_ready=True)
+        except self._grpc.RpcError as error:
+            raise LabError(f"{method}: {error.code().name}: {error.details()}") from error
+
+
+def _import() -> tuple[Any, Any]:
+    """grpcio and our messages, from the cache."""
+    tree = _tree()
+    if not tree.exists():
+        raise LabError(f"no {tree}: {__name__}.prepare() makes it, where there is a network")
+    # Its threads would otherwise be in the way of every command that we start.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if str(tree) not in sys.path:
+        sys.path.append(str(tree))
+    return importlib.import_module("grpc"), importlib.import_module("cri_pb2")

@@ -1,0 +1,173 @@
+"""A containerd of our own: its own state, socket and CNI directories, beside any other one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+from cni_repair.demo.lab import PATH, LabError, poll_until
+from integration.containerd import cri
+from integration.containerd.cgroup import Cgroup
+from integration.containerd.image import IMAGE, write_image
+from integration.packages import CACHE, locked_cache, unpacked
+
+START_SECONDS = 60.0
+
+_PROGRAMS = f"{CACHE}/containerd/usr/bin"
+_RUNC = f"{CACHE}/runc/usr/sbin/runc"
+_BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
+_CONFIG = """\
+version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.devmapper"]
+[grpc]
+address = "{directory}/containerd.sock"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{image}"
+# Without it they are in /run/netns: not ours.
+netns_mounts_under_state_dir = true
+# Root without CAP_SYS_RESOURCE cannot lower it.
+restrict_oom_score_adj = true
+disable_tcp_service = true
+# It would leave a profile in the machine's kernel.
+disable_apparmor = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{directory}/cni-bin"
+conf_dir = "{conf_dir}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+# It needs nothing of the file system below, and the image is small.
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+BinaryName = "{runc}"
+SystemdCgroup = false
+"""
+
+
+def prepare() -> None:
+    """Have all that is needed, in the cache; downloads what is not there yet."""
+    with locked_cache():
+        unpacked("busybox-static", "busybox")
+        unpacked("containerd", "containerd")
+        unpacked("runc", "runc")
+    cri.prepare()
+
+
+class Containerd:
+    """Context: a containerd that serves CRI, and whose image is busybox.
+
+    It runs in the mount namespace of the caller, which should be nobody else's: /run and
+    /var/lib/cni have to be the caller's own (libcni's cache and the shims' sockets have no other
+    place), and the cgroups must be mounted. So it does in the caller's network namespace, unless
+    `enter`, a command that runs another one elsewhere, is given; /sys has to show that one.
+
+    `directory` is made; its path has to be short (sockets are in it). `plugins` are directories of
+    CNI plugins, the first that has one gives it; the network's configuration is, or will be, in
+    `conf_dir`. On leaving, all containers are killed, without their networks being taken down.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        plugins: Sequence[Path],
+        conf_dir: Path,
+        *,
+        cgroup: Cgroup | None = None,
+        enter: Sequence[str] = (),
+    ) -> None:
+        self.directory = directory
+        self.socket = directory / "containerd.sock"
+        self.cgroup = cgroup or Cgroup()
+        self._plugins, self._conf_dir, self._enter = plugins, conf_dir, enter
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Containerd:
+        with ExitStack() as cleanup:
+            self.directory.mkdir()
+            cleanup.callback(shutil.rmtree, self.directory)
+            self._link_plugins()
+            self._write_config()
+            cleanup.callback(self._unmount)
+            cleanup.enter_context(self.cgroup)
+            self._start(cleanup)
+            self.cri = cleanup.enter_context(cri.Cri(self.socket, self.cgroup.path))
+            self._import_image()
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._cleanup.__exit__(kind, error, trace)
+
+    @property
+    def log(self) -> str:
+        """What containerd said."""
+        return (self.directory / "log").read_text("utf-8", "replace")
+
+    def _link_plugins(self) -> None:
+        """One directory of all plugins: containerd wants just one."""
+        directory = self.directory / "cni-bin"
+        directory.mkdir()
+        for plugin in (plugin for plugins in self._plugins for plugin in plugins.iterdir()):
+            if not (directory / plugin.name).exists():
+                (directory / plugin.name).symlink_to(plugin.resolve())
+
+    def _write_config(self) -> None:
+        places = {"directory": self.directory, "conf_dir": self._conf_dir}
+        text = _CONFIG.format(image=IMAGE, runc=_RUNC, **places)
+        (self.directory / "config.toml").write_text(text)
+
+    def _start(self, cleanup: ExitStack) -> None:
+        config = f"--config={self.directory}/config.toml"
+        command = self.cgroup.started([*self._enter, f"{_PROGRAMS}/containerd", config])
+        log = cleanup.enter_context((self.directory / "log").open("wb"))
+        process = subprocess.Popen(
+            # With us ends containerd, whatever ended us.
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            env={"PATH": f"{_PROGRAMS}:{PATH}"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        cleanup.callback(process.wait)
+        cleanup.callback(process.kill)
+
+        def up_or_ended() -> bool:
+            return self.socket.exists() or process.poll() is not None
+
+        poll_until(up_or_ended, START_SECONDS, "containerd's socket")
+        if process.poll() is not None:
+            raise LabError(f"containerd: exit {process.returncode}: {self.log[-2000:]}")
+
+    def _import_image(self) -> None:
+        image = self.directory / "image.tar"
+        write_image(_BUSYBOX, image)
+        ctr = [f"{_PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
+        command = [*ctr, "image", "import", "--snapshotter=native", str(image)]
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=START_SECONDS
+        )
+        if done.returncode != 0:
+            raise LabError(f"ctr image import: {done.stderr}\n{self.log[-2000:]}")
+        # CRI hears of it by an event.
+        poll_until(self.cri.has_image, START_SECONDS, "the image to be known")
+
+    def _unmount(self) -> None:
+        """The containers' root directories and network namespaces; they are empty by now."""
+        prefix = f"{self.directory}/"
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        points = [line.split()[4] for line in lines]
+        for point in reversed(points):
+            if point.startswith(prefix):
+                subprocess.run(["umount", "--lazy", point], check=True)

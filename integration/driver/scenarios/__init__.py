@@ -1,0 +1,22 @@
+"""What is done to a node full of pods, and what must hold afterwards.
+
+Each scenario gets a node that has just booted: uplinks eth0 and eth1 (e1000e), no pods. The host
+imports these modules, too, for the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from integration.driver.checks import Checks
+from integration.driver.node import Node
+from integration.driver.scenarios import bond, clash, containerd, late, reload, systemd
+
+SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
+    **reload.SCENARIOS,
+    **bond.SCENARIOS,
+    **clash.SCENARIOS,
+    **containerd.SCENARIOS,
+    **late.SCENARIOS,
+    **systemd.SCENARIOS,
+}

@@ -1,0 +1,134 @@
+"""What several scenarios check."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from integration.driver.checks import Checks
+from integration.driver.node import LabError, Netns, Node, Outcome, Wire, poll_until
+
+Json = dict[str, Any]
+
+CHECKPOINTS = Path("/var/lib/cni-repair/checkpoints")
+RUN_DIR = Path("/run/cni-repair")
+# To wait for what will come: generous, the guest is emulated.
+ANSWER_SECONDS = 30.0
+
+_SAME = {
+    "ifindex": "ifindex",
+    "MAC": "MAC",
+    "addresses": "addresses",
+    "routes": "routes",
+    "rest": "MTU, mode and flags",
+}
+_NEXT_PING_SECONDS = 5.0
+
+
+def states(outcome: Outcome) -> list[str]:
+    """The state of each attachment in an answer of REPAIR or `-o json`."""
+    return [one["state"] for one in outcome.document["attachments"]]
+
+
+def by_pod(outcome: Outcome, pods: list[Netns]) -> list[Json]:
+    """The attachments of an answer in the order of `pods`; they were made in any order."""
+    found = {one["containerID"]: one for one in outcome.document["attachments"]}
+    return [found[pod.name] for pod in pods]
+
+
+def said(outcome: Outcome) -> str:
+    """All that an answer says, in one line."""
+    return " ".join((outcome.stdout + outcome.stderr).split())
+
+
+@contextlib.contextmanager
+def repairing(node: Node) -> Iterator[concurrent.futures.Future[Outcome]]:
+    """Context: REPAIR is at work, and takes its first look at the masters when the body begins."""
+    for lock in RUN_DIR.iterdir():  # ADD has left them: now they show that REPAIR has begun
+        lock.unlink()
+    with node.meanwhile(lambda: node.cni("REPAIR")) as repair:
+        poll_until(lambda: any(RUN_DIR.iterdir()), ANSWER_SECONDS, "REPAIR to begin")
+        yield repair
+
+
+def check_repaired(check: Checks, outcome: Outcome) -> None:
+    check(
+        "REPAIR: exit 0, every pod healthy",
+        outcome.returncode == 0 and set(states(outcome)) == {"healthy"},
+        said(outcome),
+    )
+
+
+def check_same(check: Checks, node: Node, before: Json) -> None:
+    """Every pod's eth0 is what it was."""
+    now = node.interfaces()
+    for key, words in _SAME.items():
+        changed = [
+            f"{pod}: {was[key]} became {now[pod][key]}"
+            for pod, was in before.items()
+            if was[key] != now[pod][key] or not was[key]
+        ]
+        check(f"every pod's eth0 has the same {words} as before", not changed, "; ".join(changed))
+
+
+def check_pings(check: Checks, wire: Wire, eth0s: Json, since: float) -> None:
+    """The network works, and over VLAN 3."""
+    now = time.monotonic()
+    answered = wire.answered(now, ANSWER_SECONDS)
+    check("pings of every pod pass, IPv4 and IPv6", answered, wire.silent(now))
+    # Some frames after the repair, and since the reload none without the tag.
+    macs = [eth0["MAC"] for eth0 in eth0s.values()]
+    with contextlib.suppress(LabError):  # a reply may have been one to an earlier frame
+        poll_until(lambda: all(wire.vlans(mac, now) for mac in macs), _NEXT_PING_SECONDS, "frames")
+    seen = [(wire.vlans(mac, now), wire.vlans(mac, since)) for mac in macs]
+    tagged = all(set(late) == set(all_of_them) == {3} for late, all_of_them in seen)
+    check("the pods' frames on the wire are tagged with VLAN 3, all of them", tagged, seen)
+
+
+def check_pod_pings(check: Checks, wire: Wire, pod: Netns) -> None:
+    """The network of one pod works."""
+    now = time.monotonic()
+    answered = wire.answered(now, ANSWER_SECONDS, pod)
+    check("pings of that pod pass, IPv4 and IPv6", answered, wire.silent(now))
+
+
+def check_vlan(check: Checks, node: Node, name: str, below: str) -> None:
+    link = node.link(name)
+    check(f"{name} is VLAN 3 over {below}, and up", is_vlan(link, 3, below), link)
+
+
+def is_vlan(link: Json, number: int, below: str) -> bool:
+    info = link.get("linkinfo", {})
+    return bool(
+        info.get("info_kind") == "vlan"
+        and info["info_data"]["id"] == number
+        and link["link"] == below
+        and "UP" in link["flags"]
+    )
+
+
+def without_eth0(node: Node) -> list[str]:
+    return [pod.name for pod in node.pods if not node.link("eth0", pod)]
+
+
+def check_lost(check: Checks, what: str, node: Node) -> None:
+    """The reload did its work: else all that follows would prove nothing."""
+    gone = without_eth0(node)
+    left = sorted(node.links() & {"eth0", "eth0.3", "bond4", "bond4.3"})
+    lost = len(gone) == len(node.pods) and not left
+    check(f"{what}: gone with every pod's eth0", lost, f"{left}, pods without eth0: {gone}")
+
+
+def errors(outcome: Outcome) -> list[Json]:
+    """The error of each attachment in an answer."""
+    return [error_of(one) for one in outcome.document["attachments"]]
+
+
+def error_of(attachment: Json) -> Json:
+    """Its error; an empty one where there is none."""
+    error: Json = attachment.get("error", {"code": 0, "msg": "", "details": ""})
+    return error

@@ -1,0 +1,159 @@
+"""The host's side: builds kubelet, installs cni-repair, and prints what came of each step."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from cni_repair.demo.errors import LabError
+from integration.containerd import runtime
+from integration.containerd.cgroup import Cgroup
+from integration.driver.report import ROW, Outcome, print_outcome, print_summary
+from integration.errors import RigError
+from integration.kubelet import build, inside
+from integration.kubelet.private import in_private
+from integration.packages import locked_cache, need_programs
+from integration.product import install
+
+LEFT_OUT = 3  # the exit status
+
+# Beside what kubelet, containerd and the lab are made of.
+_PROGRAMS = {
+    "/usr/bin/setpriv": "util-linux",
+    "/usr/lib/cni/macvlan": "containernetworking-plugins",
+    "/sbin/ip": "iproute2",
+    "/usr/bin/ping": "iputils-ping",
+}
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run, 3 where there
+    was no time to build kubelet."""
+    options = _parse()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    try:
+        if os.geteuid() != 0:
+            raise RigError("not root: run it with sudo")
+        return _run(options)
+    except (RigError, LabError) as error:
+        print(f"integration/kubelet/run: {error}", file=sys.stderr)
+        return LEFT_OUT if isinstance(error, build.TooLate) else 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)  # through the context managers, which end all that we started
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="integration/kubelet/run",
+        description="Take the uplink from pods of a real kubelet and containerd, and repair them,"
+        " on a node in namespaces. Touches no link of this machine; keeps its downloads, and the"
+        " kubelet that it builds (minutes, the first time), in /var/cache/cni-repair-tests.",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
+    parser.add_argument(
+        "--build-seconds",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help=f"give up, with exit status {LEFT_OUT}, if kubelet is not built by then"
+        " (default: wait until it is)",
+    )
+    parser.add_argument(
+        "--source",
+        type=Path,
+        default=_CHECKOUT,
+        help="the checkout whose install.sh is used: another one to see checks fail (default: own)",
+    )
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    with locked_cache():
+        need_programs(_PROGRAMS)
+    runtime.prepare()
+    kubelet = build.prepare(options.build_seconds)
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="cni-repair-kubelet-", dir="/var/tmp") as directory:
+        launcher = install(options.source.resolve(), Path(directory))
+        if not options.json:
+            _print_title(kubelet, time.monotonic() - began)
+        # Closed before the directory goes, whatever ends us.
+        with contextlib.closing(_run_steps(launcher, kubelet, Path(directory))) as steps:
+            for outcome in steps:
+                outcomes.append(outcome)
+                if not options.json:
+                    print_outcome(outcome, options.verbose)
+    if options.json:
+        print(json.dumps([outcome.document() for outcome in outcomes]))
+    else:
+        print_summary(outcomes, time.monotonic() - began)
+    return 0 if all(outcome.holds for outcome in outcomes) else 1
+
+
+def _run_steps(launcher: Path, kubelet: Path, directory: Path) -> Generator[Outcome, None, None]:
+    """The outcome of each step, as it comes."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
+        " from integration.kubelet.inside import main; main(*sys.argv[1:])"
+    )
+    said = directory / "stderr"
+    ended = True
+    with Cgroup() as cgroup, said.open("wb") as stderr:
+        command = [sys.executable, "-IB", "-c", program, str(launcher), str(kubelet), cgroup.name]
+        with _process(in_private(command, cgroup), stderr) as process:
+            assert process.stdout
+            for line in process.stdout:
+                yield Outcome(**json.loads(line))
+        ended = process.returncode == 0
+    if not ended:
+        detail = said.read_text("utf-8", "replace")[-2000:] or f"exit {process.returncode}"
+        check = {"what": "runs to its end", "holds": False, "detail": detail}
+        yield Outcome("node", [check], 0.0, "", "", "")
+
+
+def _print_title(kubelet: Path, set_up: float) -> None:
+    said = subprocess.run([str(kubelet), "--version"], check=True, capture_output=True, text=True)
+    print(f"kubelet {said.stdout.split()[-1]} over containerd, on a node in namespaces;", end=" ")
+    print(f"set up in {set_up:.0f} s")
+    print(ROW.format("STEP", "WHAT WAS CHECKED", "VERDICT", "SECONDS", "OUTAGE"), flush=True)
+
+
+@contextlib.contextmanager
+def _process(command: list[str], stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Context: a command that is ended by a deadline, or by leaving."""
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,  # Ctrl-C is for us
+    ) as process:
+        # It has a deadline of its own, and tells what was amiss.
+        timer = threading.Timer(inside.SECONDS + 30, process.kill)
+        timer.start()
+        try:
+            yield process
+            process.wait()
+        finally:
+            timer.cancel()
+            process.kill()

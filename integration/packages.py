@@ -1,0 +1,98 @@
+"""What the rigs download: kept, unpacked, in a cache outside of the checkout, never installed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from integration.errors import RigError
+
+CACHE = Path("/var/cache/cni-repair-tests")
+APT_SECONDS = 900
+
+
+@contextlib.contextmanager
+def locked_cache(part: str = "") -> Iterator[None]:
+    """Context: nobody else fills the cache, or a part of it that takes long to make."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f".lock{part and '-'}{part}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def made_whole(tree: Path) -> Iterator[Path]:
+    """Context: a directory to work in; what the body makes as `tree` in it becomes `tree`.
+
+    A tree in the cache is whole, or not there at all.
+    """
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        yield Path(work)
+        Path(work, "tree").rename(tree)
+
+
+def need_programs(programs: Mapping[str, str]) -> None:
+    """Install the packages, by the paths of the programs that they bring, whose program is missing.
+
+    Raises RigError, naming what is missing, where apt-get cannot bring it.
+    """
+    missing = [package for path, package in programs.items() if not Path(path).exists()]
+    if missing:
+        apt_get("update", check=False)  # one unreachable source need not matter
+        apt_get("install", "-y", "--no-install-recommends", *missing)
+
+
+def unpacked(package: str, name: str, *others: str) -> Path:
+    """The tree in the cache of a package, and of others that have to be in the same tree."""
+    tree = CACHE / name
+    if not tree.exists():
+        apt_get("update", check=False)
+        with made_whole(tree) as work:
+            apt_get("download", _real_name(package), *others, cwd=work)
+            for deb in work.glob("*.deb"):
+                run(["dpkg", "-x", str(deb), f"{work}/tree"])
+    return tree
+
+
+def _real_name(package: str) -> str:
+    """linux-image-amd64 is empty and depends on the kernel of the day."""
+    if not package.endswith("-amd64"):
+        return package
+    shown = run(["apt-cache", "show", "--no-all-versions", package])
+    depends = re.search(rf"^Depends: .*?({package.removesuffix('-amd64')}-\d\S+)", shown, re.M)
+    return depends[1] if depends else package
+
+
+def apt_get(*arguments: str, check: bool = True, cwd: Path = Path("/")) -> None:
+    """Raises RigError where it fails, unless that does not matter."""
+    if not shutil.which("apt-get"):
+        raise RigError(f"no apt-get for: {' '.join(arguments)}; this rig is for a Debian machine")
+    quiet = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
+    run(["apt-get", *quiet, *arguments], check=check, cwd=cwd)
+
+
+def run(command: list[str], check: bool = True, cwd: Path = Path("/")) -> str:
+    """What a command prints; RigError where it fails, or does not end."""
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=APT_SECONDS,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RigError(f"{' '.join(command)}: no end after {APT_SECONDS} s") from error
+    if check and done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise RigError(f"{' '.join(command)}: exit {done.returncode}: {said[-500:]}")
+    return done.stdout
