@@ -45,6 +45,7 @@ reads its configuration from stdin instead."""
 
 def run(arguments: list[str]) -> int:
     """Run one command; never raises for what a user can cause."""
+    _open_standard_streams()
     if sys.stdout is None:  # closed by the caller, who then wants the exit status alone
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
@@ -71,6 +72,14 @@ def run(arguments: list[str]) -> int:
         _complain(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
+
+
+def _open_standard_streams() -> None:
+    """Where the caller has closed some, a lock or a journal would take their place."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    while fd <= 2:
+        fd = os.dup(fd)
+    os.close(fd)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

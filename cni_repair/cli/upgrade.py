@@ -62,7 +62,6 @@ class _Refused(Exception):
 
 def upgrade(options: argparse.Namespace) -> int:
     """Do what was asked for; exit status 0 fine, 1 failed, 2 wrong usage, 3 refused."""
-    _open_standard_streams()
     mistake = _mistake(options)
     if mistake:
         _complain(f"upgrade: {mistake}")
@@ -80,14 +79,6 @@ def upgrade(options: argparse.Namespace) -> int:
     except _Refused as refusal:
         _complain(str(refusal))
         return REFUSED
-
-
-def _open_standard_streams() -> None:
-    """Where the caller has closed some, a lock or the journal would take their place."""
-    fd = os.open(os.devnull, os.O_RDWR)
-    while fd <= 2:
-        fd = os.dup(fd)
-    os.close(fd)
 
 
 def _mistake(options: argparse.Namespace) -> str:
@@ -206,8 +197,6 @@ def _resume(options: argparse.Namespace) -> int:
             setattr(options, name, again["options"].get(name))
         plan, settings = plan_of(again["plan"]), _settings(options)
         journal = journals.go_on(options.state_dir)
-        if journal.trouble:
-            _complain(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
         event = journal.append({"event": "resume", "bootId": boot_id(), "pid": os.getpid()})
         status, events = _run(options, plan, settings, journal, [*events, event])
     return _print_report(options, progress_of(events), status)
@@ -466,6 +455,11 @@ def _release(options: argparse.Namespace) -> int:
             if progress.end is None:
                 journal.append({"event": "end", "status": FAILED})
     print(words)
+    noted = progress.events.get("driver")
+    if noted is not None and driver.is_alive(driver.noted(noted), RUN_DIR):
+        print(f"the driver command is still at work (PID {noted['pid']}): it is left alone")
+    if journal.trouble:
+        _complain(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
     return FINE
 
 

@@ -245,7 +245,8 @@ class _Tail:
         try:
             with open(self._path, "r+b") as file:
                 size = os.fstat(file.fileno()).st_size
-                self._offset = min(self._offset, size)  # `echo >/dev/stdout` makes it empty
+                if size < self._offset:  # `echo >/dev/stdout` makes it empty first
+                    self._offset = self._freed = 0
                 while self._offset < size and self._read(file, size):
                     pass
                 if self._offset - self._freed > _KEPT_BYTES:

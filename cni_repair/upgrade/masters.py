@@ -8,7 +8,8 @@ from cni_repair.errors import CniError
 from cni_repair.network.observe import link_named
 from cni_repair.network.plan import READY
 from cni_repair.node import parents
-from cni_repair.node.look import wrapped
+from cni_repair.node.look import parents_of, wrapped
+from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,18 +18,31 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.rtnetlink import Rtnetlink
     from cni_repair.network.state import HostLink
+    from cni_repair.node.look import Parents
 
 _POLL_SECONDS = 0.05
 
-Uplink = tuple["HostLink", bool]  # a card or bond as recorded, and whether to follow its new name
+
+@record
+class Uplink:
+    """What attachments stand on, as recorded."""
+
+    parents: Parents
+    mtu: int  # of the largest of them: a driver comes back with its own default
+
+    @property
+    def name(self) -> str:
+        """The card's or bond's."""
+        return self.parents[0][-1].name
 
 
 def uplinks_of(checkpoints: list[Checkpoint]) -> list[Uplink]:
-    """What the attachments stand on in the end, each once."""
-    found = [
-        (one.attachment.parents[-1], one.attachment.follow_renamed_master) for one in checkpoints
-    ]
-    return list(dict.fromkeys(found))
+    """What the attachments stand on, each once."""
+    mtus: dict[Parents, int] = {}
+    for one in checkpoints:
+        below = parents_of(one)
+        mtus[below] = max(mtus.get(below, 0), one.attachment.link.mtu)
+    return [Uplink(below, mtu) for below, mtu in mtus.items()]
 
 
 def stacked_names(checkpoints: list[Checkpoint]) -> set[str]:
@@ -44,21 +58,21 @@ def wait(
     seconds: float,
     back: Callable[[str], None],
 ) -> list[str]:
-    """Wait until every uplink is there (with `carrier`: up and heard); why each other is not.
+    """Wait until every uplink is there (with `carrier`: up and heard); why others are not.
 
     `names`, where there are any, are waited for instead of `uplinks`. `back` is told of each.
     """
     until = time.monotonic() + seconds
-    waiting: dict[str, Callable[[], str]] = {
-        name: _by_name(rtnl, name, carrier) for name in names
-    } or {link.name: _as_recorded(rtnl, link, follow, carrier) for link, follow in uplinks}
+    waiting = [(name, _by_name(rtnl, name, carrier)) for name in names] or [
+        (uplink.name, _as_recorded(rtnl, uplink, carrier)) for uplink in uplinks
+    ]
     while True:
-        away = {name: _asked(why_not) for name, why_not in waiting.items()}
-        for name in [name for name, why in away.items() if not why]:
-            del waiting[name], away[name]
+        away = [(name, why_not, _asked(why_not)) for name, why_not in waiting]
+        waiting = [(name, why_not) for name, why_not, why in away if why]
+        for name in dict.fromkeys(name for name, _, why in away if not why):
             back(name)
         if not waiting or time.monotonic() >= until:
-            return list(away.values())
+            return list(dict.fromkeys(why for _, _, why in away if why))
         time.sleep(_POLL_SECONDS)
 
 
@@ -71,22 +85,29 @@ def _asked(why_not: Callable[[], str]) -> str:
 
 
 def _by_name(rtnl: Rtnetlink, name: str, carrier: bool) -> Callable[[], str]:
-    return lambda: _why_not(name, link_named(rtnl, name), carrier)
+    return lambda: _why_not(name, link_named(rtnl, name), carrier, 0)
 
 
-def _as_recorded(rtnl: Rtnetlink, card: HostLink, follow: bool, carrier: bool) -> Callable[[], str]:
+def _as_recorded(rtnl: Rtnetlink, uplink: Uplink, carrier: bool) -> Callable[[], str]:
+    chain, follow = uplink.parents
+
     def why_not() -> str:
-        plan, link = parents.look(rtnl, (card,), follow)
-        # Another card of that name is none of ours; names may be still in the making.
-        return _why_not(card.name, link, carrier) if plan.state == READY else plan.reason
+        plan, _ = parents.look(rtnl, chain, follow)
+        if plan.state != READY:  # names, and MTUs, may be still in the making
+            return plan.reason
+        _, card = parents.look(rtnl, chain[-1:], follow)
+        return _why_not(uplink.name, card, carrier, uplink.mtu)
 
     return why_not
 
 
-def _why_not(name: str, link: HostLink | None, carrier: bool) -> str:
+def _why_not(name: str, link: HostLink | None, carrier: bool, mtu: int) -> str:
     """Why a link cannot be used (yet); empty where it can."""
     if link is None:
         return f"{name} does not exist"
+    if link.mtu < mtu:
+        lack = f"{name} has MTU {link.mtu}, pods over it have {mtu}"
+        return f"{lack}: ip link set dev {name} mtu {mtu}"
     if link.carrier or not carrier:
         return ""
     return f"{name} has no carrier" if link.up else f"{name} is down: ip link set dev {name} up"

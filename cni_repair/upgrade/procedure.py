@@ -15,6 +15,7 @@ import time
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Store
+from cni_repair.errors import IO, CniError
 from cni_repair.network.plan import STALE
 from cni_repair.node import inventory
 from cni_repair.node import repair as repairing
@@ -102,16 +103,16 @@ class Procedure:
     def run(self) -> int:
         """Do what is left to do; FINE, FAILED or REFUSED."""
         for phase in remaining(self._progress):
-            if not self._do(phase) and phase != DRIVER and not self._progress.touched:
+            if not self._do(phase) and not self._progress.touched:
                 return self._give_up(phase)
         return self._end(FAILED if self._progress.failed else FINE)
 
     def _give_up(self, phase: str) -> int:
-        """Nothing was touched but the kubelet, where holding it failed half-way."""
-        if phase == HOLD:
-            self._do(RELEASE)
-            return self._end(FAILED)
-        return self._end(REFUSED)
+        """Nothing was touched but, maybe, the kubelet."""
+        if phase in (PREFLIGHT, SNAPSHOT):
+            return self._end(REFUSED)
+        self._do(RELEASE)
+        return self._end(FAILED)
 
     def _end(self, status: int) -> int:
         self._event("end", status=status)
@@ -148,21 +149,23 @@ class Procedure:
         self._event("word", durable=False, text=text)
 
     @contextlib.contextmanager
-    def _node(self) -> Iterator[tuple[Node, Store, list[Entry]]]:
-        """The node, and all that is remembered of its pods."""
-        with Store(self._settings.checkpoint_dir, create=True) as store, Node() as node:
+    def _node(self, create: bool = False) -> Iterator[tuple[Node, Store, list[Entry]]]:
+        """The node, and all that is remembered of its pods (`create`: where no pod ever was)."""
+        with Store(self._settings.checkpoint_dir, create) as store, Node() as node:
             yield node, store, inventory.read_all(store, self._settings.hints())
 
     # --- Phases --------------------------------------------------------------------------------
 
     def _preflight(self) -> Outcome:
         problems, words = preflight.check(self._plan, self._settings)
-        if problems:
-            return False, "; ".join(problems), {"problems": problems}
-        return True, words, {}
+        if len(problems) > 1:
+            for problem in problems:
+                self._say(problem)
+            words = f"{len(problems)} problems"
+        return not problems, problems[0] if len(problems) == 1 else words, {"problems": problems}
 
     def _snapshot(self) -> Outcome:
-        with self._node() as (node, store, entries):
+        with self._node(create=True) as (node, store, entries):
             taken = snapshot(node, store, entries, self._settings.run_dir, True, True)
         failed = [f"{one.report.title}: {one.reason}" for one in taken.records if one.failed]
         coverage = preflight.too_little_coverage(self._plan, taken)
@@ -262,7 +265,7 @@ class Procedure:
             )  # fmt: skip
         if away:
             return False, f"{'; '.join(away)} (after {plan.deadline:g} s)", {}
-        names = plan.names or [link.name for link, _ in uplinks]
+        names = plan.names or dict.fromkeys(one.name for one in uplinks)
         state = "there, with carrier" if plan.carrier else "there"
         return True, f"{', '.join(names)}: {state}" if names else "none to wait for", {}
 
@@ -285,8 +288,19 @@ class Procedure:
             tell=self._say, looked=look, restored=note,
         )  # fmt: skip
         with self._node() as (node, store, entries):
+            self._check_records(entries)
             reports = repairing.repair(node, store, entries, how)
         return _repaired(pod_results(looked, reports, restored, self._progress))
+
+    def _check_records(self, entries: list[Entry]) -> None:
+        """A file system that went with the NIC leaves an empty directory: pods there are."""
+        taken = self._progress.done.get(SNAPSHOT)
+        if not entries and taken and taken.data.get("restorable"):
+            raise CniError(
+                IO,
+                f"the records in {self._settings.checkpoint_dir} are gone",
+                f"bring back its file system, which had {taken.data['restorable']} at the snapshot",
+            )
 
     def _verify(self) -> Outcome:
         options = verifying.Options(self._plan.verify.timeout, self._plan.verify.duplicates)
@@ -306,7 +320,7 @@ class Procedure:
         held = self._noted_kubelet()
         if held is None:
             return True, "no kubelet was held", {}
-        if must_hold(self._plan, self._progress.failed_since):
+        if self._progress.touched and must_hold(self._plan, self._progress.failed_since):
             assert self._plan.kubelet is not None
             self._arm(held, self._plan.kubelet.deadman, RELEASE)
             return (

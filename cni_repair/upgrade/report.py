@@ -9,7 +9,9 @@ from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
     PHASES,
+    PREFLIGHT,
     REBOOTED,
+    RELEASE,
     REPAIR,
     SNAPSHOT,
     VERIFY,
@@ -85,6 +87,9 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
     text += [_phase_line(progress.done[name]) for name in PHASES if name in progress.done]
     if progress.current:
         text.append(_PHASE.format("", progress.current, "not ended", "", "").rstrip())
+    problems = _data(progress, PREFLIGHT, "problems")
+    if len(problems) > 1:
+        text += [f"  {problem}" for problem in problems]
     text += _link_lines(progress)
     pods = [pod for pod in _data(progress, REPAIR, "pods") if pod["state"] != "stale"]
     if pods:
@@ -149,9 +154,12 @@ def _kubelet_lines(progress: Progress, seen: Seen) -> list[str]:
     if kubelet is None or not kubelet["held"]:
         return []
     until = f" at {clock(kubelet['until'])}" if kubelet["until"] else ""
+    release = progress.done.get(RELEASE)
+    failed = release is not None and not release.data.get("held")
+    is_so = "could not be released" if failed else "is held: stopped and masked"
     return [
         "",
-        f"{kubelet['unit']} is held: stopped and masked; a timer of systemd's releases it{until}",
+        f"{kubelet['unit']} {is_so}; a timer of systemd's releases it{until}",
         f"release it now, and give up: cni-repair upgrade --release{seen.again}",
     ]
 

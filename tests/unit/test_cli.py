@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -573,6 +574,17 @@ def test_full_disk_under_the_report(directory: Path) -> None:
     assert done.returncode == DAMAGED
     assert b"cannot write the report: No space left on device" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_closed_standard_streams_are_nobodys_place(tmp_path: Path) -> None:
+    """What is opened next would become 0, 1 or 2: a lock that children inherit, or write to."""
+    code = (
+        "import os; from cni_repair.cli.main import run; run(['validate', '/']);"
+        f" open({str(tmp_path / 'fd')!r}, 'w').write(str(os.open('/dev/null', os.O_RDONLY)))"
+    )
+    command = f"exec {sys.executable} -c {shlex.quote(code)} <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", command], cwd=REPOSITORY, check=True)
+    assert int((tmp_path / "fd").read_text()) > 2
 
 
 def test_beginning_of_an_id_must_mean_one(directory: Path) -> None:

@@ -1,0 +1,596 @@
+"""`upgrade` killed, disturbed, left alone by its terminal: resumed, it ends the same."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import random
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from pathlib import Path
+
+import pytest
+
+from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.progress import PHASES
+from tests.netns.rig import Rig, eventually, slow_but
+from tests.netns.upgrading import (
+    DOWN,
+    FAILED,
+    FINE,
+    GATE,
+    INTERRUPTED,
+    KUBELET,
+    REFUSED,
+    RELOAD,
+    UP,
+    alive,
+    asked,
+    assert_as_before,
+    assert_untouched,
+    attached,
+    dies,
+    end_of,
+    events,
+    go,
+    in_driver,
+    kill,
+    kubelet_of_paper,
+    plan,
+    readable,
+    report,
+    resume,
+    runs,
+    start,
+    start_words,
+    state_dir,
+    status,
+    wait_for,
+    where,
+)
+
+# --- killed anywhere -----------------------------------------------------------------------------
+
+BOUNDARIES = [(kind, phase) for phase in PHASES for kind in ("phase", "done")]
+
+
+@pytest.mark.parametrize("at", slow_but(BOUNDARIES, ("done", "driver")), ids=" ".join)
+def test_killed_at_a_boundary_and_resumed(rig: Rig, at: tuple[str, str]) -> None:
+    pods = attached(rig)
+    connection = rig.connection(pods[0].pod, pods[0].address)
+    path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}", **KUBELET)
+    patch = kubelet_of_paper(rig)
+    assert start(rig, path, patch=patch + dies(at)).status == -signal.SIGKILL
+    before = asked(rig)
+    assert_cut_short(rig, *at)
+    done = resume(rig, patch=patch)
+    assert done.status == FINE, done
+    assert done.out.endswith("upgrade ended well\n")
+    assert_as_before(rig, pods)
+    assert connection.carries(b"after")
+    assert runs(rig) == 1
+    document = report(rig)
+    assert [one["phase"] for one in document["phases"]] == list(PHASES)
+    assert [pod["state"] for pod in document["pods"]] == ["healthy", "healthy"]
+    assert document["kubelet"]["held"] is False
+    assert asked(rig)[-2:] == ["release", "disarm"]
+    if "hold" in before:
+        assert "find" not in asked(rig)[len(before) :]  # it is not what it was
+
+
+def assert_cut_short(rig: Rig, kind: str, phase: str) -> None:
+    """What --status says of an upgrade that was killed there."""
+    found = status(rig)
+    assert found.status == FAILED
+    assert ": cut short\n" in found.out
+    assert bool(re.search(rf"^ +{phase} +not ended$", found.out, re.MULTILINE)) == (kind == "phase")
+    over = (kind, phase) == ("done", "release")
+    way_on = f"cni-repair upgrade --resume --state-dir {state_dir(rig)}\n"
+    assert (way_on in found.out) != over
+    held = "kubelet.service is held: stopped and masked; a timer of systemd's releases it at "
+    assert (held in found.out) == ("arm" in asked(rig) and not over)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(rig: Rig) -> None:
+    """Every resume dies at the next boundary."""
+    pods = attached(rig)
+    path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}")
+    first, *rest = BOUNDARIES
+    assert start(rig, path, patch=dies(first)).status == -signal.SIGKILL
+    for at in rest:
+        assert resume(rig, patch=dies(at)).status == -signal.SIGKILL, at
+    assert resume(rig).status == FINE
+    assert_as_before(rig, pods)
+    assert runs(rig) == 1
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(rig: Rig) -> None:
+    pods = attached(rig)
+    connection = rig.connection(pods[0].pod, pods[0].address)
+    chance = random.Random(4)
+    path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}")
+    for round_ in range(1, 11):
+        with rig.started(rig.launcher(), *start_words(rig, path)) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0.1, 0.7))
+            kill(process)
+        if events(rig) and events(rig)[-1]["event"] != "end":
+            assert resume(rig).status == FINE
+        elif len(readable(rig.base / "runs").split()) < round_:  # it had not begun
+            assert start(rig, path).status == FINE
+        assert runs(rig) == round_
+        assert_as_before(rig, pods)
+        assert connection.carries(b"on")
+
+
+@pytest.mark.slow
+def test_killed_before_it_has_begun(rig: Rig) -> None:
+    pods = attached(rig)
+    assert start(rig, plan(rig), patch=dies(("begin", ""))).status == -signal.SIGKILL
+    assert status(rig).out == "no upgrade was begun on this node\n"
+    assert start(rig, plan(rig)).status == FINE
+    assert_as_before(rig, pods)
+
+
+def test_killed_between_start_and_note_of_the_driver_command(rig: Rig) -> None:
+    """It must not run twice, or beside itself."""
+    pods = attached(rig)
+    path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}")
+    die = """
+import os
+from cni_repair.upgrade.journal import Journal
+commit = Journal.commit
+def die_or_commit(self, event):
+    if event["event"] == "driver":
+        os.kill(os.getpid(), 9)
+    return commit(self, event)
+Journal.commit = die_or_commit
+"""
+    assert start(rig, path, patch=die).status == -signal.SIGKILL
+    assert resume(rig).status == FINE
+    assert runs(rig) == 1
+    assert_as_before(rig, pods)
+
+
+def test_killed_while_the_driver_command_works_on(rig: Rig) -> None:
+    pods = attached(rig)
+    connection = rig.connection(pods[0].pod, pods[0].address)
+    with in_driver(rig) as process:
+        kill(process)
+        found = status(rig)
+        assert ": cut short\n" in found.out
+        assert "left to do: hold, driver, masters, repair, verify, release:" in found.out
+        words = ["upgrade", "--resume", "--foreground", *where(rig)]
+        with rig.started(rig.launcher(), *words) as resumed:
+            wait_for(rig, event="resume")
+            eventually(lambda: "at work" in str(events(rig, "word")), "the resume to find it")
+            assert ": running (PID " in status(rig).out
+            go(rig)
+            done = end_of(resumed)
+    assert done.status == FINE, done
+    assert "the driver command is still at work (PID " in done.out
+    assert "| done\n" in done.out
+    assert_as_before(rig, pods)
+    assert connection.carries(b"after")
+    assert runs(rig) == 1
+    outages = [pod["outageMs"] for pod in report(rig)["pods"]]
+    assert all(outage > 0 for outage in outages)
+
+
+@pytest.mark.slow
+def test_killed_and_the_driver_command_ends_meanwhile(rig: Rig) -> None:
+    pods = attached(rig)
+    with in_driver(rig) as process:
+        kill(process)
+        go(rig)
+        ended = Path(rig.outside("/run/cni-repair/driver.status"))
+        eventually(lambda: readable(ended) == "0\n", "the driver command to end")
+    done = resume(rig)
+    assert done.status == FINE, done
+    assert "exit 0 after " in done.out
+    assert_as_before(rig, pods)
+    assert runs(rig) == 1
+
+
+@pytest.mark.slow
+def test_killed_together_with_the_driver_command(rig: Rig) -> None:
+    """It is run again: the NIC may be without a driver."""
+    pods = attached(rig)
+    with in_driver(rig) as process:
+        kill(process)
+        (noted,) = events(rig, "driver")
+        os.killpg(noted["pid"], signal.SIGKILL)
+        eventually(lambda: not alive(noted["pid"]), "the driver command to go")
+        go(rig)
+        done = resume(rig)
+    assert done.status == FINE, done
+    assert "did not come to its end: it is run again" in done.out
+    assert_as_before(rig, pods)
+    assert runs(rig) == 2
+
+
+@pytest.mark.slow
+def test_killed_past_the_deadline_of_the_driver_command(rig: Rig) -> None:
+    pods = attached(rig)
+    with in_driver(rig, driver={"deadline": "2s"}) as process:
+        kill(process)
+        (noted,) = events(rig, "driver")
+        eventually(lambda: time.monotonic() > noted["deadline"], "the deadline to pass")
+        rig.uplink_up()
+        done = resume(rig)
+    assert done.status == FAILED
+    assert "killed at its deadline of 2 s" in done.out
+    assert not alive(noted["pid"])
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.parametrize(
+    "number", slow_but([signal.SIGINT, signal.SIGTERM], signal.SIGTERM), ids=lambda n: n.name
+)
+def test_interrupted_says_how_to_go_on(rig: Rig, number: signal.Signals) -> None:
+    pods = attached(rig)
+    with in_driver(rig) as process:
+        process.send_signal(number)
+        done = end_of(process)
+    assert done.status == INTERRUPTED
+    assert "Traceback" not in done.err
+    assert done.out.endswith("upgrade interrupted\n")
+    assert f"cni-repair upgrade --resume --state-dir {state_dir(rig)}\n" in done.out
+    assert resume(rig).status == FINE
+    assert_as_before(rig, pods)
+    assert runs(rig) == 1
+
+
+TORN = b'{"at":1.0,"event":"do'
+
+
+@pytest.mark.parametrize(
+    "tail",
+    slow_but([TORN, b"\0" * 4096, b"\xff\n{}\n[]\n17"]),
+    ids=["torn", "zeros", "garbage"],
+)
+def test_torn_journal_loses_nothing_more(rig: Rig, tail: bytes) -> None:
+    """What a power cut or a full disk leaves, and what is written behind it."""
+    pods = attached(rig)
+    path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}")
+    assert start(rig, path, patch=dies(("done", "driver"))).status == -signal.SIGKILL
+    with (state_dir(rig) / "journal").open("ab") as file:
+        file.write(tail)
+    assert resume(rig).status == FINE
+    kinds = [event["event"] for event in journals.read(str(state_dir(rig)))]
+    assert kinds.count("resume") == 1
+    assert_as_before(rig, pods)
+    assert runs(rig) == 1
+
+
+# --- one at a time -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_at_once(rig: Rig) -> None:
+    attached(rig, 1)
+    with in_driver(rig) as process:
+        for words in (
+            start_words(rig, plan(rig)),
+            [*start_words(rig, plan(rig)), "--state-dir", str(rig.base / "other")],
+            ["upgrade", "--resume", "--foreground", *where(rig)],
+            ["upgrade", "--release", *where(rig)],
+        ):
+            done = rig.cli(*words)
+            assert done.status == REFUSED
+            assert "another upgrade is at work on this node" in done.err
+        found = rig.cli("upgrade", "--status", *where(rig))
+        assert f": running (PID {process.pid})\n" in found.out
+        assert re.search(r"^ +driver +not ended$", found.out, re.MULTILINE)
+        go(rig)
+        assert end_of(process).status == FINE
+
+
+@pytest.mark.slow
+def test_no_start_over_one_that_was_cut_short(rig: Rig) -> None:
+    pods = attached(rig)
+    assert start(rig, plan(rig), patch=dies(("phase", "masters"))).status == -signal.SIGKILL
+    done = start(rig, plan(rig))
+    assert done.status == REFUSED
+    assert "did not end: cni-repair upgrade --status --state-dir " in done.err
+    done = rig.cli("upgrade", "--release", *where(rig))
+    assert (done.status, done.out) == (FINE, "it held no kubelet\n")
+    assert ": ended, FAILED" in status(rig).out
+    assert start(rig, plan(rig, ["/bin/true"])).status == FINE
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_start_over_one_that_was_cut_short_before_it_touched_anything(rig: Rig) -> None:
+    pods = attached(rig)
+    assert start(rig, plan(rig), patch=dies(("done", "snapshot"))).status == -signal.SIGKILL
+    assert start(rig, plan(rig)).status == FINE
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_no_start_beside_a_driver_command_that_still_works(rig: Rig) -> None:
+    attached(rig, 1)
+    with in_driver(rig) as process:
+        kill(process)
+        done = rig.cli("upgrade", "--release", *where(rig))
+        assert done.status == FINE
+        assert "the driver command is still at work (PID " in done.out
+        done = start(rig, plan(rig))
+        assert done.status == REFUSED
+        assert "the driver command of the last upgrade is still at work (PID " in done.err
+        go(rig)
+        assert resume(rig).status == FINE
+
+
+@pytest.mark.slow
+def test_after_a_reboot_there_is_nothing_to_resume(rig: Rig) -> None:
+    attached(rig, 1)
+    assert start(rig, plan(rig), patch=dies(("phase", "masters"))).status == -signal.SIGKILL
+    file = state_dir(rig) / "journal"
+    boot = events(rig, "begin")[0]["bootId"]
+    file.write_text(file.read_text().replace(boot, "another"))
+    assert ": cut short by a reboot" in status(rig).out
+    assert "left to do" not in status(rig).out
+    assert report(rig)["remaining"] == []
+    done = resume(rig)
+    assert done.status == REFUSED
+    assert "the node was rebooted since" in done.err
+    assert start(rig, plan(rig)).status == FINE
+
+
+# --- disks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_disk_that_fills_up_meanwhile(rig: Rig) -> None:
+    """The driver's installation may well take the last block: the pods are repaired."""
+    pods = attached(rig)
+    state_dir(rig).mkdir(mode=0o700)
+    rig.run("mount", "-t", "tmpfs", "-o", "size=20m,mode=700", "tmpfs", str(state_dir(rig)))
+    fill = f"dd if=/dev/zero of={state_dir(rig)}/ballast bs=4k; dd if=/dev/zero bs=1 count=4096"
+    done = start(rig, plan(rig, f"{fill} of={state_dir(rig)}/ballast2; {RELOAD}"))
+    rig.run("rm", f"{state_dir(rig)}/ballast", f"{state_dir(rig)}/ballast2")
+    assert done.status == FINE, done
+    assert "is not complete: No space left on device" in done.err
+    assert done.out.endswith("upgrade ended well\n")
+    assert_as_before(rig, pods)
+    # What the journal lacks, a resume does again.
+    again = resume(rig)
+    assert again.status in (FINE, REFUSED)
+    assert runs_in(rig) == 1
+
+
+def runs_in(rig: Rig) -> int:
+    text = Path(rig.outside(str(state_dir(rig) / "journal"))).read_text(errors="replace")
+    return text.count('"event":"driver"')
+
+
+@pytest.mark.slow
+def test_driver_command_is_not_started_unless_that_can_be_noted(rig: Rig) -> None:
+    pods = attached(rig)
+    links = rig.node_links()
+    no_space = """
+import errno
+from cni_repair.upgrade.journal import Journal
+write = Journal._write
+def fails(self, event, durable):
+    if event["event"] == "driver":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    write(self, event, durable)
+Journal._write = fails
+"""
+    path = plan(rig, f"touch {{base}}/runs; {RELOAD}", on_failure={"driver": "hold"}, **KUBELET)
+    done = start(rig, path, patch=kubelet_of_paper(rig) + no_space)
+    assert done.status == FAILED
+    assert "driver     FAILED: cannot write the upgrade's journal: No space left" in done.out
+    assert " masters " not in done.out.partition(" driver     FAILED")[2]
+    assert asked(rig)[-1] == "disarm"
+    assert not (rig.base / "runs").exists()
+    assert_untouched(rig, pods, links)
+
+
+@pytest.mark.slow
+def test_resume_on_a_disk_that_has_become_read_only(rig: Rig) -> None:
+    pods = attached(rig)
+    assert start(rig, plan(rig), patch=dies(("phase", "masters"))).status == -signal.SIGKILL
+    for directory in (state_dir(rig), rig.checkpoints):
+        rig.run("mount", "--bind", str(directory), str(directory))
+        rig.run("mount", "-o", "remount,bind,ro", str(directory))
+    done = resume(rig)
+    assert done.status == FINE, done
+    assert "is not complete: Read-only file system" in done.err
+    assert_as_before(rig, pods)
+
+
+# --- terminals -----------------------------------------------------------------------------------
+
+
+def test_hangup_and_a_reader_that_has_gone_end_nothing(rig: Rig) -> None:
+    pods = attached(rig)
+    with in_driver(rig) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        process.stderr.close()
+        process.stdout = process.stderr = None
+        for number in (signal.SIGHUP, signal.SIGTSTP):
+            process.send_signal(number)
+        go(rig)
+        assert process.wait(30) == FINE
+    assert_as_before(rig, pods)
+    assert report(rig)["status"] == FINE
+
+
+@pytest.mark.parametrize("closed", slow_but(["<&-", ">&- 2>&-", "<&- >&- 2>&-"]))
+def test_closed_standard_streams(rig: Rig, closed: str) -> None:
+    pods = attached(rig)
+    words = " ".join([rig.launcher(), *start_words(rig, plan(rig, f"echo hello; {RELOAD}"))])
+    done = rig.run("sh", "-c", f"exec {words} {closed}", check=False)
+    assert done.status == FINE, done
+    assert_as_before(rig, pods)
+    assert [event["line"] for event in events(rig, "output")] == ["hello"]
+    assert report(rig)["status"] == FINE
+
+
+@pytest.mark.parametrize("output", slow_but(["table", "json"]))
+def test_full_log_changes_no_exit_status(rig: Rig, output: str) -> None:
+    pods = attached(rig)
+    words = " ".join([rig.launcher(), *start_words(rig, plan(rig)), "-o", output])
+    assert rig.run("sh", "-c", f"exec {words} >/dev/full", check=False).status == FINE
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_reader_that_hangs_is_not_waited_for(rig: Rig) -> None:
+    """Ctrl-S, or an SSH session over the NIC that is away: the pipe is full, nobody reads."""
+    pods = attached(rig)
+    flood = "yes 'all work and no play' | head -c 200000"
+    path = plan(rig, f"{DOWN}; {flood}; {UP}")
+    with rig.started(rig.launcher(), *start_words(rig, path)) as process:
+        wait_for(rig, event="end", status=FINE)
+        assert_as_before(rig, pods)
+        assert process.poll() is None  # it still has much to say
+        done = end_of(process)
+    assert done.status == FINE
+    assert done.out.endswith("upgrade ended well\n")
+
+
+def unit_of_paper(rig: Rig) -> str:
+    """Code that starts a process in systemd's place. (The real one is at work in the guest.)"""
+    return f"""
+import os, subprocess, sys
+from cni_repair.upgrade import unit
+def start(name, arguments):
+    with open({str(rig.base / "unit.log")!r}, "w") as log:
+        unit.process = subprocess.Popen(
+            [{rig.launcher()!r}, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )
+unit.start = start
+unit.is_running = lambda name: unit.process.poll() is None
+"""
+
+
+@pytest.mark.slow
+def test_unit_that_is_followed(rig: Rig) -> None:
+    pods = attached(rig)
+    words = [word for word in start_words(rig, plan(rig)) if word != "--foreground"]
+    done = rig.cli(*words, patch=unit_of_paper(rig))
+    assert done.status == FINE, done
+    assert_as_before(rig, pods)
+    assert "repair     2 of 2 interfaces to repair" in done.out
+    assert done.out.endswith("upgrade ended well\n")
+    assert done.out.count(" driver     begins\n") == 1
+    again = rig.cli(*words, patch=unit_of_paper(rig))  # beside the journal of the first
+    assert again.out.count(" driver     begins\n") == 1
+
+
+@pytest.mark.slow
+def test_unit_goes_on_without_who_follows_it(rig: Rig) -> None:
+    pods = attached(rig)
+    path = plan(rig, f"{DOWN}; {GATE}; {UP}")
+    words = [word for word in start_words(rig, path) if word != "--foreground"]
+    with rig.started(rig.launcher(unit_of_paper(rig)), *words) as process:
+        wait_for(rig, event="lost", link="eth0")
+        process.send_signal(signal.SIGINT)
+        done = end_of(process)
+    assert done.status == INTERRUPTED
+    assert "the upgrade goes on in cni-repair-upgrade.service: cni-repair upgrade" in done.err
+    go(rig)
+    wait_for(rig, event="end", status=FINE)
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_unit_that_is_killed(rig: Rig) -> None:
+    pods = attached(rig)
+    path = plan(rig, f"{DOWN}; {GATE}; {UP}")
+    words = [word for word in start_words(rig, path) if word != "--foreground"]
+    with rig.started(rig.launcher(unit_of_paper(rig)), *words) as process:
+        wait_for(rig, event="lost", link="eth0")
+        os.kill(events(rig, "begin")[0]["pid"], signal.SIGKILL)
+        done = end_of(process)
+    assert done.status == FAILED
+    assert "cni-repair-upgrade.service ended without a word: see journalctl" in done.err
+    go(rig)
+    done = rig.cli("upgrade", "--resume", *where(rig), patch=unit_of_paper(rig))
+    assert done.status == FINE, done
+    assert "goes on where it was cut short" in done.out
+    assert_as_before(rig, pods)
+
+
+class Terminal:
+    """A pseudo-terminal with an upgrade on it, and what it shows."""
+
+    def __init__(self, rig: Rig, term: str, *words: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.process = subprocess.Popen(
+            rig.command(rig.launcher(), *words),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": term},
+        )
+        os.close(slave)
+
+    def read(self) -> str:
+        """All that comes until the end."""
+        shown = b""
+        while select.select([self._master], [], [], 30)[0]:
+            try:
+                data = os.read(self._master, 65536)
+            except OSError:  # EIO: nobody has the other end open
+                break
+            shown += data
+        assert self.process.wait(30) == FINE
+        self.close()
+        return shown.decode()
+
+    def close(self) -> None:
+        os.close(self._master)
+
+
+@pytest.mark.parametrize(
+    "term", slow_but(["xterm-256color", "vt100", "dumb"]), ids=lambda term: term
+)
+def test_on_a_terminal(rig: Rig, term: str) -> None:
+    attached(rig)
+    words = start_words(rig, plan(rig, f"echo hello; {DOWN}; sleep 1.5; {UP}"))
+    shown = Terminal(rig, term, *words).read()
+    escapes = set(re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]", shown))
+    if term == "dumb":
+        assert escapes == set()
+    else:
+        # Nothing that moves the cursor, or hides it for who is killed.
+        assert {escape[-1] for escape in escapes} == {"K", "m"}
+        assert "[4/8] driver  1 s" in shown
+        assert shown.count("\x1b[K") < 60
+    text = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", shown).replace("\r\n", "\n")
+    final = [line.rpartition("\r")[2] for line in text.split("\n")]
+    assert any(line.endswith(" driver     | hello") for line in final)
+    assert final[-2] == "upgrade ended well"
+    assert not any(line.startswith("[") for line in final)
+
+
+@pytest.mark.slow
+def test_terminal_that_is_closed_ends_nothing(rig: Rig) -> None:
+    pods = attached(rig)
+    path = plan(rig, f"{DOWN}; {GATE}; {UP}; echo more")
+    terminal = Terminal(rig, "vt100", *start_words(rig, path))
+    wait_for(rig, event="lost", link="eth0")
+    terminal.close()
+    go(rig)
+    assert terminal.process.wait(30) == FINE
+    assert_as_before(rig, pods)
+    assert report(rig)["status"] == FINE
