@@ -90,7 +90,7 @@ class Node:
     def __init__(self, launcher: str, name: str) -> None:
         self.pods: list[Netns] = []
         self.log: list[str] = []
-        self._launcher = launcher
+        self.launcher = launcher
         self._name = name
         self._cleanup = ExitStack()
 
@@ -208,7 +208,7 @@ class Node:
         head = {"cniVersion": conf.pop("cniVersion"), "name": conf.pop("name")}
         _NETWORKS.mkdir(exist_ok=True)
         (_NETWORKS / "10-pods.conflist").write_text(json.dumps({**head, "plugins": [conf]}))
-        plugins = [Path(self._launcher).parent, Path("/usr/lib/cni")]
+        plugins = [Path(self.launcher).parent, Path("/usr/lib/cni")]
         return self._cleanup.enter_context(Containerd(CONTAINERD, plugins, _NETWORKS)).cri
 
     def named(self, path: str, name: str) -> Netns:
@@ -327,11 +327,11 @@ class Node:
                 "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod.name}",
             }
         stdin = json.dumps(conf or self.netconf())
-        return self.run([self._launcher], environ=variables, stdin=stdin)
+        return self.run([self.launcher], environ=variables, stdin=stdin)
 
     def cli(self, *arguments: str) -> Outcome:
         """Run cni-repair's command line."""
-        return self.run([self._launcher, *arguments])
+        return self.run([self.launcher, *arguments])
 
     @contextlib.contextmanager
     def meanwhile(

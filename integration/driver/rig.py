@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -84,10 +84,11 @@ def _run(options: argparse.Namespace) -> int:
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
-        for outcome in run_scenarios(kernel, directory, launcher, names):
-            outcomes.append(outcome)
-            if not options.json:
-                print_outcome(outcome, options.verbose)
+        with contextlib.closing(run_scenarios(kernel, directory, launcher, names)) as coming:
+            for outcome in coming:
+                outcomes.append(outcome)
+                if not options.json:
+                    print_outcome(outcome, options.verbose)
     if options.json:
         print(json.dumps([outcome.document() for outcome in outcomes]))
     else:
@@ -104,7 +105,7 @@ def _work_directory() -> Iterator[Path]:
 
 def run_scenarios(
     kernel: Kernel, directory: Path, launcher: Path, names: list[str]
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """The outcome of each scenario, as it comes. A guest serves them all, unless it hangs: then it
     is killed, and another one serves the rest."""
     waiting = list(names)

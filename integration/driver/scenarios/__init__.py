@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from integration.driver.checks import Checks
 from integration.driver.node import Node
-from integration.driver.scenarios import bond, clash, containerd, late, reload, systemd
+from integration.driver.scenarios import bond, clash, containerd, late, reload, systemd, upgrade
 
 SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **reload.SCENARIOS,
@@ -19,4 +19,5 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **containerd.SCENARIOS,
     **late.SCENARIOS,
     **systemd.SCENARIOS,
+    **upgrade.SCENARIOS,
 }
