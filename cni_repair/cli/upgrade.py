@@ -126,6 +126,8 @@ def _start(options: argparse.Namespace) -> int:
         print(f"upgrade of this node by {printable(options.plan)}:")
         for line in steps(plan, settings):
             print(f"  {printable(line)}".replace("\n", "\n" + 13 * " "))
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()  # what may become of the kubelet is said before the start
     if options.dry_run:
         return _dry_run(options, plan, settings, as_json)
     if not options.foreground:
@@ -270,8 +272,6 @@ def _run(
     for number in (signal.SIGHUP, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminated)
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
     view = Aside(viewer()) if options.output != "json" else None
     show = view.show if view else _show_nobody
     with journal:

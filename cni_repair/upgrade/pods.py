@@ -23,6 +23,17 @@ def few(words: list[str]) -> str:
     return "; ".join([*words[:_NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
+def by_reason(found: list[tuple[str, str]]) -> list[str]:
+    """Of (attachment, reason) pairs: each reason once, with the first whom it concerns."""
+    sharing: dict[str, list[str]] = {}
+    for title, reason in found:
+        sharing.setdefault(reason, []).append(title)
+    return [
+        f"{title}{f' and {len(others)} more' if others else ''}: {reason}"
+        for reason, (title, *others) in sharing.items()
+    ]
+
+
 @record
 class Before:
     """Pods that were not well before the driver was touched."""

@@ -25,7 +25,7 @@ from cni_repair.node.snapshot import REFRESHED, snapshot
 from cni_repair.record import record
 from cni_repair.upgrade import driver, kubelet, masters, preflight
 from cni_repair.upgrade.losses import Losses
-from cni_repair.upgrade.pods import PodResult, before_of, few, noted_before, pod_results
+from cni_repair.upgrade.pods import PodResult, before_of, by_reason, few, noted_before, pod_results
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.progress import (
     DRIVER,
@@ -167,7 +167,7 @@ class Procedure:
     def _snapshot(self) -> Outcome:
         with self._node(create=True) as (node, store, entries):
             taken = snapshot(node, store, entries, self._settings.run_dir, True, True)
-        failed = [f"{one.report.title}: {one.reason}" for one in taken.records if one.failed]
+        failed = by_reason([(one.report.title, one.reason) for one in taken.records if one.failed])
         coverage = preflight.too_little_coverage(self._plan, taken)
         refreshed = sum(one.outcome == REFRESHED for one in taken.records)
         words = f"{taken.restorable} of {taken.total} interfaces restorable, {refreshed} refreshed"
@@ -309,11 +309,12 @@ class Procedure:
         given_up = before_of(self._progress).given_up
         known = [one for one in verdicts if one.verdict != STALE]
         wanted = [one for one in known if one.passed or one.key.name not in given_up]
-        bad = [
-            f"{one.report.title}: {one.verdict}: {one.reason}" for one in wanted if not one.passed
-        ]
+        bad = by_reason(
+            [(one.report.title, f"{one.verdict}: {one.reason}") for one in wanted if not one.passed]
+        )
         data = {"verdicts": [one.document() for one in known]}
-        good = f"{len(wanted) - len(bad)} of {len(wanted)} verified"
+        passed = sum(one.passed for one in wanted)
+        good = f"{passed} of {len(wanted)} verified"
         return not bad, "; ".join([good, few(bad)] if bad else [good]), data
 
     def _release(self) -> Outcome:
@@ -342,7 +343,7 @@ def _living(node: Node, entries: list[Entry]) -> list[Checkpoint]:
 
 def _repaired(results: list[PodResult]) -> Outcome:
     wanted = [one for one in results if one.state != STALE and not one.given_up]
-    bad = [f"{one.title}: {one.reason}" for one in wanted if not one.healthy]
+    bad = by_reason([(one.title, one.reason) for one in wanted if not one.healthy])
     healthy = sum(one.healthy for one in wanted)
     done = sum(bool(one.steps) and one.healthy for one in wanted)
     words = [f"{healthy} of {len(wanted)} healthy, {done} of them repaired"]

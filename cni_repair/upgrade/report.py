@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from cni_repair.record import record
@@ -134,11 +135,14 @@ def _pod_lines(pods: list[dict[str, Any]]) -> list[str]:
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     shown = []
-    for row, pod in zip(rows, [{}, *pods]):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths)]
-        shown.append("  ".join([*cells, row[4]]))
-        if pod.get("reason"):
-            shown.append(f"    {pod['reason']}")
+    reasons = ["", *(pod["reason"] for pod in pods)]
+    for reason, sharing in itertools.groupby(zip(reasons, rows), lambda one: one[0]):
+        group = [row for _, row in sharing]
+        for row in group:
+            cells = [cell.ljust(width) for cell, width in zip(row, widths)]
+            shown.append("  ".join([*cells, row[4]]))
+        if reason:
+            shown.append(f"    all {len(group)}: {reason}" if len(group) > 1 else f"    {reason}")
     outages = [pod["outageMs"] for pod in pods if pod["outageMs"] is not None]
     if outages:
         shown.append(f"longest outage: {_seconds(max(outages) / 1000)}")

@@ -488,6 +488,8 @@ def test_unit_that_is_followed(rig: Rig) -> None:
     assert done.status == FINE, done
     assert_as_before(rig, pods)
     assert "repair     2 of 2 interfaces to repair" in done.out
+    before_all_else = ["upgrade of this node by", "  release    ", " preflight  2 of 2 interfaces"]
+    assert sorted(before_all_else, key=done.out.index) == before_all_else
     assert done.out.endswith("upgrade ended well\n")
     assert done.out.count(" driver     begins\n") == 1
     again = rig.cli(*words, patch=unit_of_paper(rig))  # beside the journal of the first
