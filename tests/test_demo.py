@@ -86,6 +86,7 @@ def test_the_whole_demo(nothing_left: Callable[[], None]) -> None:
     assert max(map(len, said.splitlines())) < 80
 
 
+@pytest.mark.slow
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, its = pty.openpty()
     try:
@@ -99,6 +100,7 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     assert b"\033[1mcni-repair demo:" in said
 
 
+@pytest.mark.slow
 def test_two_demos_at_a_time_do_not_see_each_other() -> None:
     with started(QUICK) as one, started(QUICK) as other:
         for process in (one, other):
@@ -107,6 +109,7 @@ def test_two_demos_at_a_time_do_not_see_each_other() -> None:
 
 
 class TestStopped:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "moment",
         [
@@ -130,6 +133,7 @@ class TestStopped:
         assert complaints == "cni-repair demo: stopped; everything that it made is gone\n"
         nothing_left()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_in_the_midst_of_a_command(
         self, number: signal.Signals, nothing_left: Callable[[], None]
@@ -175,6 +179,7 @@ class TestStopped:
 
 
 class TestFailing:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("answer", "status", "why"),
         [
@@ -203,6 +208,7 @@ class TestFailing:
         assert "passed" not in said
         nothing_left()
 
+    @pytest.mark.slow
     def test_a_clean_up_that_fails(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,26 +23,23 @@ from integration.driver.kernel import QEMU, Kernel
 UPLINK_MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
 FAR_MAC = "52:54:00:00:00:0f"
 
-_POLL_SECONDS = 0.1
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Guest:
-    """Context: a guest that runs `scenarios`, one after the other, and powers itself off.
+    """Context: a guest that runs one scenario after the other as it is given them.
 
     `directory` is for its files; the guest sees the subdirectory `job`, and writes there. On
     leaving, a guest that is still there is killed.
     """
 
-    def __init__(
-        self, kernel: Kernel, directory: Path, scenarios: list[str], launcher: Path
-    ) -> None:
+    def __init__(self, kernel: Kernel, directory: Path, launcher: Path) -> None:
         self._kernel = kernel
         self._directory = directory
         self._job = directory / "job"
         self._events = self._job / "events"
-        self._scenarios = scenarios
         self._launcher = launcher
+        self._read = 0  # characters of what it has told
 
     def __enter__(self) -> Guest:
         self._job.mkdir(parents=True)
@@ -75,10 +70,9 @@ class Guest:
         """What the guest runs: this checkout's scenarios, with the distribution's own Python."""
         program = (
             f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
-            " from integration.driver.inside import main; main(sys.argv[1], sys.argv[2:])"
+            " from integration.driver.inside import main; main(sys.argv[1])"
         )
-        arguments = [str(self._launcher), *self._scenarios]
-        command = shlex.join(["/usr/bin/python3", "-IB", "-c", program, *arguments])
+        command = shlex.join(["/usr/bin/python3", "-IB", "-c", program, str(self._launcher)])
         (self._job / "start").write_text(f"exec {command}\n")
 
     def _command(self) -> list[str]:
@@ -96,20 +90,16 @@ class Guest:
             *_nic(2, "virtio-net-pci", FAR_MAC),
         ]  # fmt: skip
 
-    def events(self, seconds: float) -> Iterator[dict[str, Any]]:
-        """What the guest tells, as it comes; ends with the guest, or after `seconds` of silence."""
-        deadline = time.monotonic() + seconds
-        with self._events.open(encoding="utf-8") as events:
-            rest = ""
-            while True:
-                ended = self._process.poll() is not None
-                *lines, rest = (rest + events.read()).split("\n")
-                for line in lines:
-                    deadline = time.monotonic() + seconds
-                    yield json.loads(line)
-                if ended or time.monotonic() >= deadline:
-                    return
-                time.sleep(_POLL_SECONDS)
+    def give(self, scenario: str) -> None:
+        """The next one to run; an empty name has the guest power itself off."""
+        (self._job / "next.new").write_text(scenario)
+        (self._job / "next.new").rename(self._job / "next")
+
+    def told(self) -> list[dict[str, Any]]:
+        """What the guest has told since the last call."""
+        *lines, _ = self._events.read_text("utf-8")[self._read :].split("\n")
+        self._read += sum(len(line) + 1 for line in lines)
+        return [json.loads(line) for line in lines]
 
     @property
     def running(self) -> bool:

@@ -17,16 +17,26 @@ from integration.driver.scenarios import SCENARIOS
 
 SCENARIO_SECONDS = 240
 
-_EVENTS = Path("/run/job/events")
+_EVENTS, _NEXT = Path("/run/job/events"), Path("/run/job/next")
+_POLL_SECONDS = 0.1
 _LOG_CHARACTERS = 20_000
 
 
-def main(launcher: str, names: list[str]) -> None:
-    """Run the scenarios of those names with the cni-repair that was installed as `launcher`."""
+def main(launcher: str) -> None:
+    """Run what the host gives with the cni-repair that was installed as `launcher`."""
     signal.signal(signal.SIGALRM, _too_late)
-    for name in names:
-        _tell(scenario=name, event="begin")
-        _tell(scenario=name, event="end", **_outcome(launcher, name))
+    while name := _next():
+        _tell(event="end", scenario=name, **_outcome(launcher, name))
+
+
+def _next() -> str:
+    """The next scenario's name; empty where there is none any more."""
+    _tell(event="ready")
+    while not _NEXT.exists():  # it comes whole, by a rename
+        time.sleep(_POLL_SECONDS)
+    name = _NEXT.read_text()
+    _NEXT.unlink()
+    return name
 
 
 def _too_late(number: int, frame: FrameType | None) -> None:

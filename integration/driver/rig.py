@@ -11,7 +11,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +27,8 @@ from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
 SILENCE_SECONDS = 400.0
+_GUESTS = min(2, os.cpu_count() or 1)  # an emulated machine keeps one core busy
+_POLL_SECONDS = 0.1
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -75,7 +78,7 @@ def _parse() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    names = options.scenarios or list(SCENARIOS)
+    names = list(dict.fromkeys(options.scenarios or SCENARIOS))
     kernel = prepare()
     runtime.prepare()
     outcomes = []
@@ -85,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             print_title(kernel.release, set_up)
         with contextlib.closing(run_scenarios(kernel, directory, launcher, names)) as coming:
-            for outcome in coming:
+            for outcome in _in_turn(names, coming):
                 outcomes.append(outcome)
                 if not options.json:
                     print_outcome(outcome, options.verbose)
@@ -106,19 +109,64 @@ def _work_directory() -> Iterator[Path]:
 def run_scenarios(
     kernel: Kernel, directory: Path, launcher: Path, names: list[str]
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each scenario, as it comes. A guest serves them all, unless it hangs: then it
-    is killed, and another one serves the rest."""
-    waiting = list(names)
+    """The outcome of each scenario, as it comes; a guest a core works at them."""
+    waiting = deque(names)
+    with contextlib.ExitStack() as stack:
+        guests = [
+            stack.enter_context(
+                contextlib.closing(_serve(kernel, directory / f"guest{number}", launcher, waiting))
+            )
+            for number in range(min(_GUESTS, len(names)))
+        ]
+        while guests:
+            for guest in [*guests]:
+                try:
+                    outcome = next(guest)
+                except StopIteration:
+                    guests.remove(guest)
+                else:
+                    if outcome:
+                        yield outcome
+            time.sleep(_POLL_SECONDS)
+
+
+def _serve(
+    kernel: Kernel, directory: Path, launcher: Path, waiting: deque[str]
+) -> Generator[Outcome | None, None, None]:
+    """Have a guest take scenarios from `waiting`; their outcomes, and None while there is none.
+
+    A guest serves one after the other, unless it hangs: then it is killed, and another follows.
+    """
     while waiting:
-        place = directory / "guest"
-        with Guest(kernel, place, waiting, launcher) as guest:
-            for event in guest.events(SILENCE_SECONDS):
-                if event.pop("event") == "end":
-                    waiting.remove(event["scenario"])
-                    yield _with_console(Outcome(**event), guest)
-            if waiting:
-                yield _cut_short(waiting.pop(0), guest)
-        shutil.rmtree(place)
+        with Guest(kernel, directory, launcher) as guest:
+            current, served, heard = "", False, time.monotonic()
+            while True:
+                running = guest.running  # asked before: what it tells last is not missed
+                for event in guest.told():
+                    heard = time.monotonic()
+                    if event.pop("event") == "end":
+                        current = ""
+                        yield _with_console(Outcome(**event), guest)
+                    else:
+                        current, served = (waiting.popleft() if waiting else ""), True
+                        guest.give(current)
+                if not running or time.monotonic() - heard >= SILENCE_SECONDS:
+                    break
+                yield None
+            if not served and waiting:  # it did not even boot
+                current = waiting.popleft()
+            if current:
+                yield _cut_short(current, guest)
+        shutil.rmtree(directory)
+
+
+def _in_turn(names: list[str], outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """The outcomes in the order of `names`, each as soon as those before it are there."""
+    waiting, early = deque(names), dict[str, Outcome]()
+    for outcome in outcomes:
+        early[outcome.scenario] = outcome
+        while waiting and waiting[0] in early:
+            yield early.pop(waiting.popleft())
 
 
 def _with_console(outcome: Outcome, guest: Guest) -> Outcome:

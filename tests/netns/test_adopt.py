@@ -229,6 +229,7 @@ def test_adopted_is_what_add_would_have_written(rig: Rig) -> None:
     assert rig.cli("validate", str(rig.checkpoint(bare.pod))).status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["private", "vepa", "passthru"])
 def test_mode_and_mtu_are_the_kernels(rig: Rig, mode: str) -> None:
     """Whatever the configuration says: it may have been changed since."""
@@ -262,6 +263,7 @@ def test_a_second_time_there_is_nothing_to_do(rig: Rig) -> None:
     assert {path: path.read_bytes() for path in rig.checkpoints.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_it_sends_questions_only(rig: Rig) -> None:
     attach_bare(rig, "a1")
     trace = rig.base / "trace"
@@ -1045,6 +1047,7 @@ def test_one_hostile_pod_fails_alone(rig: Rig) -> None:
     assert states(report) == {one.pod.id: "refused", two.pod.id: "adopted"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_disk_that_cannot_be_written_to(rig: Rig, how: str) -> None:
     one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")

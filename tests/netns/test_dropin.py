@@ -88,6 +88,7 @@ STATIC = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -128,6 +129,7 @@ def test_no_master_and_no_default_route(rig: Rig) -> None:
     assert rig.kept() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ours",
     [

@@ -444,6 +444,7 @@ def test_ifindex_taken_in_the_pod(rig: Rig) -> None:
 # --- not ours ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "commands",
     [
@@ -604,6 +605,7 @@ def full(rig: Rig) -> None:
     assert "No space left" in done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", [read_only, full])
 def test_works_without_a_writable_disk(rig: Rig, spoil: Callable[[Rig], None]) -> None:
     was = rig.attach("pod1")
@@ -824,6 +826,7 @@ def test_smaller_mtu_of_the_new_master(rig: Rig) -> None:
     assert_restored(rig, was)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", [True, False], ids=["one", "all"])
 def test_master_that_does_not_come(rig: Rig, one: bool) -> None:
     was = rig.attach("pod1")

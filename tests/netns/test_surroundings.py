@@ -161,6 +161,7 @@ def test_what_was_around_an_ipv6_interface_comes_back(rig: Rig) -> None:
     assert view(rig, was.pod) == before
 
 
+@pytest.mark.slow
 def test_every_rule_can_be_given_back(rig: Rig) -> None:
     was = rig.attach("pod1")
     before = give(rig, was.pod, GIVEN)
@@ -175,6 +176,7 @@ def test_every_rule_can_be_given_back(rig: Rig) -> None:
     assert view(rig, was.pod) == before
 
 
+@pytest.mark.slow
 def test_printed_commands_give_the_same(rig: Rig) -> None:
     was = rig.attach("pod1")
     before = give(rig, was.pod, [*GIVEN, "route del 10.9.0.0/24 dev eth0"])
@@ -263,6 +265,7 @@ def test_prefix_route_that_somebody_gave_back_stays(rig: Rig) -> None:
 # --- one by one ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [

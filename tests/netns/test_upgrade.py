@@ -72,6 +72,7 @@ def test_pods_and_their_connections_survive(rig: Rig) -> None:
     assert "left to do" not in found.out
 
 
+@pytest.mark.slow
 def test_report_tells_each_pods_loss_and_outage(rig: Rig) -> None:
     pods = attached(rig)
     document = start(rig, plan(rig), "-o", "json").report(FINE)
@@ -398,6 +399,7 @@ def test_what_a_driver_command_prints_cannot_steer_the_terminal(rig: Rig) -> Non
 # --- masters that are late, or another's ---------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_master_that_comes_late_is_waited_for(rig: Rig) -> None:
     pods = attached(rig)
     with rig.started(rig.launcher(), *start_words(rig, plan(rig, DOWN))) as process:
@@ -522,6 +524,7 @@ def test_no_kubelet(rig: Rig) -> None:
     assert report(rig)["kubelet"] is None
 
 
+@pytest.mark.slow
 def test_masters_that_do_not_come_back_hold_the_kubelet(rig: Rig) -> None:
     pods = attached(rig)
     patch = kubelet_of_paper(rig)

@@ -141,6 +141,7 @@ def test_killed_before_it_has_begun(rig: Rig) -> None:
     assert_as_before(rig, pods)
 
 
+@pytest.mark.slow
 def test_killed_between_start_and_note_of_the_driver_command(rig: Rig) -> None:
     """It must not run twice, or beside itself."""
     pods = attached(rig)
@@ -415,6 +416,7 @@ def test_resume_on_a_disk_that_has_become_read_only(rig: Rig) -> None:
 # --- terminals -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hangup_and_a_reader_that_has_gone_end_nothing(rig: Rig) -> None:
     pods = attached(rig)
     with in_driver(rig) as process:

@@ -121,6 +121,7 @@ def hanging(rig: Rig, verbs: str, before: str = MACVLAN) -> Path:
     return pids
 
 
+@pytest.mark.slow
 def test_delegate_that_hangs_is_killed_with_its_children(rig: Rig) -> None:
     pids = hanging(rig, "ADD")
     pod = rig.pod("pod1")
@@ -266,6 +267,7 @@ def test_killed_before_the_commit(rig: Rig, patch: str, then: str) -> None:
     rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": result}).ok()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "patch", [KILL_AFTER_COMMIT, KILL_BETWEEN_COMMIT_AND_INTENT], ids=["after", "between"]
 )
@@ -557,6 +559,7 @@ def chained(rig: Rig, pod: Pod, **settings: Any) -> Iterator[Json]:
     assert_nothing_left(rig, pod)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

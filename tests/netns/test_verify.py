@@ -145,6 +145,7 @@ def test_gateway_with_a_new_mac(rig: Rig) -> None:
     assert rig.ping(was.pod, GATEWAY4)
 
 
+@pytest.mark.slow
 def test_link_local_gateway_and_ipv4_via_ipv6(rig: Rig) -> None:
     was = dual_stack(rig, "pod1")
     rig.ip("addr add fe80::99/64 dev tor0 nodad", "tor")
@@ -171,6 +172,7 @@ def test_pod_without_gateway(rig: Rig) -> None:
     assert entry["reason"] == "no gateway to ask"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["nud permanent", "nud noarp", "nud reachable extern_learn"])
 def test_entry_that_somebody_else_keeps(rig: Rig, kind: str) -> None:
     was = rig.attach("pod1")
@@ -189,6 +191,7 @@ def test_entry_that_somebody_else_keeps(rig: Rig, kind: str) -> None:
     assert rig.ip("neigh show", was.pod) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["link set tor0 down", "link set eth0 down"])
 def test_without_carrier(rig: Rig, cut: str) -> None:
     """At the far end, or by the master's own doing."""
@@ -201,6 +204,7 @@ def test_without_carrier(rig: Rig, cut: str) -> None:
     assert entry["gateways"] == []
 
 
+@pytest.mark.slow
 def test_pod_with_more_gateways_than_are_asked(rig: Rig) -> None:
     """A pod may add routes as it likes, and CHECK records them; the kernel's neighbour table is
     shared by the whole node."""
@@ -254,6 +258,7 @@ def test_pod_with_an_eth0_of_its_own(rig: Rig) -> None:
     assert verdicts(verify(rig, 1)) == {hostile.pod.id: "foreign", other.pod.id: "healthy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--duplicates",)], ids=["", "duplicates"])
 def test_link_that_goes_meanwhile(rig: Rig, words: tuple[str, ...]) -> None:
     hostile, other = rig.attach("pod1"), rig.attach("pod2")
@@ -312,6 +317,7 @@ def test_address_that_another_host_has(rig: Rig) -> None:
     assert f"{holder} has address {was.address}, too" in entry["reason"]
 
 
+@pytest.mark.slow
 def test_address_that_a_pod_beside_it_has(rig: Rig) -> None:
     was, sibling = dual_stack(rig, "pod1"), dual_stack(rig, "pod2")
     holder = mac(rig, "eth0", sibling.pod)
@@ -326,6 +332,7 @@ def test_address_that_a_pod_beside_it_has(rig: Rig) -> None:
     assert verdicts(report)[sibling.pod.id] == "healthy"
 
 
+@pytest.mark.slow
 def test_probes_do_not_find_the_pods_themselves(rig: Rig) -> None:
     """Nor the pod's other interface on the same wire, through which the kernel answers for all of
     the pod's addresses."""
@@ -338,6 +345,7 @@ def test_probes_do_not_find_the_pods_themselves(rig: Rig) -> None:
     assert report["summary"]["configured-not-verified"] == 1
 
 
+@pytest.mark.slow
 def test_probe_tells_nobody_a_wrong_address(rig: Rig) -> None:
     """An ARP request with the pod's address as its sender would claim it from its holder."""
     was = rig.attach("pod1")
@@ -358,6 +366,7 @@ def test_probe_tells_nobody_a_wrong_address(rig: Rig) -> None:
     assert set(senders) == {bytes(4)}
 
 
+@pytest.mark.slow
 def test_ipv6_address_that_failed_its_detection(rig: Rig) -> None:
     """CHECK knows of it from the kernel, which does not tell who has the address."""
     was, sibling = dual_stack(rig, "pod1"), dual_stack(rig, "pod2")

@@ -102,6 +102,7 @@ def test_without_the_word_it_never_begins(watched: Watched, tmp_path: Path) -> N
     assert driver.read_status(watched.run_dir) is None
 
 
+@pytest.mark.slow
 def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: None) -> None:
     """The shell goes at the first signal; what it has started may not want to."""
     stubborn = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'"
@@ -118,6 +119,7 @@ def test_polite_one_may_tidy_up_at_the_deadline(watched: Watched) -> None:
     assert "tidied" in watched.lines
 
 
+@pytest.mark.slow
 def test_what_hangs_in_the_kernel_is_not_waited_for(
     watched: Watched, short_grace: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +210,7 @@ def test_long_line_is_shown_as_it_grows(watched: Watched) -> None:
     assert [len(line) for line in watched.lines] == [4096, 3904]
 
 
+@pytest.mark.slow
 def test_output_that_is_truncated_by_its_writer(watched: Watched) -> None:
     script = "echo one and more; sleep 0.2; echo two >/dev/stdout; sleep 0.2; echo three"
     assert watched.run(script).status == 0
@@ -255,6 +258,7 @@ def test_dead_one_that_nobody_has_waited_for(watched: Watched) -> None:
     os.killpg(running.pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_survives_us(tmp_path: Path) -> None:
     """Killed together with our process group and the terminal, we do not take it along."""
     code = f"""
