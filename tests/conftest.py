@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from cni_repair.demo.lab import Lab, LabError, isolate, poll_until
+from tests.background import Background
 
 # Seen by whichever process descends from us, in mount namespaces of its own, too; by no other.
 _MARK = Path(f"/run/tests-{os.getpid()}")
 # Opened before `isolate()`: what stands in /run outside of our mount namespace.
 _MACHINES_RUN = Path(f"/proc/self/fd/{os.open('/run', os.O_RDONLY | os.O_CLOEXEC)}")
 _STATE = (Path("/var/lib/cni"), Path("/var/lib/cni-repair"))
+_DRIVER_RIG = Path(__file__).parents[1] / "integration" / "driver" / "run"
 
 
 def pytest_configure() -> None:
@@ -26,6 +28,38 @@ def pytest_configure() -> None:
     except LabError as error:
         pytest.exit(str(error), returncode=2)
     _MARK.mkdir()
+
+
+_driver_run = pytest.StashKey[Background]()
+
+
+def _want_driver_run(item: pytest.Item) -> bool:
+    return "driver_run" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_want_driver_run)  # stable: what waits for the virtual machine comes last
+
+
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """The virtual machine takes longer than all the rest: it begins before them.
+
+    One guest keeps one core busy; the other tests, which wait much, have the other.
+    """
+    wanted = any(map(_want_driver_run, session.items))
+    if wanted and not session.config.option.collectonly:
+        session.config.stash[_driver_run] = Background([str(_DRIVER_RIG), "--json", "--guests=1"])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _driver_run in session.config.stash:
+        session.config.stash[_driver_run].stop()
+
+
+@pytest.fixture(scope="session")
+def driver_run(request: pytest.FixtureRequest) -> Background:
+    """The run of integration/driver."""
+    return request.config.stash[_driver_run]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from integration.driver import rig
 from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import prepare
 from integration.driver.scenarios import SCENARIOS
+from tests.background import Background
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -21,13 +22,11 @@ _SECONDS = 1400
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, dict[str, Any]]:
+def outcomes(driver_run: Background) -> dict[str, dict[str, Any]]:
     """What came of each scenario; one run serves all tests."""
-    done = subprocess.run(
-        [str(_RUN), "--json"], capture_output=True, text=True, timeout=_SECONDS, check=False
-    )
-    assert done.stdout, done.stderr
-    return {outcome["scenario"]: outcome for outcome in json.loads(done.stdout)}
+    out, err = driver_run.wait(_SECONDS)
+    assert out, err
+    return {outcome["scenario"]: outcome for outcome in json.loads(out)}
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
@@ -43,7 +42,7 @@ def test_guest_that_hangs_is_killed_and_reported(
 ) -> None:
     monkeypatch.setattr(rig, "SILENCE_SECONDS", 0.5)  # it boots longer than that
     names = ["control", "late"]
-    found = list(rig.run_scenarios(prepare(), tmp_path, Path("/nonexistent"), names))
+    found = list(rig.run_scenarios(prepare(), tmp_path, Path("/nonexistent"), names, 2))
     assert sorted(outcome.scenario for outcome in found) == names
     for outcome in found:
         (check,) = outcome.checks

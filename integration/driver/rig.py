@@ -27,7 +27,6 @@ from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
 SILENCE_SECONDS = 400.0
-_GUESTS = min(2, os.cpu_count() or 1)  # an emulated machine keeps one core busy
 _POLL_SECONDS = 0.1
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -61,6 +60,14 @@ def _parse() -> argparse.Namespace:
         epilog="scenarios: " + ", ".join(SCENARIOS),
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all where none is named")
+    parser.add_argument(
+        "--guests",
+        type=int,
+        choices=range(1, 9),
+        metavar="N",
+        default=min(2, os.cpu_count() or 1),
+        help="virtual machines side by side; each keeps a core busy (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
     parser.add_argument(
@@ -87,7 +94,8 @@ def _run(options: argparse.Namespace) -> int:
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
-        with contextlib.closing(run_scenarios(kernel, directory, launcher, names)) as coming:
+        running = run_scenarios(kernel, directory, launcher, names, options.guests)
+        with contextlib.closing(running) as coming:
             for outcome in _in_turn(names, coming):
                 outcomes.append(outcome)
                 if not options.json:
@@ -107,23 +115,23 @@ def _work_directory() -> Iterator[Path]:
 
 
 def run_scenarios(
-    kernel: Kernel, directory: Path, launcher: Path, names: list[str]
+    kernel: Kernel, directory: Path, launcher: Path, names: list[str], guests: int
 ) -> Generator[Outcome, None, None]:
-    """The outcome of each scenario, as it comes; a guest a core works at them."""
+    """The outcome of each scenario, as it comes, from `guests` virtual machines side by side."""
     waiting = deque(names)
     with contextlib.ExitStack() as stack:
-        guests = [
+        at_work = [
             stack.enter_context(
                 contextlib.closing(_serve(kernel, directory / f"guest{number}", launcher, waiting))
             )
-            for number in range(min(_GUESTS, len(names)))
+            for number in range(min(guests, len(names)))
         ]
-        while guests:
-            for guest in [*guests]:
+        while at_work:
+            for guest in [*at_work]:
                 try:
                     outcome = next(guest)
                 except StopIteration:
-                    guests.remove(guest)
+                    at_work.remove(guest)
                 else:
                     if outcome:
                         yield outcome
