@@ -17,7 +17,13 @@ _MARK = Path(f"/run/tests-{os.getpid()}")
 # Opened before `isolate()`: what stands in /run outside of our mount namespace.
 _MACHINES_RUN = Path(f"/proc/self/fd/{os.open('/run', os.O_RDONLY | os.O_CLOEXEC)}")
 _STATE = (Path("/var/lib/cni"), Path("/var/lib/cni-repair"))
-_DRIVER_RIG = Path(__file__).parents[1] / "integration" / "driver" / "run"
+_RIGS = Path(__file__).parents[1] / "integration"
+# By the fixture that tests wait for it with: in the order in which they are at their end.
+_BACKGROUND = {
+    "kubelet_build": ["nice", "-n19", f"{_RIGS}/kubelet/run", "--build"],
+    # One guest keeps one core busy.
+    "driver_run": [f"{_RIGS}/driver/run", "--json", "--guests=1"],
+}
 
 
 def pytest_configure() -> None:
@@ -30,36 +36,43 @@ def pytest_configure() -> None:
     _MARK.mkdir()
 
 
-_driver_run = pytest.StashKey[Background]()
+_background = pytest.StashKey[dict[str, Background]]()
 
 
-def _want_driver_run(item: pytest.Item) -> bool:
-    return "driver_run" in getattr(item, "fixturenames", ())
+def _waits_for(item: pytest.Item) -> int:
+    """Which of `_BACKGROUND` a test waits for; 0: none."""
+    names = [name for name in _BACKGROUND if name in getattr(item, "fixturenames", ())]
+    return 1 + list(_BACKGROUND).index(names[0]) if names else 0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_want_driver_run)  # stable: what waits for the virtual machine comes last
+    items.sort(key=_waits_for)  # stable: those that wait come last
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """The virtual machine takes longer than all the rest: it begins before them.
-
-    One guest keeps one core busy; the other tests, which wait much, have the other.
-    """
-    wanted = any(map(_want_driver_run, session.items))
-    if wanted and not session.config.option.collectonly:
-        session.config.stash[_driver_run] = Background([str(_DRIVER_RIG), "--json", "--guests=1"])
+    """What takes longer than all the tests begins before them: they leave a core idle."""
+    wanted = {number for number in map(_waits_for, session.items) if number}
+    if session.config.option.collectonly:
+        return
+    running = session.config.stash[_background] = {}
+    for number, (name, command) in enumerate(_BACKGROUND.items(), 1):
+        if number in wanted:
+            running[name] = Background(command)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _driver_run in session.config.stash:
-        session.config.stash[_driver_run].stop()
+    for run in session.config.stash.get(_background, {}).values():
+        run.stop()
+
+
+@pytest.fixture(scope="session")
+def kubelet_build(request: pytest.FixtureRequest) -> Background:
+    return request.config.stash[_background]["kubelet_build"]
 
 
 @pytest.fixture(scope="session")
 def driver_run(request: pytest.FixtureRequest) -> Background:
-    """The run of integration/driver."""
-    return request.config.stash[_driver_run]
+    return request.config.stash[_background]["driver_run"]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from cni_repair.demo.lab import poll_until, product
 from integration.containerd.cgroup import hierarchies
 from integration.kubelet import rig
 from integration.kubelet.story import STEPS
+from tests.background import Background
 
 _BUILD_SECONDS = 240
 _SECONDS = 300  # for all the rest
@@ -28,8 +29,8 @@ _BUILT_IN_TIME = ["--build-seconds", str(_BUILD_SECONDS)]
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, dict[str, Any]]:
-    """What came of each step; one run serves all tests."""
+def outcomes(kubelet_build: Background) -> dict[str, dict[str, Any]]:
+    """What came of each step; one run serves all tests. (It waits for the build by its lock.)"""
     done = subprocess.run(
         [str(_RUN), "--json", *_BUILT_IN_TIME],
         capture_output=True,

@@ -115,7 +115,14 @@ def _compile(go: Path, gopath: Path) -> None:
     flags = f"-s -w -X {_VERSION}={(gopath / 'version').read_text()}"
     command = [f"{go}/bin/go", "build", "-tags", "providerless dockerless"]
     command += ["-ldflags", flags, "-o", f"{_WORK}/kubelet", _PACKAGE]
-    own = {"GOROOT": go, "GOPATH": gopath, "GOCACHE": _WORK / "cache", "GO111MODULE": "off"}
+    (_WORK / "tmp").mkdir(exist_ok=True)  # what a killed build leaves there goes with all the rest
+    own = {
+        "GOTMPDIR": _WORK / "tmp",
+        "GOROOT": go,
+        "GOPATH": gopath,
+        "GOCACHE": _WORK / "cache",
+        "GO111MODULE": "off",
+    }
     rest = {"GOENV": "off", "GOFLAGS": "", "CGO_ENABLED": "0", "PATH": os.environ["PATH"]}
     with subprocess.Popen(
         command,

@@ -48,6 +48,9 @@ def main() -> int:
     try:
         if os.geteuid() != 0:
             raise RigError("not root: run it with sudo")
+        if options.build:
+            print(build.prepare(options.build_seconds))
+            return 0
         return _run(options)
     except (RigError, LabError) as error:
         print(f"integration/kubelet/run: {error}", file=sys.stderr)
@@ -77,6 +80,7 @@ def _parse() -> argparse.Namespace:
         help=f"give up, with exit status {LEFT_OUT}, if kubelet is not built by then"
         " (default: wait until it is)",
     )
+    parser.add_argument("--build", action="store_true", help="build kubelet only, and say where")
     parser.add_argument(
         "--source",
         type=Path,
