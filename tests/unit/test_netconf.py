@@ -109,6 +109,7 @@ def test_master_is_left_to_the_delegate_where_nobody_names_one() -> None:
 @given(json_objects)
 def test_whatever_else_stands_there_reaches_the_delegate(more: dict[str, Any]) -> None:
     ours = {key.casefold() for key in (*netconf._OURS, *netconf._THEIRS, *netconf._SYNONYMS)}
+    ours.add("plugins")  # that would be a list of plugins, and is refused
     theirs = {key: value for key, value in more.items() if key.casefold() not in ours}
     conf = netconf.check({**theirs, **MINIMAL})
     assert conf.for_delegate("eth0") == {**theirs, **MINIMAL, "type": "macvlan", "master": "eth0"}
