@@ -36,6 +36,7 @@ _REPAIRS_KEYS = (
 )  # fmt: skip
 _UNREADABLE = "unreadable"
 _NOT_REMEMBERED = "not remembered"
+_CACHE_DIR = "name the runtime's cache with --cache-dir, or have the pod made anew"
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _STATES = (
     adopting.ADOPTED,
@@ -174,7 +175,7 @@ def _show(found: _Found, directories: Sequence[str]) -> None:
     for bad in found.unreadable:
         print(f"{_UNREADABLE}: {one_line(str(bad.error))}")
     for pod in found.forgotten:
-        print(f"{_NOT_REMEMBERED}: {one_line(str(pod))}: no cache entry names it")
+        print(f"{_NOT_REMEMBERED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
     print(_totals(found, directories))
 
 
@@ -237,8 +238,8 @@ def _totals(found: _Found, directories: Sequence[str]) -> str:
     if not any(counts.values()):
         return f"no attachments in {', '.join(f'{path}/results' for path in directories)}"
     states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    plural = "" if len(found.adoptions) == 1 else "s"
-    return f"{len(found.adoptions)} attachment{plural}: {states}"
+    total = len(found.adoptions) + len(found.forgotten)
+    return f"{total} attachment{'' if total == 1 else 's'}: {states}"
 
 
 def _summary(found: _Found) -> dict[str, int]:

@@ -37,6 +37,7 @@ on call, pods without a network:
   cni-repair verify            ask every pod's gateways
 
 before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
+kubelet is masked: cni-repair upgrade --status says why and until when.
 
 exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused
 for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it

@@ -11,7 +11,7 @@ from cni_repair.cli.scope import Scope
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.seedhints import hints_of
-from cni_repair.errors import NO_CHECKPOINT, CniError
+from cni_repair.errors import IO, NO_CHECKPOINT, CniError
 from cni_repair.node import inventory
 from cni_repair.node.look import Node, examine
 from cni_repair.node.repair import Options
@@ -94,6 +94,7 @@ def scope_of(options: argparse.Namespace) -> Scope:
         containers=tuple(options.containers),
         json=options.output == "json",
         again=_again(options),
+        named=bool(options.checkpoint_dir),
     )
 
 
@@ -104,14 +105,26 @@ def _again(options: argparse.Namespace) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
-def work_on(scope: Scope, work: Callable[[Node, Store, list[Entry]], list[T]]) -> list[T]:
-    """Do `work` with the attachments that are meant; nothing where there is no directory yet."""
+def work_on(
+    scope: Scope, work: Callable[[Node, Store, list[Entry]], list[T]], begins: bool = False
+) -> list[T]:
+    """Do `work` with the attachments that are meant; nothing where there is no directory yet.
+
+    Where the command line names that directory, it has to be there, unless the command may well be
+    the first on its node (`begins`).
+    """
     try:
         with Store(scope.checkpoint_dir) as store, Node() as node:
             network = scope.conf.name if scope.conf else ""
             entries = inventory.read_all(store, hints_of(scope.conf), network)
             return work(node, store, _chosen(entries, scope))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if (
+            scope.named and not begins
+        ):  # a slip of the pen must not pass for a node whose pods are all well
+            raise CniError(
+                IO, f"{scope.checkpoint_dir} does not exist", "correct --checkpoint-dir"
+            ) from error
         _chosen([], scope)
         print(f"cni-repair: {scope.checkpoint_dir} does not exist (yet)", file=sys.stderr)
         return []

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from cni_repair.record import record
 
+# Said where there is nothing: a node full of dead pods may look like that, too.
+NOT_OURS = "cni-repair adopt finds pods that were attached without it"
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
@@ -19,3 +22,4 @@ class Scope:
     containers: tuple[str, ...]
     json: bool
     again: str  # the options that a next command has to repeat, with a blank before each
+    named: bool = False  # the directory was, on the command line

@@ -35,6 +35,7 @@ def snapshot(options: argparse.Namespace) -> int:
         lambda node, store, entries: [
             take(node, store, entries, scope.run_dir, not options.check, everything, options.accept)
         ],
+        begins=True,
     )
     found = taken[0] if taken else _of_no_record(everything)
     if scope.json:

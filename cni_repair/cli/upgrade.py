@@ -28,6 +28,7 @@ from cni_repair.upgrade.progress import (
     ENDED,
     REBOOTED,
     RELEASE,
+    REPAIR,
     RUNNING,
     Progress,
     progress_of,
@@ -176,14 +177,19 @@ def _check_start(options: argparse.Namespace) -> None:
     again = _again(options)
     if noted is not None and driver.is_alive(driver.noted(noted), RUN_DIR):
         raise _Refused(
-            f"the driver command of the last upgrade is still at work (PID {noted['pid']}): wait,"
-            f" or go on with it: cni-repair upgrade --resume{again}"
+            f"the driver command of the last upgrade is still at work (PID {noted['pid']}): wait"
+            + ("" if before.given_up else f", or go on with it: cni-repair upgrade --resume{again}")
         )
     if (before.touched and before.end is None) or (held and held["held"]):
         what = "did not end" if before.end is None else f"holds {before.events['kubelet']['unit']}"
         raise _Refused(
             f"the last upgrade {what}: cni-repair upgrade --status{again} shows it; go on with"
             " --resume, or give it up with --release"
+        )
+    if before.end is not None and before.touched and REPAIR in remaining(before):
+        raise _Refused(
+            f"the last upgrade left pods unrepaired: cni-repair upgrade --status{again} shows it;"
+            " go on with --resume, or give it up with --release"
         )
 
 
@@ -217,6 +223,11 @@ def _begun(options: argparse.Namespace) -> list[Event]:
         raise _Refused(
             "the node was rebooted since: its pods are new, its kubelet is free; there is nothing"
             " to resume"
+        )
+    if progress.given_up:
+        raise _Refused(
+            "the last upgrade was given up: cni-repair repair --all brings its pods back, verify"
+            " asks their gateways"
         )
     if progress.end is not None and not remaining(progress):
         raise _Refused("the last upgrade has come to its end: there is nothing to resume")
@@ -309,6 +320,8 @@ def _print_report(options: argparse.Namespace, progress: Progress, status: int) 
             print()
             for line in report.lines(progress, seen):
                 print(printable(line))
+            if standing == CUT_SHORT:
+                _say_driver(progress)
             print(_VERDICTS.get(status, "upgrade FAILED: see above"))
         sys.stdout.flush()
     except OSError:
@@ -374,6 +387,9 @@ class _Follower:
         finally:
             if view:
                 view.close()
+        if not self._begun and not self._options.resume:
+            _complain(f"{self.unit} did not begin, nothing was done: see journalctl -u {self.unit}")
+            return REFUSED
         if not self._ended():
             _complain(
                 f"{self.unit} ended without a word: see journalctl -u {self.unit}; go on with"
@@ -409,7 +425,7 @@ def _status(options: argparse.Namespace) -> int:
     progress = progress_of(journals.read(options.state_dir))
     if not progress.begin:
         print("null" if options.output == "json" else "no upgrade was begun on this node")
-        return FINE
+        return FAILED
     seen = Seen(progress.standing(boot_id(), _is_at_work()), time.time(), _again(options))
     if options.output == "json":
         print(dumps(report.document(progress, seen)))
@@ -419,7 +435,18 @@ def _status(options: argparse.Namespace) -> int:
         print(f"upgrade by {plan}, begun {begun}: {_where(progress, seen)}")
         for line in report.lines(progress, seen):
             print(printable(line))
+        if seen.standing == CUT_SHORT:
+            _say_driver(progress)
     return FINE if progress.end and progress.end["status"] == FINE else FAILED
+
+
+def _say_driver(progress: Progress) -> None:
+    """Warn where an upgrade's driver command outlives it: nobody should run another beside it."""
+    noted = progress.events.get("driver")
+    if noted is None or progress.boot_id != boot_id():
+        return
+    if driver.is_alive(driver.noted(noted), RUN_DIR):
+        print(f"the driver command is still at work (PID {noted['pid']}), and is left alone")
 
 
 def _where(progress: Progress, seen: Seen) -> str:
@@ -452,12 +479,10 @@ def _release(options: argparse.Namespace) -> int:
             journal.append(
                 {"event": "done", "phase": RELEASE, "ok": True, "words": words, "data": {}}
             )
-            if progress.end is None:
-                journal.append({"event": "end", "status": FAILED})
+            status = progress.end["status"] if progress.end else FAILED
+            journal.append({"event": "end", "status": status, "givenUp": True})
     print(words)
-    noted = progress.events.get("driver")
-    if noted is not None and driver.is_alive(driver.noted(noted), RUN_DIR):
-        print(f"the driver command is still at work (PID {noted['pid']}): it is left alone")
+    _say_driver(progress)
     if journal.trouble:
         _complain(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
     return FINE
@@ -466,7 +491,7 @@ def _release(options: argparse.Namespace) -> int:
 def _release_kubelet(progress: Progress) -> str:
     noted = progress.events.get("kubelet")
     if noted is None or progress.boot_id != boot_id():
-        return "it held no kubelet"
+        return "it held no kubelet: nothing to release"
     found = kubelet.Found(noted["unit"], noted["active"], noted["masked"])
     kubelet.release(found)
     kubelet.disarm()

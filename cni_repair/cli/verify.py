@@ -6,6 +6,7 @@ import sys
 
 from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
+from cni_repair.cli.scope import NOT_OURS
 from cni_repair.cli.table import Row, print_table
 from cni_repair.node.verify import CONFLICT, NOT_VERIFIED, UNREACHABLE, Options, Verdict, summary
 from cni_repair.node.verify import verify as verify_entries
@@ -25,7 +26,7 @@ _ADVICE = {
     CONFLICT: "look for the MAC in the switches' tables; one of the two has to give the address up",
 }
 _WHY_NOT_VERIFIED = f"{NOT_VERIFIED}: nobody to ask; --all says why"
-_SEE_STATUS = "the others: cni-repair status{again} says what to do"
+_SEE_STATUS = "{states}: cni-repair status{again} says what to do"
 
 
 def verify(options: argparse.Namespace) -> int:
@@ -64,8 +65,9 @@ def show(verdicts: list[Verdict], scope: Scope, everything: bool) -> None:
     for verdict, advice in _ADVICE.items():
         if verdict in found:
             print(f"{verdict}: {advice}")
-    if found - {*_ADVICE, NOT_VERIFIED}:
-        print(_SEE_STATUS.format(again=scope.again))
+    states = ", ".join(sorted(found - {*_ADVICE, NOT_VERIFIED}))
+    if states:
+        print(_SEE_STATUS.format(states=states, again=scope.again))
 
 
 def _row(verdict: Verdict) -> Row:
@@ -86,7 +88,7 @@ def _gateway(gateway: Gateway) -> str:
 
 def _totals(verdicts: list[Verdict], scope: Scope) -> str:
     if not verdicts:
-        return f"no attachments in {scope.checkpoint_dir}"
+        return f"no attachments in {scope.checkpoint_dir}; {NOT_OURS}"
     counts = summary(verdicts)
     total, _ = counts.pop("attachments"), counts.pop("failed")
     each = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)

@@ -286,7 +286,9 @@ class Adopter:
 
     def _leftovers(self, adoptions: list[Adoption]) -> list[Adoption]:
         """Adopted attachments whose pods are gone: their DEL went to the plugin that made them."""
-        taken = {one.key for one in adoptions if one.state in (WOULD_ADOPT, ADOPTED)}
+        # With its DEL its cache entry would have gone: who sees the entry, but not the namespace,
+        # may look from another mount namespace.
+        taken = {one.key for one in adoptions}
         return [
             Adoption(
                 key=entry.key,

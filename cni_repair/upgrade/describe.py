@@ -30,11 +30,11 @@ def steps(plan: Plan, settings: Settings) -> list[str]:
     if held is not None:
         unit = shlex.quote(held.unit)
         words["hold"] = (
-            f"systemctl stop {unit}; systemctl mask --runtime {unit}"
+            f"systemctl stop {unit}, and mask it until the next boot"
             f" (a timer of systemd's undoes it after {_time(seconds_held(plan))}, should cni-repair"
             " vanish)"
         )
-        words["release"] = f"systemctl unmask --runtime {unit}; systemctl start {unit}"
+        words["release"] = f"unmask it; systemctl start {unit}"
     words["driver"] = f"{command(plan).rstrip()} (killed after {_time(plan.driver.deadline)})"
     names = ", ".join(plan.masters.names) or "the uplinks that the records name"
     carrier = ", with carrier" if plan.masters.carrier else ""
@@ -53,9 +53,10 @@ def command(plan: Plan) -> str:
 
 
 def _policies(plan: Plan, held: bool) -> list[str]:
+    but = " but the kubelet, which is released" if held else ""
     text = [
-        "a failure before the driver command ends the upgrade, and nothing was touched; after it,"
-        " the rest is done all the same"
+        f"a failure before the driver command ends the upgrade, and nothing was touched{but};"
+        " after it, the rest is done all the same"
     ]
     if not held:
         return text

@@ -138,12 +138,13 @@ def watch(
 
 def is_alive(running: Running, run_dir: str) -> bool:
     """Whether the command still runs. After a resume it is not our child: nobody tells us its end
-    but the file that it leaves."""
-    if running.child is not None:
-        return running.child.poll() is None
+    but the file that it leaves. Where the shell that leaves it was killed, its session tells."""
+    child = running.child
+    if child is not None and (child.poll() is None or child.returncode >= 0):
+        return child.returncode is None
     stat = _stat(running.pid)
-    lives = stat is not None and stat[0] not in "ZX" and stat[2] == running.start
-    return lives and read_status(run_dir) is None
+    used_again = stat is not None and stat[2] != running.start
+    return not used_again and read_status(run_dir) is None and any(_members(running.pid))
 
 
 def _status_of(running: Running, run_dir: str) -> int | None:

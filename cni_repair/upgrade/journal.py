@@ -167,7 +167,7 @@ class Reader:
         if any(event["event"] == "begin" and event["version"] != VERSION for event in events):
             raise self._refused(
                 "it is of another version of cni-repair: end that upgrade with the version that"
-                " began it, or move the file away"
+                " began it (upgrade --release), then move the file away"
             )
         return events
 

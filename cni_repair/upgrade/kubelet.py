@@ -55,6 +55,12 @@ def find(unit: str) -> Found:
             "name the node's own in kubelet.unit, or say `kubelet: none`, or --no-kubelet",
         )
     found = Found(unit, _is_active(state), _is_masked(state))
+    if found.masked and _timers():
+        raise CniError(
+            ENVIRONMENT,
+            f"{unit} is held by an upgrade that this one does not know of: {_timers()[0]} is set",
+            f"release it: systemctl start {_timers()[0].rpartition('.')[0]}.service",
+        )
     if found.active and found.masked:
         raise CniError(
             ENVIRONMENT,
@@ -109,7 +115,8 @@ def _is_masked(state: dict[str, Any]) -> bool:
 
 
 def _is_active(state: dict[str, Any]) -> bool:
-    return state.get("ActiveState") in ("active", "activating", "reloading")
+    # What is about to stop may be about to be started again (`systemctl restart`).
+    return state.get("ActiveState") not in ("inactive", "failed")
 
 
 def _mask(unit: str) -> None:
@@ -186,14 +193,17 @@ def arm(found: Found, seconds: float, name: str) -> None:
 
 def disarm(but: str = "") -> None:
     """Take the dead-man timers away, and end what one that went off this moment is about to do."""
-    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_TIMER}-*"]
-    units = [line.split()[0] for line in call(command).splitlines() if line.strip()]
-    old = [unit for unit in units if unit.rpartition(".")[0] != but]
+    old = [unit for unit in _timers() if unit.rpartition(".")[0] != but]
     if not old:
         return
     status, said = run(["systemctl", "stop", *old])
     if status not in (0, _NOT_LOADED):
         raise CniError(IO, f"cannot stop {' '.join(old)}: it would start the kubelet", said)
+
+
+def _timers() -> list[str]:
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_TIMER}-*"]
+    return [line.split()[0] for line in call(command).splitlines() if line.strip()]
 
 
 def _call_shell(script: str) -> str:

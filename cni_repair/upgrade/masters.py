@@ -50,6 +50,12 @@ def stacked_names(checkpoints: list[Checkpoint]) -> set[str]:
     return {link.name for one in checkpoints for link in one.attachment.parents}
 
 
+def with_carrier(rtnl: Rtnetlink, names: set[str]) -> set[str]:
+    """Those of the links that are there, and heard."""
+    links = {name: link_named(rtnl, name) for name in names}
+    return {name for name, link in links.items() if link is not None and link.carrier}
+
+
 def wait(
     rtnl: Rtnetlink,
     names: tuple[str, ...],

@@ -102,7 +102,9 @@ def read_plan(path: str) -> Plan:
             raw = file.read(strictyaml.MAX_BYTES + 1)
         document = strictyaml.loads(raw, path)
     except OSError as error:
-        why = f"cannot be read: {error.strerror}: name a file that holds a plan"
+        absent = isinstance(error, (FileNotFoundError, IsADirectoryError))
+        remedy = ": name a file that holds a plan" if absent else ""
+        why = f"cannot be read: {error.strerror}{remedy}"
         raise PlanError(path, (why,)) from error
     except CniError as error:
         raise PlanError(path, (error.details,)) from error
@@ -375,6 +377,12 @@ def _check_interpreter(path: str) -> str:
     return _check_program(os.fsdecode(named[0]), f", which {path!r} begins with,") if named else ""
 
 
+def _check_first_word(text: str) -> str:
+    """A script's first command, where it is a plain path: what a list would be refused for."""
+    first = re.match(r"\s*(/[\w./+-]+)(?=\s|;|$)", text)
+    return _check_program(first[1]) if first else ""
+
+
 def _check_script(text: str) -> str:
     done = subprocess.run(
         [_SHELL[0], "-n", *_SHELL[1:], text],
@@ -385,6 +393,6 @@ def _check_script(text: str) -> str:
         check=False,
     )
     if done.returncode == 0:
-        return ""
+        return _check_first_word(text)
     complaint = " ".join(done.stderr.decode("utf-8", "replace").split())
     return f"{complaint}: correct the text, and try it with {_SHELL[0]} -n -c"

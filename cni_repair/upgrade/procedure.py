@@ -173,6 +173,7 @@ class Procedure:
         words = f"{taken.restorable} of {taken.total} interfaces restorable, {refreshed} refreshed"
         data = {
             **taken.document()["coverage"],
+            "living": sum(one.counts for one in taken.records),
             "before": noted_before(taken),
             "notRestorable": preflight.not_restorable(taken),
         }
@@ -214,7 +215,9 @@ class Procedure:
 
     def _driver(self) -> Outcome:
         with self._node() as (node, _, entries):
-            names = masters.stacked_names(_living(node, entries))
+            # What has no carrier now cannot lose it: its first news would be of its return.
+            stacked = masters.stacked_names(_living(node, entries))
+            names = masters.with_carrier(node.rtnl, stacked)
         began = time.monotonic()
         with Losses(names, lambda link: self._event("lost", durable=False, link=link)) as losses:
             ended = self._driver_of_before(losses) or self._watched(self._started(), losses)
@@ -224,7 +227,9 @@ class Procedure:
             return False, f"killed at its deadline of {deadline}", {"timedOut": True}
         if ended.status is None:
             return False, f"ended {took}, nobody knows how: was it killed?", {}
-        return ended.status == 0, f"exit {ended.status} {took}", {"status": ended.status}
+        last = self._progress.events.get("output", {}).get("line", "").strip()
+        why = f": {last}" if ended.status and last else ""
+        return ended.status == 0, f"exit {ended.status} {took}{why}", {"status": ended.status}
 
     def _watched(self, running: driver.Running, losses: Losses) -> driver.Ended:
         return driver.watch(running, RUN_DIR, self._output, losses.listen)
@@ -290,7 +295,18 @@ class Procedure:
         with self._node() as (node, store, entries):
             self._check_records(entries)
             reports = repairing.repair(node, store, entries, how)
-        return _repaired(pod_results(looked, reports, restored, self._progress))
+        results = pod_results(looked, reports, restored, self._progress)
+        ok, words, data = _repaired(results)
+        gone = self._living_before() - sum(one.state != STALE for one in results)
+        if gone > 0:
+            words += f"; {gone} gone since the snapshot, their sandboxes with them"
+        # Nobody but a held kubelet deletes pods.
+        return ok and (gone <= 0 or self._noted_kubelet() is None), words, data
+
+    def _living_before(self) -> int:
+        """How many attachments there were at the snapshot."""
+        taken = self._progress.done.get(SNAPSHOT)
+        return int(taken.data.get("living", 0)) if taken else 0
 
     def _check_records(self, entries: list[Entry]) -> None:
         """A file system that went with the NIC leaves an empty directory: pods there are."""

@@ -73,9 +73,14 @@ class Progress:
         """Whether the driver command may have been started: pods may be without a network."""
         return "driver" in self.events
 
+    @property
+    def given_up(self) -> bool:
+        """Whether somebody has let the kubelet go by hand, and will not resume."""
+        return self.end is not None and bool(self.end.get("givenUp"))
+
     def standing(self, boot_id: str, alive: bool) -> str:
         """RUNNING, CUT_SHORT, ENDED or REBOOTED; `alive`: an upgrade is at work on this node."""
-        if self.end is not None:
+        if self.end is not None and (self.boot_id == boot_id or not remaining(self)):
             return ENDED
         if self.boot_id != boot_id:
             return REBOOTED
@@ -136,8 +141,11 @@ def remaining(progress: Progress) -> tuple[str, ...]:
     """The phases that a resume has to do, in order.
 
     From the first that did not end well; but a driver command that came to its end, well or not, is
-    not run again. The kubelet is held again for whatever may change pods.
+    not run again. The kubelet is held again for whatever may change pods. Nothing where somebody
+    has given the upgrade up.
     """
+    if progress.given_up:
+        return ()
     first = next((name for name in PHASES if not _settled(progress, name)), None)
     if first is None:
         return ()

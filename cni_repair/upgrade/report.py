@@ -14,6 +14,7 @@ from cni_repair.upgrade.progress import (
     REBOOTED,
     RELEASE,
     REPAIR,
+    RUNNING,
     SNAPSHOT,
     VERIFY,
     remaining,
@@ -99,7 +100,8 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
     if given_up and progress.touched:
         text += ["", "could not have been restored, which the plan's coverage allows:"]
         text += [f"  {one}" for one in given_up]
-    return [*text, *_kubelet_lines(progress, seen), *_next_lines(progress, seen)]
+    held, left = _kubelet_lines(progress, seen), _next_lines(progress, seen)
+    return [*text, *([""] if held or left else []), *held, *left]
 
 
 _PHASE = "{:<8} {:<9}  {:<9} {:>7}  {}"
@@ -155,17 +157,21 @@ def _seconds(value: float) -> str:
 
 def _kubelet_lines(progress: Progress, seen: Seen) -> list[str]:
     kubelet = kubelet_document(progress, seen)
-    if kubelet is None or not kubelet["held"]:
+    if kubelet is None or not progress.holds_kubelet or seen.standing == REBOOTED:
         return []
+    if not kubelet["held"]:
+        until = clock(progress.events["deadman"]["until"])
+        look = f"systemctl status {kubelet['unit']}"
+        what = "was to be released by a timer of systemd's"
+        return [f"{kubelet['unit']} {what} at {until}: {look}"]
     until = f" at {clock(kubelet['until'])}" if kubelet["until"] else ""
     release = progress.done.get(RELEASE)
     failed = release is not None and not release.data.get("held")
     is_so = "could not be released" if failed else "is held: stopped and masked"
-    return [
-        "",
-        f"{kubelet['unit']} {is_so}; a timer of systemd's releases it{until}",
-        f"release it now, and give up: cni-repair upgrade --release{seen.again}",
-    ]
+    text = [f"{kubelet['unit']} {is_so}; a timer of systemd's releases it{until}"]
+    if seen.standing != RUNNING:
+        text.append(f"release it now, and give up: cni-repair upgrade --release{seen.again}")
+    return text
 
 
 def _next_lines(progress: Progress, seen: Seen) -> list[str]:

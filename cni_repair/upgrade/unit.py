@@ -54,8 +54,8 @@ def start(name: str, arguments: list[str]) -> None:
     raise CniError(IO, f"systemd does not start {name}", " ".join(said.split()))
 
 
-def is_running(name: str = f"{_NAME}*.service") -> bool:
-    """Whether the unit, or any of ours, is at work."""
+def is_running(name: str) -> bool:
+    """Whether the unit is at work."""
     if not booted_with_systemd():
         return False
     status, _ = run(["systemctl", "is-active", "--quiet", name])

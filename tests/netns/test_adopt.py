@@ -907,6 +907,18 @@ def test_what_is_left_over_when_del_went_to_the_other_plugin(rig: Rig) -> None:
     assert states(adopt(rig)) == {two.pod.id: "has checkpoint"}
 
 
+def test_records_of_pods_whose_namespaces_cannot_be_seen_stay(rig: Rig) -> None:
+    """From a debug container, say: the pods live, and libcni still has their entries."""
+    one = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    words = f"umount -l /run/netns; exec {rig.launcher()} adopt --write"
+    places = f"--checkpoint-dir {rig.checkpoints} --run-dir {rig.base}/run"
+    unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    done = rig.run(*unshared, f"{words} {places}", check=False)
+    assert "removed" not in done.out
+    assert rig.kept() == [rig.checkpoint(one.pod).name]
+
+
 def test_stale_records_of_our_own_pods_are_left_to_del_and_gc(rig: Rig) -> None:
     was = rig.attach("a1")
     rig.drop_pod(was.pod)

@@ -304,8 +304,12 @@ def test_no_start_over_one_that_was_cut_short(rig: Rig) -> None:
     assert done.status == REFUSED
     assert "did not end: cni-repair upgrade --status --state-dir " in done.err
     done = rig.cli("upgrade", "--release", *where(rig))
-    assert (done.status, done.out) == (FINE, "it held no kubelet\n")
+    assert (done.status, done.out) == (FINE, "it held no kubelet: nothing to release\n")
     assert ": ended, FAILED" in status(rig).out
+    assert "left to do" not in status(rig).out
+    done = resume(rig)
+    assert done.status == REFUSED
+    assert "was given up: cni-repair repair --all brings its pods back" in done.err
     assert start(rig, plan(rig, ["/bin/true"])).status == FINE
     assert_as_before(rig, pods)
 
@@ -323,14 +327,72 @@ def test_no_start_beside_a_driver_command_that_still_works(rig: Rig) -> None:
     attached(rig, 1)
     with in_driver(rig) as process:
         kill(process)
+        assert "the driver command is still at work (PID " in status(rig).out
         done = rig.cli("upgrade", "--release", *where(rig))
         assert done.status == FINE
         assert "the driver command is still at work (PID " in done.out
         done = start(rig, plan(rig))
         assert done.status == REFUSED
         assert "the driver command of the last upgrade is still at work (PID " in done.err
-        go(rig)
-        assert resume(rig).status == FINE
+        assert "--resume" not in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("resumed", [False, True], ids=["live", "resumed"])
+def test_command_whose_shell_was_killed_is_waited_for(rig: Rig, resumed: bool) -> None:
+    """Nothing is repaired, and no other is run, beside it."""
+    pods = attached(rig, 1)
+    with in_driver(rig) as process:
+        shell = events(rig, "driver")[0]["pid"]
+        if resumed:
+            kill(process)
+        os.kill(shell, signal.SIGKILL)
+        eventually(lambda: not alive(shell), "the shell's end")
+        if not resumed:
+            go(rig)
+            assert end_of(process).status == FAILED  # nobody knows how it ended
+        else:
+            words = ["upgrade", "--resume", "--foreground", *where(rig)]
+            with rig.started(rig.launcher(), *words) as second:
+                wait_for(rig, event="resume")
+                assert runs(rig) == 1
+                go(rig)
+                assert end_of(second).status == FINE
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_no_second_run_over_pods_that_were_left_unrepaired(rig: Rig) -> None:
+    """Tools that drive a fleet try again."""
+    pods = attached(rig, 1)
+    path = plan(rig, f"echo run >>{{base}}/runs; {DOWN}", masters={"deadline": "0.1s"})
+    assert start(rig, path).status == FAILED
+    done = start(rig, path)
+    assert done.status == REFUSED
+    assert "the last upgrade left pods unrepaired: " in done.err
+    assert runs(rig) == 1
+    rig.uplink_up()
+    assert resume(rig).status == FINE
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_pods_that_vanish_meanwhile_are_told_of(rig: Rig) -> None:
+    pods = attached(rig, 2)
+    gone = "; ".join(f"ip netns del {one.pod.name}" for one in pods)
+    done = start(rig, plan(rig, f"{DOWN}; {gone}; {UP}"))
+    assert "; 2 gone since the snapshot, their sandboxes with them" in done.out
+
+
+@pytest.mark.slow
+def test_unit_that_does_not_begin(rig: Rig) -> None:
+    attached(rig, 1)
+    assert start(rig, plan(rig, ["/bin/true"])).status == FINE
+    words = [word for word in start_words(rig, plan(rig)) if word != "--foreground"]
+    (state_dir(rig) / "journal.new").mkdir()
+    done = rig.cli(*words, patch=unit_of_paper(rig))
+    assert done.status == REFUSED
+    assert "did not begin, nothing was done" in done.err
 
 
 @pytest.mark.slow

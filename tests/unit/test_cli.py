@@ -158,10 +158,16 @@ def test_reader_that_has_seen_enough(directory: Path, arguments: list[str]) -> N
 @as_root
 @pytest.mark.parametrize("command", [["status"], ["plan"], ["repair", "--all"]], ids=" ".join)
 def test_absent_directory_is_fine_and_said(tmp_path: Path, command: list[str]) -> None:
+    """But not one that the command line names: a slip of the pen would pass for a healthy node."""
     absent = tmp_path / "none"
-    status, _, err = outcome(*command, "--checkpoint-dir", str(absent))
+    status, out, err = outcome(*command, "--checkpoint-dir", str(absent))
+    assert (status, out) == (DAMAGED, "")
+    assert f"{absent} does not exist: correct --checkpoint-dir" in err
+    conf = tmp_path / "conf"
+    conf.write_text(json.dumps({**NETCONF, "checkpointDir": str(absent)}))
+    status, _, err = outcome(*command, "--conf", str(conf))
     assert status == FINE
-    assert f"{absent} does not exist" in err
+    assert f"{absent} does not exist (yet)" in err
     assert not absent.exists()
 
 

@@ -252,10 +252,13 @@ def test_dead_one_that_nobody_has_waited_for(watched: Watched) -> None:
     running = watched.start("kill -9 $PPID; sleep 60")
     eventually(lambda: not lives(running.pid))
     assert Path(f"/proc/{running.pid}").exists()
-    assert not driver.is_alive(replace(running, child=None), watched.run_dir)
+    # Its shell is dead, but it is not: nobody may run another beside it.
+    assert driver.is_alive(replace(running, child=None), watched.run_dir)
+    os.killpg(running.pid, signal.SIGKILL)
+    eventually(lambda: not driver.is_alive(replace(running, child=None), watched.run_dir))
     assert running.child is not None
     running.child.wait()
-    os.killpg(running.pid, signal.SIGKILL)
+    assert not driver.is_alive(running, watched.run_dir)
 
 
 @pytest.mark.slow

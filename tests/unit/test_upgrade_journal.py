@@ -214,7 +214,11 @@ def test_journals_of_others_are_not_used(directory: str, tmp_path: Path) -> None
 def test_journal_of_another_version(directory: str) -> None:
     path = Path(f"{directory}/journal")
     path.write_text(path.read_text().replace('"version":1', '"version":2'))
-    refused(directory, "end that upgrade with the version that began it, or move the file away")
+    refused(
+        directory,
+        "end that upgrade with the version that began it (upgrade --release), then move the file"
+        " away",
+    )
 
 
 # --- following -----------------------------------------------------------------------------------

@@ -552,6 +552,10 @@ def test_program_that_cannot_be_run(tmp_path: Path) -> None:
         f"'{path}-2' is not there: install it, or correct the path"
     )
     assert check_command((str(tmp_path),)) == f"'{tmp_path}' is no file: name a program"
+    # As a text, where that begins with a plain path.
+    assert check_command(("/bin/sh", "-c", f"{path} --yes")) == check_command((path,))
+    assert check_command(("/bin/sh", "-c", f" {path}-2; true")) == check_command((f"{path}-2",))
+    assert check_command(("/bin/sh", "-c", f"$HOME{path}; {path} || true")) == ""
     (tmp_path / "dangling").symlink_to("nowhere")
     assert "is not there" in check_command((str(tmp_path / "dangling"),))
     os.mkfifo(tmp_path / "fifo", 0o755)

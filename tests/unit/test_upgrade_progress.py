@@ -62,6 +62,9 @@ KUBELET: Event = {"event": "kubelet", "at": 1.0, "unit": "k", "active": True, "m
 DRIVER_NOTED: Event = {"event": "driver", "at": 1.0, "pid": 1, "start": 1, "deadline": 1.0}
 
 
+RELEASED: Event = {"event": "end", "at": 9.0, "status": 1, "givenUp": True}
+
+
 def end(status: int) -> Event:
     return {"event": "end", "at": 3.0, "status": status}
 
@@ -284,7 +287,11 @@ def test_where_it_stands() -> None:
     assert of().standing("boot", True) == RUNNING
     assert of().standing("boot", False) == CUT_SHORT
     assert of().standing("another", True) == REBOOTED
-    assert of(end(1)).standing("another", True) == ENDED
+    assert of(end(1)).standing("boot", True) == ENDED
+    assert of(end(1)).standing("another", True) == REBOOTED  # what was left to do is no more
+    assert of(end(1), RELEASED).standing("another", True) == ENDED
+    assert of(end(1), RELEASED).given_up
+    assert remaining(of(end(1), RELEASED)) == ()
     assert of(end(1), RESUME).standing("boot", True) == RUNNING
     assert of(RESUME, RESUME).resumes == 2
 

@@ -70,11 +70,11 @@ def test_steps_say_everything_that_will_be_done() -> None:
     text = "\n".join(steps(plan(masters={"names": ["bond4"], "carrier": False}), SETTINGS))
     for line in [
         "snapshot   bring the records in /checkpoints up to date",
-        "hold       systemctl stop kubelet.service; systemctl mask --runtime kubelet.service"
+        "hold       systemctl stop kubelet.service, and mask it until the next boot"
         " (a timer of systemd's undoes it after 26 min 5 s, should cni-repair vanish)",
         "driver     rmmod e1000e; modprobe e1000e (killed after 5 min)",
         "masters    wait up to 2 min for bond4\n",
-        "release    systemctl unmask --runtime kubelet.service; systemctl start kubelet.service",
+        "release    unmask it; systemctl start kubelet.service",
         "what becomes of the kubelet where a phase failed: driver: release, masters: hold,"
         " repair: release, verify: release",
     ]:
@@ -296,9 +296,11 @@ def test_whether_the_kubelet_is_held(standing: str, now: float, held: bool) -> N
         "until": NOON + 600 if held else None,
     }
     text = "\n".join(report.lines(found, seen))
-    until = f"a timer of systemd's releases it at {report.clock(NOON + 600)}\n"
+    until = f"a timer of systemd's releases it at {report.clock(NOON + 600)}"
     assert (until in text) == held
-    assert ("cni-repair upgrade --release --state-dir /x" in text) == held
+    refused = standing == RUNNING  # as another upgrade is at work
+    assert ("cni-repair upgrade --release --state-dir /x" in text) == (held and not refused)
+    assert ("was to be released" in text) == (now > NOON + 600)
 
 
 def test_kubelet_that_does_not_start_is_not_called_held() -> None:

@@ -249,6 +249,12 @@ def check_held(check: Checks, node: Node) -> None:
         again.returncode == 3 and all(way in again.stderr for way in ("--resume", "--release")),
         said(again),
     )
+    blind = node.cli("upgrade", "--state-dir", "/run/elsewhere", str(_PLAN))
+    check(
+        "so is one that does not see the journal: the timer that holds kubelet is named",
+        blind.returncode == 3 and timer.replace(".timer", ".service") in blind.stdout,
+        said(blind),
+    )
 
 
 def check_let_go(check: Checks, node: Node, files: set[Path]) -> None:
