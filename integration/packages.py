@@ -75,7 +75,9 @@ def apt_get(*arguments: str, check: bool = True, cwd: Path = Path("/")) -> None:
     if not shutil.which("apt-get"):
         raise RigError(f"no apt-get for: {' '.join(arguments)}; this rig is for a Debian machine")
     quiet = ["-qq", "-o", "DPkg::Lock::Timeout=300"]
-    run(["apt-get", *quiet, *arguments], check=check, cwd=cwd)
+    # For the lists' lock apt-get does not wait: of two updates one would fail, and go without.
+    with locked_cache("apt"):
+        run(["apt-get", *quiet, *arguments], check=check, cwd=cwd)
 
 
 def run(command: list[str], check: bool = True, cwd: Path = Path("/")) -> str:
