@@ -12,15 +12,14 @@ import os
 from cni_repair.errors import MASTER_REFUSED, REPAIR_FAILED, CniError
 from cni_repair.network import observe
 from cni_repair.network import rtnetlink as nl
+from cni_repair.network.nodeoperations import AddVlan, SetNodeLinkUp
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
     AddRule,
-    AddVlan,
     DropRoute,
     SetNeighbour,
-    SetNodeLinkUp,
     SetSysctl,
     SetUp,
     Where,
@@ -31,7 +30,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cni_repair.network.operations import NodeOperation, PodOperation
+    from cni_repair.network.nodeoperations import NodeOperation
+    from cni_repair.network.operations import PodOperation
 
 # Each acknowledgement takes about 800 bytes of the socket's 212 kB receive buffer.
 _MESSAGES_A_SEND = 50

@@ -25,22 +25,20 @@ from cni_repair.network.state import (
     PodLink,
     Route,
     Rule,
-    Vlan,
 )
+from cni_repair.network.words import inside, ip, quoted, words
 from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    NodeOperation: TypeAlias = "AddVlan | SetNodeLinkUp"
     Addition: TypeAlias = "AddAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
     PodOperation: TypeAlias = "AddMacvlan | SetSysctl | SetUp | Addition"
 
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 _MODE_NUMBERS = {name: number for number, name in MACVLAN_MODES.items()}
 _NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
-_VLAN_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
 
 # include/uapi/linux/rtnetlink.h, as iproute2 writes them
 _ROUTE_TYPES = {
@@ -68,58 +66,6 @@ class Where:
 
 
 @record
-class AddVlan:
-    """Create a VLAN device on a link of the node."""
-
-    name: str
-    master: str
-    vlan: Vlan
-    mtu: int  # 0: the kernel takes the link's
-
-    def command(self) -> str:
-        protocol = _VLAN_PROTOCOLS.get(self.vlan.protocol, hex(self.vlan.protocol))
-        return _words(
-            f"ip link add link {_quoted(self.master)} name {_quoted(self.name)}",
-            f"mtu {self.mtu}" if self.mtu else "",
-            "type vlan",
-            f"protocol {protocol}" if self.vlan.protocol != 0x8100 else "",
-            f"id {self.vlan.id}",
-            "" if self.vlan.flags & 1 else "reorder_hdr off",
-            "gvrp on" if self.vlan.flags & 2 else "",
-            "loose_binding on" if self.vlan.flags & 4 else "",
-            "mvrp on" if self.vlan.flags & 8 else "",
-        )
-
-    def message(self, master: int) -> nl.Message:
-        """`master`: the ifindex of the link below."""
-        data = (
-            nl.attribute(nl.IFLA_VLAN_ID, self.vlan.id.to_bytes(2, "little"))
-            + nl.attribute(nl.IFLA_VLAN_PROTOCOL, self.vlan.protocol.to_bytes(2, "big"))
-            + nl.attribute(nl.IFLA_VLAN_FLAGS, struct.pack("=II", self.vlan.flags, 0xF))
-        )
-        attributes = (
-            nl.text(nl.IFLA_IFNAME, self.name)
-            + nl.u32(nl.IFLA_LINK, master)
-            + (nl.u32(nl.IFLA_MTU, self.mtu) if self.mtu else b"")
-            + nl.link_info("vlan", data)
-        )
-        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
-
-
-@record
-class SetNodeLinkUp:
-    """Set a link of the node up."""
-
-    name: str
-
-    def command(self) -> str:
-        return f"ip link set dev {_quoted(self.name)} up"
-
-    def message(self, ifindex: int) -> nl.Message:
-        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
-
-
-@record
 class AddMacvlan:
     """Create the pod's interface, down, in its place, with its old index, name and MAC.
 
@@ -135,13 +81,13 @@ class AddMacvlan:
     link: PodLink  # ifindex 0: the kernel chooses
 
     def command(self, netns: str) -> str:
-        return _words(
-            f"ip link add link {_quoted(self.master)} name {_quoted(self.ifname)}",
+        return words(
+            f"ip link add link {quoted(self.master)} name {quoted(self.ifname)}",
             f"index {self.link.ifindex}" if self.link.ifindex else "",
             f"address {self.link.mac}" if self.link.mac else "",
             f"mtu {self.link.mtu}" if self.link.mtu else "",
             f"txqueuelen {self.link.txqueuelen}",
-            f"netns {_quoted(netns)} type {self.link.kind} mode {self.link.mode}",
+            f"netns {quoted(netns)} type {self.link.kind} mode {self.link.mode}",
             "nopromisc" if self.link.flags & 1 else "",
         )
 
@@ -194,7 +140,7 @@ class SetSysctl:
 
     def command(self, netns: str) -> str:
         name = self.key.replace("/", f"/conf/{self.ifname}/")
-        return f"{_inside(netns)} sysctl -q -w {_quoted(f'net/{name}={self.value}')}"
+        return f"{inside(netns)} sysctl -q -w {quoted(f'net/{name}={self.value}')}"
 
 
 @record
@@ -204,7 +150,7 @@ class SetUp:
     ifname: str
 
     def command(self, netns: str) -> str:
-        return f"{_inside(netns)} ip link set dev {_quoted(self.ifname)} up"
+        return f"{inside(netns)} ip link set dev {quoted(self.ifname)} up"
 
     def message(self, where: Where) -> nl.Message:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))
@@ -221,16 +167,16 @@ class AddAddress:
         a = self.address
         flags = [word for bit, word in _ADDRESS_FLAGS.items() if a.flags & bit]
         where = f"{a.address} peer {a.peer}/{a.prefix}" if a.peer else f"{a.address}/{a.prefix}"
-        return _words(
-            f"{_inside(netns)} ip address add {where}",
+        return words(
+            f"{inside(netns)} ip address add {where}",
             f"broadcast {a.broadcast}" if a.broadcast else "",
-            f"label {_quoted(a.label)}" if a.label and a.label != self.ifname else "",
+            f"label {quoted(a.label)}" if a.label and a.label != self.ifname else "",
             f"scope {_SCOPES.get(a.scope, a.scope)}" if a.scope else "",
             f"valid_lft {_lifetime(a.valid)} preferred_lft {_lifetime(a.preferred)}"
             if a.valid != FOREVER or a.preferred != FOREVER
             else "",
             *flags,
-            f"dev {_quoted(self.ifname)}",
+            f"dev {quoted(self.ifname)}",
         )
 
     def message(self, where: Where) -> nl.Message:
@@ -267,11 +213,11 @@ class SetNeighbour:
 
     def command(self, netns: str) -> str:
         n = self.neighbour
-        return _words(
-            f"{_inside(netns)} ip neigh replace",
+        return words(
+            f"{inside(netns)} ip neigh replace",
             f"{n.address} lladdr {n.mac} nud permanent" if n.mac else f"proxy {n.address}",
             *(word for bit, word in _NEIGHBOUR_FLAGS.items() if n.flags & bit),
-            f"dev {_quoted(self.ifname)}",
+            f"dev {quoted(self.ifname)}",
             f"protocol {n.protocol}" if n.protocol else "",
         )
 
@@ -301,12 +247,12 @@ class AddRoute:
         via = f"via {'inet6 ' if _has_foreign_gateway(r) else ''}{r.gateway}" if r.gateway else ""
         # iproute2 guesses a scope where none is said; the kernel keeps the one it was given.
         scope = f"scope {_SCOPES.get(r.scope, r.scope)}" if r.family == 4 else ""
-        return _words(
-            f"{_inside(netns)} {_ip(r.family)} route add {kind}",
+        return words(
+            f"{inside(netns)} {ip(r.family)} route add {kind}",
             r.dst,
             f"tos {r.tos:#x}" if r.tos else "",
             via,
-            f"dev {_quoted(self.ifname)}",
+            f"dev {quoted(self.ifname)}",
             f"table {r.table}" if r.table != 254 else "",
             f"proto {r.protocol}" if r.protocol != 3 else "",
             scope,
@@ -329,9 +275,9 @@ class DropRoute:
 
     def command(self, netns: str) -> str:
         # Not `del`, which fails where there is none: an IPv6 one may come with the carrier only.
-        return _words(
-            f"{_inside(netns)} {_ip(self.route.family)} route flush exact {self.route.dst}",
-            f"dev {_quoted(self.ifname)} table main proto kernel",
+        return words(
+            f"{inside(netns)} {ip(self.route.family)} route flush exact {self.route.dst}",
+            f"dev {quoted(self.ifname)} table main proto kernel",
         )
 
     def message(self, where: Where) -> nl.Message:
@@ -375,14 +321,14 @@ class AddRule:
     def words(self) -> str:
         """The rule as `ip rule` has it, without priority and origin."""
         r = self.rule
-        return _words(
+        return words(
             "not" if r.invert else "",
             f"from {r.src or 'all'}",
             f"to {r.dst}" if r.dst else "",
             f"tos {r.tos:#x}" if r.tos else "",
             f"fwmark {r.fwmark:#x}/{r.fwmask:#x}" if r.fwmark or r.fwmask else "",
-            f"iif {_quoted(r.iif)}" if r.iif else "",
-            f"oif {_quoted(r.oif)}" if r.oif else "",
+            f"iif {quoted(r.iif)}" if r.iif else "",
+            f"oif {quoted(r.oif)}" if r.oif else "",
             f"uidrange {_range(r.uid_range)}" if r.uid_range else "",
             f"ipproto {r.ip_proto}" if r.ip_proto else "",
             f"sport {_range(r.sport)}" if r.sport else "",
@@ -396,8 +342,8 @@ class AddRule:
 
     def command(self, netns: str) -> str:
         r = self.rule
-        return _words(
-            f"{_inside(netns)} {_ip(r.family)} rule add",
+        return words(
+            f"{inside(netns)} {ip(r.family)} rule add",
             self.words,
             f"table {r.table}" if r.action != FR_ACT_TO_TBL and r.table else "",
             f"priority {r.priority}",
@@ -451,27 +397,3 @@ def _metrics(metrics: tuple[tuple[int, int], ...]) -> list[str]:
 
 def _mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
-
-
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
-
-
-def _quoted(word: str) -> str:
-    """A name as one word of a shell: it came from a pod or a file."""
-    if word and _PLAIN.issuperset(word):
-        return word
-    import shlex  # it needs `re`: only for names that are worth it
-
-    return shlex.quote(word)
-
-
-def _ip(family: int) -> str:
-    return "ip -6" if family == 6 else "ip"
-
-
-def _inside(netns: str) -> str:
-    return f"nsenter --net={_quoted(netns)}"
-
-
-def _words(*parts: str) -> str:
-    return " ".join(" ".join(parts).split())

@@ -18,16 +18,8 @@ from cni_repair.network import plan as planning
 from cni_repair.network.apply import Sides
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
 from cni_repair.network.observe import observe_pod
-from cni_repair.network.plan import (
-    DEGRADED,
-    HEALTHY,
-    LOST,
-    MISSING,
-    READY,
-    REFUSED,
-    RENAMED,
-    ParentPlan,
-)
+from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planparents import MISSING, READY, REFUSED, RENAMED, ParentPlan
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.surroundings import with_all, with_recorded
 from cni_repair.node import parents

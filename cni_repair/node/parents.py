@@ -6,7 +6,7 @@ from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.network.apply import apply_to_node
 from cni_repair.network.observe import chain_from, hardware, link_named
-from cni_repair.network.plan import (
+from cni_repair.network.planparents import (
     MISSING,
     READY,
     RENAMED,

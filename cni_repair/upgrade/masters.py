@@ -6,7 +6,7 @@ import time
 
 from cni_repair.errors import CniError
 from cni_repair.network.observe import link_named
-from cni_repair.network.plan import READY
+from cni_repair.network.planparents import READY
 from cni_repair.node import parents
 from cni_repair.node.look import parents_of, wrapped
 from cni_repair.record import record

@@ -87,7 +87,7 @@ def test_add_and_del_import_few(for_add: set[str]) -> None:
     """Of the standard library 18 when this was written, all of them small or in C."""
     foreign = {name for name in for_add if not name.startswith("cni_repair")}
     assert len(foreign) <= 20, sorted(foreign)
-    assert len(for_add) <= 50, sorted(for_add)
+    assert len(for_add) <= 60, sorted(for_add)
 
 
 def test_add_and_del_leave_repairs_work_alone(for_add: set[str]) -> None:
@@ -109,7 +109,7 @@ def test_repair_imports_nothing_heavy(for_repair: set[str]) -> None:
 def test_repair_imports_few(for_repair: set[str]) -> None:
     foreign = {name for name in for_repair if not name.startswith("cni_repair")}
     assert len(foreign) <= 20, sorted(foreign)
-    assert len(for_repair) <= 65, sorted(for_repair)
+    assert len(for_repair) <= 80, sorted(for_repair)
 
 
 def netconf(tmp_path: Path) -> dict[str, object]:
@@ -146,7 +146,7 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "run") == []  # DEL came to its end and forgot the lock
 
 
-@pytest.mark.parametrize("module", ["plan", "state"])
+@pytest.mark.parametrize("module", ["plan", "planparents", "state"])
 def test_planning_imports_no_io(module: str) -> None:
     """DESIGN §7: `network/plan` imports no I/O."""
     loaded = imported_by([f"cni_repair.network.{module}"])

@@ -18,26 +18,30 @@ from typing import Any, TypeVar
 import pytest
 
 from cni_repair.checkpoint.readers import camel
+from cni_repair.network.nodeoperations import (
+    AddVlan,
+    SetNodeLinkUp,
+)
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
     AddRule,
-    AddVlan,
     DropRoute,
     SetNeighbour,
-    SetNodeLinkUp,
     SetSysctl,
     SetUp,
 )
 from cni_repair.network.plan import (
     FOREIGN,
+    Plan,
+    plan,
+)
+from cni_repair.network.planparents import (
     MISSING,
     READY,
     REFUSED,
     ParentPlan,
-    Plan,
-    plan,
     plan_parents,
     same_card,
 )

@@ -9,19 +9,30 @@ from typing import Any, TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_repair.network.nodeoperations import (
+    AddVlan,
+    SetNodeLinkUp,
+)
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
     AddRule,
-    AddVlan,
     DropRoute,
     SetNeighbour,
-    SetNodeLinkUp,
     SetSysctl,
     SetUp,
 )
-from cni_repair.network.plan import FOREIGN, HEALTHY, LOST, READY, plan, plan_parents
+from cni_repair.network.plan import (
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    plan,
+)
+from cni_repair.network.planparents import (
+    READY,
+    plan_parents,
+)
 from cni_repair.network.prefixes import holds, prefix_routes
 from cni_repair.network.state import (
     IFF_RUNNING,

@@ -20,15 +20,17 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cni_repair.network import announce, neighbours, observe, rules
 from cni_repair.network import rtnetlink as nl
+from cni_repair.network.nodeoperations import (
+    AddVlan,
+    SetNodeLinkUp,
+)
 from cni_repair.network.operations import (
     AddAddress,
     AddMacvlan,
     AddRoute,
     AddRule,
-    AddVlan,
     DropRoute,
     SetNeighbour,
-    SetNodeLinkUp,
     SetUp,
     Where,
 )

@@ -1,0 +1,26 @@
+"""Commands in words: what an operation equals, to be read by people and pasted into a shell."""
+
+from __future__ import annotations
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
+
+
+def quoted(word: str) -> str:
+    """A name as one word of a shell: it came from a pod or a file."""
+    if word and _PLAIN.issuperset(word):
+        return word
+    import shlex  # it needs `re`: only for names that are worth it
+
+    return shlex.quote(word)
+
+
+def ip(family: int) -> str:
+    return "ip -6" if family == 6 else "ip"
+
+
+def inside(netns: str) -> str:
+    return f"nsenter --net={quoted(netns)}"
+
+
+def words(*parts: str) -> str:
+    return " ".join(" ".join(parts).split())
