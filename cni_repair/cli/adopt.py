@@ -16,8 +16,9 @@ from cni_repair.node import candidates as adopting
 from cni_repair.node.adopt import Adopter, Adoption, Options
 from cni_repair.node.candidates import Configured, candidates
 from cni_repair.node.look import Node
-from cni_repair.record import record
+from cni_repair.record import record, replace
 from cni_repair.strictjson import dumps
+from cni_repair.table import Row, table_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -182,20 +183,16 @@ def _show(found: _Found, directories: Sequence[str]) -> None:
 def table(adoptions: list[Adoption]) -> list[str]:
     """A line each, but for what is gone: libcni may have left its entry of every pod that ever was.
 
-    Words that all lines of a state share are said once, below them.
+    Words that all rows of a state share are said once, below the table: in the order in which pods
+    were made, states alternate.
     """
-    rows = [(one, _words(one)) for one in adoptions if one.state != adopting.GONE]
+    rows = [_row(one) for one in adoptions if one.state != adopting.GONE]
     if not rows:
         return []
     shared = _shared(rows)
-    cells = [_COLUMNS, *(_cells(one) for one, _ in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = [_row(_COLUMNS, widths)]
-    for one, words in rows:
-        lines.append(_row(_cells(one), widths))
-        if words and one.state not in shared:
-            lines.append(f"    {words}")
-    return lines + [f"    all {count} {state}: {words}" for state, (count, words) in shared.items()]
+    rows = [replace(row, reason="") if row.state in shared else row for row in rows]
+    below = [f"    all {count} {state}: {words}" for state, (count, words) in shared.items()]
+    return [*(line.text for line in table_of(_COLUMNS, rows)), *below]
 
 
 def _words(one: Adoption) -> str:
@@ -204,11 +201,11 @@ def _words(one: Adoption) -> str:
     return one_line(one.reason)
 
 
-def _shared(rows: list[tuple[Adoption, str]]) -> dict[str, tuple[int, str]]:
-    """State to (how many, words), for those states whose lines all have the same words."""
+def _shared(rows: list[Row]) -> dict[str, tuple[int, str]]:
+    """State to (how many, words), for those states whose rows all have the same words."""
     by_state: dict[str, list[str]] = {}
-    for one, words in rows:
-        by_state.setdefault(one.state, []).append(words)
+    for row in rows:
+        by_state.setdefault(row.state, []).append(row.reason)
     return {
         state: (len(words), words[0])
         for state, words in by_state.items()
@@ -216,21 +213,16 @@ def _shared(rows: list[tuple[Adoption, str]]) -> dict[str, tuple[int, str]]:
     }
 
 
-def _cells(one: Adoption) -> tuple[str, ...]:
+def _row(one: Adoption) -> Row:
     attachment = one.checkpoint.attachment if one.checkpoint else None
     cells = (
-        one.state,
         str(one.checkpoint.pod if one.checkpoint else one.pod) or "-",
         one.key.container_id[:12],
         one.key.ifname,
         attachment.parents[0].name if attachment else "-",
         " ".join(address.address for address in attachment.addresses) if attachment else "-",
     )
-    return tuple(one_line(cell) for cell in cells)
-
-
-def _row(cells: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip()
+    return Row(one.state, tuple(map(one_line, cells)), _words(one))
 
 
 def _totals(found: _Found, directories: Sequence[str]) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cni_repair.cli.printable import printable
 from cni_repair.cli.scope import NOT_OURS
-from cni_repair.cli.table import Row, print_table
+from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
 from cni_repair.strictjson import dumps
+from cni_repair.table import Line, Row, with_reasons
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,14 +58,17 @@ def commands(reports: list[Report], scope: Scope) -> None:
 
 def repaired(reports: list[Report], scope: Scope) -> None:
     """What was done and what is left, a line an attachment; healthy ones are only counted."""
-    for report in reports:
-        if report.actions or not report.healthy:
-            state = "repaired" if report.healthy else report.state
-            reason = f": {_reason(report)}" if report.reason else ""
-            print(f"{state:10} {one_line(report.title)} ({_steps(report)}){reason}")
+    told = [one for one in reports if one.actions or not one.healthy]
+    for line in with_reasons((_done(report), _reason(report)) for report in told):
+        print(line.text)
     print(_totals(reports, scope))
     if any(not report.healthy for report in reports):
         print(f"next: cni-repair status{scope.again}")
+
+
+def _done(report: Report) -> Line:
+    state = "repaired" if report.healthy else report.state
+    return Line(f"{state:10} {one_line(report.title)} ({_steps(report)})", state)
 
 
 def _steps(report: Report) -> str:

@@ -7,10 +7,11 @@ import sys
 from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
 from cni_repair.cli.scope import NOT_OURS
-from cni_repair.cli.table import Row, print_table
+from cni_repair.cli.table import print_table
 from cni_repair.node.verify import CONFLICT, NOT_VERIFIED, UNREACHABLE, Options, Verdict, summary
 from cni_repair.node.verify import verify as verify_entries
 from cni_repair.strictjson import dumps
+from cni_repair.table import Row
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

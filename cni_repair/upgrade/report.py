@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 
 from cni_repair.record import record
+from cni_repair.table import Row, table_of
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -105,6 +105,7 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
 
 
 _PHASE = "{:<8} {:<9}  {:<9} {:>7}  {}"
+_POD_COLUMNS = ("STATE", "ATTACHMENT", "STEPS", "OUTAGE", "LOST")
 
 
 def _phase_line(done: Done) -> str:
@@ -124,31 +125,19 @@ def _link_lines(progress: Progress) -> list[str]:
 
 
 def _pod_lines(pods: list[dict[str, Any]]) -> list[str]:
-    rows = [("STATE", "ATTACHMENT", "STEPS", "OUTAGE", "LOST")]
-    rows += [
-        (
-            pod["state"],
-            pod["title"],
-            str(len(pod["actions"])),
-            "-" if pod["outageMs"] is None else _seconds(pod["outageMs"] / 1000),
-            "; ".join(pod["lost"]) or "-",
-        )
-        for pod in pods
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    shown = []
-    reasons = ["", *(pod["reason"] for pod in pods)]
-    for reason, sharing in itertools.groupby(zip(reasons, rows), lambda one: one[0]):
-        group = [row for _, row in sharing]
-        for row in group:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths)]
-            shown.append("  ".join([*cells, row[4]]))
-        if reason:
-            shown.append(f"    all {len(group)}: {reason}" if len(group) > 1 else f"    {reason}")
+    text = [line.text for line in table_of(_POD_COLUMNS, [_pod_row(pod) for pod in pods])]
     outages = [pod["outageMs"] for pod in pods if pod["outageMs"] is not None]
-    if outages:
-        shown.append(f"longest outage: {_seconds(max(outages) / 1000)}")
-    return shown
+    return [*text, *([f"longest outage: {_seconds(max(outages) / 1000)}"] if outages else [])]
+
+
+def _pod_row(pod: dict[str, Any]) -> Row:
+    cells = (
+        pod["title"],
+        str(len(pod["actions"])),
+        "-" if pod["outageMs"] is None else _seconds(pod["outageMs"] / 1000),
+        "; ".join(pod["lost"]) or "-",
+    )
+    return Row(pod["state"], cells, pod["reason"])
 
 
 def _seconds(value: float) -> str:

@@ -17,7 +17,7 @@ from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli import main, render
 from cni_repair.cli.scope import Scope
-from cni_repair.errors import BAD_CHECKPOINT
+from cni_repair.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.node.report import Report
 from cni_repair.record import replace
 from tests.unit.samples import (
@@ -329,6 +329,51 @@ def test_plan_prints_commands_that_do_not_steer_the_terminal(
     render.commands([report], Scope("/nowhere", "/nowhere", None, (), False, ""))
     out = capsys.readouterr().out
     assert all(char.isprintable() or char == "\n" for char in out)
+
+
+@as_root
+def test_repair_says_once_what_pods_share(directory: Path, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        put(directory, replace(CHECKPOINT, key=Key(name, "eth0"), pod=model.Pod("shop", name)))
+    status, out, _ = outcome(
+        *("repair", "--all", "--checkpoint-dir", str(directory)),
+        *("--run-dir", str(tmp_path / "run")),
+    )
+    assert status == DAMAGED
+    *pods, reason, totals, following = out.splitlines()
+    assert pods == [f"stale      shop/{name} {name} eth0 (nothing done)" for name in "abc"]
+    assert reason.startswith("    all 3: the pod's netns is not there any more: the node was reb")
+    assert totals == "3 attachments: 3 stale"
+    assert (
+        following
+        == f"next: cni-repair status --checkpoint-dir {directory} --run-dir {tmp_path}/run"
+    )
+
+
+def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    away = CniError(TRY_AGAIN, "master eth0 does not exist", "call again once that has changed")
+    lost = Report(KEY, CHECKPOINT, NETNS, "lost", ("eth0 is gone",), (), away)
+    done = Report(KEY, CHECKPOINT, NETNS, "healthy", (), ("ip link set up dev eth0",))
+    moved = replace(done, notes=("moved to eth1",))
+    well = replace(done, actions=())
+    scope = Scope("/nowhere", "/nowhere", None, (), False, "")
+    render.repaired([lost, done, well, lost, lost, moved], scope)
+    pod = f"shop/cart-0 {KEY.container_id[:12]} eth0"
+    why = "eth0 is gone; master eth0 does not exist: call again once that has changed"
+    assert capsys.readouterr().out.splitlines() == [
+        f"lost       {pod} (nothing done)",
+        f"    {why}",
+        f"repaired   {pod} (1 step)",
+        f"lost       {pod} (nothing done)",
+        f"lost       {pod} (nothing done)",
+        f"    all 2: {why}",
+        f"repaired   {pod} (1 step)",
+        "    moved to eth1",
+        "6 attachments: 3 healthy, 3 lost",
+        "next: cni-repair status",
+    ]
 
 
 @as_root

@@ -15,7 +15,6 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from cni_repair.cli import verify as cli
 from cni_repair.cli.scope import Scope
-from cni_repair.cli.table import Row, print_table
 from cni_repair.errors import DAMAGED, CniError
 from cni_repair.network import duplicates, probe
 from cni_repair.network import rtnetlink as nl
@@ -320,27 +319,6 @@ def test_document_and_summary() -> None:
         "attachments": 3, "configured-not-verified": 1, "unreachable": 1, "degraded": 1,
         "failed": 2,
     }  # fmt: skip
-
-
-def test_reason_that_rows_share_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [
-        Row("healthy", ("a",)),
-        Row("unreachable", ("b",), "silent"),
-        Row("unreachable", ("c",), "silent"),
-        Row("lost", ("d",), "gone"),
-        Row("healthy", ("e",)),
-    ]
-    print_table(("STATE", "POD"), rows)
-    assert capsys.readouterr().out.splitlines() == [
-        "STATE        POD",
-        "healthy      a",
-        "unreachable  b",
-        "unreachable  c",
-        "    all 2: silent",
-        "lost         d",
-        "    gone",
-        "healthy      e",
-    ]
 
 
 # --- the wire ------------------------------------------------------------------------------------
