@@ -16,7 +16,7 @@ from cni_repair.node.look import Node, wrapped
 from cni_repair.node.snapshot import Snapshot, snapshot
 from cni_repair.upgrade import kubelet
 from cni_repair.upgrade.plan import SEARCH_PATH, check_command
-from cni_repair.upgrade.pods import few
+from cni_repair.upgrade.pods import by_reason, few
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,18 +62,22 @@ def too_little_coverage(plan: Plan, taken: Snapshot) -> list[str]:
         return []
     return [
         f"coverage is {taken.restorable} of {taken.total}, the plan wants {plan.coverage}%"
-        f" (see cni-repair snapshot): {few(not_restorable(taken))}"
+        f" (see cni-repair snapshot): {few(by_reason(_lost_for_good(taken)))}"
     ]
 
 
 def not_restorable(taken: Snapshot) -> list[str]:
     """What would be lost with the driver, and why."""
+    return [f"{title}: {reason}" for title, reason in _lost_for_good(taken)]
+
+
+def _lost_for_good(taken: Snapshot) -> list[tuple[str, str]]:
     known = [
-        f"{one.report.title} ({one.report.state}: {one.reason})"
+        (one.report.title, f"{one.report.state}: {one.reason}")
         for one in taken.records
         if one.counts and not one.restorable
     ]
-    return [*known, *(f"{one} has no record: cni-repair adopt" for one in taken.uncovered)]
+    return [*known, *((str(one), "no record: cni-repair adopt") for one in taken.uncovered)]
 
 
 def _of_command(plan: Plan) -> list[str]:

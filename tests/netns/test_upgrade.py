@@ -235,7 +235,7 @@ def test_plan_that_does_not_suit_the_node(rig: Rig, more: list[str]) -> None:
     [
         pytest.param(spoil, words, marks=[] if spoil is bare_pod else pytest.mark.slow)
         for spoil, words in [
-            (bare_pod, "/run/netns/bare net1 (macvlan over eth0) has no record: cni-repair adopt"),
+            (bare_pod, "/run/netns/bare net1 (macvlan over eth0): no record: cni-repair adopt"),
             (foreign, "coverage is 1 of 2, the plan wants 100%"),
             (no_more_disk, "MiB free): make room, 16 MiB will do"),
             (no_writable_disk, "Read-only file system"),
@@ -321,7 +321,7 @@ def test_coverage_that_the_plan_allows(rig: Rig) -> None:
     assert "1 of 1 healthy, 1 of them repaired; 1 given up" in done.out
     text = done.out.partition("could not have been restored, which the plan's coverage allows:")[2]
     assert f"  shop/{bad.pod.name} " in text
-    assert "  /run/netns/bare net1 (macvlan over eth0) has no record" in text
+    assert "  /run/netns/bare net1 (macvlan over eth0): no record" in text
     found = {pod["containerID"]: pod["givenUp"] for pod in report(rig)["pods"]}
     assert found == {good.pod.id: False, bad.pod.id: True}
 
