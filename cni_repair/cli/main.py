@@ -5,43 +5,20 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
 
-from cni_repair import __version__
-from cni_repair.checkpoint.cache import CACHE_DIRS
-from cni_repair.checkpoint.store import CHECKPOINT_DIR
-from cni_repair.cli.printable import printable
-from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
+from cni_repair.cli.complain import complain
+from cni_repair.cli.parser import make_parser
 from cni_repair.errors import CniError
-from cni_repair.upgrade.journal import STATE_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable
 
-FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
-
-_ABOUT = """\
-Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC
-driver was reloaded, a bond re-created). Pods are not restarted; their TCP
-connections carry on."""
-
-_MORE = """\
-on call, pods without a network:
-  cni-repair status            which pods lost what, and why
-  cni-repair plan              the ip commands that a repair would equal
-  cni-repair repair --all      repair them; healthy pods are not touched
-  cni-repair verify            ask every pod's gateways
-
-before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
-kubelet is masked: cni-repair upgrade --status says why and until when.
-
-exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused
-for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
-reads its configuration from stdin instead."""
+DAMAGED, REFUSED = 1, 3
 
 
 def run(arguments: list[str]) -> int:
@@ -55,14 +32,14 @@ def run(arguments: list[str]) -> int:
     try:
         options = _parse(arguments)
         if os.geteuid() != 0 and options.needs_root:
-            _complain("must run as root (it reads other processes' namespaces): use sudo")
+            complain("must run as root (it reads other processes' namespaces): use sudo")
             return REFUSED
         work: Callable[[argparse.Namespace], int] = options.work
         status = work(options)
         sys.stdout.flush()  # here, where a reader that has gone is nothing to complain about
         return status
     except CniError as error:
-        _complain(str(error))
+        complain(str(error))
         return DAMAGED
     except BrokenPipeError:
         # `status | head`: the reader has seen enough.
@@ -70,7 +47,7 @@ def run(arguments: list[str]) -> int:
         return DAMAGED
     except OSError as error:
         # `repair --all >/full/disk/log`: what was done is done.
-        _complain(f"cannot write the report: {error.strerror}; see cni-repair status")
+        complain(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
 
@@ -85,354 +62,7 @@ def _open_standard_streams() -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     try:
-        return _parser().parse_args(arguments)
+        return make_parser().parse_args(arguments)
     except SystemExit:  # --help, --version, wrong usage
         sys.stdout.flush()
         raise
-
-
-def _complain(text: str) -> None:
-    print(f"cni-repair: {printable(text)}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cni-repair",
-        allow_abbrev=False,
-        description=_ABOUT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"cni-repair {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_status(commands)
-    _add_plan(commands)
-    _add_repair(commands)
-    _add_verify(commands)
-    _add_snapshot(commands)
-    _add_adopt(commands)
-    _add_upgrade(commands)
-    _add_validate(commands)
-    _add_demo(commands)
-    return parser
-
-
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    name: str,
-    work: Callable[[argparse.Namespace], int],
-    short: str,
-    long: str,
-    needs_root: bool = True,
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=short,
-        description=long,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(work=work, needs_root=needs_root)
-    return parser
-
-
-def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint-dir",
-        metavar="DIR",
-        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
-    )
-    parser.add_argument(
-        "--run-dir",
-        metavar="DIR",
-        help="where locks live (default: as each pod's configuration had it)",
-    )
-    parser.add_argument(
-        "--conf",
-        metavar="FILE",
-        help="a network configuration (.conf or .conflist): only its network, its directories;"
-        " needed for the incident's own checkpoints (12-character names), which name no master",
-    )
-    parser.add_argument(
-        "-o",
-        dest="output",
-        choices=("table", "json"),
-        default="table",
-        help="json: one document (status, plan, repair: as the REPAIR verb prints it)",
-    )
-
-
-def _add_containers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "containers",
-        type=_container,
-        nargs="*",
-        metavar="CONTAINER-ID",
-        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
-    )
-
-
-def _container(text: str) -> str:
-    if not text:  # an unset variable in a script: it must not mean every pod
-        raise argparse.ArgumentTypeError("empty; give a container id or NAMESPACE/NAME")
-    return text
-
-
-def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "status",
-        _status,
-        "which pods lost what, and why",
-        "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is not healthy.",
-    )
-    _add_containers(parser)
-    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
-    _add_checkpoint_options(parser)
-
-
-def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "plan",
-        _plan,
-        "the ip commands that a repair would equal",
-        "Print the commands that a repair would equal, ready for a shell; changes\n"
-        "nothing. Exit status 1 if any attachment is not healthy.",
-    )
-    _add_containers(parser)
-    _add_checkpoint_options(parser)
-
-
-def _add_repair(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "repair",
-        _repair,
-        "bring lost interfaces back",
-        "Bring lost interfaces back as they were, put missing addresses and routes\n"
-        "back. Healthy attachments receive no message that could change them; calling\n"
-        "again is safe. Exit status 0 only if everything asked for is healthy\n"
-        "afterwards.",
-    )
-    _add_containers(parser)
-    parser.add_argument("--all", action="store_true", help="every attachment of the node")
-    parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
-    parser.add_argument(
-        "--wait",
-        type=_seconds,
-        metavar="SECONDS",
-        help="how long to wait for a master that is not there (default:"
-        f" --conf's masterTimeout, else {MASTER_TIMEOUT_SECONDS:g})",
-    )
-    _add_checkpoint_options(parser)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 3600")
-    return value
-
-
-def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "verify",
-        _verify,
-        "do the pods reach their gateways now",
-        "Check every attachment, then have each pod's own kernel ask its gateways again: by\n"
-        "ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
-        "  healthy                  as recorded, and every gateway answered just now\n"
-        "  configured-not-verified  as recorded, but there is nobody to ask: no gateway, or\n"
-        "                           one with a permanent neighbour entry\n"
-        "  unreachable              a gateway does not answer, or there is no carrier\n"
-        "  conflict                 another host has one of the pod's addresses\n"
-        "or what `status` says: lost, degraded, stale, foreign, unreadable. Nothing is\n"
-        "repaired. Exit status 0 if every attachment is healthy, or has nobody to ask;\n"
-        "else 1.",
-    )
-    _add_containers(parser)
-    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
-    parser.add_argument(
-        "--timeout",
-        type=_seconds,
-        default=5.0,
-        metavar="SECONDS",
-        help="how long to wait for answers, for all pods together (default: %(default)g; with less"
-        " than 4, a gateway that has a new MAC counts as silent; a switch port that just came up"
-        " may need 30)",
-    )
-    parser.add_argument(
-        "--duplicates",
-        action="store_true",
-        help="probe for other holders of the pods' addresses, too (0.75 s)",
-    )
-    _add_checkpoint_options(parser)
-
-
-def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "snapshot",
-        _snapshot,
-        "before an upgrade: bring the records up to date",
-        "Take into the checkpoints what later plugins and Multus gave the pods since ADD,\n"
-        "and say which pods of the node could be restored and which could not. An\n"
-        "interface that is lost or damaged keeps the record that it has. Exit status 1 if\n"
-        "any pod could not be restored, or a record could not be brought up to date.",
-    )
-    _add_containers(parser)
-    parser.add_argument("--check", action="store_true", help="only report, write nothing")
-    parser.add_argument(
-        "--accept",
-        action="store_true",
-        help="of the pods that are named: addresses and routes that are missing now are not to come"
-        " back (Multus moved the default route to another interface)",
-    )
-    _add_checkpoint_options(parser)
-
-
-def _add_adopt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "adopt",
-        _adopt,
-        "records for pods that were attached without cni-repair",
-        "Give pods that another plugin attached, or that were there before cni-repair,\n"
-        "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
-        "own checkpoints, and the live interface. Pods are not touched. What is no\n"
-        "macvlan over a link of the node is left alone and named. A dry run by default.\n"
-        "Exit status 1 if an attachment cannot be adopted that should be.",
-    )
-    parser.add_argument("--write", action="store_true", help="commit the checkpoints")
-    parser.add_argument(
-        "--cache-dir",
-        action="append",
-        metavar="DIR",
-        help="where a runtime or Multus keeps its CNI cache; may be repeated (default:"
-        f" {', '.join(CACHE_DIRS)})",
-    )
-    parser.set_defaults(containers=[])
-    _add_checkpoint_options(parser)
-
-
-def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "upgrade",
-        _upgrade,
-        "upgrade a NIC driver under the pods",
-        "Upgrade the node's NIC driver as PLAN.yaml says (conf/upgrade.yaml explains it):\n"
-        "check, bring the records up to date, hold the kubelet, run the driver command,\n"
-        "wait for the uplinks, repair the pods, verify them, release the kubelet. Runs as\n"
-        "a unit of systemd's, which a lost terminal does not end; killed anywhere, --resume\n"
-        "goes on. Exit status 0 only if all went well, 3 if nothing was touched.",
-    )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("plan", nargs="?", metavar="PLAN.yaml")
-    what.add_argument("--resume", action="store_true", help="go on with one that was cut short")
-    what.add_argument("--status", action="store_true", help="where the last one stands")
-    what.add_argument(
-        "--release", action="store_true", help="release the kubelet now, and give up the last one"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print the steps, check, do nothing")
-    parser.add_argument(
-        "--no-kubelet", action="store_true", help="do not hold a kubelet: nothing rebuilds pods"
-    )
-    parser.add_argument(
-        "--foreground", action="store_true", help="in this process: where there is no systemd"
-    )
-    parser.add_argument(
-        "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
-    )
-    _add_checkpoint_options(parser)
-
-
-def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _command(
-        commands,
-        "validate",
-        _validate,
-        "check configurations, checkpoints and upgrade plans",
-        "Check files against their published schemas: network configurations (.conf,\n"
-        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
-        "place in the file.",
-        needs_root=False,
-    )
-    parser.add_argument("files", nargs="+", metavar="FILE")
-
-
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    _command(
-        commands,
-        "demo",
-        _demo,
-        "see a repair on a throwaway node",
-        "Make a throwaway node with three pods in network namespaces of its own, destroy\n"
-        "its uplink under an open TCP connection, repair, and show that the connection\n"
-        "carries on. Nothing of this machine's own network is touched; nothing stays\n"
-        "behind.",
-    )
-
-
-def _status(options: argparse.Namespace) -> int:
-    from cni_repair.cli import nodework
-
-    return nodework.status(options)
-
-
-def _plan(options: argparse.Namespace) -> int:
-    from cni_repair.cli import nodework
-
-    return nodework.plan(options)
-
-
-def _repair(options: argparse.Namespace) -> int:
-    from cni_repair.cli import nodework
-
-    if bool(options.containers) == options.all:
-        both = "not both" if options.all else "see cni-repair status"
-        _complain(f"repair: name containers, or say --all ({both})")
-        return USAGE
-    return nodework.plan(options) if options.dry_run else nodework.repair(options)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    from cni_repair.cli.verify import verify
-
-    return verify(options)
-
-
-def _snapshot(options: argparse.Namespace) -> int:
-    from cni_repair.cli.snapshot import snapshot
-
-    return snapshot(options)
-
-
-def _adopt(options: argparse.Namespace) -> int:
-    from cni_repair.cli.adopt import adopt
-
-    return adopt(options)
-
-
-def _upgrade(options: argparse.Namespace) -> int:
-    from cni_repair.cli.upgrade import upgrade
-
-    return upgrade(options)
-
-
-def _validate(options: argparse.Namespace) -> int:
-    from cni_repair.cli.validate import validate
-
-    return validate(options.files)
-
-
-def _demo(_: argparse.Namespace) -> int:
-    from cni_repair.demo import story
-
-    return story.run()

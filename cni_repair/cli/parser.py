@@ -1,0 +1,321 @@
+"""The command line's words: commands, options, and their help."""
+
+from __future__ import annotations
+
+import argparse
+
+from cni_repair import __version__
+from cni_repair.checkpoint.cache import CACHE_DIRS
+from cni_repair.checkpoint.store import CHECKPOINT_DIR
+from cni_repair.cli import work
+from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
+from cni_repair.upgrade.journal import STATE_DIR
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_ABOUT = """\
+Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC
+driver was reloaded, a bond re-created). Pods are not restarted; their TCP
+connections carry on."""
+
+_MORE = """\
+on call, pods without a network:
+  cni-repair status            which pods lost what, and why
+  cni-repair plan              the ip commands that a repair would equal
+  cni-repair repair --all      repair them; healthy pods are not touched
+  cni-repair verify            ask every pod's gateways
+
+before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
+kubelet is masked: cni-repair upgrade --status says why and until when.
+
+exit status: 0 fine, 1 something is damaged or failed, 2 wrong usage, 3 refused
+for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
+reads its configuration from stdin instead."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser; `work` of what it finds does what was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="cni-repair",
+        allow_abbrev=False,
+        description=_ABOUT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cni-repair {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_status(commands)
+    _add_plan(commands)
+    _add_repair(commands)
+    _add_verify(commands)
+    _add_snapshot(commands)
+    _add_adopt(commands)
+    _add_upgrade(commands)
+    _add_validate(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    does: Callable[[argparse.Namespace], int],
+    short: str,
+    long: str,
+    needs_root: bool = True,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=short,
+        description=long,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(work=does, needs_root=needs_root)
+    return parser
+
+
+def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint-dir",
+        metavar="DIR",
+        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="where locks live (default: as each pod's configuration had it)",
+    )
+    parser.add_argument(
+        "--conf",
+        metavar="FILE",
+        help="a network configuration (.conf or .conflist): only its network, its directories;"
+        " needed for the incident's own checkpoints (12-character names), which name no master",
+    )
+    parser.add_argument(
+        "-o",
+        dest="output",
+        choices=("table", "json"),
+        default="table",
+        help="json: one document (status, plan, repair: as the REPAIR verb prints it)",
+    )
+
+
+def _add_containers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "containers",
+        type=_container,
+        nargs="*",
+        metavar="CONTAINER-ID",
+        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
+    )
+
+
+def _container(text: str) -> str:
+    if not text:  # an unset variable in a script: it must not mean every pod
+        raise argparse.ArgumentTypeError("empty; give a container id or NAMESPACE/NAME")
+    return text
+
+
+def _add_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "status",
+        work.status,
+        "which pods lost what, and why",
+        "Compare every attachment with its checkpoint; changes nothing.\n"
+        "Exit status 1 if any is not healthy.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
+    _add_checkpoint_options(parser)
+
+
+def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "plan",
+        work.plan,
+        "the ip commands that a repair would equal",
+        "Print the commands that a repair would equal, ready for a shell; changes\n"
+        "nothing. Exit status 1 if any attachment is not healthy.",
+    )
+    _add_containers(parser)
+    _add_checkpoint_options(parser)
+
+
+def _add_repair(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "repair",
+        work.repair,
+        "bring lost interfaces back",
+        "Bring lost interfaces back as they were, put missing addresses and routes\n"
+        "back. Healthy attachments receive no message that could change them; calling\n"
+        "again is safe. Exit status 0 only if everything asked for is healthy\n"
+        "afterwards.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="every attachment of the node")
+    parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait for a master that is not there (default:"
+        f" --conf's masterTimeout, else {MASTER_TIMEOUT_SECONDS:g})",
+    )
+    _add_checkpoint_options(parser)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 3600")
+    return value
+
+
+def _add_verify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        work.verify,
+        "do the pods reach their gateways now",
+        "Check every attachment, then have each pod's own kernel ask its gateways again: by\n"
+        "ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
+        "  healthy                  as recorded, and every gateway answered just now\n"
+        "  configured-not-verified  as recorded, but there is nobody to ask: no gateway, or\n"
+        "                           one with a permanent neighbour entry\n"
+        "  unreachable              a gateway does not answer, or there is no carrier\n"
+        "  conflict                 another host has one of the pod's addresses\n"
+        "or what `status` says: lost, degraded, stale, foreign, unreadable. Nothing is\n"
+        "repaired. Exit status 0 if every attachment is healthy, or has nobody to ask;\n"
+        "else 1.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how long to wait for answers, for all pods together (default: %(default)g; with less"
+        " than 4, a gateway that has a new MAC counts as silent; a switch port that just came up"
+        " may need 30)",
+    )
+    parser.add_argument(
+        "--duplicates",
+        action="store_true",
+        help="probe for other holders of the pods' addresses, too (0.75 s)",
+    )
+    _add_checkpoint_options(parser)
+
+
+def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "snapshot",
+        work.snapshot,
+        "before an upgrade: bring the records up to date",
+        "Take into the checkpoints what later plugins and Multus gave the pods since ADD,\n"
+        "and say which pods of the node could be restored and which could not. An\n"
+        "interface that is lost or damaged keeps the record that it has. Exit status 1 if\n"
+        "any pod could not be restored, or a record could not be brought up to date.",
+    )
+    _add_containers(parser)
+    parser.add_argument("--check", action="store_true", help="only report, write nothing")
+    parser.add_argument(
+        "--accept",
+        action="store_true",
+        help="of the pods that are named: addresses and routes that are missing now are not to come"
+        " back (Multus moved the default route to another interface)",
+    )
+    _add_checkpoint_options(parser)
+
+
+def _add_adopt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "adopt",
+        work.adopt,
+        "records for pods that were attached without cni-repair",
+        "Give pods that another plugin attached, or that were there before cni-repair,\n"
+        "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
+        "own checkpoints, and the live interface. Pods are not touched. What is no\n"
+        "macvlan over a link of the node is left alone and named. A dry run by default.\n"
+        "Exit status 1 if an attachment cannot be adopted that should be.",
+    )
+    parser.add_argument("--write", action="store_true", help="commit the checkpoints")
+    parser.add_argument(
+        "--cache-dir",
+        action="append",
+        metavar="DIR",
+        help="where a runtime or Multus keeps its CNI cache; may be repeated (default:"
+        f" {', '.join(CACHE_DIRS)})",
+    )
+    parser.set_defaults(containers=[])
+    _add_checkpoint_options(parser)
+
+
+def _add_upgrade(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "upgrade",
+        work.upgrade,
+        "upgrade a NIC driver under the pods",
+        "Upgrade the node's NIC driver as PLAN.yaml says (conf/upgrade.yaml explains it):\n"
+        "check, bring the records up to date, hold the kubelet, run the driver command,\n"
+        "wait for the uplinks, repair the pods, verify them, release the kubelet. Runs as\n"
+        "a unit of systemd's, which a lost terminal does not end; killed anywhere, --resume\n"
+        "goes on. Exit status 0 only if all went well, 3 if nothing was touched.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("plan", nargs="?", metavar="PLAN.yaml")
+    what.add_argument("--resume", action="store_true", help="go on with one that was cut short")
+    what.add_argument("--status", action="store_true", help="where the last one stands")
+    what.add_argument(
+        "--release", action="store_true", help="release the kubelet now, and give up the last one"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the steps, check, do nothing")
+    parser.add_argument(
+        "--no-kubelet", action="store_true", help="do not hold a kubelet: nothing rebuilds pods"
+    )
+    parser.add_argument(
+        "--foreground", action="store_true", help="in this process: where there is no systemd"
+    )
+    parser.add_argument(
+        "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
+    )
+    _add_checkpoint_options(parser)
+
+
+def _add_validate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _command(
+        commands,
+        "validate",
+        work.validate,
+        "check configurations, checkpoints and upgrade plans",
+        "Check files against their published schemas: network configurations (.conf,\n"
+        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
+        "place in the file.",
+        needs_root=False,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    _command(
+        commands,
+        "demo",
+        work.demo,
+        "see a repair on a throwaway node",
+        "Make a throwaway node with three pods in network namespaces of its own, destroy\n"
+        "its uplink under an open TCP connection, repair, and show that the connection\n"
+        "carries on. Nothing of this machine's own network is touched; nothing stays\n"
+        "behind.",
+    )
