@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import sys
@@ -14,6 +15,7 @@ from cni_repair.upgrade.report import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from cni_repair.upgrade.journal import Event
@@ -169,6 +171,19 @@ class Aside:
         except queue.Empty:
             return True
         return False
+
+
+@contextlib.contextmanager
+def shown(wanted: bool) -> Iterator[Callable[[Event], None]]:
+    """Context: what shows an event; nobody sees it unless that is wanted."""
+    if not wanted:
+        yield lambda event: None
+        return
+    aside = Aside(viewer())
+    try:
+        yield aside.show
+    finally:
+        aside.close()
 
 
 def forget_stdout() -> None:
