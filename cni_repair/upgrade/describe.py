@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from cni_repair.upgrade.plan import SHELL
 from cni_repair.upgrade.policy import seconds_held, wishes
 from cni_repair.upgrade.progress import PHASES
 
@@ -11,8 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.upgrade.plan import Plan
     from cni_repair.upgrade.procedure import Settings
-
-_SHELL = ("/bin/sh", "-c")
 
 
 def steps(plan: Plan, settings: Settings) -> list[str]:
@@ -49,7 +48,7 @@ def steps(plan: Plan, settings: Settings) -> list[str]:
 def command(plan: Plan) -> str:
     """The driver command as one would type it."""
     words = plan.driver.command
-    return words[2] if words[:2] == _SHELL and len(words) == 3 else shlex.join(words)
+    return words[-1] if words[:-1] == SHELL else shlex.join(words)
 
 
 def _policies(plan: Plan, held: bool) -> list[str]:

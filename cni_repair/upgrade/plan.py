@@ -29,7 +29,7 @@ HOLD = "hold"
 NO_KUBELET = "none"
 # Where a command without a slash is looked for, and the PATH that it is run with.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SHELL = ("/bin/sh", "-c")
+SHELL = ("/bin/sh", "-c")  # before a command that is a text
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])")
 _PERCENT = re.compile(r"([0-9]{1,3})%")
@@ -283,7 +283,7 @@ def _command(value: Any) -> tuple[str, ...]:
             raise _Wrong(f": it is empty: {_COMMAND_NEEDED}")
         if "\0" in value:
             raise _Wrong(": a NUL in it would cut it short: leave it out")
-        return (*_SHELL, value)
+        return (*SHELL, value)
     if not isinstance(value, list) or not value:
         raise _Wrong(f": {_shown(value or None)} is no command: {_COMMAND_NEEDED}")
     problems = [
@@ -344,7 +344,7 @@ _PLAN = {
 
 def check_command(command: tuple[str, ...]) -> str:
     """Why this machine cannot run the plan's command, with the remedy; "" if it can."""
-    if command[:-1] == _SHELL:
+    if command[:-1] == SHELL:
         return _check_script(command[-1])
     name = command[0]
     path = name if "/" in name else shutil.which(name, path=SEARCH_PATH)
@@ -385,7 +385,7 @@ def _check_first_word(text: str) -> str:
 
 def _check_script(text: str) -> str:
     done = subprocess.run(
-        [_SHELL[0], "-n", *_SHELL[1:], text],
+        [SHELL[0], "-n", *SHELL[1:], text],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -395,4 +395,4 @@ def _check_script(text: str) -> str:
     if done.returncode == 0:
         return _check_first_word(text)
     complaint = " ".join(done.stderr.decode("utf-8", "replace").split())
-    return f"{complaint}: correct the text, and try it with {_SHELL[0]} -n -c"
+    return f"{complaint}: correct the text, and try it with {SHELL[0]} -n -c"
