@@ -13,38 +13,33 @@ forgets to name one can touch the machine's own.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import secrets
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from cni_repair.demo.connection import Connection
 from cni_repair.demo.errors import LabError
+from cni_repair.demo.network import GATEWAY, GATEWAY6, SUBNET, SUBNET6, Netns, inside
 from cni_repair.demo.private import RUN, isolate, leave_network
-from cni_repair.network.netns import entered, open_netns, open_own, setns_function
+from cni_repair.demo.process import PATH, Outcome, run
+from cni_repair.network.netns import open_own, setns_function
 
 __all__ = [
-    "Connection", "Lab", "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate",
-    "poll_until", "product",
+    "GATEWAY", "GATEWAY6", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab", "LabError", "Netns",
+    "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
 ]  # fmt: skip
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-GATEWAY, GATEWAY6 = "10.9.0.1", "fd00:9::1"
-SUBNET, SUBNET6 = "10.9.0.0/24", "fd00:9::/64"
 COMMAND_SECONDS = 60.0
 # What is asked to compare an interface with itself at another time.
 LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
@@ -57,35 +52,6 @@ _PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
 _UPLINK_MAC, _TOR_MAC = "02:00:00:00:09:02", "02:00:00:00:09:01"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Netns:
-    """A named network namespace."""
-
-    name: str
-
-    @property
-    def path(self) -> str:
-        return f"{RUN}/netns/{self.name}"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended."""
-
-    returncode: int  # minus the signal, where one ended it
-    stdout: str
-    stderr: str
-    seconds: float
-
-    @property
-    def document(self) -> Any:
-        """The JSON document on stdout; raises LabError where it is none."""
-        try:
-            return json.loads(self.stdout)
-        except ValueError as error:
-            raise LabError(f"not one JSON document: {self.stdout[:200]!r}") from error
 
 
 def check_machine() -> None:
@@ -132,21 +98,6 @@ def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
         if time.monotonic() >= deadline:
             raise LabError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.01)
-
-
-@contextlib.contextmanager
-def inside(path: str) -> Iterator[None]:
-    """Have the calling thread in another network namespace, to open sockets there.
-
-    A socket stays in the namespace in which it was made.
-    """
-    with ExitStack() as descriptors:
-        home, target = open_own(), -1
-        descriptors.callback(os.close, home)
-        target = open_netns(path)
-        descriptors.callback(os.close, target)
-        with entered(target, home):
-            yield
 
 
 class Lab:
@@ -350,7 +301,7 @@ class Lab:
         if self.echo:
             self.echo(f"{netns.name}# {self._typed(command, env or {}, stdin)}")
         enter = ["ip", "netns", "exec", netns.name, *command]
-        return _run(enter, env or {}, stdin, seconds)
+        return run(enter, env or {}, stdin, seconds)
 
     def _typed(self, command: Sequence[str], env: Mapping[str, str], stdin: str | Path) -> str:
         """A command as one would type it."""
@@ -370,7 +321,7 @@ class Lab:
         self._ip([*inside_netns, "-batch", "-"], "\n".join(lines))
 
     def _ip(self, arguments: Sequence[str], stdin: str = "") -> str:
-        done = _run(["ip", *arguments], {}, stdin, COMMAND_SECONDS)
+        done = run(["ip", *arguments], {}, stdin, COMMAND_SECONDS)
         if done.returncode != 0:
             what = stdin.replace("\n", "; ") or shlex.join(arguments)
             raise LabError(f"ip {what}: {' '.join(done.stderr.split())}")
@@ -379,108 +330,3 @@ class Lab:
     def connect(self, pod: Netns, ifname: str = "eth0") -> Connection:
         """Open a TCP connection from a pod, bound to its interface, to the gateway."""
         return self._cleanup.enter_context(Connection(self.tor, pod, ifname))
-
-
-def _run(
-    command: Sequence[str], env: Mapping[str, str], stdin: str | Path, seconds: float
-) -> Outcome:
-    started = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for us: we end it, in our own time
-        encoding="utf-8",
-        errors="replace",
-    )
-    text = stdin.read_text() if isinstance(stdin, Path) else stdin
-    try:
-        stdout, stderr = process.communicate(text, timeout=seconds)
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"{shlex.join(command)}: no end after {seconds:g} s") from error
-    finally:
-        _end(process)
-    return Outcome(process.returncode, stdout, stderr, time.monotonic() - started)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """See that a command does not go on without us; the plugins that cni-repair starts never do."""
-    with process:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-class Connection:
-    """Context: an open TCP connection between a pod's interface and the gateway.
-
-    This process holds both ends. Errors of the connection are raised as LabError.
-    """
-
-    def __init__(self, tor: Netns, pod: Netns, ifname: str, seconds: float = 10.0) -> None:
-        self._seconds = seconds
-        with ExitStack() as opened:
-            with inside(tor.path):
-                listener = opened.enter_context(socket.create_server((GATEWAY, 0)))
-            with inside(pod.path):
-                self._client = opened.enter_context(socket.socket())
-            listener.settimeout(seconds)
-            self._client.settimeout(seconds)
-            bound = ifname.encode() + b"\0"
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
-            with _as_lab_error("connect"):
-                self._client.connect(listener.getsockname())
-                self._server = opened.enter_context(listener.accept()[0])
-            self._server.settimeout(seconds)
-            self._opened = opened.pop_all()
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-
-    @property
-    def ends(self) -> tuple[str, str]:
-        """ADDRESS:PORT of the pod's end and of the gateway's."""
-        pairs = (self._client.getsockname(), self._server.getsockname())
-        here, there = (f"{host}:{port}" for host, port in pairs)
-        return here, there
-
-    def send(self, line: str) -> None:
-        """Send a line from the pod; the kernel keeps it until it is acknowledged."""
-        with _as_lab_error("send"):
-            self._client.sendall(f"{line}\n".encode())
-
-    def answer(self, line: str) -> None:
-        """Have the gateway receive that line and send it back, and the pod receive that."""
-        with _as_lab_error("receive"):
-            self._receive(self._server, line)
-            self._server.sendall(f"{line}\n".encode())
-            self._receive(self._client, line)
-
-    def exchange(self, line: str) -> None:
-        """Carry a line from the pod to the gateway and back."""
-        self.send(line)
-        self.answer(line)
-
-    @staticmethod
-    def _receive(end: socket.socket, line: str) -> None:
-        expected = f"{line}\n".encode()
-        received = b""
-        while len(received) < len(expected):
-            part = end.recv(len(expected) - len(received))
-            if not part:
-                raise LabError(f"the TCP connection was closed after {received!r}")
-            received += part
-        if received != expected:
-            raise LabError(f"the TCP connection carried {received!r}, not {expected!r}")
-
-
-@contextlib.contextmanager
-def _as_lab_error(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise LabError(f"the TCP connection is dead: {doing}: {error}") from error
