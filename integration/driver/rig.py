@@ -4,57 +4,39 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from integration.command import add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
-from integration.driver.report import Outcome, print_outcome, print_summary, print_title
+from integration.driver.report import Outcome, print_title
 from integration.driver.scenarios import SCENARIOS
-from integration.errors import RigError
 from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
 SILENCE_SECONDS = 400.0
 _POLL_SECONDS = 0.1
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_NAME = "integration/driver/run"
 
 
 def main() -> int:
     """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run."""
     options = _parse()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
-    try:
-        if os.geteuid() != 0:
-            raise RigError("not root: run it with sudo")
-        return _run(options)
-    except RigError as error:
-        print(f"integration/driver/run: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # through the context managers, which end the guest
+    return run_rig(_NAME, lambda: _run(options))
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="integration/driver/run",
+        prog=_NAME,
         description="Reload a real NIC driver under pods, in a virtual machine with a stock kernel."
         " Touches no link of this machine; keeps its downloads in /var/cache/cni-repair-tests.",
         epilog="scenarios: " + ", ".join(SCENARIOS),
@@ -68,14 +50,7 @@ def _parse() -> argparse.Namespace:
         default=min(2, os.cpu_count() or 1),
         help="virtual machines side by side; each keeps a core busy (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=_CHECKOUT,
-        help="the checkout whose install.sh is used: another one to see checks fail (default: own)",
-    )
+    add_options(parser)
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
@@ -88,7 +63,6 @@ def _run(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(options.scenarios or SCENARIOS))
     kernel = prepare()
     runtime.prepare()
-    outcomes = []
     with _work_directory() as directory:
         launcher = install(options.source.resolve(), directory)
         set_up = time.monotonic() - began
@@ -96,15 +70,8 @@ def _run(options: argparse.Namespace) -> int:
             print_title(kernel.release, set_up)
         running = run_scenarios(kernel, directory, launcher, names, options.guests)
         with contextlib.closing(running) as coming:
-            for outcome in _in_turn(names, coming):
-                outcomes.append(outcome)
-                if not options.json:
-                    print_outcome(outcome, options.verbose)
-    if options.json:
-        print(json.dumps([outcome.document() for outcome in outcomes]))
-    else:
-        print_summary(outcomes, time.monotonic() - began)
-    return 0 if all(outcome.holds for outcome in outcomes) else 1
+            outcomes = print_each(_in_turn(names, coming), options)
+    return conclude(outcomes, options, began)
 
 
 @contextlib.contextmanager

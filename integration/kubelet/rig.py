@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,14 +12,12 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
-from cni_repair.demo.errors import LabError
+from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
 from integration.containerd.cgroup import Cgroup
-from integration.driver.report import ROW, Outcome, print_outcome, print_summary
-from integration.errors import RigError
+from integration.driver.report import ROW, Outcome
 from integration.kubelet import build, inside
 from integration.kubelet.private import in_private
 from integration.packages import locked_cache, need_programs
@@ -36,42 +32,34 @@ _PROGRAMS = {
     "/sbin/ip": "iproute2",
     "/usr/bin/ping": "iputils-ping",
 }
-_CHECKOUT = Path(__file__).resolve().parents[2]
+_NAME = "integration/kubelet/run"
 
 
 def main() -> int:
     """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run, 3 where there
     was no time to build kubelet."""
     options = _parse()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+    return run_rig(_NAME, lambda: _work(options))
+
+
+def _work(options: argparse.Namespace) -> int:
     try:
-        if os.geteuid() != 0:
-            raise RigError("not root: run it with sudo")
         if options.build:
             print(build.prepare(options.build_seconds))
             return 0
         return _run(options)
-    except (RigError, LabError) as error:
-        print(f"integration/kubelet/run: {error}", file=sys.stderr)
-        return LEFT_OUT if isinstance(error, build.TooLate) else 2
-    except KeyboardInterrupt:
-        return 130
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)  # through the context managers, which end all that we started
+    except build.TooLate as error:
+        print(f"{_NAME}: {error}", file=sys.stderr)
+        return LEFT_OUT
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="integration/kubelet/run",
+        prog=_NAME,
         description="Take the uplink from pods of a real kubelet and containerd, and repair them,"
         " on a node in namespaces. Touches no link of this machine; keeps its downloads, and the"
         " kubelet that it builds (minutes, the first time), in /var/cache/cni-repair-tests.",
     )
-    parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
     parser.add_argument(
         "--build-seconds",
         type=float,
@@ -81,12 +69,7 @@ def _parse() -> argparse.Namespace:
         " (default: wait until it is)",
     )
     parser.add_argument("--build", action="store_true", help="build kubelet only, and say where")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        default=_CHECKOUT,
-        help="the checkout whose install.sh is used: another one to see checks fail (default: own)",
-    )
+    add_options(parser)
     return parser.parse_args()
 
 
@@ -96,28 +79,20 @@ def _run(options: argparse.Namespace) -> int:
         need_programs(_PROGRAMS)
     runtime.prepare()
     kubelet = build.prepare(options.build_seconds)
-    outcomes = []
     with tempfile.TemporaryDirectory(prefix="cni-repair-kubelet-", dir="/var/tmp") as directory:
         launcher = install(options.source.resolve(), Path(directory))
         if not options.json:
             _print_title(kubelet, time.monotonic() - began)
         # Closed before the directory goes, whatever ends us.
         with contextlib.closing(_run_steps(launcher, kubelet, Path(directory))) as steps:
-            for outcome in steps:
-                outcomes.append(outcome)
-                if not options.json:
-                    print_outcome(outcome, options.verbose)
-    if options.json:
-        print(json.dumps([outcome.document() for outcome in outcomes]))
-    else:
-        print_summary(outcomes, time.monotonic() - began)
-    return 0 if all(outcome.holds for outcome in outcomes) else 1
+            outcomes = print_each(steps, options)
+    return conclude(outcomes, options, began)
 
 
 def _run_steps(launcher: Path, kubelet: Path, directory: Path) -> Generator[Outcome, None, None]:
     """The outcome of each step, as it comes."""
     program = (
-        f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
         " from integration.kubelet.inside import main; main(*sys.argv[1:])"
     )
     said = directory / "stderr"
