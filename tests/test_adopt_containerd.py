@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cni_repair.demo.lab import GATEWAY, Lab, poll_until, product
-from integration.containerd import runtime
-from integration.containerd.cgroup import Cgroup
+from cni_repair.demo.lab import GATEWAY, Lab, poll_until
 from integration.containerd.runtime import Containerd
-from integration.kubelet.private import OWN, enter_private, in_private, show_system
+from integration.kubelet.private import OWN, enter_private, show_system
+from tests.privately import plugin_in, told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
 _CONF_DIR = OWN / "net.d"
 _CHECKPOINTS = Path("/var/lib/cni-repair/checkpoints")
 _CACHE = Path("/var/lib/cni/results")
@@ -29,17 +24,7 @@ _LOAD_SECONDS = 20.0
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What :func:`on_private_machine` saw; one run serves all tests."""
-    runtime.prepare()
-    program = (
-        f"import runpy, sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
-        f" runpy.run_path({__file__!r})['on_private_machine'](sys.argv[1])"
-    )
-    with Cgroup() as cgroup:
-        command = in_private([sys.executable, "-B", "-c", program, cgroup.name], cgroup)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return told_by(__file__, 200)
 
 
 def on_private_machine(cgroup: str) -> None:
@@ -48,18 +33,10 @@ def on_private_machine(cgroup: str) -> None:
     with Lab(ipv6=False) as lab:
         show_system(lab.node)
         enter = ["nsenter", f"--net={lab.node.path}"]
-        plugins = [_plugin(OWN / "bin"), Path("/usr/lib/cni")]
+        plugins = [plugin_in(OWN / "bin"), Path("/usr/lib/cni")]
         _CONF_DIR.mkdir()
         with Containerd(OWN / "containerd", plugins, _CONF_DIR, enter=enter) as containerd:
             print(json.dumps(_Story(lab, containerd).told()))
-
-
-def _plugin(directory: Path) -> Path:
-    directory.mkdir()
-    plugin = directory / "cni-repair"
-    plugin.write_text(f"#!/bin/sh\nexec {shlex.join(product())}\n")
-    plugin.chmod(0o755)
-    return directory
 
 
 class _Story:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,33 +12,22 @@ from typing import Any
 
 import pytest
 
-from cni_repair.demo.lab import Lab, LabError, product
-from integration.containerd import runtime
+from cni_repair.demo.lab import Lab, LabError
 from integration.containerd.cgroup import Cgroup, hierarchies
 from integration.containerd.image import IMAGE, write_image
 from integration.containerd.runtime import Containerd
-from integration.kubelet.private import OWN, enter_private, in_private, show_system
+from integration.kubelet.private import OWN, enter_private, show_system
+from tests.privately import plugin_in, told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
 
-_CHECKOUT = Path(__file__).resolve().parents[1]
 _PING = ("ping", "-c", "1", "-W", "1", "10.9.0.1")
 
 
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What :func:`on_private_machine` saw; one run serves all tests."""
-    runtime.prepare()
-    program = (
-        f"import runpy, sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
-        f" runpy.run_path({__file__!r})['on_private_machine'](sys.argv[1])"
-    )
-    with Cgroup() as cgroup:
-        command = in_private([sys.executable, "-B", "-c", program, cgroup.name], cgroup)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return told_by(__file__, 120)
 
 
 def on_private_machine(cgroup: str) -> None:
@@ -49,18 +36,10 @@ def on_private_machine(cgroup: str) -> None:
     with Lab() as lab:
         show_system(lab.node)
         enter = ["nsenter", f"--net={lab.node.path}"]
-        plugins = [_plugin(OWN / "bin"), Path("/usr/lib/cni")]
+        plugins = [plugin_in(OWN / "bin"), Path("/usr/lib/cni")]
         netconf = _write_conflist(OWN / "net.d", lab)
         with Containerd(OWN / "containerd", plugins, OWN / "net.d", enter=enter) as containerd:
             print(json.dumps(_life(lab, containerd, netconf)))
-
-
-def _plugin(directory: Path) -> Path:
-    directory.mkdir()
-    plugin = directory / "cni-repair"
-    plugin.write_text(f"#!/bin/sh\nexec {shlex.join(product())}\n")
-    plugin.chmod(0o755)
-    return directory
 
 
 def _write_conflist(directory: Path, lab: Lab) -> dict[str, Any]:
