@@ -12,6 +12,7 @@ import binascii
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.readers import (
     Misfit,
+    altname,
     any_object,
     camel,
     fields,
@@ -35,12 +36,15 @@ from cni_repair.checkpoint.readers import (
 from cni_repair.checkpoint.store import MAX_BYTES, Key
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.network.state import (
-    MACVLAN_MODES,
+    KINDS,
     RULE_ACTIONS,
     Address,
     Attachment,
+    Hop,
     HostLink,
     Neighbour,
+    NodeLink,
+    NodeLinks,
     PodLink,
     Route,
     Rule,
@@ -85,6 +89,7 @@ class Checkpoint:
     netconf: dict[str, Any]  # the configuration, without secrets
     result: dict[str, Any]  # the delegate's, as it came
     attachment: Attachment
+    node_links: NodeLinks | None = None  # None: never looked at, or there was nothing
 
 
 def encode(checkpoint: Checkpoint) -> str:
@@ -112,9 +117,17 @@ def encode(checkpoint: Checkpoint) -> str:
         "neighbours": attachment.neighbours,
         "absentRoutes": attachment.absent_routes,
     }
+    late: dict[str, Any] = {
+        "settled": attachment.settled or None,
+        "addrGenMode": attachment.addr_gen_mode,
+        "lifetimesAt": attachment.lifetimes_at or None,
+    }
+    document |= {key: value for key, value in late.items() if value is not None}
     for key, entries in optional.items():
         if entries:  # an older cni-repair can read what has none
             document[key] = [_plain(entry) for entry in entries]
+    if checkpoint.node_links is not None:
+        document["nodeLinks"] = _plain(checkpoint.node_links)
     line = dumps({**document, "checksum": _UNSUMMED}) + "\n"
     before, _, after = line.rpartition(_UNSUMMED)
     return before + checksum(line.encode("ascii"), _UNSUMMED) + after
@@ -191,6 +204,9 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         rules=values.get("rules", ()),
         neighbours=values.get("neighbours", ()),
         absent_routes=values.get("absentRoutes", ()),
+        settled=values.get("settled", False),
+        addr_gen_mode=values.get("addrGenMode"),
+        lifetimes_at=values.get("lifetimesAt", 0),
     )
     return Checkpoint(
         key=Key(values["containerId"], values["ifname"]),
@@ -203,14 +219,21 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         netconf=values["netconf"],
         result=values["result"],
         attachment=attachment,
+        node_links=values.get("nodeLinks"),
     )
 
 
 def _plain(value: object) -> Any:
-    """A record as JSON has it: lower camel case, without what is None; records inside alike."""
-    if hasattr(type(value), "__annotations__"):
+    """A record as JSON has it: lower camel case, without what says nothing; records inside alike.
+
+    What has its default's value is left out: an older cni-repair may not know the field.
+    """
+    cls = type(value)
+    if hasattr(cls, "__annotations__"):
         return {
-            camel(name): _plain(field) for name, field in asdict(value).items() if field is not None
+            camel(name): _plain(field)
+            for name, field in asdict(value).items()
+            if not (hasattr(cls, name) and getattr(cls, name) == field)
         }
     if isinstance(value, tuple):
         return [_plain(entry) for entry in value]
@@ -223,7 +246,17 @@ _U32 = integer(0, 0xFFFFFFFF)
 _S31 = integer(0, 0x7FFFFFFF)
 _U64 = integer(0, (1 << 64) - 1)
 
-_VLAN = record_of(Vlan, {"id": integer(1, 4094), "protocol": one_of(0x8100, 0x88A8), "flags": _U32})
+_MAP = list_of(pair_of(0, 0xFFFFFFFF))
+_VLAN = record_of(
+    Vlan,
+    {
+        "id": integer(1, 4094),
+        "protocol": one_of(0x8100, 0x88A8),
+        "flags": _U32,
+        "egress": _MAP,
+        "ingress": _MAP,
+    },
+)
 _PARENT = record_of(
     HostLink,
     {
@@ -245,12 +278,26 @@ _LINK = record_of(
         "ifindex": _S31,
         "mac": mac,
         "mtu": _S31,
-        "kind": one_of("macvlan"),
-        "mode": one_of(*(mode for mode in MACVLAN_MODES.values() if mode != "source")),
+        "kind": one_of(*KINDS),
+        "mode": one_of(*(mode for modes in KINDS.values() for mode in modes)),
         "flags": _U16,
         "txqueuelen": _S31,
+        "alias": text,
+        "altnames": list_of(altname),
+        "group": _U32,
+        "bcqueuelen": _U32,
+        "device_flags": _U16,
     },
 )
+
+
+def _pod_link(value: Any) -> PodLink:
+    link = _LINK(value)
+    if link.mode not in KINDS[link.kind]:
+        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
+    return link
+
+
 _ADDRESS = record_of_family(
     Address,
     {
@@ -264,8 +311,20 @@ _ADDRESS = record_of_family(
         "valid": _U32,
         "preferred": _U32,
         "peer": ip_address,
+        "metric": _U32,
+        "proto": _U8,
     },
     "address broadcast peer",
+)
+_HOP = record_of(
+    Hop,
+    {
+        "ifname": ifname,
+        "gateway": ip_address,
+        "weight": integer(1, 256),
+        "onlink": flag,
+        "realm": _U32,
+    },
 )
 _ROUTE = record_of_family(
     Route,
@@ -282,8 +341,16 @@ _ROUTE = record_of_family(
         "tos": _U8,
         "onlink": flag,
         "metrics": metrics,
+        "src": ip_prefix,
+        "congctl": text,
+        "realm": _U32,
+        "pref": _U8,
+        "hops": list_of(_HOP),
+        "weight": integer(1, 256),
+        "shared": flag,
+        "expires": _U32,
     },
-    "dst prefsrc",
+    "dst prefsrc src",
 )
 _RULE = record_of_family(
     Rule,
@@ -320,6 +387,17 @@ _NEIGHBOUR = record_of_family(
     },
     "address",
 )
+_NODE_LINK = record_of(
+    NodeLink,
+    {
+        "name": ifname,
+        "addresses": list_of(_ADDRESS),
+        "routes": list_of(_ROUTE),
+        "shim": _pod_link,
+        "master": ifname,
+        "up": flag,
+    },
+)
 _DOCUMENT: dict[str, Reader] = {
     "containerId": identifier,
     "ifname": ifname,
@@ -341,7 +419,7 @@ _DOCUMENT: dict[str, Reader] = {
     "delegate": identifier,
     "netconf": any_object,
     "result": any_object,
-    "link": _LINK,
+    "link": _pod_link,
     "parents": some_of(_PARENT),
     "addresses": list_of(_ADDRESS),
     "routes": list_of(_ROUTE),
@@ -352,4 +430,10 @@ _OPTIONAL: dict[str, Reader] = {
     "rules": list_of(_RULE),
     "neighbours": list_of(_NEIGHBOUR),
     "absentRoutes": list_of(_ROUTE),
+    "settled": flag,
+    "addrGenMode": integer(0, 3),
+    "lifetimesAt": integer(0, 1 << 53),
+    "nodeLinks": record_of(
+        NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(_NODE_LINK)}
+    ),
 }

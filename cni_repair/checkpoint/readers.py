@@ -5,7 +5,7 @@ from __future__ import annotations
 from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.names import valid_id, valid_ifname
-from cni_repair.network.observe import SYSCTLS
+from cni_repair.network.sysctls import STABLE_SECRET, SYSCTLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,10 +122,21 @@ def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
     for key, setting in any_object(value).items():
         if key not in SYSCTLS:
             raise Misfit(f": {key!r} is no sysctl that a pod may get back")
+        if key == STABLE_SECRET:
+            _at(f".{key}", ip_address, setting)
+            continue
         digits = setting.removeprefix("-") if isinstance(setting, str) else ""
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
             raise Misfit(f".{key}: expected a number in a text")
     return tuple(value.items())
+
+
+def altname(value: Any) -> str:
+    """One of a link's other names (ALTIFNAMSIZ, include/uapi/linux/if.h)."""
+    name = text(value)
+    if not name or len(name.encode("utf-8", "surrogateescape")) > 127 or "/" in name:
+        raise _expected("an interface's other name")
+    return name
 
 
 def metrics(value: Any) -> tuple[tuple[int, int], ...]:

@@ -12,7 +12,7 @@ from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.names import valid_id, valid_ifname
-from cni_repair.network.state import Address, Attachment, PodLink, Route
+from cni_repair.network.state import KIND_OF_MODE, Address, Attachment, PodLink, Route
 from cni_repair.strictjson import load_object
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def attachment_in(
         ifindex=0,
         mac=_mac(result, ifname),
         mtu=mtu,
-        kind="macvlan",
+        kind=KIND_OF_MODE[mode],
         mode=mode,
         flags=0,
         txqueuelen=0,

@@ -14,6 +14,7 @@ from cni_repair.cni.seedhints import hints_of
 from cni_repair.errors import IO, NO_CHECKPOINT, CniError
 from cni_repair.node import inventory
 from cni_repair.node.look import Node, examine
+from cni_repair.node.nodeside import NodeSide
 from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
 
@@ -44,7 +45,12 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def _look(scope: Scope) -> list[Report]:
-    return work_on(scope, lambda node, _, entries: examine(node, entries))
+    return work_on(
+        scope,
+        lambda node, store, entries: examine(
+            node, entries, side=NodeSide(node.rtnl, store, entries)
+        ),
+    )
 
 
 def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], None]) -> int:

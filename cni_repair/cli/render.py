@@ -30,8 +30,9 @@ def json(reports: list[Report], cni_version: str) -> None:
 
 
 def table(reports: list[Report], scope: Scope, everything: bool) -> None:
-    """Damaged attachments, each with its reason; healthy ones only if `everything` is asked for."""
-    rows = [_row(report) for report in reports if everything or not report.healthy]
+    """Damaged attachments, each with its reason; healthy ones only if `everything` is asked for, or
+    something is to be said of what is around them."""
+    rows = [_row(one) for one in reports if everything or one.notes or not one.healthy]
     if rows:
         print_table(_COLUMNS, rows)
     print(_totals(reports, scope))
@@ -49,7 +50,7 @@ def _is_for(state: str, report: Report) -> bool:
 def commands(reports: list[Report], scope: Scope) -> None:
     """A shell script that does what a repair would; nothing to do is a comment."""
     for report in reports:
-        if not report.healthy:
+        if report.notes or not report.healthy:
             print(f"# {one_line(report.title)}: {report.state}: {_reason(report)}")
         for action in report.actions:
             print(printable(action))
@@ -58,7 +59,7 @@ def commands(reports: list[Report], scope: Scope) -> None:
 
 def repaired(reports: list[Report], scope: Scope) -> None:
     """What was done and what is left, a line an attachment; healthy ones are only counted."""
-    told = [one for one in reports if one.actions or not one.healthy]
+    told = [one for one in reports if one.actions or one.notes or not one.healthy]
     for line in with_reasons((_done(report), _reason(report)) for report in told):
         print(line.text)
     print(_totals(reports, scope))
@@ -67,7 +68,7 @@ def repaired(reports: list[Report], scope: Scope) -> None:
 
 
 def _done(report: Report) -> Line:
-    state = "repaired" if report.healthy else report.state
+    state = "repaired" if report.healthy and report.actions else report.state
     return Line(f"{state:10} {one_line(report.title)} ({_steps(report)})", state)
 
 
@@ -107,8 +108,7 @@ def _row(report: Report) -> Row:
         master,
         " ".join(addresses),
     )
-    reason = "" if report.healthy else _reason(report)
-    return Row(report.state, tuple(map(one_line, cells)), reason)
+    return Row(report.state, tuple(map(one_line, cells)), _reason(report))
 
 
 def one_line(text: str) -> str:

@@ -77,4 +77,6 @@ def _verdict(record: Record) -> str:
         return "stale"
     if not record.restorable:
         return "not restorable"
+    if record.outcome != KEPT:
+        return "not remembered"
     return "not refreshed" if record.failed else "record kept"

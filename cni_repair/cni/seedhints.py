@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
     from cni_repair.node.inventory import SeedHints
 
+# Of the plugins themselves, where their configuration names none.
+_DEFAULT_MODES = {"macvlan": "bridge", "ipvlan": "l2"}
+
 
 def hints_of(conf: NetConf | None) -> SeedHints | None:
     """None without a configuration, or where it leaves the master to the delegate."""
     if conf is None or not conf.masters:
         return None
-    return seed_hints(conf.masters, conf.vlan_id, conf.rest.get("mode"), conf.rest.get("mtu"))
+    mode = conf.rest.get("mode") or _DEFAULT_MODES.get(conf.delegate)
+    return seed_hints(conf.masters, conf.vlan_id, mode, conf.rest.get("mtu"))

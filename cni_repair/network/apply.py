@@ -1,5 +1,4 @@
-"""Applying a plan: the only code that changes a link, an address, a route, a rule, a neighbour or
-a sysctl.
+"""Applying a plan to a pod: the only code that changes what it has.
 
 Operations travel many to a datagram; the kernel answers each, and goes on after one that failed.
 """
@@ -9,73 +8,44 @@ from __future__ import annotations
 import errno
 import os
 
-from cni_repair.errors import MASTER_REFUSED, REPAIR_FAILED, CniError
+from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network import observe
 from cni_repair.network import rtnetlink as nl
-from cni_repair.network.nodeoperations import AddVlan, SetNodeLinkUp
-from cni_repair.network.operations import (
+from cni_repair.network.entryoperations import (
     AddAddress,
-    AddMacvlan,
-    AddRoute,
-    AddRule,
-    DropRoute,
+    ChangeAddress,
+    DropAddress,
     SetNeighbour,
-    SetSysctl,
-    SetUp,
-    Where,
 )
+from cni_repair.network.linkoperations import AddPodLink, SetLink, SetSysctl, SetUp, Where
+from cni_repair.network.neighbours import permanent_neighbours
+from cni_repair.network.routeoperations import AddRoute, DropRoute
+from cni_repair.network.state import KINDS
+from cni_repair.network.sysctls import SYSCTLS
 from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeAlias
 
-    from cni_repair.network.nodeoperations import NodeOperation
-    from cni_repair.network.operations import PodOperation
+    from cni_repair.network.entryoperations import (
+        AddRule,
+        SetAddress,
+    )
+    from cni_repair.network.linkoperations import (
+        AddAltname,
+        PodOperation,
+        SetAddrGenMode,
+    )
+
+    _MessageStep: TypeAlias = (
+        "SetLink | AddAltname | SetAddrGenMode | AddAddress | DropAddress | SetAddress"
+        " | SetNeighbour | AddRoute | DropRoute | AddRule"
+    )
 
 # Each acknowledgement takes about 800 bytes of the socket's 212 kB receive buffer.
 _MESSAGES_A_SEND = 50
-
-
-def apply_to_node(rtnl: nl.Rtnetlink, operations: Sequence[NodeOperation]) -> None:
-    """Make the VLANs that a plan asks for. Raises CniError at the first that fails.
-
-    EEXIST is left to the caller, who must look again: systemd-networkd makes VLANs, too, and what
-    it made has to be compared before it is used.
-    """
-    for operation in operations:
-        if isinstance(operation, AddVlan):
-            below = _existing(rtnl, operation.master)
-            _succeed(rtnl, operation, operation.message(below), (errno.EEXIST,))
-        else:
-            ifindex = _existing(rtnl, operation.name)
-            # ENETDOWN: the link below went down again; the VLAN follows it up by itself.
-            _succeed(rtnl, operation, operation.message(ifindex), (errno.ENETDOWN,))
-
-
-def _existing(rtnl: nl.Rtnetlink, name: str) -> int:
-    link = observe.link_named(rtnl, name)
-    if link is None:
-        raise CniError(MASTER_REFUSED, f"link {name} vanished during the repair")
-    return link.ifindex
-
-
-def _succeed(
-    rtnl: nl.Rtnetlink,
-    operation: AddVlan | SetNodeLinkUp,
-    message: nl.Message,
-    tolerated: tuple[int, ...],
-) -> None:
-    (answer,) = rtnl.send([message])
-    if answer.errno in (0, *tolerated):
-        return
-    if answer.errno == errno.EOPNOTSUPP and isinstance(operation, AddVlan):
-        raise CniError(
-            MASTER_REFUSED,
-            f"this kernel cannot make VLAN devices ({operation.name})",
-            "load the module 8021q (CONFIG_VLAN_8021Q)",
-        )
-    raise CniError(MASTER_REFUSED, f"cannot do: {operation.command()}", str(answer))
 
 
 @record
@@ -90,37 +60,102 @@ class Sides:
 
 
 def apply_to_pod(
-    sides: Sides, operations: Sequence[PodOperation], ifindex: int, master: int, temporary: str
+    sides: Sides,
+    operations: Sequence[PodOperation],
+    ifindex: int,
+    master: int,
+    temporary: str,
+    links: tuple[tuple[str, int], ...] = (),
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
     `ifindex` is the interface's (0: not there yet), `master` the master's in the node, `temporary`
-    a name for a link that may have to be made in the node, unique to the attachment. Returns what
-    failed, in words, empty if nothing did. An interface that was made here and could not be set up
-    is taken away again: the next attempt then starts from `lost`, not from a half-made link.
+    a name for a link that may have to be made in the node, unique to the attachment; `links` are
+    name and index of the pod's others that its routes go through. Returns what failed, in words,
+    empty if nothing did. An interface that was made here and could not be set up is taken away
+    again: the next attempt then starts from `lost`, not from a half-made link.
     """
     rest = list(operations)
-    create = rest[0] if rest else None
-    if isinstance(create, AddMacvlan):
-        rest.pop(0)
+    create = rest.pop(0) if rest and isinstance(rest[0], AddPodLink) else None
+    if isinstance(create, AddPodLink):
         answer = _create(sides, create, master, temporary)
         if answer.errno:
             return (_failure(create, sides.pod_path, answer),)
         ifindex = _ifindex_of(sides.pod, create.ifname)
-    where = Where(ifindex, master, 0)
-    failures = [_set_sysctl(step, sides.pod_path) for step in rest if isinstance(step, SetSysctl)]
+    work = _PodWork(sides, Where(ifindex, master, 0, links))
     for step in rest:
-        if isinstance(step, SetUp):
-            failure = _set_up(sides.pod, step, where, sides.pod_path)
-            if failure and isinstance(create, AddMacvlan):
-                delete_link(sides.pod, ifindex)
-            if failure:
-                return (failure,)
-    failures += _add_all(sides.pod, rest, where, sides.pod_path)
-    return tuple(failure for failure in failures if failure)
+        if isinstance(step, SetSysctl):
+            work.set_sysctl(step)
+        elif isinstance(step, SetUp):
+            if not work.set_up(step):
+                if create is not None:
+                    delete_link(sides.pod, ifindex)
+                break
+        elif not isinstance(step, AddPodLink):
+            work.add(step)
+    return work.failures()
 
 
-def _create(sides: Sides, create: AddMacvlan, master: int, temporary: str) -> nl.Refusal:
+class _PodWork:
+    """The steps of one pod in their order; messages travel together as far as they can."""
+
+    def __init__(self, sides: Sides, where: Where) -> None:
+        self._rtnl = sides.pod
+        self._netns = sides.pod_path
+        self._where = where
+        self._waiting: list[_MessageStep] = []
+        self._failures: list[str] = []
+
+    def add(self, step: _MessageStep | ChangeAddress) -> None:
+        if isinstance(step, DropRoute):
+            self._send()  # what is reachable by it only, appended at the second try too
+        self._waiting += step.steps if isinstance(step, (AddAddress, ChangeAddress)) else (step,)
+        if isinstance(step, SetLink) and step.flushes_neighbours:
+            there = permanent_neighbours(self._rtnl, self._where.ifindex)
+            self._waiting += [SetNeighbour(step.ifname, neighbour) for neighbour in there]
+
+    def set_sysctl(self, step: SetSysctl) -> None:
+        """A sysctl that cannot be set is reported; the pod gets its network all the same."""
+        self._send()
+        try:
+            _write_sysctl(step)
+        except OSError as error:
+            self._fail(step, nl.Refusal(error.errno or errno.EIO, ""))
+
+    def set_up(self, step: SetUp) -> bool:
+        """Without it nothing else makes sense."""
+        self._send()
+        (answer,) = self._rtnl.send([step.message(self._where)])
+        if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
+            answer = nl.Refusal(answer.errno, "another interface over this master has the same MAC")
+        if answer.errno:
+            self._fail(step, answer)
+        return not answer.errno
+
+    def failures(self) -> tuple[str, ...]:
+        """What failed, in words, now that all is sent."""
+        self._send()
+        return tuple(self._failures)
+
+    def _send(self) -> None:
+        steps, self._waiting = self._waiting, []
+        for start in range(0, len(steps), _MESSAGES_A_SEND):
+            part = steps[start : start + _MESSAGES_A_SEND]
+            answers = self._rtnl.send([step.message(self._where) for step in part])
+            for step, answer in zip(part, answers):
+                otherwise = step.otherwise if isinstance(step, AddRoute) else None
+                if otherwise is not None and answer.errno == errno.EEXIST:
+                    self._waiting.append(otherwise)
+                elif answer.errno not in (0, *_as_good_as_done(step)):
+                    self._fail(step, answer)
+        if self._waiting:
+            self._send()
+
+    def _fail(self, step: PodOperation | _MessageStep, answer: nl.Refusal) -> None:
+        self._failures.append(_failure(step, self._netns, answer))
+
+
+def _create(sides: Sides, create: AddPodLink, master: int, temporary: str) -> nl.Refusal:
     """Make the interface; by way of the node where the kernel cannot do it in one message."""
     netnsid = _netnsid_of_node(sides)
     (answer,) = sides.pod.send([create.message(Where(create.link.ifindex, master, netnsid))])
@@ -140,28 +175,12 @@ def _create(sides: Sides, create: AddMacvlan, master: int, temporary: str) -> nl
 def _remove_leftover(rtnl: nl.Rtnetlink, temporary: str) -> None:
     """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
     link = observe.link_named(rtnl, temporary)
-    if link is not None and link.kind == "macvlan":
+    if link is not None and link.kind in KINDS:
         delete_link(rtnl, link.ifindex)
 
 
-def _set_up(rtnl: nl.Rtnetlink, step: SetUp, where: Where, netns: str) -> str:
-    (answer,) = rtnl.send([step.message(where)])
-    if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
-        answer = nl.Refusal(answer.errno, "another interface over this master has the same MAC")
-    return _failure(step, netns, answer) if answer.errno else ""
-
-
-def _set_sysctl(step: SetSysctl, netns: str) -> str:
-    """A sysctl that cannot be set is reported; the pod gets its network all the same."""
-    try:
-        _write_sysctl(step)
-    except OSError as error:
-        return _failure(step, netns, nl.Refusal(error.errno or errno.EIO, ""))
-    return ""
-
-
 def _write_sysctl(operation: SetSysctl) -> None:
-    if operation.key not in observe.SYSCTLS:
+    if operation.key not in SYSCTLS:
         raise CniError(REPAIR_FAILED, f"sysctl {operation.key} is not one that a pod may get back")
     fd = os.open(operation.path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -170,27 +189,15 @@ def _write_sysctl(operation: SetSysctl) -> None:
         os.close(fd)
 
 
-def _add_all(
-    rtnl: nl.Rtnetlink, operations: Sequence[PodOperation], where: Where, netns: str
-) -> tuple[str, ...]:
-    failures: list[str] = []
-    kinds = (AddAddress, SetNeighbour, AddRoute, DropRoute, AddRule)
-    additions = [step for step in operations if isinstance(step, kinds)]
-    for start in range(0, len(additions), _MESSAGES_A_SEND):
-        part = additions[start : start + _MESSAGES_A_SEND]
-        answers = rtnl.send([operation.message(where) for operation in part])
-        failures += [
-            _failure(operation, netns, answer)
-            for operation, answer in zip(part, answers)
-            if answer.errno not in (0, _as_good_as_done(operation))
-        ]
-    return tuple(failures)
-
-
-def _as_good_as_done(operation: PodOperation) -> int:
-    """The refusal of what somebody else did more quickly, or a Result names twice. Whether what is
+def _as_good_as_done(step: _MessageStep) -> tuple[int, ...]:
+    """The refusals of what somebody else did more quickly, or a Result names twice. Whether what is
     there is what should be is for the look afterwards to say."""
-    return errno.ESRCH if isinstance(operation, DropRoute) else errno.EEXIST
+    if isinstance(step, (DropRoute, DropAddress)):
+        return errno.ESRCH, errno.EADDRNOTAVAIL
+    if isinstance(step, AddRoute) and step.route.family == 6 and step.route.prefsrc:
+        # ip6_route_info_create() refuses a source that duplicate detection still looks at.
+        return errno.EEXIST, errno.EINVAL
+    return (errno.EEXIST,)
 
 
 def _netnsid_of_node(sides: Sides) -> int:
@@ -223,5 +230,5 @@ def delete_link(rtnl: nl.Rtnetlink, ifindex: int) -> None:
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
 
 
-def _failure(operation: PodOperation, netns: str, answer: nl.Refusal) -> str:
+def _failure(operation: PodOperation | _MessageStep, netns: str, answer: nl.Refusal) -> str:
     return f"{operation.command(netns)}: {answer}"

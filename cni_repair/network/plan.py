@@ -6,32 +6,22 @@ plan and planning again gives nothing.
 
 from __future__ import annotations
 
-from cni_repair.network.operations import (
-    AddAddress,
-    AddMacvlan,
-    AddRoute,
-    AddRule,
-    DropRoute,
-    SetNeighbour,
-    SetSysctl,
-    SetUp,
+from cni_repair.network.entryoperations import AddRule
+from cni_repair.network.planentries import (
+    address_gaps,
+    around_drops,
+    neighbour_gaps,
+    route_gaps,
+    rule_gaps,
 )
-from cni_repair.network.prefixes import prefix_routes
-from cni_repair.network.state import (
-    Address,
-    Attachment,
-    HostLink,
-    LiveLink,
-    Neighbour,
-    Observed,
-    Route,
-    Rule,
-)
+from cni_repair.network.planlink import bringing_up, link_gaps, link_locals_as_before, making
+from cni_repair.network.state import Attachment, HostLink, LiveLink, Observed
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.operations import Addition, PodOperation
+    from cni_repair.network.linkoperations import PodOperation
+    from cni_repair.network.planlink import Gap
 
 HEALTHY = "healthy"
 LOST = "lost"
@@ -47,6 +37,7 @@ class Plan:
     state: str
     findings: tuple[str, ...] = ()  # what is wrong, in words
     operations: tuple[PodOperation, ...] = ()
+    waits: bool = False  # something is left that needs another of the pod's links
 
 
 def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
@@ -79,27 +70,56 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
             f" ip link set dev {master.name} mtu {link.mtu}"
         )
-    steps = _missing(desired, observed)
+    gaps, steps = _entries(desired, observed)
     # The others go with the link; that they are missing goes without saying.
-    findings += [_finding(step) for step in steps if isinstance(step, AddRule)]
-    create = AddMacvlan(desired.ifname, desired.parents[0].name, link)
-    return Plan(LOST, tuple(findings), (create, *_bring_up(desired), *steps))
+    findings += [gap.finding for gap in gaps if gap.step is None or isinstance(gap.step, AddRule)]
+    return Plan(LOST, tuple(findings), (*making(desired, link, master), *steps), _waits(gaps))
 
 
 def _plan_present(
     desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
 ) -> Plan:
-    steps = _missing(desired, observed)
+    wrong = link_gaps(desired, live, master)
+    gaps, entries = _entries(desired, observed)
     findings = [
-        *_link_findings(desired, live, master),
+        *_up_findings(desired, live, master),
+        *(gap.finding for gap in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
-        *(_finding(step) for step in steps if not isinstance(step, DropRoute)),
+        *(gap.finding for gap in gaps),
     ]
-    up = [] if live.up else _bring_up(desired)
-    return Plan(DEGRADED if findings else HEALTHY, tuple(findings), (*up, *steps))
+    steps = [gap.step for gap in wrong if gap.step is not None]
+    steps += [] if live.up else bringing_up(desired, live)
+    state = DEGRADED if findings else HEALTHY
+    return Plan(state, tuple(findings), (*steps, *entries), _waits(gaps))
 
 
-def _link_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
+def _entries(desired: Attachment, observed: Observed) -> tuple[list[Gap], list[PodOperation]]:
+    """What the interface carries: what is missing or wrong, and the steps for it in their order.
+
+    Neighbours before routes: the first packet by a route then finds its gateway's MAC.
+    """
+    addresses, routes = address_gaps(desired, observed), route_gaps(desired, observed)
+    neighbours, rules = neighbour_gaps(desired, observed), rule_gaps(desired, observed)
+    up = observed.link is not None and observed.link.up
+    steps = [
+        *_steps(addresses),
+        *([] if up else link_locals_as_before(desired)),
+        *_steps(neighbours),
+        *around_drops(desired, observed, _steps(addresses), _steps(routes)),
+        *_steps(rules),
+    ]
+    return [*addresses, *neighbours, *routes, *rules], steps
+
+
+def _steps(gaps: list[Gap]) -> list[PodOperation]:
+    return [gap.step for gap in gaps if gap.step is not None]
+
+
+def _waits(gaps: list[Gap]) -> bool:
+    return any(gap.step is None for gap in gaps)
+
+
+def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
     if not live.up:
         return (f"{desired.ifname} is down",)
     if not live.carrier:
@@ -112,136 +132,6 @@ def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     if master is not None and not master.up:
         return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
     return f"look at its master {name}"
-
-
-def _bring_up(desired: Attachment) -> list[PodOperation]:
-    """Sysctls first: accept_ra or disable_ipv6 would come too late after `up`.
-
-    They go with the way up alone, not with every present link: on a living interface they are the
-    pod's own (a later plugin in the chain may have set them), while a link that is down may be one
-    that we left half-made.
-    """
-    steps: list[PodOperation] = [
-        SetSysctl(desired.ifname, key, value) for key, value in desired.sysctls
-    ]
-    return [*steps, SetUp(desired.ifname)]
-
-
-def _missing(desired: Attachment, observed: Observed) -> list[Addition]:
-    """What is recorded and not there, to be added. Neighbours before routes: the first packet by a
-    route then finds its gateway's MAC."""
-    name = desired.ifname
-    addresses = _missing_addresses(desired, observed)
-    routes = _missing_routes(desired, observed)
-    return [
-        *(AddAddress(name, one) for one in _as_made(addresses)),
-        *(SetNeighbour(name, one) for one in _missing_neighbours(desired, observed)),
-        *_route_steps(name, routes, _come_again(desired, observed, addresses, routes)),
-        *(AddRule(one) for one in _missing_rules(desired, observed)),
-    ]
-
-
-def _finding(step: AddAddress | SetNeighbour | AddRoute | AddRule) -> str:
-    if isinstance(step, AddAddress):
-        return f"address {step.address.address}/{step.address.prefix} is missing"
-    if isinstance(step, SetNeighbour):
-        kind = "permanent neighbour" if step.neighbour.mac else "proxy entry"
-        return f"{kind} {step.neighbour.address} is missing"
-    if isinstance(step, AddRoute):
-        return f"route {step.route.dst}{_via(step.route)} is missing"
-    return f"rule {step.words} is missing"
-
-
-def _missing_addresses(desired: Attachment, observed: Observed) -> list[Address]:
-    there = {address.key for address in observed.addresses}
-    return [one for one in desired.addresses if one.key not in there]
-
-
-def _missing_neighbours(desired: Attachment, observed: Observed) -> list[Neighbour]:
-    """Those whose address has no such entry. One with another MAC is the pod's own will."""
-    there = {entry.key for entry in observed.neighbours}
-    return [one for one in desired.neighbours if one.key not in there]
-
-
-def _as_made(addresses: list[Address]) -> list[Address]:
-    """The order in which to add addresses, to have the kernel list them as they were recorded.
-
-    It lists IPv4 addresses as they came, the primary first, but puts an IPv6 address before the
-    others of its scope (ipv6_link_dev_addr); source address selection takes the first of equals.
-    """
-    ipv4 = [address for address in addresses if address.family == 4]
-    ipv6 = [address for address in addresses if address.family == 6]
-    return ipv4 + ipv6[::-1]
-
-
-def _reachable_first(routes: list[Route]) -> list[Route]:
-    """Routes to a gateway after those that make gateways reachable (the kernel checks)."""
-    return sorted(routes, key=lambda route: route.gateway is not None)
-
-
-def _missing_routes(desired: Attachment, observed: Observed) -> list[Route]:
-    """What is recorded and not there. A route that stands in another table now, where none is
-    recorded, was moved by a later plugin (sbr): to add it again would undo that plugin's work."""
-    present = {route.key for route in observed.routes}
-    missing = [route for route in desired.routes if route.key not in present]
-    if not missing:
-        return []
-    recorded = {route.key for route in desired.routes}
-    tables: dict[tuple[object, ...], set[int]] = {}
-    for route in observed.routes:
-        if route.key not in recorded:
-            tables.setdefault(_way(route), set()).add(route.table)
-    return [route for route in missing if not tables.get(_way(route), set()) - {route.table}]
-
-
-def _way(route: Route) -> tuple[object, ...]:
-    return route.family, route.dst, route.gateway, route.type
-
-
-def _route_steps(
-    ifname: str, routes: list[Route], again: tuple[Route, ...]
-) -> list[AddRoute | DropRoute]:
-    """Add routes, and take away those of `again` that came with the addresses: first what stands in
-    the way of another one, at last the others, by which gateways may be reachable until then."""
-    slots = {_slot(route) for route in routes}
-    first = [DropRoute(ifname, one) for one in again if _slot(one) in slots]
-    last = [DropRoute(ifname, one) for one in again if _slot(one) not in slots]
-    return [*first, *(AddRoute(ifname, route) for route in _reachable_first(routes)), *last]
-
-
-def _slot(route: Route) -> tuple[object, ...]:
-    """What an exclusive new route must differ in from all others."""
-    return route.family, route.table, route.dst, route.tos, route.metric
-
-
-def _come_again(
-    desired: Attachment, observed: Observed, added: list[Address], routes: list[Route]
-) -> tuple[Route, ...]:
-    """Of the routes that were taken away, those that the repair brings again: all with the way up,
-    else those of addresses to be added. And those that stand in the way of a route to be added: a
-    repair may have ended between the two.
-
-    No others: what came to a living interface by another hand is its own business.
-    """
-    if observed.link is None or not observed.link.up:
-        return desired.absent_routes
-    made = {route.dst for route in prefix_routes(added)}
-    slots = {_slot(route) for route in routes}
-    return tuple(
-        route
-        for route in desired.absent_routes
-        if route.dst in made or (route.dst in observed.routes_by_kernel and _slot(route) in slots)
-    )
-
-
-def _missing_rules(desired: Attachment, observed: Observed) -> list[Rule]:
-    """Rules outlive the link: those that are still there must not come twice."""
-    there = set(observed.rules)
-    return [rule for rule in desired.rules if rule not in there]
-
-
-def _via(route: Route) -> str:
-    return f" via {route.gateway}" if route.gateway else ""
 
 
 def _why_foreign(

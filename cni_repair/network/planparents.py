@@ -36,33 +36,41 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
     those names now. Hardware and bonds are the distribution's: they are waited for, never made.
     """
     operations: list[NodeOperation] = []
-    below: HostLink | None = None
-    below_name = ""
+    below: HostLink | None = None  # as it is, or will be once it is made
+    was_below: HostLink | None = None  # as it was recorded
     for wanted in reversed(chain):
         found = present.get(wanted.name)
-        mismatch = found and _mismatch(wanted, found, below, below_name, present)
+        mismatch = found and _mismatch(wanted, found, below, present)
         if mismatch:
             return ParentPlan(REFUSED, mismatch)
-        if found is None and wanted.vlan is None:
+        if found is None and (wanted.vlan is None or below is None):
             return ParentPlan(MISSING, f"master {wanted.name} does not exist")
         if found is None and below is not None and wanted.mtu > below.mtu:
             # Who configures the card may not be done: a driver comes back with its own default.
             return ParentPlan(
                 MISSING,
-                f"{below_name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
-                f" ip link set dev {below_name} mtu {wanted.mtu}",
+                f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
+                f" ip link set dev {below.name} mtu {wanted.mtu}",
             )
-        if found is None and wanted.vlan is not None:
-            mtu = wanted.mtu if below is None or wanted.mtu != below.mtu else 0
-            operations.append(AddVlan(wanted.name, below_name, wanted.vlan, mtu))
+        if found is None and below is not None and wanted.vlan is not None:
+            mtu = wanted.mtu if wanted.mtu != below.mtu else 0
+            mac = _own_mac(wanted, was_below)
+            operations.append(AddVlan(wanted.name, below.name, wanted.vlan, mtu, mac))
+            found = replace(wanted, ifindex=0, mtu=mtu or below.mtu, flags=0)
         # A VLAN over a link that is down cannot be set up (ENETDOWN); it follows that link up by
         # itself (vlan_device_event). Hardware is set up by whoever configures it.
-        startable = below is not None and below.up
-        if wanted.vlan is not None and startable and not (found and found.up):
+        startable = wanted.vlan is not None and below is not None and below.up
+        if found is not None and below is not None and startable and not found.up:
             operations.append(SetNodeLinkUp(wanted.name))
-            found = replace(found or wanted, flags=below.flags if below else 0)
-        below, below_name = found, found.name if found else wanted.name
+            found = replace(found, flags=below.flags)
+        below, was_below = found, wanted
     return ParentPlan(READY, _why_down(chain, present), tuple(operations))
+
+
+def _own_mac(wanted: HostLink, was_below: HostLink | None) -> str:
+    """A VLAN's MAC if somebody gave it one: else it has that of the link below, and follows it."""
+    known = was_below is not None and was_below.mac
+    return wanted.mac if known and wanted.mac != known else ""
 
 
 def _why_down(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> str:
@@ -101,7 +109,6 @@ def _mismatch(
     wanted: HostLink,
     found: HostLink,
     below: HostLink | None,
-    below_name: str,
     present: Mapping[str, HostLink],
 ) -> str:
     """Why the link that bears a recorded name must not be used; empty where it may be."""
@@ -119,10 +126,11 @@ def _mismatch(
             f"{name} exists with VLAN protocol {found.vlan.protocol:#06x},"
             f" not {wanted.vlan.protocol:#06x}"
         )
-    if below is None or found.lower != below.ifindex:
+    # (What the lowest of the chain stands on is not known: another namespace has it.)
+    if below is not None and found.lower != below.ifindex:
         names = {link.ifindex: link.name for link in present.values()}
         over = names.get(found.lower, f"link {found.lower}")
-        return f"{name} exists over {over}, not over {below_name}"
+        return f"{name} exists over {over}, not over {below.name}"
     return ""
 
 

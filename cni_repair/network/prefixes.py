@@ -9,6 +9,7 @@ from cni_repair.network.state import (
     RT_SCOPE_LINK,
     RTPROT_KERNEL,
     Address,
+    Observed,
     Route,
 )
 
@@ -47,14 +48,34 @@ def prefix_routes(addresses: Iterable[Address]) -> tuple[Route, ...]:
     return tuple(routes.values())
 
 
+def missing_prefix_routes(observed: Observed) -> tuple[Route, ...]:
+    """The routes that come with the addresses by themselves, and are not there any more.
+
+    Told while there is carrier only: before, some of them are not there yet.
+    """
+    link = observed.link
+    if link is None or not (link.up and link.carrier):
+        return ()
+    link_local = [one for one in observed.addresses_by_kernel if one.scope == RT_SCOPE_LINK]
+    made = prefix_routes([*observed.addresses, *link_local])
+    return tuple(route for route in made if route.dst not in observed.routes_by_kernel)
+
+
 def _prefix_route(address: Address) -> Route | None:
     """fib_add_ifaddr(), inet6_addr_add()"""
     if address.flags & IFA_F_NOPREFIXROUTE:
         return None
     dst = network_of(address.peer or address.address, address.prefix)
     if address.family == 6:
-        made = Route(6, dst, metric=_METRIC_6, protocol=RTPROT_KERNEL)
+        made = Route(6, dst, metric=address.metric or _METRIC_6, protocol=RTPROT_KERNEL)
         return None if address.peer else made
     if dst == f"{address.address}/32" or dst.startswith("0."):
         return None
-    return Route(4, dst, scope=RT_SCOPE_LINK, protocol=RTPROT_KERNEL, prefsrc=address.address)
+    return Route(
+        4,
+        dst,
+        metric=address.metric,
+        scope=RT_SCOPE_LINK,
+        protocol=RTPROT_KERNEL,
+        prefsrc=address.address,
+    )

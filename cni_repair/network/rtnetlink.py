@@ -24,34 +24,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_GETADDR = 20, 22
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 RTM_NEWRULE, RTM_GETRULE = 32, 34
 RTM_NEWNSID, RTM_GETNSID = 88, 90
+RTM_NEWLINKPROP = 108
 
 NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
 NLM_F_DUMP = 0x300
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE = 0x100, 0x200, 0x400
+NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK = 270
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
 
+NLA_F_NESTED = 0x8000
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
-IFLA_TXQLEN, IFLA_LINKINFO, IFLA_AF_SPEC = 13, 18, 26
+IFLA_TXQLEN, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 13, 18, 20, 26, 27
 IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_NEW_IFINDEX = 28, 29, 37, 49
-IFLA_PERM_ADDRESS, IFLA_PARENT_DEV_NAME = 54, 56
+IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS, IFLA_PARENT_DEV_NAME = 52, 53, 54, 56
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFLA_MACVLAN_MODE, IFLA_MACVLAN_FLAGS = 1, 2
-IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_PROTOCOL = 1, 2, 5
-IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS, IFA_PROTO = (
-    1, 2, 3, 4, 6, 8, 11,
-)  # fmt: skip
+IFLA_MACVLAN_MODE, IFLA_MACVLAN_FLAGS, IFLA_MACVLAN_BC_QUEUE_LEN = 1, 2, 7
+IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
+IFLA_INET_CONF, IFLA_INET6_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 2, 8
+IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_EGRESS_QOS, IFLA_VLAN_INGRESS_QOS = 1, 2, 3, 4
+IFLA_VLAN_PROTOCOL, IFLA_VLAN_QOS_MAPPING = 5, 1
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 4, 6, 8
+IFA_RT_PRIORITY, IFA_PROTO = 9, 11
 RTA_VIA, RTNH_F_ONLINK = 18, 4
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS, RTA_TABLE = (
-    1, 4, 5, 6, 7, 8, 15,
+RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS = (
+    1, 2, 4, 5, 6, 7, 8,
+)  # fmt: skip
+RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_PREF, RTA_ENCAP, RTA_EXPIRES = (
+    9, 11, 12, 15, 20, 22, 23,
 )  # fmt: skip
 NDA_DST, NDA_LLADDR, NDA_IFINDEX, NDA_PROTOCOL = 1, 2, 8, 12
 FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_OIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK = (
@@ -66,6 +73,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
+_NEXTHOP = struct.Struct("=HBBi")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _RULE = struct.Struct("=BBBBBxxBI")
 _U32 = struct.Struct("=I")
@@ -140,11 +148,18 @@ def address_body(
 
 def route_body(
     family: int, prefix: int, tos: int, table: int, protocol: int, scope: int, kind: int,
-    flags: int, attributes: bytes,
+    flags: int, attributes: bytes, source: int = 0,
 ) -> bytes:  # fmt: skip
-    """struct rtmsg with its attributes; a table above 255 goes into RTA_TABLE alone."""
+    """struct rtmsg with its attributes; a table above 255 goes into RTA_TABLE alone. `prefix`,
+    `source`: the lengths of RTA_DST and RTA_SRC."""
     short = table if table < 256 else 0
-    return _RTMSG.pack(family, prefix, 0, tos, short, protocol, scope, kind, flags) + attributes
+    head = _RTMSG.pack(family, prefix, source, tos, short, protocol, scope, kind, flags)
+    return head + attributes
+
+
+def nexthop(flags: int, weight: int, ifindex: int, attributes: bytes) -> bytes:
+    """struct rtnexthop with its attributes: one entry of RTA_MULTIPATH."""
+    return _NEXTHOP.pack(_NEXTHOP.size + len(attributes), flags, weight - 1, ifindex) + attributes
 
 
 def neighbour_body(family: int, ifindex: int, state: int, flags: int, attributes: bytes) -> bytes:
@@ -171,6 +186,33 @@ def attributes_of(data: bytes, offset: int = 0) -> dict[int, bytes]:
         if length < 4 or offset + length > end:
             break
         found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
+
+
+def entries_of(data: bytes) -> list[tuple[int, bytes]]:
+    """As :func:`attributes_of`, for lists, where a type may come again: (type, payload) each."""
+    found = []
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4 or offset + length > len(data):
+            break
+        found.append((kind & _TYPE_MASK, data[offset + 4 : offset + length]))
+        offset += (length + 3) & ~3
+    return found
+
+
+def unpack_nexthops(data: bytes) -> list[tuple[int, int, int, dict[int, bytes]]]:
+    """(flags, weight, ifindex, attributes) of each entry of RTA_MULTIPATH."""
+    found = []
+    offset = 0
+    while offset + _NEXTHOP.size <= len(data):
+        length, flags, hops, ifindex = _NEXTHOP.unpack_from(data, offset)
+        if length < _NEXTHOP.size or offset + length > len(data):
+            break
+        attributes = attributes_of(data[offset + _NEXTHOP.size : offset + length])
+        found.append((flags, hops + 1, ifindex, attributes))
         offset += (length + 3) & ~3
     return found
 

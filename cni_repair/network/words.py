@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# include/uapi/linux/rtnetlink.h, as iproute2 writes them
+SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
 
 
@@ -19,7 +22,8 @@ def ip(family: int) -> str:
 
 
 def inside(netns: str) -> str:
-    return f"nsenter --net={quoted(netns)}"
+    """What a command begins with that is for another namespace than the node's own (empty)."""
+    return f"nsenter --net={quoted(netns)}" if netns else ""
 
 
 def words(*parts: str) -> str:

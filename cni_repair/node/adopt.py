@@ -32,7 +32,7 @@ from cni_repair.node.candidates import (
     Candidate,
     Configured,
     NotAdopted,
-    check_was_macvlan,
+    check_was_ours,
     live_attachment,
     lost_attachment,
     result_of,
@@ -40,6 +40,7 @@ from cni_repair.node.candidates import (
 from cni_repair.node.capture import kept, pod_of, see
 from cni_repair.node.census import uncovered
 from cni_repair.node.look import POD_FAILURES, wrapped
+from cni_repair.node.nodeside import NodeSide
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
@@ -106,6 +107,7 @@ class Adopter:
         entries = inventory.read_all(store, None) if store else []
         self._entries = [entry for entry in entries if not is_seed(entry.file)]
         self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
+        self._side = NodeSide(node.rtnl, store, self._entries)
 
     def _is_alive(self, entry: Entry) -> bool:
         identity = entry.checkpoint.netns if entry.checkpoint else None
@@ -199,21 +201,20 @@ class Adopter:
         )
         if not pod.name:
             unknown = (*unknown, "the pod's name")
-        return (
-            Checkpoint(
-                key=candidate.key,
-                network=candidate.network,
-                pod=pod,
-                attached_at=candidate.written_at,
-                netns=seen.identity,
-                netns_path=candidate.netns,
-                delegate=delegate,
-                netconf=netconf,
-                result=candidate.result or result_of(attachment, candidate.netns),
-                attachment=attachment,
-            ),
-            unknown,
+        checkpoint = Checkpoint(
+            key=candidate.key,
+            network=candidate.network,
+            pod=pod,
+            attached_at=candidate.written_at,
+            netns=seen.identity,
+            netns_path=candidate.netns,
+            delegate=delegate,
+            netconf=netconf,
+            result=candidate.result or result_of(attachment, candidate.netns),
+            attachment=attachment,
         )
+        live = seen.observed.link
+        return self._side.noted(checkpoint, live.master) if live else checkpoint, unknown
 
     def _own(self, candidate: Candidate) -> Configured:
         """What our own configuration says. (Its checkpoint was lost, or is elsewhere.)"""
@@ -239,7 +240,7 @@ class Adopter:
     ) -> tuple[Attachment, tuple[str, ...]]:
         if seen.observed.link is not None:
             return live_attachment(candidate, seen, seen.observed.link, follow_renamed)
-        check_was_macvlan(candidate)
+        check_was_ours(candidate)
         if not os.path.exists(candidate.file):
             raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
         configured = self._options.configured(candidate.plugin)

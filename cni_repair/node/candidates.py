@@ -9,7 +9,7 @@ import os
 from cni_repair.checkpoint.seed import attachment_in
 from cni_repair.checkpoint.store import is_seed
 from cni_repair.errors import FOREIGN, STALE, CniError
-from cni_repair.network.state import MACVLAN_MODES, RT_TABLE_MAIN
+from cni_repair.network.state import KINDS, RT_TABLE_MAIN
 from cni_repair.node.capture import attachment_of
 from cni_repair.record import record, replace
 
@@ -123,7 +123,7 @@ def _says(one: Remembered) -> tuple[int, bool, bool, int, str]:
 
 
 def _maker(plugins: tuple[dict[str, Any], ...]) -> dict[str, Any] | None:
-    """The one that made the interface: of a chain the macvlan plugin, or the first."""
+    """The one that made the interface: of a chain the macvlan or ipvlan plugin, or the first."""
     return max(plugins, key=_rank, default=None)
 
 
@@ -131,7 +131,9 @@ def _rank(plugin: dict[str, Any] | None) -> int:
     if plugin is None:
         return 0
     kind = _type(plugin)
-    return {MACVLAN: 4, OWN_TYPE: 3}.get(kind, 1 if kind in _META else 2)
+    if kind in KINDS:
+        return 4
+    return 3 if kind == OWN_TYPE else 1 if kind in _META else 2
 
 
 def _type(plugin: dict[str, Any]) -> str:
@@ -147,7 +149,7 @@ def live_attachment(
 ) -> tuple[Attachment, tuple[str, ...]]:
     """The interface as it is, and what could not be learnt. Raises NotAdopted."""
     _check_kind(candidate, seen, live)
-    found = attachment_of(candidate.key.ifname, seen, live, follow_renamed)
+    found = attachment_of(candidate.key.ifname, seen, live, follow_renamed, settled=True)
     said = _said(candidate, seen.parents)
     _check_is_the_one(candidate, found, said)
     unknown = [
@@ -166,15 +168,16 @@ def _check_kind(candidate: Candidate, seen: Seen, live: LiveLink) -> None:
     name = candidate.key.ifname
     if live.name != name:
         raise NotAdopted(REFUSED, f"{name} is another name of the pod's link {live.name}")
-    if live.link.kind != MACVLAN:
+    kind = live.link.kind
+    if kind not in KINDS:
         by = f", made by plugin {candidate.kind}" if candidate.kind else ""
-        raise NotAdopted(LEFT_ALONE, f"{name} is a {live.link.kind or 'hardware'} link{by}")
+        raise NotAdopted(LEFT_ALONE, f"{name} is a {kind or 'hardware'} link{by}")
     if live.master_netnsid is None:
-        raise NotAdopted(REFUSED, f"{name} is a macvlan over a link of the pod itself")
+        raise NotAdopted(REFUSED, f"{name} is a {kind} over a link of the pod itself")
     if not seen.observed.over_node or not seen.parents:
-        raise NotAdopted(REFUSED, f"{name} is a macvlan over no link of the node")
-    if live.link.mode not in MACVLAN_MODES.values() or live.link.mode == "source":
-        raise NotAdopted(REFUSED, f"{name} is a macvlan in mode {live.link.mode}")
+        raise NotAdopted(REFUSED, f"{name} is a {kind} over no link of the node")
+    if live.link.mode not in KINDS[kind]:
+        raise NotAdopted(REFUSED, f"{name} is a {kind} in mode {live.link.mode}")
     if not live.up:
         # Its routes went with it: the record would be of a pod that cannot reach anything.
         raise NotAdopted(
@@ -265,8 +268,8 @@ def result_of(attachment: Attachment, netns: str) -> dict[str, Any]:
     }
 
 
-def check_was_macvlan(candidate: Candidate) -> None:
+def check_was_ours(candidate: Candidate) -> None:
     """Whether the interface that is gone was one to bring back. Raises NotAdopted."""
     name, kind = candidate.key.ifname, candidate.kind
-    if kind not in (MACVLAN, OWN_TYPE, *_META, ""):
+    if kind not in (*KINDS, OWN_TYPE, *_META, ""):
         raise NotAdopted(LEFT_ALONE, f"{name} is gone, and plugin {kind} made it")

@@ -9,11 +9,13 @@ from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.errors import CONFIG, CniError
 from cni_repair.network import netns as namespaces
+from cni_repair.network.lifetimes import now, stamped
 from cni_repair.network.netns import entered, open_own
-from cni_repair.network.observe import chain_from, observe_pod, read_sysctls
+from cni_repair.network.observe import chain_from, observe_pod
 from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import Attachment, HostLink, LiveLink, Observed
-from cni_repair.record import record
+from cni_repair.network.state import KINDS, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.sysctls import own_settings, read_defaults
+from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,14 +65,19 @@ def capture(
 
 def _made(ifname: str, conf: NetConf, seen: Seen) -> LiveLink:
     live = seen.observed.link
-    if live is None or live.link.kind != "macvlan" or not seen.observed.over_node:
-        made = f"a {live.link.kind or 'hardware'} link" if live else "no link"
+    if live is None or not restorable(live) or not seen.observed.over_node:
+        made = f"a {live.link.kind or 'hardware'} link {live.link.mode}" if live else "no link"
         raise CniError(
             CONFIG,
             f"plugin {conf.delegate} made {made} as {ifname}",
-            "cni-repair can bring back macvlan interfaces over links of the node only",
+            "cni-repair can bring back macvlan and ipvlan interfaces over links of the node only",
         )
     return live
+
+
+def restorable(live: LiveLink) -> bool:
+    """Whether it is of a kind, and in a mode, that REPAIR can make."""
+    return live.link.mode in KINDS.get(live.link.kind, ())
 
 
 @record
@@ -97,30 +104,52 @@ def see(
     """
     with entered(netns, own):
         pod = Rtnetlink()
-        sysctls = read_sysctls(ifname)
+        defaults = read_defaults(ifname)
     with pod:
         observed = observe_pod(pod, own, ifname)
         if around is not None and observed.over_node:
             observed = around(pod, observed, ifname)
         live = observed.link
         parents = chain_from(node, live.master) if live and observed.over_node else ()
+        sysctls = own_settings(live.sysctls, defaults) if live else ()
         return Seen(observed, sysctls, identify(path, netns, pod.sock), parents)
 
 
-def attachment_of(ifname: str, seen: Seen, live: LiveLink, follow_renamed: bool) -> Attachment:
+def attachment_of(
+    ifname: str, seen: Seen, live: LiveLink, follow_renamed: bool, settled: bool = False
+) -> Attachment:
     """What is to be remembered of an interface that is there."""
-    return Attachment(
+    blank = Attachment(
         ifname=ifname,
         link=live.link,
         parents=seen.parents,
-        addresses=seen.observed.addresses,
-        routes=seen.observed.routes,
-        sysctls=seen.sysctls,
+        addresses=(),
+        routes=(),
         follow_renamed_master=follow_renamed,
-        rules=seen.observed.rules,
-        neighbours=seen.observed.neighbours,
-        absent_routes=seen.observed.absent_routes,
+        settled=settled,
     )
+    return with_seen(blank, seen.observed, seen.sysctls)
+
+
+def with_seen(
+    attachment: Attachment, observed: Observed, sysctls: tuple[tuple[str, str], ...]
+) -> Attachment:
+    """The attachment with all that its interface has now."""
+    assert observed.link is not None
+    odd = observed.odd_link_locals if attachment.settled else None
+    mode, link_locals = odd or (None, ())
+    seen = replace(
+        attachment,
+        link=observed.link.link,
+        addresses=(*observed.addresses, *link_locals),
+        routes=observed.routes,
+        sysctls=sysctls,
+        rules=observed.rules,
+        neighbours=observed.neighbours,
+        absent_routes=observed.absent_routes,
+        addr_gen_mode=mode,
+    )
+    return stamped(seen, now())
 
 
 def pod_of(args: dict[str, str]) -> model.Pod:

@@ -1,4 +1,4 @@
-"""Pods that nobody remembers: macvlan interfaces over the node's links, without a checkpoint.
+"""Pods that nobody remembers: interfaces over the node's links, without a checkpoint.
 
 What stands on the uplink is what goes with it. Every network namespace of the node is asked, not a
 runtime: pods of any runtime count, and those that were attached before cni-repair came.
@@ -18,6 +18,7 @@ from cni_repair.network.observe import (
     netnsid_request,
 )
 from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.network.state import KINDS
 from cni_repair.record import record
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 _NAMED_IN = ("/run/netns", "/var/run/docker/netns")
-_MAX_MACVLANS = 1024
+_MAX_LINKS = 1024
 
 Covered = tuple[int, int, str]  # nsfs device and inode, ifname
 
@@ -41,19 +42,21 @@ class Uncovered:
     netns: str
     ifname: str
     master: str
+    kind: str = "macvlan"
 
     def __str__(self) -> str:
-        return f"{self.netns} {self.ifname} (macvlan over {self.master})"
+        return f"{self.netns} {self.ifname} ({self.kind} over {self.master})"
 
 
 def uncovered(node: Node, covered: set[Covered]) -> list[Uncovered]:
-    """All macvlan interfaces over the node's links but those in `covered`; changes nothing."""
+    """All such interfaces over the node's links but those in `covered`; changes nothing."""
     found: list[Uncovered] = []
     for path, place in sorted(_namespaces(node).items()):
         try:
-            for live in _macvlans(node, path):
+            for live in _children(node, path):
                 if (*place, live.name) not in covered:
-                    found.append(Uncovered(path, live.name, _name_of(node, live.master)))
+                    master = _name_of(node, live.master)
+                    found.append(Uncovered(path, live.name, master, live.link.kind))
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
     return found
@@ -89,28 +92,25 @@ def _of_processes() -> Iterable[str]:
     return (f"/proc/{pid}/ns/net" for pid in pids)
 
 
-def _macvlans(node: Node, path: str) -> list[LiveLink]:
-    """The macvlan interfaces over the node's links in one namespace."""
+def _children(node: Node, path: str) -> list[LiveLink]:
+    """The interfaces over the node's links in one namespace, of the kinds that REPAIR makes."""
     netns = open_netns(path)
     try:
         with entered(netns, node.own), Rtnetlink() as rtnl:
-            # The kernel filters by kind (rtnl_dump_ifinfo); it lists an answer without one, too.
-            request = nl.Message(
-                nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info("macvlan", b""))
-            )
-            links = [live_link(body) for body in rtnl.dump(request, _MAX_MACVLANS)]
+            links = {one for kind in KINDS for one in _links_of_kind(rtnl, kind)}
             # Asked after the dump, which gives the id where a link needs it.
             netnsid = netnsid_in(rtnl.get([netnsid_request(node.own)])[0])
     finally:
         os.close(netns)
-    return [
-        live
-        for live in links
-        if live is not None
-        and live.link.kind == "macvlan"
-        and live.master_netnsid is not None
-        and live.master_netnsid == netnsid
-    ]
+    over_node = [one for one in links if one.link.kind in KINDS and one.is_over(netnsid)]
+    return sorted(over_node, key=lambda one: one.link.ifindex)
+
+
+def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
+    """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
+    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+    found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
+    return [one for one in found if one is not None]
 
 
 def _name_of(node: Node, ifindex: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.network.observe import chain_from, link_named
 from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import MACVLAN_MODES, HostLink
+from cni_repair.network.state import KIND_OF_MODE, HostLink
 from cni_repair.node.inventory import SeedHints
 from cni_repair.node.parents import wanted_vlan
 
@@ -26,6 +26,6 @@ def seed_hints(masters: Sequence[str], vlan_id: int | None, mode: object, mtu: o
     vlan = (wanted_vlan(f"{chain[0].name}.{vlan_id}", vlan_id),) if vlan_id is not None else ()
     return SeedHints(
         parents=(*vlan, *chain),
-        mode=mode if mode in MACVLAN_MODES.values() and isinstance(mode, str) else "bridge",
+        mode=mode if isinstance(mode, str) and mode in KIND_OF_MODE else "bridge",
         mtu=mtu if type(mtu) is int and mtu > 0 else 0,
     )

@@ -16,7 +16,9 @@ from cni_repair.errors import INTERNAL, IO, STALE, CniError
 from cni_repair.network import netns as namespaces
 from cni_repair.network import plan as planning
 from cni_repair.network.apply import Sides
+from cni_repair.network.lifetimes import aged, now
 from cni_repair.network.netns import entered, open_netns, open_own, same_netns
+from cni_repair.network.nodeoperations import AddVlan
 from cni_repair.network.observe import observe_pod
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.planparents import MISSING, READY, REFUSED, RENAMED, ParentPlan
@@ -28,12 +30,14 @@ from cni_repair.node.report import UNREADABLE, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TypeVar
 
     from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.network.nodeoperations import NodeOperation
     from cni_repair.network.state import Attachment, HostLink, Observed
     from cni_repair.node.inventory import Entry
+    from cni_repair.node.nodeside import NodeSide
 
     T = TypeVar("T")
     Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 # What one attachment's repair may fail with, and the others go on. The last two would be of a
 # checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
 POD_FAILURES = (CniError, OSError, ValueError, LookupError, struct.error)
+# The states of pods that are there, with an interface that is theirs.
+REPAIRABLE = (HEALTHY, LOST, DEGRADED)
 
 
 class Node(Closing):
@@ -83,31 +89,76 @@ def _open(node: Node, checkpoint: Checkpoint, given: str) -> int:
     return netns
 
 
-def examine(node: Node, entries: list[Entry], given_netns: str = "") -> list[Report]:
-    """What is lost, and what would bring it back; changes nothing, takes no lock."""
-    masters = _Masters(node)
+def examine(
+    node: Node, entries: list[Entry], given_netns: str = "", side: NodeSide | None = None
+) -> list[Report]:
+    """What is lost, and what would bring it back; changes nothing, takes no lock.
+
+    With `side`, what the node itself had over the masters is looked at, too.
+    """
+    masters = _Masters(node, side)
     return [_examine(node, entry, given_netns, masters) for entry in entries]
 
 
 class _Masters:
     """The masters of all attachments, looked at once each."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, side: NodeSide | None) -> None:
         self._node = node
+        self._side = side
         self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
         self._told: set[Parents] = set()
+        self._findings: set[str] = set()
+        self._commands: set[str] = set()
 
     def look(self, wanted: Parents) -> tuple[ParentPlan, HostLink | None]:
         if wanted not in self._seen:
-            self._seen[wanted] = parents.look(self._node.rtnl, *wanted)
+            on_vlans = self._side.remembered(wanted[0]) if self._side else ()
+            self._seen[wanted] = parents.look(self._node.rtnl, *wanted, on_vlans)
         return self._seen[wanted]
 
-    def commands(self, wanted: Parents) -> list[str]:
-        """What it takes to have the master again: said with the first pod that needs it."""
+    def new(self, commands: Iterable[str]) -> list[str]:
+        """Those of a pod's commands that no other of its attachments has said: a route with next
+        hops through two of them, or a rule, stands in the records of both."""
+        fresh = [command for command in commands if command not in self._commands]
+        self._commands.update(fresh)
+        return fresh
+
+    def told(self, wanted: Parents) -> tuple[list[str], list[str]]:
+        """What it takes to have the master again, with what the node itself had over it, as
+        commands; and what is to be said of the latter. Both with the first pod over it."""
         if wanted in self._told:
-            return []
+            return [], []
         self._told.add(wanted)
-        return [step.command() for step in self._seen[wanted][0].operations]
+        steps = self._seen[wanted][0].operations
+        commands = [step.command() for step in steps]
+        if self._side is None:
+            return commands, []
+        try:
+            more, notes = self._of_the_node(self._side, wanted[0], steps)
+        except POD_FAILURES as error:
+            return commands, [f"the node's side was not looked at: {wrapped(error)}"]
+        return [*commands, *more], notes
+
+    def _of_the_node(
+        self, side: NodeSide, chain: tuple[HostLink, ...], first: tuple[NodeOperation, ...]
+    ) -> tuple[list[str], list[str]]:
+        made = frozenset(step.name for step in first if isinstance(step, AddVlan))
+        commands: list[str] = []
+        notes = []
+        plans = side.shims(chain, made)
+        for plan in plans:
+            if plan.finding not in self._findings:  # chains share their lower links
+                self._findings.add(plan.finding)
+                commands += [step.command() for step in plan.operations]
+                notes.append(plan.finding)
+        unlike = {plan.name for plan in plans}
+        lack = [one for one in side.lack(chain, unlike) if one not in self._findings]
+        self._findings.update(lack)
+        if lack:
+            remedy = "left alone; cni-repair snapshot takes that as meant"
+            notes.append(f"the node lacks what it had ({remedy}): {'; '.join(lack)}")
+        return commands, notes
 
 
 def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
@@ -118,7 +169,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     try:
         parent_plan, master = masters.look(wanted)
         observed = in_pod(node, checkpoint, given_netns, lambda sides: observe(sides, checkpoint))
-        found = planning.plan(checkpoint.attachment, observed, master)
+        found = planned(checkpoint, observed, master)
     except POD_FAILURES as error:
         return failed(checkpoint, given_netns, wrapped(error))
     findings = found.findings
@@ -135,17 +186,31 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
         findings = (*findings, f"repair waits for it, then moves the pod to {names}")
     netns = given_netns or checkpoint.netns_path
     actions: list[str] = []
+    notes: list[str] = []
     # A repair makes nothing over a link that is refused: pods would stand on another network.
-    if found.state in (LOST, DEGRADED) and parent_plan.state not in (REFUSED, RENAMED):
-        actions = masters.commands(wanted)
-        actions += [step.command(netns) for step in found.operations]
-    return Report(checkpoint.key, checkpoint, netns, found.state, findings, tuple(actions))
+    if found.state in REPAIRABLE and parent_plan.state not in (REFUSED, RENAMED):
+        actions, notes = masters.told(wanted)
+        actions += masters.new(step.command(netns) for step in found.operations)
+    return Report(
+        checkpoint.key,
+        checkpoint,
+        netns,
+        found.state,
+        findings,
+        tuple(actions),
+        notes=tuple(notes),
+    )
 
 
 def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
     """The attachment's interface as it is, as far as it is recorded."""
     wanted = checkpoint.attachment
     return with_recorded(sides.pod, _observe(sides, wanted), wanted)
+
+
+def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> planning.Plan:
+    """The verdict on an attachment, by its record and what was observed, as of now."""
+    return planning.plan(aged(checkpoint.attachment, now()), observed, master)
 
 
 def observe_all(sides: Sides, checkpoint: Checkpoint) -> Observed:

@@ -1,10 +1,10 @@
-"""The node's side of attachments: masters waited for, VLANs made, both compared before use."""
+"""The masters of attachments: waited for, their VLANs made, both compared before use."""
 
 from __future__ import annotations
 
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.errors import MASTER_REFUSED, TRY_AGAIN, CniError
-from cni_repair.network.apply import apply_to_node
+from cni_repair.network.applynode import apply_to_node
 from cni_repair.network.observe import chain_from, hardware, link_named
 from cni_repair.network.planparents import (
     MISSING,
@@ -17,6 +17,12 @@ from cni_repair.network.planparents import (
 )
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import HostLink, Vlan
+from cni_repair.record import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.state import NodeLink
+    from cni_repair.node.nodeside import NodeSide
 
 
 def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
@@ -25,7 +31,9 @@ def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
         uplink = link_named(rtnl, below)
         if uplink is None:
             raise CniError(TRY_AGAIN, f"master {below} does not exist")
-        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), uplink))
+        # It may be a VLAN itself: what that stands on belongs to the chain.
+        chain = chain_from(rtnl, uplink.ifindex) or (uplink,)
+        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), *chain))
     return name
 
 
@@ -35,11 +43,15 @@ def wanted_vlan(name: str, vlan_id: int) -> HostLink:
 
 
 def look(
-    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool = False
+    rtnl: Rtnetlink,
+    chain: tuple[HostLink, ...],
+    follow_renamed: bool = False,
+    on_vlans: tuple[NodeLink, ...] = (),
 ) -> tuple[ParentPlan, HostLink | None]:
     """The plan for a recorded chain of parents, and the master as it is now (None: absent).
 
-    `follow_renamed`: the recorded card counts under whatever name it has now.
+    `follow_renamed`: the recorded card counts under whatever name it has now. `on_vlans`: what the
+    node had on the VLANs of the chain.
     """
     present: dict[str, HostLink] = {}
     for link in chain:
@@ -53,7 +65,22 @@ def look(
             # What a VLAN really stands on has a name, too, for the words of a refusal.
             for below in chain_from(rtnl, found.lower if found.kind == "vlan" else 0)[:1]:
                 present.setdefault(below.name, below)
-    return plan_parents(chain, present), present.get(chain[0].name)
+    plan = plan_parents(chain, present)
+    if on_vlans and plan.operations:
+        plan = _with_belongings(plan, present, on_vlans)
+    return plan, present.get(chain[0].name)
+
+
+def _with_belongings(
+    plan: ParentPlan, present: dict[str, HostLink], on_vlans: tuple[NodeLink, ...]
+) -> ParentPlan:
+    # ADD, which pays for its imports, never comes here.
+    from cni_repair.network.nodelinks import belongings_of
+    from cni_repair.network.plannode import with_belongings
+
+    down = {operation.name for operation in plan.operations} & present.keys()
+    there = belongings_of(present[name] for name in down)
+    return replace(plan, operations=with_belongings(plan.operations, on_vlans, there))
 
 
 class MasterAway(CniError):
@@ -61,15 +88,20 @@ class MasterAway(CniError):
 
 
 def ensure(
-    rtnl: Rtnetlink, run_dir: str, chain: tuple[HostLink, ...], follow_renamed: bool = False
+    rtnl: Rtnetlink,
+    run_dir: str,
+    chain: tuple[HostLink, ...],
+    follow_renamed: bool = False,
+    side: NodeSide | None = None,
 ) -> HostLink:
-    """Have the master of `chain` again, now; the link as it is then.
+    """Have the master of `chain` again, now; the link as it is then. VLANs that have to be made
+    get what the node had on them, as `side` remembers it.
 
     Raises MasterAway (code 11, or MASTER_REFUSED for a card of another name) where waiting may
     help, CniError (MASTER_REFUSED) where its name is another's.
     """
     with Lock(run_dir, PARENTS):
-        master = _try(rtnl, chain, follow_renamed)
+        master = _try(rtnl, chain, follow_renamed, side)
     if isinstance(master, HostLink):
         return master
     code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
@@ -77,9 +109,10 @@ def ensure(
 
 
 def _try(
-    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool
+    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool, side: NodeSide | None
 ) -> HostLink | ParentPlan:
-    plan, master = look(rtnl, chain, follow_renamed)
+    on_vlans = side.remembered(chain) if side else ()
+    plan, master = look(rtnl, chain, follow_renamed, on_vlans)
     # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
     # compare what they made.
     for _ in range(3):
@@ -93,8 +126,10 @@ def _try(
             )
         if master is not None and not plan.operations:
             return master
-        apply_to_node(rtnl, plan.operations)
-        plan, master = look(rtnl, chain, follow_renamed)
-        if master is not None and plan.state == READY:
+        applied = apply_to_node(rtnl, plan.operations)
+        if side:
+            side.tried(chain, applied.undone)
+        plan, master = look(rtnl, chain, follow_renamed, on_vlans)
+        if applied.complete and master is not None and plan.state == READY:
             return master
     raise CniError(TRY_AGAIN, f"master {chain[0].name} comes and goes")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
-from cni_repair.network import plan as planning
-from cni_repair.network.observe import read_sysctls
 from cni_repair.network.plan import DEGRADED, HEALTHY
+from cni_repair.network.sysctls import own_settings, read_defaults
 from cni_repair.node import inventory
-from cni_repair.node.look import in_pod, observe_all
+from cni_repair.node.capture import with_seen
+from cni_repair.node.look import in_pod, observe_all, planned
+from cni_repair.node.nodeside import NodeSide
 from cni_repair.record import replace
 
 TYPE_CHECKING = False
@@ -26,6 +27,7 @@ def refresh(
     entry: Entry,
     given_netns: str = "",
     accept: bool = False,
+    side: NodeSide | None = None,
 ) -> bool:
     """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
     checkpoint; whether that changed it.
@@ -41,19 +43,22 @@ def refresh(
         if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return False
         recorded = fresh.checkpoint
-        observed, sysctls = in_pod(
+        observed, defaults = in_pod(
             node,
             recorded,
             given_netns,
-            lambda sides: (observe_all(sides, recorded), read_sysctls(recorded.key.ifname)),
+            lambda sides: (observe_all(sides, recorded), read_defaults(recorded.key.ifname)),
         )
-        state = planning.plan(recorded.attachment, observed, None).state
+        state = planned(recorded, observed, None).state
         if state != HEALTHY and not (accept and state == DEGRADED and _works(observed)):
             return False
-        now = _refreshed(recorded, observed, sysctls)
+        side = side or NodeSide(node.rtnl, store, [fresh])
+        now = _refreshed(recorded, observed, defaults)
+        now = side.noted(now, observed.link.master if observed.link else 0)
         if now == recorded:
             return False
         store.commit(now.key, encode_checked(now))
+        side.committed(now)
         return True
 
 
@@ -62,20 +67,10 @@ def _works(observed: Observed) -> bool:
     return observed.link is not None and observed.link.up and observed.link.carrier
 
 
-def _refreshed(
-    checkpoint: Checkpoint, observed: Observed, sysctls: tuple[tuple[str, str], ...]
-) -> Checkpoint:
+def _refreshed(checkpoint: Checkpoint, observed: Observed, defaults: dict[str, str]) -> Checkpoint:
     """The checkpoint of a healthy attachment with what later plugins gave it since ADD: MAC, MTU,
     sysctls, more addresses and routes, rules, neighbours."""
     assert observed.link is not None
-    attachment = replace(
-        checkpoint.attachment,
-        link=observed.link.link,
-        addresses=observed.addresses,
-        routes=observed.routes,
-        sysctls=sysctls,
-        rules=observed.rules,
-        neighbours=observed.neighbours,
-        absent_routes=observed.absent_routes,
-    )
-    return replace(checkpoint, attachment=attachment)
+    sysctls = own_settings(observed.link.sysctls, defaults)
+    settled = replace(checkpoint.attachment, settled=True)
+    return replace(checkpoint, attachment=with_seen(settled, observed, sysctls))

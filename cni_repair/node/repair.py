@@ -14,24 +14,31 @@ import time
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.errors import REPAIR_FAILED, TRY_AGAIN, CniError
-from cni_repair.network import plan as planning
 from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
-from cni_repair.network.observe import chain_from, link_local_of
+from cni_repair.network.entryoperations import ChangeAddress
+from cni_repair.network.linklocal import link_local_of
+from cni_repair.network.nodelinks import TEMPORARY
+from cni_repair.network.observe import chain_from
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planentries import with_extras
+from cni_repair.network.planparents import READY
 from cni_repair.node import inventory, parents
 from cni_repair.node.fallback import other_chains
 from cni_repair.node.look import (
     POD_FAILURES,
+    REPAIRABLE,
     Node,
     examine,
     failed,
     in_pod,
     observe,
     parents_of,
+    planned,
     unreadable,
     wrapped,
 )
+from cni_repair.node.nodeside import NodeSide
 from cni_repair.node.report import Report
 from cni_repair.record import record, replace
 
@@ -46,6 +53,9 @@ if TYPE_CHECKING:
     from cni_repair.node.look import Parents
 
 _LOCK_SECONDS = 45.0
+# What goes along with an address that had to be taken away for a moment is found missing, and
+# added, in a second round; a third is for what that one brings to light.
+_ROUNDS = 3
 # Carrier comes 1.2 s after a driver's return; duplicate address detection takes up to 2 s.
 SETTLE_SECONDS = 8.0
 _POLL_SECONDS = 0.1
@@ -76,7 +86,7 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
 
 def _temporary_name(checkpoint: Checkpoint) -> str:
     """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
-    return f"cnirep{binascii.crc32(checkpoint.key.name.encode()):08x}"
+    return f"{TEMPORARY}{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
 class _Repair:
@@ -93,8 +103,15 @@ class _Repair:
         self._unsettled: list[int] = []
         self._told: set[str] = set()
         self._restored: set[int] = set()
+        self._again: set[int] = set()
+        self._attachments: dict[object, int] = {}  # how many there are of a namespace
+        # What is to be said of the node's side over each chain, with which pod's report.
+        self._notes: dict[Parents, tuple[int, list[str]]] = {}
 
     def run(self, entries: list[Entry]) -> list[Report]:
+        for place in (_place(entry) for entry in entries):
+            self._attachments[place] = self._attachments.get(place, 0) + 1
+        self._side = NodeSide(self._node.rtnl, self._store, entries)
         found = examine(self._node, entries, self._options.netns)
         if self._options.looked:
             self._options.looked(found)
@@ -105,12 +122,58 @@ class _Repair:
             if report and report.state in (LOST, DEGRADED) and report.error is None
         ]
         busy = self._repair_as_masters_come(todo, entries)
+        self._give_shims(entries)
         self._settle()
         until = time.monotonic() + _LOCK_SECONDS
         for index in busy:
             self._repair(index, entries[index], max(0.0, until - time.monotonic()))
         self._settle()
+        self._repair_again(entries)
+        self._tell_of_the_node()
         return [report for report in self._reports if report is not None]
+
+    def _give_shims(self, entries: list[Entry]) -> None:
+        """Look after the node's own links over the pods' masters, once the pods have theirs."""
+        for index, report in enumerate(self._reports):
+            if report is None or report.checkpoint is None or report.state not in REPAIRABLE:
+                continue
+            wanted = parents_of(report.checkpoint)
+            if wanted not in self._notes:
+                self._notes[wanted] = (index, [])
+                if self._side.knows_shims(wanted[0]) and self._usable(wanted):
+                    run_dir = self._run_dir_of(entries[index])
+                    self._notes[wanted][1].extend(self._side.give_shims(wanted[0], run_dir))
+
+    def _usable(self, wanted: Parents) -> bool:
+        """Whether the chain is there as it was recorded. It was not asked for where all pods over
+        it are healthy."""
+        if wanted in self._masters:
+            return not isinstance(self._masters[wanted], CniError)
+        try:
+            plan, _ = parents.look(self._node.rtnl, *wanted)
+        except POD_FAILURES:
+            return False
+        return plan.state == READY and not plan.operations
+
+    def _tell_of_the_node(self) -> None:
+        for wanted, (index, notes) in self._notes.items():
+            notes += self._side.finish(wanted[0])
+            report = self._reports[index]
+            if report is not None and notes:
+                self._reports[index] = replace(report, notes=(*report.notes, *notes))
+
+    def _repair_again(self, entries: list[Entry]) -> None:
+        """What needed another of the pod's links, or an IPv6 address that was still tentative, may
+        be done now that all of them had their turn."""
+        again, self._again = sorted(self._again), set()
+        for index in again:
+            before = self._reports[index]
+            self._repair(index, entries[index])
+            after = self._reports[index]
+            if before is not None and after is not None:
+                # In the report stands what was done for the pod in all.
+                self._reports[index] = replace(after, actions=(*before.actions, *after.actions))
+        self._settle()
 
     def _repair_as_masters_come(self, todo: list[int], entries: list[Entry]) -> list[int]:
         """Repair each pod as soon as its own master is there; those that somebody else has locked
@@ -135,7 +198,9 @@ class _Repair:
             return
         chain, follow_renamed = wanted
         try:
-            self._masters[wanted] = parents.ensure(self._node.rtnl, run_dir, chain, follow_renamed)
+            self._masters[wanted] = parents.ensure(
+                self._node.rtnl, run_dir, chain, follow_renamed, self._side
+            )
         except parents.MasterAway as error:
             if last:
                 self._masters[wanted] = error
@@ -198,11 +263,18 @@ class _Repair:
             self._announce(work, master)
         if work.unsettled:
             self._unsettled.append(index)
+        if work.unfinished or (work.after.operations and self._shares_netns(entry)):
+            self._again.add(index)
         report = work.report()
         if moved is not None and not work.failures:
             report = replace(report, notes=(self._remember_move(entry, moved),))
         self._tell_restored(index, work, report)
         return report
+
+    def _shares_netns(self, entry: Entry) -> bool:
+        """Whether the pod has other interfaces, whose addresses and next hops its routes may need
+        (IPv4 checks the source of a route: fib_valid_prefsrc)."""
+        return self._attachments[_place(entry)] > 1
 
     def _tell_restored(self, index: int, work: _PodRepair, report: Report) -> None:
         if self._options.restored and work.connected and index not in self._restored:
@@ -280,6 +352,14 @@ class _Repair:
         return not work.unsettled
 
 
+def _place(entry: Entry) -> object:
+    """What tells the attachment's namespace from others."""
+    checkpoint = entry.checkpoint
+    if checkpoint is None or checkpoint.netns is None:
+        return entry.key
+    return checkpoint.netns.dev, checkpoint.netns.ino
+
+
 def _parents_of(entry: Entry) -> Parents:
     assert entry.checkpoint is not None
     return parents_of(entry.checkpoint)
@@ -291,28 +371,40 @@ class _PodRepair:
     def __init__(self, checkpoint: Checkpoint, master: HostLink | None) -> None:
         self._checkpoint = checkpoint
         self._master = master
+        self._wanted = checkpoint
         self.failures: tuple[str, ...] = ()
 
     def __call__(self, sides: Sides) -> None:
         self.observe(sides)
         self.before = self.after
-        if self._master is None or not self.before.operations:
-            return
+        for _ in range(_ROUNDS):
+            done = self.after.operations
+            if self._master is None or not done:
+                return
+            if any(isinstance(step, ChangeAddress) for step in done):
+                wanted = with_extras(self._checkpoint.attachment, self._observed)
+                self._wanted = replace(self._checkpoint, attachment=wanted)
+            self._apply(sides, self._master)
+            self.observe(sides)
+            if self.failures or self.after.operations == done:
+                return
+
+    def _apply(self, sides: Sides, master: HostLink) -> None:
         live = self._observed.link
         self.failures = apply_to_pod(
             sides,
-            self.before.operations,
+            self.after.operations,
             live.link.ifindex if live else 0,
-            self._master.ifindex,
+            master.ifindex,
             _temporary_name(self._checkpoint),
+            self._observed.links,
         )
-        self.observe(sides)
 
     def observe(self, sides: Sides) -> None:
         """Look, and plan what is left to do."""
         self._netns = sides.pod_path
         self._observed = observe(sides, self._checkpoint)
-        self.after = planning.plan(self._checkpoint.attachment, self._observed, self._master)
+        self.after = planned(self._wanted, self._observed, self._master)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -331,7 +423,7 @@ class _PodRepair:
     def announceable(self) -> tuple[str, tuple[Address, ...]]:
         """The MAC, and the addresses that the network may be told about by now."""
         live = self._observed.link
-        if live is None or not live.carrier:
+        if live is None or not live.carrier or not live.answers_arp:
             return "", ()
         recorded = {address.key for address in self._checkpoint.attachment.addresses}
         unusable = {*self._observed.tentative, *self._observed.dadfailed}
@@ -365,6 +457,11 @@ class _PodRepair:
         """No carrier yet, or duplicate address detection still at work: both take their time."""
         live = self._observed.link
         return bool(live and live.up and (not live.carrier or self.tentative))
+
+    @property
+    def unfinished(self) -> bool:
+        """Something is left that may succeed once other links, or addresses, are ready."""
+        return self.after.waits or bool(self.after.operations and self.tentative)
 
     def report(self) -> Report:
         error = None

@@ -12,6 +12,7 @@ from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.node.census import uncovered
 from cni_repair.node.inventory import run_dir_of
 from cni_repair.node.look import POD_FAILURES, examine, wrapped
+from cni_repair.node.nodeside import NodeSide
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import UNREADABLE
 from cni_repair.record import record, replace
@@ -37,7 +38,8 @@ class Record:
     report: Report
     outcome: str  # REFRESHED, UNCHANGED, or KEPT: not compared, or not written
     restorable: bool
-    reason: str = ""  # why it is not restorable, or why the older record was kept
+    # why it is not restorable, why the older record was kept, or what of the node it leaves out
+    reason: str = ""
     failed: bool = False  # it could not be brought up to date
 
     @property
@@ -105,10 +107,11 @@ def snapshot(
     `accept`: what is missing on an interface that works is not to be restored any more.
     """
     records = []
+    side = NodeSide(node.rtnl, store, entries)
     for entry, report in zip(entries, examine(node, entries)):
         record_now = judge(report)
         if write and (report.healthy or (accept and _accepts(report))):
-            record_now = _refreshed(node, store, entry, run_dir, record_now, accept)
+            record_now = _refreshed(node, store, entry, run_dir, record_now, accept, side)
         records.append(record_now)
     rest = uncovered(node, _covered(entries)) if all_pods else []
     return Snapshot(tuple(records), tuple(rest))
@@ -136,17 +139,27 @@ def _accepts(report: Report) -> bool:
 
 
 def _refreshed(
-    node: Node, store: Store, entry: Entry, run_dir: str, before: Record, accept: bool
+    node: Node,
+    store: Store,
+    entry: Entry,
+    run_dir: str,
+    before: Record,
+    accept: bool,
+    side: NodeSide,
 ) -> Record:
     assert entry.checkpoint is not None
     if entry.checkpoint.netns is None:
         return before
     try:
-        changed = refresh(node, store, run_dir_of(entry, run_dir), entry, accept=accept)
+        locks = run_dir_of(entry, run_dir)
+        changed = refresh(node, store, locks, entry, accept=accept, side=side)
     except POD_FAILURES as error:
         why = f"its older record stays: {wrapped(error)}"
         return replace(before, outcome=KEPT, reason=why, failed=True)
-    return replace(before, outcome=REFRESHED, reason="") if changed else before
+    trouble = side.trouble(entry.checkpoint.attachment.parents)
+    if changed:
+        return replace(before, outcome=REFRESHED, reason=trouble)
+    return replace(before, reason=trouble) if trouble else before
 
 
 def _covered(entries: list[Entry]) -> set[Covered]:

@@ -212,6 +212,7 @@ def test_adopted_is_what_add_would_have_written(rig: Rig) -> None:
     bare = attach_bare(rig, "b2")
     adopt(rig, "--write")
     one, two = (json.loads(rig.checkpoint(was.pod).read_text()) for was in (ours, bare))
+    assert two.pop("settled") is True  # all plugins had done their work by then
     assert two.keys() == one.keys()
     theirs = ["ifindex", "mac"]
     assert without(two["link"], theirs) == without(one["link"], theirs)
@@ -501,7 +502,7 @@ def test_add_refuses_such_a_macvlan_too(rig: Rig) -> None:
         """,
     )
     words = rig.plugin("ADD", rig.pod("a1")).error(7)
-    assert "macvlan interfaces over links of the node only" in words
+    assert "macvlan and ipvlan interfaces over links of the node only" in words
     assert rig.kept() == []
 
 

@@ -97,7 +97,7 @@ def test_two_interfaces_with_source_based_routing(rig: Rig) -> None:
     before = view(rig, first.pod)
     words = ["-o", "json", "--checkpoint-dir", str(rig.checkpoints)]
     report = rig.cli("snapshot", *words).report(0)
-    assert [one["outcome"] for one in report["attachments"]] == ["unchanged", "refreshed"]
+    assert [one["outcome"] for one in report["attachments"]] == ["refreshed"] * 2
     rig.reload("eth0")
     rig.reload("eth1", ip="10.8.0.1")
     where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
@@ -296,7 +296,6 @@ def test_what_the_pod_has_of_its_own_stays(rig: Rig) -> None:
         "rule add from 10.9.0.0/24 lookup 55",
         "neigh add 10.9.0.99 lladdr 02:00:00:00:00:99 nud permanent dev eth0",
         "neigh add proxy 10.9.0.98 dev eth0",
-        "neigh replace 10.9.0.78 lladdr 02:00:00:00:00:01 nud permanent dev eth0",
         "neigh replace 10.9.0.77 lladdr 02:00:00:00:00:02 nud permanent dev lo",
     ]
     extended = give(rig, was.pod, more)
@@ -339,16 +338,58 @@ def test_removed_for_good_is_forgotten_after_a_new_record(rig: Rig) -> None:
     assert snapshot(rig, was.pod) == "kept"
 
 
-def test_multipath_route_is_not_recorded_by_half(rig: Rig) -> None:
+def two_networks(rig: Rig, ipv6: bool = False) -> Attachment:
+    """A pod with eth0 and net1, over two uplinks."""
     rig.uplink_up("eth1", "10.8.0.1")
-    was = rig.attach("pod1")
+    was = rig.attach("pod1", rig.conf(v6=ipv6), ipv6=ipv6)
     ipam = {**rig.conf()["ipam"], "ranges": [[{"subnet": "10.8.0.0/24"}]], "routes": []}
     rig.attach_pod(was.pod, rig.conf(name="b", master="eth1", ipam=ipam), ifname="net1")
-    hops = "nexthop via 10.9.0.1 dev eth0 nexthop via 10.8.0.1 dev net1"
-    rig.ip(f"route add 203.0.113.0/24 {hops}", was.pod)
-    assert rig.cli("snapshot", "--checkpoint-dir", str(rig.checkpoints)).status == 0
-    for path in rig.checkpoints.iterdir():
-        assert "203.0.113" not in path.read_text()
+    return was
+
+
+def snapshot_and_repair_all(rig: Rig, reload: Callable[[], object]) -> Json:
+    where = ["--checkpoint-dir", str(rig.checkpoints)]
+    assert rig.cli("snapshot", *where).status == 0
+    reload()
+    words = ["-o", "json", "--all", *where, "--run-dir", str(rig.base / "run")]
+    rig.cli("repair", *words).report(0)
+    return rig.cli("repair", *words).report(0)
+
+
+@pytest.mark.parametrize("lost", slow_but([["eth0"], ["eth1"], ["eth0", "eth1"]], ["eth0", "eth1"]))
+def test_multipath_route_over_two_networks(rig: Rig, lost: list[str]) -> None:
+    """An IPv4 one goes as a whole, and can come back only when both links are there."""
+    was = two_networks(rig)
+    hops = "nexthop via 10.9.0.1 dev eth0 weight 2 nexthop via 10.8.0.1 dev net1 weight 3"
+    rig.ip(f"route add 203.0.113.0/24 mtu 1400 {hops}", was.pod)
+    before = view(rig, was.pod)
+
+    def reload() -> None:
+        for uplink in lost:
+            rig.reload(uplink, **({"ip": "10.8.0.1"} if uplink == "eth1" else {}))
+
+    again = snapshot_and_repair_all(rig, reload)
+    assert view(rig, was.pod) == before
+    assert [one["actions"] for one in again["attachments"]] == [[], []]
+
+
+@pytest.mark.slow
+def test_ipv6_multipath_route_over_two_networks(rig: Rig) -> None:
+    """The next hop of one link goes with it; the other's stays."""
+    was = two_networks(rig, ipv6=True)
+    rig.ip("addr add fd00:8::5/64 dev net1 nodad", was.pod)
+    hops = "nexthop via fd00:9::1 dev eth0 weight 2 nexthop via fd00:8::1 dev net1"
+    rig.ip(f"-6 route add fd07::/64 {hops}", was.pod)
+
+    def nexthops() -> list[str]:
+        rows = rig.ip("-6 route show fd07::/64", was.pod).splitlines()
+        return sorted(row.strip() for row in rows if "nexthop" in row)
+
+    before = nexthops()
+    assert len(before) == 2
+    again = snapshot_and_repair_all(rig, rig.reload)
+    assert nexthops() == before
+    assert [one["actions"] for one in again["attachments"]] == [[], []]
 
 
 # --- cost, and hostile pods ----------------------------------------------------------------------

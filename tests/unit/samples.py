@@ -13,13 +13,18 @@ from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
 from cni_repair.network.state import (
+    IFF_ALLMULTI,
+    IFF_MULTICAST,
     IFF_RUNNING,
     IFF_UP,
     Address,
     Attachment,
+    Hop,
     HostLink,
     LiveLink,
     Neighbour,
+    NodeLink,
+    NodeLinks,
     Observed,
     PodLink,
     Route,
@@ -58,6 +63,42 @@ RICH = replace(
     rules=(RULE, Rule(6, 1000, iif="eth0", sport=(80, 90), action=7)),
     neighbours=(NEIGHBOUR, PROXY),
     absent_routes=(Route(4, "10.161.72.0/22", scope=253, protocol=2, prefsrc=ADDRESS.address),),
+)
+# … and as CHECK or a snapshot took it, with all that cni-repair 0.1.0 did not know of
+SETTLED = replace(
+    RICH,
+    link=replace(
+        LINK, alias="shop/cart-0", altnames=("podnet0", "cart"), group=7, bcqueuelen=2000,
+        device_flags=IFF_MULTICAST | IFF_ALLMULTI,
+    ),
+    addresses=(
+        replace(ADDRESS, metric=50, proto=4),
+        replace(ADDRESS_6, valid=86400, preferred=3600),
+        Address(6, "fe80::155", 64, scope=253, proto=3),
+    ),
+    routes=(
+        ROUTE,
+        ROUTE_6,
+        Route(
+            4, "198.51.100.0/24", congctl="bbr",
+            hops=(Hop("eth0", "10.161.72.1", 3), Hop("net1", onlink=True, realm=9)),
+        ),
+        Route(4, "203.0.113.0/24", gateway="10.161.72.1", realm=0x10002),
+        Route(6, "fd07::/64", gateway="fd00::2", src="fd00::/64", pref=1, weight=2, shared=True),
+    ),
+    sysctls=(*ATTACHMENT.sysctls, ("ipv6/stable_secret", "2001:db8::5ec:2e7")),
+    parents=(replace(MASTER, vlan=Vlan(3, 0x88A8, 0x3, ((0, 3), (1, 2)), ((5, 1),))), UPLINK),
+    settled=True,
+    addr_gen_mode=2,
+    lifetimes_at=4711,
+)  # fmt: skip
+# What the node has of its own beside it
+NODE_LINKS = NodeLinks(
+    1_700_000_000_500,
+    (
+        NodeLink("eth0.3", (Address(4, "10.161.72.250", 22),), (Route(4, "10.8.0.0/24"),)),
+        NodeLink("shim0", (Address(4, "10.161.72.251", 32),), (), LINK, "eth0.3", False),
+    ),
 )
 
 RESULT: dict[str, Any] = {

@@ -11,19 +11,24 @@ from hypothesis import strategies as st
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
-from cni_repair.network.observe import SYSCTLS
 from cni_repair.network.state import (
     FOREVER,
+    KINDS,
     RULE_ACTIONS,
+    SETTABLE_FLAGS,
     Address,
     Attachment,
+    Hop,
     HostLink,
     Neighbour,
+    NodeLink,
+    NodeLinks,
     PodLink,
     Route,
     Rule,
     Vlan,
 )
+from cni_repair.network.sysctls import STABLE_SECRET, SYSCTLS
 
 _ID_FIRST = string.ascii_letters + string.digits
 
@@ -84,18 +89,31 @@ def _address(family: int) -> st.SearchStrategy[Address]:
         valid=lifetimes,
         preferred=lifetimes,
         peer=optional(ips(family)),
+        metric=u32,
+        proto=u8,
     )
 
 
-def _route(family: int) -> st.SearchStrategy[Route]:
-    lengths = st.integers(0, 32 if family == 4 else 128)
-    gateways = ips(4) | ips(6) if family == 4 else ips(6)
-    metrics = st.dictionaries(st.integers(2, 15), u32, max_size=3)
+def _prefixes(family: int, shortest: int = 0) -> st.SearchStrategy[str]:
+    lengths = st.integers(shortest, 32 if family == 4 else 128)
+    return st.builds("{}/{}".format, ips(family), lengths)
+
+
+def _gateways(family: int) -> st.SearchStrategy[str | None]:
+    return optional(ips(4) | ips(6) if family == 4 else ips(6))
+
+
+_metrics = st.dictionaries(st.integers(2, 15), u32, max_size=3)
+weights = st.integers(1, 256)
+
+
+def _route(family: int, **ways: st.SearchStrategy[Any]) -> st.SearchStrategy[Route]:
+    """`ways`: how it goes on, where it is not by a gateway or none."""
+    usual = {"gateway": _gateways(family), "onlink": st.booleans(), "realm": u32}
     return st.builds(
         Route,
         family=st.just(family),
-        dst=st.builds("{}/{}".format, ips(family), lengths),
-        gateway=optional(gateways),
+        dst=_prefixes(family),
         table=st.sampled_from([254, 255, 100, 256, 1000]) | u32,
         metric=u32,
         scope=u8,
@@ -103,14 +121,17 @@ def _route(family: int) -> st.SearchStrategy[Route]:
         protocol=u8,
         prefsrc=optional(ips(family)),
         tos=u8,
-        onlink=st.booleans(),
-        metrics=metrics.map(lambda found: tuple(sorted(found.items()))),
+        metrics=_metrics.map(lambda found: tuple(sorted(found.items()))),
+        src=optional(_prefixes(6, 1)) if family == 6 else st.none(),
+        congctl=st.sampled_from([None, "cubic", "bbr"]),
+        pref=st.sampled_from([0, 1, 3]),
+        expires=st.just(0) | u32 if family == 6 else st.just(0),
+        **(ways or usual),
     )
 
 
 def _rule(family: int) -> st.SearchStrategy[Rule]:
-    lengths = st.integers(0, 32 if family == 4 else 128)
-    prefixes = optional(st.builds("{}/{}".format, ips(family), lengths))
+    prefixes = optional(_prefixes(family))
     ports = st.tuples(st.integers(1, 0xFFFF), st.integers(1, 0xFFFF))
     return st.builds(
         Rule,
@@ -147,25 +168,60 @@ def _neighbour(family: int) -> st.SearchStrategy[Neighbour]:
 
 
 addresses = families.flatmap(_address)
-routes = families.flatmap(_route)
+hops = st.builds(
+    Hop,
+    ifname=ifnames,
+    gateway=_gateways(4),
+    weight=weights,
+    onlink=st.booleans(),
+    realm=u32,
+)
+single_routes = families.flatmap(_route)
+multipath_routes = _route(4, hops=st.lists(hops, min_size=1, max_size=3).map(tuple))
+# One of the next hops of an IPv6 route.
+shared_routes = _route(
+    6, gateway=_gateways(6), onlink=st.booleans(), weight=weights, shared=st.just(True)
+)
+routes = single_routes | multipath_routes | shared_routes
 rules = families.flatmap(_rule)
 neighbours = families.flatmap(_neighbour)
+qos_maps = st.lists(st.tuples(u32, st.integers(0, 7)), max_size=3).map(
+    lambda pairs: tuple(sorted(pairs))
+)
 vlans = st.builds(
     Vlan,
     id=st.integers(1, 4094),
     protocol=st.sampled_from([0x8100, 0x88A8]),
-    flags=st.integers(0, 15),
+    flags=st.integers(0, 31),
+    egress=qos_maps,
+    ingress=qos_maps,
 )
-pod_links = st.builds(
-    PodLink,
-    ifindex=s31,
-    mac=macs,
-    mtu=s31,
-    kind=st.just("macvlan"),
-    mode=st.sampled_from(["private", "vepa", "bridge", "passthru"]),
-    flags=u16,
-    txqueuelen=s31,
+altnames = st.text(
+    st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1, max_size=12
 )
+device_flags = st.sets(st.sampled_from(sorted(SETTABLE_FLAGS.values()))).map(sum)
+
+
+def _pod_link(kind: str, **own: st.SearchStrategy[int]) -> st.SearchStrategy[PodLink]:
+    return st.builds(
+        PodLink,
+        ifindex=s31,
+        mac=macs,
+        mtu=s31,
+        kind=st.just(kind),
+        mode=st.sampled_from(KINDS[kind]),
+        txqueuelen=s31,
+        alias=texts,
+        altnames=st.lists(altnames, max_size=2, unique=True).map(tuple),
+        group=u32,
+        device_flags=optional(device_flags),
+        **own,
+    )
+
+
+macvlans = _pod_link("macvlan", flags=u16, bcqueuelen=u32)
+ipvlans = _pod_link("ipvlan", flags=st.sampled_from([0, 1, 2]))
+pod_links = macvlans | ipvlans
 host_links = st.builds(
     HostLink,
     name=ifnames,
@@ -179,9 +235,13 @@ host_links = st.builds(
     bus_address=optional(texts),
     vlan=optional(vlans),
 )
-sysctls = st.dictionaries(
-    st.sampled_from(sorted(SYSCTLS)), st.integers(-(10**10), 10**10).map(str), max_size=3
+_secrets = st.dictionaries(st.just(STABLE_SECRET), ips(6), max_size=1)
+_numbers = st.dictionaries(
+    st.sampled_from(sorted(SYSCTLS - {STABLE_SECRET})),
+    st.integers(-(10**10), 10**10).map(str),
+    max_size=3,
 )
+sysctls = st.builds(lambda secret, numbers: {**secret, **numbers}, _secrets, _numbers)
 attachments = st.builds(
     Attachment,
     ifname=ifnames,
@@ -193,6 +253,9 @@ attachments = st.builds(
     rules=st.lists(rules, max_size=2).map(tuple),
     neighbours=st.lists(neighbours, max_size=2).map(tuple),
     absent_routes=st.lists(routes, max_size=1).map(tuple),
+    settled=st.booleans(),
+    addr_gen_mode=optional(st.integers(0, 3)),
+    lifetimes_at=st.integers(0, 1 << 53),
 )
 identities = st.builds(
     Identity,
@@ -203,6 +266,28 @@ identities = st.builds(
     cookie=optional(u64),
     pid=optional(s31),
     pid_start=optional(u64),
+)
+
+
+shims = st.builds(
+    NodeLink,
+    name=ifnames,
+    addresses=st.lists(addresses, max_size=2).map(tuple),
+    routes=st.lists(routes, max_size=2).map(tuple),
+    shim=pod_links,
+    master=ifnames,
+    up=st.booleans(),
+)
+node_vlans = st.builds(
+    NodeLink,
+    name=ifnames,
+    addresses=st.lists(addresses, max_size=2).map(tuple),
+    routes=st.lists(routes, max_size=2).map(tuple),
+)
+node_links = st.builds(
+    NodeLinks,
+    seen_at=st.integers(0, 1 << 53),
+    links=st.lists(node_vlans | shims, max_size=2).map(tuple),
 )
 
 
@@ -221,4 +306,5 @@ def checkpoints(draw: st.DrawFn) -> Checkpoint:
         netconf=draw(json_objects),
         result=draw(json_objects),
         attachment=attachment,
+        node_links=draw(optional(node_links)),
     )

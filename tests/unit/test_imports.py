@@ -146,7 +146,7 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "run") == []  # DEL came to its end and forgot the lock
 
 
-@pytest.mark.parametrize("module", ["plan", "planparents", "state"])
+@pytest.mark.parametrize("module", ["plan", "planparents", "plannode", "state"])
 def test_planning_imports_no_io(module: str) -> None:
     """DESIGN §7: `network/plan` imports no I/O."""
     loaded = imported_by([f"cni_repair.network.{module}"])

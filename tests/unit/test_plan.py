@@ -1,9 +1,10 @@
 """Planning against golden folders: golden/<case>/{desired.json, observed.json, plan.txt}.
 
 desired.json    the attachment, in the checkpoint's own form
-observed.json   {"hostNetnsid", "link": {"name", "up", "carrier", "master", "masterNetnsid", and
-                the keys of a checkpoint's link} or null, "addresses", "routes", "rules",
-                "neighbours", "tentative", "dadfailed", "ifindexTakenBy", "routesByKernel",
+observed.json   {"hostNetnsid", "link": {"name", "up", "carrier", "master", "masterNetnsid",
+                "sysctls", and the keys of a checkpoint's link} or null, "addresses", "routes",
+                "rules", "neighbours", "tentative", "dadfailed", "ifindexTakenBy",
+                "addressesByKernel", "routesByKernel", "links": [[name, index], …],
                 "master": the node's link now, or null}; what is absent is empty
 plan.txt        the state, "- " and a finding a line, then the commands
 """
@@ -11,27 +12,14 @@ plan.txt        the state, "- " and a finding a line, then the commands
 from __future__ import annotations
 
 import json
-import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from cni_repair.checkpoint.readers import camel
-from cni_repair.network.nodeoperations import (
-    AddVlan,
-    SetNodeLinkUp,
-)
-from cni_repair.network.operations import (
-    AddAddress,
-    AddMacvlan,
-    AddRoute,
-    AddRule,
-    DropRoute,
-    SetNeighbour,
-    SetSysctl,
-    SetUp,
-)
 from cni_repair.network.plan import (
     FOREIGN,
     Plan,
@@ -49,6 +37,7 @@ from cni_repair.network.state import (
     IFF_UP,
     Address,
     Attachment,
+    Hop,
     HostLink,
     LiveLink,
     Neighbour,
@@ -60,15 +49,10 @@ from cni_repair.network.state import (
 )
 from cni_repair.record import fields, replace
 from tests.unit.samples import (
-    ADDRESS,
     ATTACHMENT,
     LINK,
     MASTER,
-    NEIGHBOUR,
     NETNS,
-    PROXY,
-    ROUTE,
-    RULE,
     UPLINK,
     as_desired,
     live,
@@ -97,33 +81,48 @@ def read_host_link(value: dict[str, Any]) -> HostLink:
 def read_live_link(value: dict[str, Any]) -> LiveLink:
     link = {key: one for key, one in value.items() if key in map(camel, fields(PodLink))}
     rest = {key: one for key, one in value.items() if key not in link}
-    return read(LiveLink, {**rest, "link": read(PodLink, link)})
+    sysctls = [*rest.pop("sysctls", {}).items()]
+    return read(LiveLink, {**rest, "sysctls": sysctls, "link": read(PodLink, link)})
+
+
+def read_route(value: dict[str, Any]) -> Route:
+    hops = [read(Hop, one) for one in value.get("hops", [])]
+    return read(Route, {**value, "hops": hops})
+
+
+ENTRIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "addresses": partial(read, Address),
+    "addressesByKernel": partial(read, Address),
+    "routes": read_route,
+    "absentRoutes": read_route,
+    "rules": partial(read, Rule),
+    "neighbours": partial(read, Neighbour),
+}
+
+
+def with_entries(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with its entries read."""
+    entries = {key: [*map(one, document[key])] for key, one in ENTRIES.items() if key in document}
+    return {**document, **entries}
 
 
 def read_desired(case: str) -> Attachment:
-    document = json.loads((GOLDEN / case / "desired.json").read_text())
-    return Attachment(
-        ifname=document["ifname"],
-        link=read(PodLink, document["link"]),
-        parents=tuple(map(read_host_link, document["parents"])),
-        addresses=tuple(read(Address, one) for one in document["addresses"]),
-        routes=tuple(read(Route, one) for one in document["routes"]),
-        sysctls=tuple(document["sysctls"].items()),
-        rules=tuple(read(Rule, one) for one in document.get("rules", [])),
-        neighbours=tuple(read(Neighbour, one) for one in document.get("neighbours", [])),
-        absent_routes=tuple(read(Route, one) for one in document.get("absentRoutes", [])),
+    document = with_entries(json.loads((GOLDEN / case / "desired.json").read_text()))
+    return read(
+        Attachment,
+        {
+            **document,
+            "link": read(PodLink, document["link"]),
+            "parents": [*map(read_host_link, document["parents"])],
+            "sysctls": [*document["sysctls"].items()],
+        },
     )
 
 
 def read_observed(case: str) -> tuple[Observed, HostLink | None]:
-    document = json.loads((GOLDEN / case / "observed.json").read_text())
+    document = with_entries(json.loads((GOLDEN / case / "observed.json").read_text()))
     master = document.pop("master")
     link = document.pop("link")
-    kinds: dict[str, type] = {
-        "addresses": Address, "routes": Route, "rules": Rule, "neighbours": Neighbour,
-    }  # fmt: skip
-    for key, kind in kinds.items():
-        document[key] = [read(kind, one) for one in document.get(key, [])]
     observed = read(Observed, {**document, "link": link and read_live_link(link)})
     return observed, master and read_host_link(master)
 
@@ -323,97 +322,3 @@ def test_parents_satisfied_plan_nothing(flags: int) -> None:
     chain = tuple(replace(link, flags=flags) for link in (INNER, MASTER, UPLINK))
     made = plan_parents(chain, {link.name: link for link in chain})
     assert made == ParentPlan(READY, "" if flags else UPLINK_DOWN)
-
-
-# --- commands -----------------------------------------------------------------------------------
-
-# Names that the kernel and libcni allow. A pod with CAP_NET_ADMIN may label its addresses as it
-# likes, and CHECK takes labels into the checkpoint; operators pipe `cni-repair plan` into a shell.
-HOSTILE = "a;b$(c)'`d`"
-SPEAK = 'ip() { printf "%s\\0" "$@"; }\nnsenter() { printf "%s\\0" "$@"; }\n'
-
-
-def spoken(command: str) -> list[str]:
-    """The arguments with which a shell would start a command's program."""
-    done = subprocess.run(
-        ["sh", "-c", SPEAK + command], capture_output=True, timeout=10, check=False
-    )
-    assert done.stderr == b""
-    return done.stdout.decode().split("\0")
-
-
-COMMANDS = {
-    "vlan": AddVlan(HOSTILE, "eth0", Vlan(3), 0).command(),
-    "vlan-master": AddVlan("eth0.3", HOSTILE, Vlan(3), 0).command(),
-    "node-link-up": SetNodeLinkUp(HOSTILE).command(),
-    "macvlan": AddMacvlan(HOSTILE, "eth0.3", LINK).command(NETNS),
-    "macvlan-master": AddMacvlan("eth0", HOSTILE, LINK).command(NETNS),
-    "macvlan-netns": AddMacvlan("eth0", "eth0.3", LINK).command(HOSTILE),
-    "up": SetUp(HOSTILE).command(NETNS),
-    "sysctl": SetSysctl(HOSTILE, "ipv4/arp_notify", "1").command(NETNS),
-    "address": AddAddress(HOSTILE, ADDRESS).command(NETNS),
-    "label": AddAddress("eth0", replace(ADDRESS, label=HOSTILE)).command(NETNS),
-    "route": AddRoute(HOSTILE, ROUTE).command(NETNS),
-    "route-dropped": DropRoute(HOSTILE, ROUTE).command(NETNS),
-    "rule-iif": AddRule(replace(RULE, iif=HOSTILE)).command(NETNS),
-    "rule-oif": AddRule(replace(RULE, oif=HOSTILE)).command(NETNS),
-    "neighbour": SetNeighbour(HOSTILE, NEIGHBOUR).command(NETNS),
-}
-
-
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_hostile_name_stays_one_word_in_a_shell(command: str) -> None:
-    assert any(HOSTILE in word for word in spoken(command))
-
-
-@pytest.mark.parametrize(
-    ("rule", "words"),
-    [
-        (RULE, "from 10.161.75.155/32 lookup 100 priority 32765"),
-        (Rule(6, 5, src="fd00::/64", table=1000), "from fd00::/64 lookup 1000 priority 5"),
-        (
-            Rule(4, 0, dst="10.0.0.0/8", iif="lo", oif="eth0", tos=0x10, table=7, invert=True),
-            "not from all to 10.0.0.0/8 tos 0x10 iif lo oif eth0 lookup 7 priority 0",
-        ),
-        (
-            Rule(4, 9, fwmark=1, fwmask=0xFF, ip_proto=6, sport=(80, 80), dport=(1, 99), table=7),
-            "from all fwmark 0x1/0xff ipproto 6 sport 80-80 dport 1-99 lookup 7 priority 9",
-        ),
-        (
-            Rule(4, 9, uid_range=(5, 6), table=254, suppress_prefixlength=0, protocol=3),
-            "from all uidrange 5-6 lookup 254 suppress_prefixlength 0 priority 9 protocol 3",
-        ),
-        (Rule(4, 9, src="10.0.0.0/8", action=6), "from 10.0.0.0/8 blackhole priority 9"),
-        (
-            Rule(4, 9, src="10.0.0.0/8", action=8, table=254),
-            "from 10.0.0.0/8 prohibit table 254 priority 9",
-        ),
-    ],
-    ids=["sbr", "ipv6", "selectors", "ports", "uids", "blackhole", "prohibit"],
-)
-def test_rule_as_a_command(rule: Rule, words: str) -> None:
-    ip = "ip -6" if rule.family == 6 else "ip"
-    assert AddRule(rule).command("/n") == f"nsenter --net=/n {ip} rule add {words}"
-
-
-@pytest.mark.parametrize(
-    ("neighbour", "words"),
-    [
-        (NEIGHBOUR, f"{NEIGHBOUR.address} lladdr {NEIGHBOUR.mac} nud permanent dev eth0"),
-        (PROXY, "proxy fd00::9 dev eth0"),
-        (
-            Neighbour(6, "fd00::1", "52:54:00:00:00:fe", 0x90, 4),
-            "fd00::1 lladdr 52:54:00:00:00:fe nud permanent extern_learn router dev eth0"
-            " protocol 4",
-        ),
-    ],
-    ids=["permanent", "proxy", "flags"],
-)
-def test_neighbour_as_a_command(neighbour: Neighbour, words: str) -> None:
-    command = SetNeighbour("eth0", neighbour).command("/n")
-    assert command == f"nsenter --net=/n ip neigh replace {words}"
-
-
-def test_command_is_one_line() -> None:
-    command = AddAddress("eth0", replace(ADDRESS, label="a\nreboot")).command(NETNS)
-    assert len(command.splitlines()) == 1

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.network.nodeoperations import (
-    AddVlan,
-    SetNodeLinkUp,
-)
-from cni_repair.network.operations import (
+from cni_repair.network.entryoperations import (
     AddAddress,
-    AddMacvlan,
-    AddRoute,
     AddRule,
-    DropRoute,
+    ChangeAddress,
     SetNeighbour,
+)
+from cni_repair.network.linkoperations import (
+    AddAltname,
+    AddPodLink,
+    SetAddrGenMode,
+    SetLink,
     SetSysctl,
     SetUp,
 )
+from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
 from cni_repair.network.plan import (
     FOREIGN,
     HEALTHY,
@@ -34,117 +34,53 @@ from cni_repair.network.planparents import (
     plan_parents,
 )
 from cni_repair.network.prefixes import holds, prefix_routes
+from cni_repair.network.routeoperations import (
+    AddRoute,
+    DropRoute,
+)
 from cni_repair.network.state import (
+    IFF_NOARP,
     IFF_RUNNING,
     IFF_UP,
+    KINDS,
     Address,
     Attachment,
+    Hop,
     HostLink,
     LiveLink,
     Neighbour,
     Observed,
+    PodLink,
     Route,
     Rule,
 )
+from cni_repair.network.sysctls import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.record import replace
-from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, as_desired, live
-from tests.unit.strategies import pod_links, vlans
+from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, live
+from tests.unit.simulator import (
+    FRESH_IFINDEX,
+    KERNELS_PROTO,
+    Refused,
+    as_siblings,
+    complete,
+    prefixes,
+    repaired,
+    with_sysctls,
+)
+from tests.unit.strategies import device_flags, vlans
 
-Addition: TypeAlias = AddAddress | SetNeighbour | AddRoute | DropRoute | AddRule
-PodOperation: TypeAlias = AddMacvlan | SetSysctl | SetUp | Addition
-ORDER = (AddMacvlan, SetSysctl, SetUp, AddAddress, SetNeighbour, AddRoute, AddRule)
-FRESH_IFINDEX = 77
-
-
-class Refused(AssertionError):
-    """The kernel would not do this operation."""
-
-
-def applied(operation: PodOperation, observed: Observed, master: HostLink) -> Observed:
-    """What the kernel makes of one operation on a pod, or Refused."""
-    if isinstance(operation, AddMacvlan):
-        return _created(operation, observed, master)
-    if isinstance(operation, SetSysctl):
-        return observed
-    if isinstance(operation, AddRule):
-        if operation.rule in observed.rules:
-            raise Refused("EEXIST")
-        return replace(observed, rules=(*observed.rules, operation.rule))
-    link = observed.link
-    if link is None:
-        raise Refused("ENODEV")
-    if isinstance(operation, SetUp):
-        by_kernel = _prefixes(observed.addresses)
-        link = replace(link, up=True, carrier=master.carrier)
-        return replace(observed, link=link, routes_by_kernel=by_kernel)
-    if isinstance(operation, AddAddress):
-        if operation.address.key in {one.key for one in observed.addresses}:
-            raise Refused("EEXIST")
-        by_kernel = _prefixes((operation.address,)) if link.up else ()
-        return replace(
-            observed,
-            addresses=(*observed.addresses, operation.address),
-            routes_by_kernel=tuple(dict.fromkeys((*observed.routes_by_kernel, *by_kernel))),
-        )
-    if isinstance(operation, SetNeighbour):
-        return _known(operation.neighbour, observed)
-    if isinstance(operation, DropRoute):
-        left = tuple(one for one in observed.routes_by_kernel if one != operation.route.dst)
-        return replace(observed, routes_by_kernel=left)
-    return _routed(operation.route, observed, link)
-
-
-def _prefixes(addresses: Iterable[Address]) -> tuple[str, ...]:
-    return tuple(route.dst for route in prefix_routes(addresses))
-
-
-def _known(neighbour: Neighbour, observed: Observed) -> Observed:
-    """It takes the place of an entry of the same address."""
-    others = [one for one in observed.neighbours if one.key != neighbour.key]
-    return replace(observed, neighbours=(*others, neighbour))
-
-
-def _created(operation: AddMacvlan, observed: Observed, master: HostLink) -> Observed:
-    ifindex = operation.link.ifindex or FRESH_IFINDEX
-    if observed.link is not None or (operation.link.ifindex and observed.ifindex_taken_by):
-        raise Refused("EEXIST")
-    link = replace(operation.link, ifindex=ifindex)
-    made = LiveLink(operation.ifname, link, False, False, master.ifindex, NODE_NETNSID)
-    return Observed(NODE_NETNSID, made, rules=observed.rules)
-
-
-def _routed(route: Route, observed: Observed, link: LiveLink) -> Observed:
-    if not link.up:
-        raise Refused("ENETDOWN")
-    if not _reachable(route, observed):
-        raise Refused("ENETUNREACH")
-    if _slot(route) in map(_slot, observed.routes):  # NLM_F_EXCL looks at no gateway
-        raise Refused("EEXIST")
-    by_kernel = 256 if route.family == 6 else 0
-    if (route.table, route.metric) == (254, by_kernel) and route.dst in observed.routes_by_kernel:
-        raise Refused("EEXIST")
-    return replace(observed, routes=(*observed.routes, route))
-
-
-def _slot(route: Route) -> tuple[object, ...]:
-    return route.family, route.table, route.dst, route.tos, route.metric
-
-
-def _reachable(route: Route, observed: Observed) -> bool:
-    if route.gateway is None or route.onlink:
-        return True
-    gateway = ipaddress.ip_address(route.gateway)
-    onlink = [one.dst for one in observed.routes if one.gateway is None]
-    onlink += observed.routes_by_kernel
-    return any(gateway in ipaddress.ip_network(dst, strict=False) for dst in onlink)
-
-
-def repaired(
-    operations: Sequence[PodOperation], observed: Observed, master: HostLink = MASTER
-) -> Observed:
-    for operation in operations:
-        observed = applied(operation, observed, master)
-    return observed
+NodeOperation: TypeAlias = AddVlan | AddShim | SetNodeLinkUp | AddToNode
+ORDER = (
+    (AddPodLink,),
+    (SetLink, AddAltname),
+    (SetSysctl,),
+    (SetUp,),
+    (AddAddress, ChangeAddress),
+    (SetAddrGenMode,),
+    (SetNeighbour,),
+    (AddRoute,),
+    (AddRule,),
+)
 
 
 # Small pools, so that values meet.
@@ -197,6 +133,45 @@ own_prefix_routes = st.builds(
 )
 
 
+def links_of(kind: str) -> st.SearchStrategy[PodLink]:
+    macvlan = kind == "macvlan"
+    return st.builds(
+        PodLink,
+        ifindex=st.sampled_from([7, 0]),
+        mac=st.sampled_from(["02:00:00:00:00:07", "02:00:00:00:00:08"]),
+        mtu=st.sampled_from([1400, 1500]),
+        kind=st.just(kind),
+        mode=st.sampled_from(KINDS[kind]),
+        flags=st.sampled_from([0, 1]),
+        txqueuelen=st.sampled_from([0, 1000]),
+        alias=st.sampled_from(["", "shop/cart-0"]),
+        altnames=st.sampled_from([(), ("podnet0",), ("podnet0", "cart")]),
+        group=st.sampled_from([0, 7]),
+        bcqueuelen=st.sampled_from([1000, 5000]) if macvlan else st.just(0),
+        device_flags=device_flags,
+    )
+
+
+pod_links = links_of("macvlan") | links_of("ipvlan")
+SYSCTLS = (("ipv4/arp_notify", "1"), ("ipv6/accept_ra", "0"))
+BY_SECRET = ((STABLE_SECRET, "2001:db8::1"), (ADDR_GEN_MODE, "2"))
+SETTINGS: list[tuple[tuple[str, str], ...]] = [(), SYSCTLS, BY_SECRET]
+PINNED = Address(6, "fe80::99", 64, scope=253, proto=KERNELS_PROTO)
+
+
+@st.composite
+def several_ways(draw: st.DrawFn, near: Sequence[tuple[int, str]]) -> list[Route]:
+    """A route by way of two links, or an IPv6 one by two ways through the one."""
+    gateways = sorted({gateway for family, gateway in near if family == 4})
+    if draw(st.booleans()) and gateways:
+        hops = (Hop("eth0", gateways[0], 3), Hop("net1", "192.0.2.1"))
+        return [Route(4, "198.51.100.0/24", hops=hops)]
+    ways = sorted({gateway for family, gateway in near if family == 6})[:2]
+    if len(ways) < 2:
+        return []
+    return [Route(6, "fd0a::/64", gateway=way, metric=1024, shared=True) for way in ways]
+
+
 @st.composite
 def attachments(draw: st.DrawFn) -> Attachment:
     """What a pod may have had: every gateway was reachable, no two entries were the same."""
@@ -204,41 +179,49 @@ def attachments(draw: st.DrawFn) -> Attachment:
     routes = draw(st.lists(onlink_routes() | own_prefix_routes, max_size=2))
     near = [(one.family, one.address) for one in held]
     near += [(one.family, one.dst.partition("/")[0]) for one in routes]
+    several = draw(several_ways(near))
     if near:
         routes += draw(st.lists(gateway_routes(near), max_size=3))
-    shuffled = draw(st.permutations(list({_slot(one): one for one in routes}.values())))
-    sysctls = draw(st.sampled_from([(), (("ipv4/arp_notify", "1"), ("ipv6/accept_ra", "0"))]))
+    shuffled = draw(st.permutations(list({one.slot: one for one in routes}.values())))
     by_kernel = [
-        route for route in prefix_routes(held) if draw(st.booleans()) or _carries(route, routes)
+        route
+        for route in prefix_routes(held)
+        if draw(st.booleans()) or _carries(route, [*routes, *several])
     ]
-    slots = {_slot(route) for route in by_kernel}
+    slots = {route.slot for route in by_kernel}
+    link = draw(pod_links)
+    sysctls = draw(st.sampled_from(SETTINGS))
+    mode = None if link.inherits_mac else draw(st.sampled_from([None, None, 0, 1, 2, 3]))
+    pinned = (PINNED,) if mode is not None and draw(st.booleans()) else ()
     return Attachment(
         "eth0",
-        draw(pod_links),
+        link,
         (MASTER, UPLINK),
-        tuple(held),
-        tuple(route for route in shuffled if _slot(route) not in slots),
+        (*held, *pinned),
+        (*(route for route in shuffled if route.slot not in slots), *several),
         sysctls,
         rules=tuple(draw(st.lists(rules, max_size=3, unique=True))),
         neighbours=tuple(draw(st.lists(neighbours, max_size=3, unique_by=lambda one: one.key))),
         absent_routes=tuple(route for route in prefix_routes(held) if route not in by_kernel),
+        settled=draw(st.booleans()),
+        addr_gen_mode=mode,
     )
 
 
 def _carries(by_kernel: Route, routes: list[Route]) -> bool:
     """Whether a gateway is reachable by this prefix route alone: such a one cannot be added again
     to an interface that has lost it alone."""
-    onlink = [one for one in routes if one.gateway is None]
+    onlink = [one for one in routes if one.gateway is None and not one.hops]
     return any(
         _holds(by_kernel, one) and not any(_holds(other, one) for other in onlink) for one in routes
     )
 
 
 def _holds(route: Route, through: Route) -> bool:
-    gateway = through.gateway
-    if gateway is None or route.family != through.family:
+    gateways = (through.gateway, *(hop.gateway for hop in through.hops))
+    if route.family != through.family:
         return False
-    return holds(route.dst, gateway)
+    return any(gateway is not None and holds(route.dst, gateway) for gateway in gateways)
 
 
 @st.composite
@@ -248,28 +231,44 @@ def damaged(draw: st.DrawFn) -> tuple[Attachment, Observed]:
     kept_rules = tuple(one for one in desired.rules if draw(st.booleans()))
     if draw(st.booleans()):
         taken = draw(st.sampled_from([None, "net1"]))
-        return desired, Observed(NODE_NETNSID, None, ifindex_taken_by=taken, rules=kept_rules)
-    addresses = tuple(one for one in desired.addresses if draw(st.booleans()))
-    left = Observed(
-        NODE_NETNSID,
-        live(desired.link),
-        addresses,
-        tuple(one for one in desired.routes if draw(st.booleans())),
+        return desired, Observed(
+            NODE_NETNSID, None, ifindex_taken_by=taken, rules=kept_rules, links=(("net1", 9),)
+        )
+    whole = complete(desired)
+    live = whole.link
+    assert live is not None
+    addresses = tuple(one for one in whole.addresses if draw(st.booleans()))
+    left = replace(
+        whole,
+        link=draw(st.sampled_from([live, worn(live)])),
+        addresses=addresses,
+        routes=as_siblings([one for one in whole.routes if draw(st.booleans())]),
         dadfailed=draw(st.sampled_from([(), ("fd00::1",)])),
         rules=kept_rules,
         neighbours=tuple(one for one in desired.neighbours if draw(st.booleans())),
-        routes_by_kernel=_kept_by_kernel(desired, addresses),
+        routes_by_kernel=_kept_by_kernel(desired, (*addresses, *whole.addresses_by_kernel)),
     )
-    if draw(st.booleans()):  # down: the kernel drops routes and neighbours
+    if draw(st.booleans()):  # down: the kernel drops routes and neighbours, and its own addresses
         assert left.link is not None
         down = replace(left.link, up=False, carrier=False)
-        left = replace(left, link=down, routes=(), neighbours=(), routes_by_kernel=())
+        left = replace(
+            left, link=down, routes=(), neighbours=(), routes_by_kernel=(), addresses_by_kernel=()
+        )
     return desired, _with_strangers(left, *draw(strangers))
+
+
+def worn(live: LiveLink) -> LiveLink:
+    """A link of which much was changed."""
+    link = replace(
+        live.link, mtu=1300, txqueuelen=5, alias="mine", altnames=("mine",), group=3,
+        device_flags=(live.link.device_flags or 0) ^ IFF_NOARP,
+    )  # fmt: skip
+    return with_sysctls(replace(live, link=link), {"ipv4/arp_notify": "2"})
 
 
 def _kept_by_kernel(desired: Attachment, addresses: tuple[Address, ...]) -> tuple[str, ...]:
     absent = {route.dst for route in desired.absent_routes}
-    return tuple(one for one in _prefixes(addresses) if one not in absent)
+    return tuple(one for one in prefixes(addresses) if one not in absent)
 
 
 strangers: st.SearchStrategy[Any] = st.tuples(
@@ -295,7 +294,7 @@ def _with_strangers(
 
 @given(attachments())
 def test_satisfied_state_plans_nothing(desired: Attachment) -> None:
-    made = plan(desired, as_desired(desired), MASTER)
+    made = plan(desired, complete(desired), MASTER)
     assert (made.state, made.findings, made.operations) == (HEALTHY, (), ())
 
 
@@ -303,8 +302,8 @@ def test_satisfied_state_plans_nothing(desired: Attachment) -> None:
 def test_what_nobody_wants_causes_nothing(
     desired: Attachment, more: tuple[list[Address], list[Route]]
 ) -> None:
-    observed = _with_strangers(as_desired(desired), *more)
-    assert plan(desired, observed, MASTER) == plan(desired, as_desired(desired), MASTER)
+    observed = _with_strangers(complete(desired), *more)
+    assert plan(desired, observed, MASTER) == plan(desired, complete(desired), MASTER)
 
 
 @given(damaged())
@@ -327,8 +326,14 @@ def test_twice_is_as_once(case: tuple[Attachment, Observed]) -> None:
 def test_repair_takes_nothing_away(case: tuple[Attachment, Observed]) -> None:
     desired, before = case
     after = repaired(plan(desired, before, MASTER).operations, before)
-    assert {*before.addresses, *desired.addresses} == set(after.addresses)
-    assert {*before.routes, *desired.routes} == set(after.routes)
+    assert {one.key for one in (*before.addresses, *desired.addresses)} <= {
+        one.key for one in (*after.addresses, *after.addresses_by_kernel)
+    }
+    assert {one.fixed for one in (*before.routes, *desired.routes)} == {
+        one.fixed for one in after.routes
+    }
+    if before.link and after.link:
+        assert {*before.link.link.altnames} <= {*after.link.link.altnames}
 
 
 @given(damaged())
@@ -355,8 +360,9 @@ def test_what_was_taken_away_stays_away(case: tuple[Attachment, Observed]) -> No
 
 @given(attachments(), st.sampled_from(["10.0.0.0/24", "10.0.0.0/16", "fd00::/64"]))
 def test_prefix_route_that_came_by_another_hand_stays(desired: Attachment, dst: str) -> None:
-    observed = replace(as_desired(desired), routes_by_kernel=(dst,))
-    assert plan(desired, observed, MASTER).operations == ()
+    whole = complete(desired)
+    together = dict.fromkeys((*whole.routes_by_kernel, dst))
+    assert plan(desired, replace(whole, routes_by_kernel=tuple(together)), MASTER).operations == ()
 
 
 @given(damaged())
@@ -366,18 +372,35 @@ def test_lost_comes_back_whole(case: tuple[Attachment, Observed]) -> None:
     assert (made.state == LOST) == (before.link is None)
     after = repaired(made.operations, before)
     assert after.link is not None
-    if before.ifindex_taken_by is None and desired.link.ifindex:
-        assert after.link == live(desired.link)
+    if before.link is None:
+        ifindex = after.link.link.ifindex
+        as_master = {"mac": MASTER.mac} if desired.link.inherits_mac else {}
+        expected = replace(desired.link, ifindex=ifindex, **as_master)
+        assert after.link.link == expected
+        free = desired.link.ifindex and not before.ifindex_taken_by
+        assert ifindex == (desired.link.ifindex if free else FRESH_IFINDEX)
+        whole = complete(desired)
+        assert whole.link is not None
+        assert dict(after.link.sysctls) == dict(whole.link.sysctls)
+        assert {*after.addresses_by_kernel} == {*whole.addresses_by_kernel}
 
 
 @given(damaged())
 def test_operations_stand_in_the_kernels_order(case: tuple[Attachment, Observed]) -> None:
     desired, before = case
     steps = plan(desired, before, MASTER).operations
-    places = [ORDER.index(type(step)) for step in steps if not isinstance(step, DropRoute)]
+    if before.link and before.link.up:  # which needs not be prepared, nor be kept from going on
+        steps = tuple(one for one in steps if not isinstance(one, (SetSysctl, SetAddrGenMode)))
+    places = [place(step) for step in steps if not isinstance(step, DropRoute)]
     assert places == sorted(places)
-    through = [step.route.gateway is not None for step in steps if isinstance(step, AddRoute)]
+    added = [step.route for step in steps if isinstance(step, AddRoute)]
+    far = {route.slot for route in added if route.gateway or route.hops}
+    through = [route.slot in far for route in added]
     assert through == sorted(through)
+
+
+def place(step: object) -> int:
+    return next(index for index, kinds in enumerate(ORDER) if isinstance(step, kinds))
 
 
 @given(damaged())
@@ -431,7 +454,7 @@ def chains(draw: st.DrawFn) -> tuple[HostLink, ...]:
 
 
 def node_after(
-    operations: Sequence[AddVlan | SetNodeLinkUp], present: dict[str, HostLink]
+    operations: Sequence[NodeOperation], present: dict[str, HostLink]
 ) -> dict[str, HostLink]:
     """What the kernel makes of operations on the node."""
     for operation in operations:
@@ -445,6 +468,7 @@ def node_after(
             )  # fmt: skip
             present = {**present, operation.name: made}
         else:
+            assert isinstance(operation, SetNodeLinkUp)
             link = present[operation.name]
             below = next(one for one in present.values() if one.ifindex == link.lower)
             if not below.up:
