@@ -258,6 +258,8 @@ class Node:
         addresses, routes = (json.loads(line) for line in shown.splitlines())
         link: Json = next((link for link in addresses if link["ifname"] == "eth0"), {})
         link.pop("link_index", None)
+        # UNKNOWN is said of a link with carrier that was never without it.
+        link["operstate"] = {"UNKNOWN": "UP"}.get(link.get("operstate", ""), link.get("operstate"))
         at = sorted(link.pop("addr_info", []), key=lambda one: str(one["local"]))
         return {
             "ifindex": link.pop("ifindex", None),

@@ -10,7 +10,17 @@ from collections.abc import Callable
 
 from integration.driver.checks import Checks
 from integration.driver.node import Node
-from integration.driver.scenarios import bond, clash, containerd, late, reload, systemd, upgrade
+from integration.driver.scenarios import (
+    bond,
+    clash,
+    containerd,
+    ipvlan,
+    late,
+    qinq,
+    reload,
+    systemd,
+    upgrade,
+)
 
 SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **reload.SCENARIOS,
@@ -18,6 +28,8 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **clash.SCENARIOS,
     **containerd.SCENARIOS,
     **late.SCENARIOS,
+    **qinq.SCENARIOS,
+    **ipvlan.SCENARIOS,
     **systemd.SCENARIOS,
     **upgrade.SCENARIOS,
 }
