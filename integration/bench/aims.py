@@ -1,0 +1,169 @@
+"""What cni-repair aims at, against what was measured. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from integration.bench import names
+from integration.bench.figures import Figure, Figures, aligned
+
+_FACES = (names.VERB, names.COMMAND)
+
+
+class NotMeasured(Exception):
+    """A figure is missing: the part was not asked for, or a peer was left out."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An aim, and the value that was measured; None where it was not."""
+
+    what: str
+    value: float | None
+    aim: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def word(self) -> str:
+        if self.value is None:
+            return "not measured"
+        is_met = self.value >= self.aim if self.at_least else self.value <= self.aim
+        return "met" if is_met else "falls short"
+
+    def row(self) -> tuple[str, ...]:
+        measured = "-" if self.value is None else f"{self.value:.2f} {self.unit}"
+        sign = "≥" if self.at_least else "≤"
+        return self.what, measured, f"{sign} {self.aim:g} {self.unit}", self.word
+
+    def document(self) -> dict[str, object]:
+        return {
+            "what": self.what,
+            "value": self.value,
+            "at_least" if self.at_least else "at_most": self.aim,
+            "unit": self.unit,
+            "verdict": self.word,
+        }
+
+
+def verdicts(figures: Figures) -> list[Verdict]:
+    """Each aim, in the order of the issue's table."""
+    return [*_of_plugin(figures), *_of_repair(figures), *_of_hostile(figures)]
+
+
+def aims_table(figures: Figures) -> list[str]:
+    rows = [("AIM", "MEASURED", "AIMED AT", "VERDICT")]
+    return aligned([*rows, *(verdict.row() for verdict in verdicts(figures))], (0, 3))
+
+
+def _of_plugin(figures: Figures) -> Iterator[Verdict]:
+    for verb in (names.ADD, names.DEL):
+
+        def cost(verb: str = verb) -> float:
+            return _median(figures, verb, 1, names.OURS) - _median(figures, verb, 1, names.BARE)
+
+        yield _verdict(f"{verb}, cni-repair minus the bare plugin", cost, 20, "ms")
+
+
+def _of_repair(figures: Figures) -> Iterator[Verdict]:
+    def repair(pods: int, peer: str) -> float:
+        return _median(figures, names.REPAIR, pods, peer)
+
+    for face in _FACES:
+
+        def of(work: Callable[[str], float], face: str = face) -> Callable[[], float]:
+            return lambda: work(face)
+
+        about = f" ({face})"
+        yield _verdict("REPAIR of 1 pod" + about, of(lambda f: repair(1, f)), 60, "ms")
+        yield _verdict(
+            "REPAIR of 200 against ip -batch" + about,
+            of(lambda f: repair(200, names.BATCH) / repair(200, f)),
+            5,
+            "times faster",
+            at_least=True,
+        )
+        yield _verdict(
+            "REPAIR of 200 against nine commands a pod (50, times 4)" + about,
+            of(lambda f: 4 * repair(50, names.SHELL) / repair(200, f)),
+            50,
+            "times faster",
+            at_least=True,
+        )
+        yield _verdict(
+            "REPAIR of 2,000 against the C floor" + about,
+            of(lambda f: repair(2000, f) / repair(2000, names.FLOOR)),
+            2,
+            "times",
+        )
+        yield _verdict(
+            "cost a pod, REPAIR of 2,000 against 200" + about,
+            of(lambda f: (repair(2000, f) / 2000) / (repair(200, f) / 200)),
+            1.2,
+            "times",
+        )
+        yield _verdict(
+            "nothing lost, of 500 pods" + about,
+            of(lambda f: _median(figures, names.NOTHING_LOST, 500, f) / 500),
+            0.5,
+            "ms a pod",
+        )
+        yield _verdict(
+            "peak memory, REPAIR of 2,000" + about,
+            of(lambda f: _figure(figures, names.REPAIR, 2000, f).megabytes),
+            80,
+            "MB",
+        )
+
+
+def _of_hostile(figures: Figures) -> Iterator[Verdict]:
+    """The worst of all kinds of routes, and of all runs: it is a bound."""
+    for verb, face in ((names.STATUS, names.COMMAND), *(("repair", face) for face in _FACES)):
+        kind = f"{verb}, {names.HOSTILE}"
+        found = [f for f in figures.all() if f.what.startswith(kind) and f.peer == face]
+        about = f"{kind}, the worst run ({face})"
+        seconds = [figure.spread.most / 1000 for figure in found]
+        yield Verdict(about, max(seconds, default=None), 2, "s")
+        yield Verdict(about, max((figure.megabytes for figure in found), default=None), 64, "MB")
+
+
+def noise_table(figures: Figures) -> list[str]:
+    """What differs between a peer and itself, measured as if it were two."""
+    rows = [("NOISE OF", "PODS", "BY", "MEDIANS", "APART", "MIDDLE HALF")]
+    for two in figures.all():
+        one = figures.find(two.what, two.pods, names.first(two.peer))
+        if one is None or one is two:
+            continue
+        a, b = one.spread, two.spread
+        rows.append(
+            (
+                one.what,
+                str(one.pods),
+                one.peer,
+                f"{a.median:.1f} {b.median:.1f}",
+                f"{abs(a.median - b.median) / min(a.median, b.median):.0%}",
+                f"±{max(a.noise, b.noise) / 2:.0%}",
+            )
+        )
+    return aligned(rows, (0, 2))
+
+
+def _verdict(
+    what: str, value: Callable[[], float], aim: float, unit: str, at_least: bool = False
+) -> Verdict:
+    try:
+        return Verdict(what, value(), aim, unit, at_least)
+    except NotMeasured:
+        return Verdict(what, None, aim, unit, at_least)
+
+
+def _median(figures: Figures, what: str, pods: int, peer: str) -> float:
+    return _figure(figures, what, pods, peer).spread.median
+
+
+def _figure(figures: Figures, what: str, pods: int, peer: str) -> Figure:
+    found = figures.find(what, pods, peer)
+    if found is None:
+        raise NotMeasured
+    return found

@@ -1,0 +1,34 @@
+"""What is measured, and by whom: the words of tables, JSON and chart."""
+
+from __future__ import annotations
+
+ADD, DEL = "ADD", "DEL"
+ADD_PARALLEL, DEL_PARALLEL = "ADD, 8 at once", "DEL, 8 at once"
+REPAIR = "repair, all lost"
+TEN = "repair, 10 lost"
+NOTHING_LOST = "repair, nothing lost"
+STATUS = "status"
+HOSTILE = "hostile pod"  # its routes follow
+
+PARALLEL = 8
+
+BARE = "macvlan plugin"
+OURS = "cni-repair"
+VERB = "cni-repair, CNI verb"
+COMMAND = "cni-repair, command"
+SHELL = "nine commands a pod"
+BATCH = "ip -batch"
+PYROUTE2 = "pyroute2"
+FLOOR = "C, the floor"
+
+# The same peer a second time, as if it were another: how far two medians are apart that should be
+# the same is the machine's noise.
+_AGAIN = " (again)"
+
+
+def again(peer: str) -> str:
+    return peer + _AGAIN
+
+
+def first(peer: str) -> str:
+    return peer.removesuffix(_AGAIN)
