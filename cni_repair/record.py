@@ -28,26 +28,29 @@ else:
     def record(cls):
         """Give `cls` an initialiser, equality, hash and repr from its annotations; freeze it."""
         names = fields(cls)
+        known = frozenset(names)
         defaults = {name: getattr(cls, name) for name in names if hasattr(cls, name)}
-        assign = object.__setattr__
 
         def __init__(self, *args, **given):
             if len(args) > len(names):
                 raise TypeError(f"{cls.__name__} takes {len(names)} values, got {len(args)}")
-            values = {**defaults, **dict(zip(names, args)), **given}
-            if len(values) != len(names) or not values.keys() <= set(names):
-                odd = set(names).symmetric_difference(values)
+            # Past __setattr__, which refuses: a repair makes dozens of these for each pod.
+            values = self.__dict__
+            values.update(defaults)
+            values.update(zip(names, args))
+            values.update(given)
+            if values.keys() != known:
+                odd = known.symmetric_difference(values)
                 raise TypeError(f"{cls.__name__}: missing or unknown: {', '.join(sorted(odd))}")
-            for name in names:
-                assign(self, name, values[name])
 
         def as_tuple(self):
-            return tuple(getattr(self, name) for name in names)
+            values = self.__dict__
+            return tuple([values[name] for name in names])
 
         def __eq__(self, other):
-            return (
-                as_tuple(self) == as_tuple(other) if type(other) is type(self) else NotImplemented
-            )
+            if type(other) is not type(self):
+                return NotImplemented
+            return self.__dict__ == other.__dict__
 
         def __repr__(self):
             inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
@@ -65,11 +68,12 @@ else:
 
     def replace(value, **changes):
         """A copy of a record with some fields changed."""
-        return type(value)(**{**asdict(value), **changes})
+        return type(value)(**{**value.__dict__, **changes})
 
     def asdict(value):
         """A record's own fields, in their order; records inside stay records."""
-        return {name: getattr(value, name) for name in fields(type(value))}
+        values = value.__dict__
+        return {name: values[name] for name in fields(type(value))}
 
     def fields(cls):
         """The names of a record's fields, in the order of their definition."""

@@ -39,9 +39,15 @@ class Stale(CniError):
         super().__init__(STALE, "the pod's netns is not there any more", why)
 
 
+_boot_id: list[str] = []
+
+
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    """Of this boot. It is read once: no process outlives it."""
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            _boot_id.append(file.read().strip())
+    return _boot_id[0]
 
 
 def identify(path: str, netns: int, sock: _socket.socket) -> Identity:

@@ -102,8 +102,7 @@ class Store(Closing):
             raise self._refused(name, f"cannot open it: {error.strerror}") from error
         try:
             self._check(name, os.fstat(fd))
-            with os.fdopen(os.dup(fd), "rb") as file:
-                return file.read(MAX_BYTES + 1)
+            return _read_all(fd)
         except OSError as error:
             raise self._refused(name, f"cannot read it: {error.strerror}") from error
         finally:
@@ -209,3 +208,13 @@ def _unusable(directory: str, error: OSError) -> CniError:
     return CniError(
         IO, f"cannot use the checkpoint directory {directory}", error.strerror or str(error)
     )
+
+
+def _read_all(fd: int) -> bytes:
+    """All of a file, or one byte more than may be read of it."""
+    parts = []
+    left = MAX_BYTES + 1
+    while left and (part := os.read(fd, left)):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)

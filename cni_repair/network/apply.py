@@ -22,7 +22,7 @@ from cni_repair.network.neighbours import permanent_neighbours
 from cni_repair.network.routeoperations import AddRoute, DropRoute
 from cni_repair.network.state import KINDS
 from cni_repair.network.sysctls import SYSCTLS
-from cni_repair.record import record
+from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     )
 
     _MessageStep: TypeAlias = (
-        "SetLink | AddAltname | SetAddrGenMode | AddAddress | DropAddress | SetAddress"
+        "SetLink | AddAltname | SetAddrGenMode | SetUp | AddAddress | DropAddress | SetAddress"
         " | SetNeighbour | AddRoute | DropRoute | AddRule"
     )
 
@@ -60,40 +60,35 @@ class Sides:
 
 
 def apply_to_pod(
-    sides: Sides,
-    operations: Sequence[PodOperation],
-    ifindex: int,
-    master: int,
-    temporary: str,
-    links: tuple[tuple[str, int], ...] = (),
+    sides: Sides, operations: Sequence[PodOperation], where: Where, temporary: str
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `ifindex` is the interface's (0: not there yet), `master` the master's in the node, `temporary`
-    a name for a link that may have to be made in the node, unique to the attachment; `links` are
-    name and index of the pod's others that its routes go through. Returns what failed, in words,
-    empty if nothing did. An interface that was made here and could not be set up is taken away
-    again: the next attempt then starts from `lost`, not from a half-made link.
+    `where`: as observed; what is not known yet (0, or None for the id of the node's namespace) is
+    asked for. `temporary`: a name for a link that may have to be made in the node, unique to the
+    attachment. Returns what failed, in words, empty if nothing did. An interface that was made here
+    and could not be set up is taken away again: the next attempt then starts from `lost`, not from
+    a half-made link.
     """
     rest = list(operations)
     create = rest.pop(0) if rest and isinstance(rest[0], AddPodLink) else None
     if isinstance(create, AddPodLink):
-        answer = _create(sides, create, master, temporary)
+        if where.node_netnsid is None:
+            where = replace(where, node_netnsid=_netnsid_of_node(sides))
+        answer, ifindex = _create(sides, create, where, temporary)
         if answer.errno:
             return (_failure(create, sides.pod_path, answer),)
-        ifindex = _ifindex_of(sides.pod, create.ifname)
-    work = _PodWork(sides, Where(ifindex, master, 0, links))
+        where = replace(where, ifindex=ifindex or _ifindex_of(sides.pod, create.ifname))
+    work = _PodWork(sides, where)
     for step in rest:
         if isinstance(step, SetSysctl):
             work.set_sysctl(step)
-        elif isinstance(step, SetUp):
-            if not work.set_up(step):
-                if create is not None:
-                    delete_link(sides.pod, ifindex)
-                break
         elif not isinstance(step, AddPodLink):
             work.add(step)
-    return work.failures()
+    failures = work.failures()
+    if work.stays_down and create is not None:
+        delete_link(sides.pod, where.ifindex)
+    return failures
 
 
 class _PodWork:
@@ -105,6 +100,7 @@ class _PodWork:
         self._where = where
         self._waiting: list[_MessageStep] = []
         self._failures: list[str] = []
+        self.stays_down = False
 
     def add(self, step: _MessageStep | ChangeAddress) -> None:
         if isinstance(step, DropRoute):
@@ -122,16 +118,6 @@ class _PodWork:
         except OSError as error:
             self._fail(step, nl.Refusal(error.errno or errno.EIO, ""))
 
-    def set_up(self, step: SetUp) -> bool:
-        """Without it nothing else makes sense."""
-        self._send()
-        (answer,) = self._rtnl.send([step.message(self._where)])
-        if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
-            answer = nl.Refusal(answer.errno, "another interface over this master has the same MAC")
-        if answer.errno:
-            self._fail(step, answer)
-        return not answer.errno
-
     def failures(self) -> tuple[str, ...]:
         """What failed, in words, now that all is sent."""
         self._send()
@@ -143,6 +129,10 @@ class _PodWork:
             part = steps[start : start + _MESSAGES_A_SEND]
             answers = self._rtnl.send([step.message(self._where) for step in part])
             for step, answer in zip(part, answers):
+                if isinstance(step, SetUp) and answer.errno:
+                    self._fail(step, _why_down(answer))
+                    self.stays_down = True
+                    return  # what came after it failed for that
                 otherwise = step.otherwise if isinstance(step, AddRoute) else None
                 if otherwise is not None and answer.errno == errno.EEXIST:
                     self._waiting.append(otherwise)
@@ -155,21 +145,29 @@ class _PodWork:
         self._failures.append(_failure(step, self._netns, answer))
 
 
-def _create(sides: Sides, create: AddPodLink, master: int, temporary: str) -> nl.Refusal:
-    """Make the interface; by way of the node where the kernel cannot do it in one message."""
-    netnsid = _netnsid_of_node(sides)
-    (answer,) = sides.pod.send([create.message(Where(create.link.ifindex, master, netnsid))])
+def _why_down(answer: nl.Refusal) -> nl.Refusal:
+    if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
+        return nl.Refusal(answer.errno, "another interface over this master has the same MAC")
+    return answer
+
+
+def _create(
+    sides: Sides, create: AddPodLink, where: Where, temporary: str
+) -> tuple[nl.Refusal, int]:
+    """Make the interface; by way of the node where the kernel cannot do it in one message. With its
+    index, where that is known: one that was asked for is given, or nothing is made."""
+    (answer,) = sides.pod.send([create.message(where)])
     if answer.errno != errno.EEXIST:
-        return answer
+        return answer, create.link.ifindex
     _remove_leftover(sides.node, temporary)
-    (answer,) = sides.node.send([create.temporary(temporary, master)])
+    (answer,) = sides.node.send([create.temporary(temporary, where.master)])
     if answer.errno:
-        return answer
+        return answer, 0
     ifindex = _ifindex_of(sides.node, temporary)
     (answer,) = sides.node.send([create.move(ifindex, sides.pod_netns)])
     if answer.errno:
         delete_link(sides.node, ifindex)
-    return answer
+    return answer, 0  # before 5.13 the kernel chooses it (IFLA_NEW_IFINDEX)
 
 
 def _remove_leftover(rtnl: nl.Rtnetlink, temporary: str) -> None:

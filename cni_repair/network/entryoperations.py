@@ -147,7 +147,7 @@ class DropAddress:
 class ChangeAddress:
     """Make an address what it was: it is there, with another broadcast address, label, flags …
 
-    The kernel changes little of an address that is there (inet_rtm_newaddr: metric, origin and
+    The kernel changes little of an address that is there (inet_rtm_newaddr: metric and
     lifetimes; inet6_addr_modify: not the prefix): for the rest it has to go for a moment, and what
     goes along with it (later addresses of its prefix, routes from it) is found missing then.
     """
@@ -174,7 +174,6 @@ class ChangeAddress:
         kept = replace(
             found,
             metric=wanted.metric,
-            proto=wanted.proto,
             valid=wanted.valid,
             preferred=wanted.preferred,
         )

@@ -50,7 +50,7 @@ class Where:
 
     ifindex: int  # of the pod's interface
     master: int  # of the node's link below it
-    node_netnsid: int  # by which id the pod's namespace knows the node's
+    node_netnsid: int | None  # by which id the pod's namespace knows the node's
     links: tuple[tuple[str, int], ...] = ()  # the pod's other links that its routes go through
 
 
@@ -83,6 +83,7 @@ class AddPodLink:
         )
 
     def message(self, where: Where) -> nl.Message:
+        assert where.node_netnsid is not None
         netnsid = nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
         attributes = nl.text(nl.IFLA_IFNAME, self.ifname) + netnsid + self._made_of(where.master)
         return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(self.link.ifindex, 0, 0, attributes))

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 # How findings call the parts of Address.fixed.
 _PARTS = (
-    "prefix", "broadcast", "scope", "label", "flags", "peer", "metric", "proto", "valid",
-    "preferred",
+    "prefix", "broadcast", "scope", "label", "flags", "peer", "metric", "valid", "preferred",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ _ROUTE_TYPES = {
 _METRICS = {
     2: "mtu", 3: "window", 4: "rtt", 5: "rttvar", 6: "ssthresh", 7: "cwnd", 8: "advmss",
     9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
-    14: "initrwnd", 15: "quickack",
+    14: "initrwnd", 15: "quickack", 17: "fastopen_no_cookie",
 }  # fmt: skip
 _RTAX_LOCK, _RTAX_FEATURES, _RTAX_RTO_MIN, _RTAX_CC_ALGO = 1, 12, 13, 16
 _FEATURE_ECN = 1
@@ -78,7 +78,9 @@ class AddRoute:
             f"expires {r.expires}" if r.expires else "",
             f"pref {_PREFERENCES.get(r.pref, r.pref)}" if r.pref else "",
             *_metrics(r.metrics),
-            f"congctl {quoted(r.congctl)}" if r.congctl else "",
+            f"congctl {_lock(_RTAX_CC_ALGO, dict(r.metrics))}{quoted(r.congctl)}"
+            if r.congctl
+            else "",
             *(_hop_words(hop, r.family) for hop in self._hops()),
         )
 
@@ -211,9 +213,10 @@ def _prefix(text: str) -> tuple[str, int]:
     return address, int(length)
 
 
-def _lock(key: int, locked: int) -> str:
+def _lock(key: int, metrics: dict[int, int]) -> str:
     """`ip route` locks rto_min by itself, and has no word for it."""
-    return "lock " if locked & 1 << key and key != _RTAX_RTO_MIN else ""
+    locked = metrics.get(_RTAX_LOCK, 0) & 1 << key
+    return "lock " if locked and key != _RTAX_RTO_MIN else ""
 
 
 def _metric(key: int, value: int) -> str:
@@ -224,9 +227,8 @@ def _metric(key: int, value: int) -> str:
 
 def _metrics(metrics: tuple[tuple[int, int], ...]) -> list[str]:
     """RTAX_LOCK is a set of the others that path MTU discovery must not change."""
-    locked = dict(metrics).get(_RTAX_LOCK, 0)
     return [
-        f"{_METRICS.get(key, key)} {_lock(key, locked)}{_metric(key, value)}"
+        f"{_METRICS.get(key, key)} {_lock(key, dict(metrics))}{_metric(key, value)}"
         for key, value in metrics
         if key != _RTAX_LOCK
     ]

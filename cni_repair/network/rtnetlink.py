@@ -83,7 +83,10 @@ _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 # churn), and how long one answer may take.
 _DUMP_TRIES = 20
 _TIMEOUT_SECONDS = 10
-_RECEIVE_BYTES = 1 << 18
+_TIMEVAL = struct.pack("@ll", _TIMEOUT_SECONDS, 0)  # struct timeval
+# One for all sockets: what the kernel answers is copied out at once. (A new one for every answer
+# would be mapped and unmapped each time, and its pages faulted in.)
+_buffer = bytearray(1 << 18)
 
 
 class TooMany(CniError):
@@ -260,7 +263,8 @@ class Rtnetlink(Closing):
             self.sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         except OSError:
             pass  # before 4.20; readers filter for themselves, too
-        self.sock.settimeout(_TIMEOUT_SECONDS)
+        # The kernel's own timeout: Python's would ask poll(2) before every call.
+        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _TIMEVAL)
         self.sock.bind((0, 0))
 
     def close(self) -> None:
@@ -359,8 +363,8 @@ class Rtnetlink(Closing):
                     REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
                 )
             try:
-                data, sender = self.sock.recvfrom(_RECEIVE_BYTES)
-            except TimeoutError as error:
+                size, sender = self.sock.recvfrom_into(_buffer)
+            except BlockingIOError as error:  # EAGAIN: SO_RCVTIMEO is over
                 raise CniError(
                     REPAIR_FAILED, f"the kernel did not answer within {_TIMEOUT_SECONDS} s"
                 ) from error
@@ -368,6 +372,7 @@ class Rtnetlink(Closing):
             # the kernel is port 0.
             if sender[0] == 0:
                 break
+        data = bytes(memoryview(_buffer)[:size])
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -167,7 +167,8 @@ class Address:
 
     @property
     def fixed(self) -> tuple[object, ...]:
-        """All of it that does not change by itself, as a lifetime does that is not for ever."""
+        """All of it that does not change by itself, as a lifetime does that is not for ever; but
+        for its origin, which does nothing."""
         return (
             self.prefix,
             self.broadcast,
@@ -176,7 +177,6 @@ class Address:
             self.flags,
             self.peer,
             self.metric,
-            self.proto,
             self.valid == FOREVER,
             self.preferred == FOREVER,
         )

@@ -18,6 +18,7 @@ from cni_repair.network.announce import Announcer
 from cni_repair.network.apply import Sides, apply_to_pod
 from cni_repair.network.entryoperations import ChangeAddress
 from cni_repair.network.linklocal import link_local_of
+from cni_repair.network.linkoperations import Where
 from cni_repair.network.nodelinks import TEMPORARY
 from cni_repair.network.observe import chain_from
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
@@ -391,13 +392,14 @@ class _PodRepair:
 
     def _apply(self, sides: Sides, master: HostLink) -> None:
         live = self._observed.link
+        where = Where(
+            ifindex=live.link.ifindex if live else 0,
+            master=master.ifindex,
+            node_netnsid=self._observed.host_netnsid,
+            links=self._observed.links,
+        )
         self.failures = apply_to_pod(
-            sides,
-            self.after.operations,
-            live.link.ifindex if live else 0,
-            master.ifindex,
-            _temporary_name(self._checkpoint),
-            self._observed.links,
+            sides, self.after.operations, where, _temporary_name(self._checkpoint)
         )
 
     def observe(self, sides: Sides) -> None:

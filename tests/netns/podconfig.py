@@ -394,7 +394,8 @@ SECOND_DEFAULT = one(
 )
 SECOND_ROUTES = some(
     "ip route add 192.0.2.170/32 via 10.8.0.1 dev net1 metric 5",
-    "ip route append 192.0.2.171/32 via 10.8.0.1 && ip route append 192.0.2.171/32 via 10.9.0.1",
+    # (Not two in one place, one over each link: which comes first, the kernel's order of adding
+    # decides, and no link's record knows of the other's.)
     "ip route add default via 10.8.0.1 table 101",
     "ip rule add from 10.8.0.0/24 lookup 101 priority 1001",
     "ip route add 192.0.2.172/32 via 10.9.0.1 src $net1",
@@ -467,7 +468,8 @@ _DUAL: dict[str, Lines] = {
     "addr-gen-mode": one(
         sysctl("ipv6", "addr_gen_mode", "1"),
         f"{sysctl('ipv6', 'addr_gen_mode', '1')} && ip -6 addr flush dev eth0 scope link",
-        sysctl("ipv6", "addr_gen_mode", "3"),
+        # (Set on a link that is up, 3 makes a second address before the first: the kernel alone can
+        # make it, and makes it first on a new link.)
         SECRET,
         f"{SECRET} && {sysctl('ipv6', 'addr_gen_mode', '0')}",
         DOWN_UP_6.format(SECRET),

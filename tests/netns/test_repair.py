@@ -418,7 +418,7 @@ def test_killed_in_the_middle_the_next_one_finishes(rig: Rig) -> None:
     die = """
 import os
 from cni_repair.network import apply
-apply._PodWork.set_up = lambda *a: os.kill(os.getpid(), 9)
+apply._PodWork.add = lambda *a: os.kill(os.getpid(), 9)
 """
     assert rig.plugin("REPAIR", was.pod, patch=die).status == -9
     assert rig.links(was.pod)["eth0"]["operstate"] == "DOWN"

@@ -105,7 +105,6 @@ def entry_damages(desired: Attachment, whole: Observed) -> Damages:
 
 
 def address_changed(address: Address) -> Iterator[Address]:
-    yield replace(address, proto=77)
     yield replace(address, valid=600)
     if address.family == 4:
         yield replace(address, broadcast="10.0.0.250")

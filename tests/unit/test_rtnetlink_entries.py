@@ -99,7 +99,6 @@ CHANGES: dict[str, tuple[Address, Address, bool]] = {
     "ipv4-scope": (ADDRESS, replace(ADDRESS, scope=253), False),
     "ipv4-flags": (ADDRESS, replace(ADDRESS, flags=0x200), False),
     "ipv4-metric": (ADDRESS, replace(ADDRESS, metric=7), True),
-    "ipv4-origin": (ADDRESS, replace(ADDRESS, proto=7), True),
     "ipv4-lifetime": (replace(ADDRESS, valid=60), ADDRESS, True),
     "ipv4-metric-and-label": (ADDRESS, replace(ADDRESS, metric=7, label="eth0:1"), False),
     "ipv6-flags": (ADDRESS_6, replace(ADDRESS_6, flags=0x200), True),
