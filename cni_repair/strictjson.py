@@ -82,7 +82,8 @@ def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
         raise _undecodable(what, _reason(text, error)) from error
     if text[end:].strip(_SPACE):
         raise _undecodable(what, f"something follows the document at character {end}")
-    if _deeper_than(value, MAX_DEPTH):
+    # (With so few brackets in all, no level can be too deep.)
+    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and _has_surrogate(value):
         raise _undecodable(what, "half of a surrogate pair is no character")
