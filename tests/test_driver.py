@@ -57,6 +57,16 @@ def test_unknown_scenario_is_wrong_usage() -> None:
     assert "no scenario nonsense" in done.stderr
 
 
+@pytest.mark.parametrize("path", ["/tmp/clone", "/run/user/0/clone"])
+def test_checkout_that_the_guest_does_not_see_is_refused(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rig, "CHECKOUT", Path(path))
+    monkeypatch.setattr("sys.argv", ["integration/driver/run", "control"])
+    assert rig.main() == 2
+    assert f"the guest does not see {path}: move the checkout out of" in capsys.readouterr().err
+
+
 def test_initramfs_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:
     kernel = prepare()
     build_initramfs(kernel, tmp_path / "initramfs")

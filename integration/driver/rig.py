@@ -13,12 +13,13 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from integration.command import add_options, conclude, print_each, run_rig
+from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
 from integration.driver.report import Outcome, print_title
 from integration.driver.scenarios import SCENARIOS
+from integration.errors import RigError
 from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
@@ -61,6 +62,7 @@ def _parse() -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     names = list(dict.fromkeys(options.scenarios or SCENARIOS))
+    _refuse_hidden(CHECKOUT)
     kernel = prepare()
     runtime.prepare()
     with _work_directory() as directory:
@@ -72,6 +74,13 @@ def _run(options: argparse.Namespace) -> int:
         with contextlib.closing(running) as coming:
             outcomes = print_each(_in_turn(names, coming), options)
     return conclude(outcomes, options, began)
+
+
+def _refuse_hidden(checkout: Path) -> None:
+    """The guest's root is the machine's, but for its own /tmp and /run: it imports us from there."""
+    hidden = next((name for name in ("/tmp", "/run") if checkout.is_relative_to(name)), None)
+    if hidden:
+        raise RigError(f"the guest does not see {checkout}: move the checkout out of {hidden}")
 
 
 @contextlib.contextmanager
