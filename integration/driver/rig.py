@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _refuse_hidden(checkout: Path) -> None:
-    """The guest's root is the machine's, but for its own /tmp and /run: it imports us from there."""
+    """The guest imports us from the machine's own root, over which it has its own /tmp and /run."""
     hidden = next((name for name in ("/tmp", "/run") if checkout.is_relative_to(name)), None)
     if hidden:
         raise RigError(f"the guest does not see {checkout}: move the checkout out of {hidden}")
