@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cli.scope import Scope
 
+_ADDRESSES_SHOWN = 6
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _ADVICE = {
     "lost": "cni-repair repair --all{again} brings them back; plan, instead, shows how",
@@ -101,6 +102,8 @@ def _row(report: Report) -> Row:
     checkpoint = report.checkpoint
     master = checkpoint.attachment.parents[0].name if checkpoint else "?"
     addresses = [a.address for a in checkpoint.attachment.addresses] if checkpoint else ["?"]
+    if len(addresses) > _ADDRESSES_SHOWN:
+        addresses[_ADDRESSES_SHOWN:] = ["…"]
     cells = (
         report.pod or "-",
         report.key.container_id[:12],

@@ -55,7 +55,7 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
     for record in found.records:
         if record.reason:
             print(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
-    missing = [one for one in found.records if one.report.state == DEGRADED and one.reason]
+    missing = [one for one in found.records if _could_be_accepted(one)]
     if missing and not check:
         print("record kept: where what is missing is not to come back, snapshot --accept POD")
     for pod in found.uncovered:
@@ -70,6 +70,11 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
         ]
         print(f"records: {', '.join(counts) or 'none'}")
     print(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
+
+
+def _could_be_accepted(record: Record) -> bool:
+    report = record.report
+    return report.state == DEGRADED and report.error is None and bool(record.reason)
 
 
 def _verdict(record: Record) -> str:

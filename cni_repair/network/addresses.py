@@ -14,6 +14,7 @@ from cni_repair.network.state import (
     IFA_F_MCAUTOJOIN,
     IFA_F_PERMANENT,
     IFA_F_STABLE_PRIVACY,
+    IFA_F_TEMPORARY,
     IFA_F_TENTATIVE,
     RT_SCOPE_LINK,
     Address,
@@ -50,6 +51,10 @@ def read_addresses(rtnl: nl.Rtnetlink, ifindex: int, mac: str) -> Addresses:
         if link != ifindex or family not in _FAMILIES:
             continue
         flags = _u32(attributes[nl.IFA_FLAGS])
+        if attributes.get(nl.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
+            # A daemon's own, that it may have given up by the time of a repair, to another host
+            # even (keepalived's virtual addresses).
+            continue
         if family == AF_INET6 and flags & IFA_F_MCAUTOJOIN:
             # The kernel's own socket stays in the group of a link that went, and can neither join
             # it again on the same index nor be made to leave (ipv6_mc_config).
@@ -106,8 +111,8 @@ def _made_by_kernel(address: Address, flags: int, mac: str) -> bool:
     """
     if address.family == 4:
         return False
-    if address.proto in _KERNELS_OWN:
-        return True
+    if address.proto in _KERNELS_OWN or flags & IFA_F_TEMPORARY:
+        return True  # (A temporary one has no IFA_PROTO, and nobody else can make one.)
     if _tells_origin():
         return False
     return address.address == link_local_of(mac) or not flags & IFA_F_PERMANENT

@@ -167,7 +167,7 @@ class SetLink:
 
     def command(self, netns: str) -> str:
         set_it = f"{inside(netns)} ip link set dev {quoted(self.ifname)}"
-        return words(set_it, self._words())
+        return f"{set_it} {self._words()}"  # not `words`: an alias may have any blanks
 
     def _words(self) -> str:
         link = self.link

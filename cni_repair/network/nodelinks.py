@@ -31,7 +31,7 @@ def read_node_links(rtnl: nl.Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[No
 
     Raises TooMany where that is more than a checkpoint is to hold.
     """
-    vlans = [_read(rtnl, link) for link in chain if link.vlan is not None]
+    vlans = [_of_vlan(_read(rtnl, link)) for link in chain if link.vlan is not None]
     found = [one for one in vlans if one.addresses or one.routes]
     names = {link.ifindex: link.name for link in chain}
     for live in _shims(rtnl):
@@ -58,7 +58,11 @@ def belongings_of(links: Iterable[HostLink]) -> dict[str, NodeLink]:
 
 def _read(rtnl: nl.Rtnetlink, link: HostLink) -> NodeLink:
     addresses, routes = _belongings(rtnl, link.ifindex, link.name, link.mac)
-    return NodeLink(link.name, tuple(one for one in addresses if _stays_here(one)), routes)
+    return NodeLink(link.name, addresses, routes)
+
+
+def _of_vlan(found: NodeLink) -> NodeLink:
+    return replace(found, addresses=tuple(one for one in found.addresses if _stays_here(one)))
 
 
 def _shims(rtnl: nl.Rtnetlink) -> list[LiveLink]:

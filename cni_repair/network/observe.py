@@ -105,10 +105,9 @@ def ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
 
 def links_named(rtnl: nl.Rtnetlink, names: set[str]) -> tuple[tuple[str, int], ...]:
     """Name and index of those that are there."""
-    wanted = sorted(names)
-    answers = rtnl.get([_get_link(name=name) for name in wanted])
-    found = [(name, _answered(answer)) for name, answer in zip(wanted, answers)]
-    return tuple((name, one[0]) for name, one in found if one is not None)
+    # One after the other: altnames make an answer up to 64 KB long, and the socket holds 212.
+    found = [(name, ifindex_of(rtnl, name)) for name in sorted(names)]
+    return tuple((name, ifindex) for name, ifindex in found if ifindex)
 
 
 def netnsid_request(netns: int) -> nl.Message:
@@ -202,7 +201,7 @@ def live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
         mode=mode,
         flags=own_flags,
         txqueuelen=_u32(attributes.get(nl.IFLA_TXQLEN, bytes(4))),
-        alias=_string(attributes.get(nl.IFLA_IFALIAS, b"")),
+        alias=_alias(attributes.get(nl.IFLA_IFALIAS, b"")),
         altnames=tuple(_string(raw) for kind_of, raw in names if kind_of == nl.IFLA_ALT_IFNAME),
         group=_u32(attributes.get(nl.IFLA_GROUP, bytes(4))),
         bcqueuelen=_u32(data.get(nl.IFLA_MACVLAN_BC_QUEUE_LEN, b"")) if kind == "macvlan" else 0,
@@ -242,6 +241,14 @@ def _u32(raw: bytes) -> int:
 
 def _mac(raw: bytes) -> str:
     return ":".join(f"{octet:02x}" for octet in raw)
+
+
+def _alias(raw: bytes) -> str:
+    """Of any bytes that a pod likes; what is no text a checkpoint cannot hold, nor a line show."""
+    try:
+        return raw.rstrip(b"\0").decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _string(raw: bytes) -> str:

@@ -70,6 +70,8 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
             f" ip link set dev {master.name} mtu {link.mtu}"
         )
+        link = replace(link, mtu=master.mtu)  # a network with smaller packets, not none
+    findings += observed.troubles
     gaps, steps = _entries(desired, observed)
     # The others go with the link; that they are missing goes without saying.
     findings += [gap.finding for gap in gaps if gap.step is None or isinstance(gap.step, AddRule)]
@@ -83,6 +85,7 @@ def _plan_present(
     gaps, entries = _entries(desired, observed)
     findings = [
         *_up_findings(desired, live, master),
+        *observed.troubles,
         *(gap.finding for gap in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
         *(gap.finding for gap in gaps),

@@ -9,12 +9,13 @@ from __future__ import annotations
 from cni_repair.network.entryoperations import AddAddress, AddRule, ChangeAddress, SetNeighbour
 from cni_repair.network.linklocal import link_local_of, makes_eui64
 from cni_repair.network.planlink import Gap
-from cni_repair.network.prefixes import holds, missing_prefix_routes, prefix_routes
+from cni_repair.network.prefixes import missing_prefix_routes, network_of, prefix_routes
 from cni_repair.network.routeoperations import AddRoute, DropRoute
 from cni_repair.network.state import (
     FOREVER,
     IFAPROT_KERNEL_LL,
     RT_SCOPE_LINK,
+    RTPROT_STATIC,
     Address,
     Attachment,
     Observed,
@@ -188,6 +189,7 @@ def _missing_routes(desired: Attachment, observed: Observed) -> list[Route]:
             for route in desired.routes
             if route.fixed not in there
             and not (route.shared and replace(route.fixed, weight=1) in lone)
+            and not (observed.link and route.protocol > RTPROT_STATIC)  # its daemon's business
         ]
     present = {route.key for route in observed.routes}
     missing = [route for route in desired.routes if route.key not in present]
@@ -272,26 +274,30 @@ def around_drops(
 def _for_the_moment(
     desired: Attachment, observed: Observed, again: tuple[Route, ...], routes: list[PodOperation]
 ) -> list[Route]:
-    gateways = [
+    gateways = {
         gateway
         for step in routes
         if isinstance(step, AddRoute) and not step.route.onlink
         for gateway in (step.route.gateway, *(hop.gateway for hop in step.route.hops))
         if gateway is not None
-    ]
-    recorded = {route.slot for route in desired.routes}
+    }
+    # By prefix length: a pod may have a thousand of these, and thousands of gateways.
+    lengths = {(route.family, int(route.dst.partition("/")[2])) for route in desired.absent_routes}
+    holding = {
+        network_of(gateway, length)
+        for gateway in gateways
+        for family, length in lengths
+        if (family == 6) == (":" in gateway)
+    }
+    comes, recorded = set(again), {route.slot for route in desired.routes}
     return [
         route
         for route in desired.absent_routes
-        if route not in again
+        if route not in comes
         and route.dst not in observed.routes_by_kernel
         and route.slot not in recorded  # which is as good, and the two cannot both be there
-        and any(_holds(route, gateway) for gateway in gateways)
+        and route.dst in holding
     ]
-
-
-def _holds(route: Route, gateway: str) -> bool:
-    return (route.family == 6) == (":" in gateway) and holds(route.dst, gateway)
 
 
 def _come_again(

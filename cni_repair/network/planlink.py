@@ -25,6 +25,8 @@ _NO_LINK_LOCAL = "1"  # IN6_ADDR_GEN_MODE_NONE
 _NAMES = {"mac": "MAC", "mtu": "MTU", "mode": "mode"}
 # What a pod turned on for itself takes nothing from it.
 _MAY_BE_ON = {"promisc", "allmulticast"}
+# What a pod's first qdisc makes of a queue of no length (qdisc_create: DEFAULT_TX_QUEUE_LEN).
+_BY_A_QDISC = ("txqueuelen", 0, 1000)
 
 
 @record
@@ -153,7 +155,8 @@ def _mtu_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> I
 
 def _attribute_gaps(desired: Attachment, live: LiveLink, *names: str) -> Iterator[Gap]:
     for what in names:
-        if getattr(desired.link, what) != getattr(live.link, what):
+        had, has = getattr(desired.link, what), getattr(live.link, what)
+        if had != has and (what, had, has) != _BY_A_QDISC:
             yield _gap(desired, live, what)
 
 

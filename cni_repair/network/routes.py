@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_ROUTES = 4096
+_MAX_BYTES = 256 * MAX_ROUTES  # one with hundreds of next hops counts for many
 
 _FAMILIES = {AF_INET: 4, AF_INET6: 6}
 # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA. In other tables such routes are copies (sbr's).
@@ -45,8 +46,8 @@ def read_routes(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Routes:
     name_of = _namer(rtnl, ifindex, ifname)
     routes: list[Route] = []
     by_kernel = []
-    dump = [nl.unpack_route(body) for body in rtnl.dump(request, MAX_ROUTES, "routes")]
-    for header, attributes in dump:
+    for body in rtnl.dump(request, MAX_ROUTES, "routes", at_most_bytes=_MAX_BYTES):
+        header, attributes = nl.unpack_route(body)
         family, prefix, _, _, table, protocol, _, _, flags = header
         if family not in _FAMILIES or flags & _RTM_F_CLONED:
             continue

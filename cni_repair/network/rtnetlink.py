@@ -305,6 +305,7 @@ class Rtnetlink(Closing):
         at_most: int,
         what: str = "entries",
         keep: Callable[[bytes], bool] | None = None,
+        at_most_bytes: int = 1 << 30,
     ) -> list[bytes]:
         """The bodies of a dump, read again while the kernel says that it changed meanwhile.
 
@@ -312,7 +313,7 @@ class Rtnetlink(Closing):
         past `at_most` entries, kept or not; the socket is of no more use then.
         """
         for _ in range(_DUMP_TRIES):
-            entries = self._dump_once(message, at_most, what, keep)
+            entries = self._dump_once(message, at_most, what, keep, at_most_bytes)
             if entries is not None:
                 return entries
         raise CniError(
@@ -322,11 +323,16 @@ class Rtnetlink(Closing):
         )
 
     def _dump_once(
-        self, message: Message, at_most: int, what: str, keep: Callable[[bytes], bool] | None
+        self,
+        message: Message,
+        at_most: int,
+        what: str,
+        keep: Callable[[bytes], bool] | None,
+        at_most_bytes: int,
     ) -> list[bytes] | None:
         self._write([message], NLM_F_REQUEST | NLM_F_DUMP)
         entries: list[bytes] = []
-        seen = 0
+        seen = size = 0
         interrupted = False
         while True:
             for kind, flags, sequence, body in self._read():
@@ -341,7 +347,13 @@ class Rtnetlink(Closing):
                 if seen > at_most:
                     raise TooMany(REPAIR_FAILED, f"more than {at_most} {what}: too many to mirror")
                 if keep is None or keep(body):
+                    size += len(body)
                     entries.append(body)
+                if size > at_most_bytes:
+                    raise TooMany(
+                        REPAIR_FAILED,
+                        f"{what} of more than {at_most_bytes} bytes: too many to mirror",
+                    )
 
     def _write(self, messages: Sequence[Message], flags: int) -> None:
         self._until = time.monotonic() + _TIMEOUT_SECONDS

@@ -12,7 +12,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.names import valid_ifname
 from cni_repair.network import rtnetlink as nl
-from cni_repair.network.prefixes import holds
+from cni_repair.network.prefixes import network_of
 from cni_repair.network.state import (
     FIB_RULE_INVERT,
     FR_ACT_TO_TBL,
@@ -61,12 +61,18 @@ def concerning(
     """Those of the rules that concern the interface: that name it, begin at one of its addresses,
     or lead to a table in which it has routes."""
     tables = {(route.family, route.table) for route in routes}
+    # By prefix length: a pod may have a thousand addresses, and thousands of rules.
+    lengths = {(rule.family, _length(rule.src)) for rule in rules if rule.src is not None}
+    networks = {
+        network_of(address.address, length)
+        for address in addresses
+        for family, length in lengths
+        if family == address.family
+    }
     return tuple(
         rule
         for rule in rules
-        if ifname in (rule.iif, rule.oif)
-        or _leads_to(rule, tables)
-        or any(_begins_at(rule, address) for address in addresses)
+        if ifname in (rule.iif, rule.oif) or _leads_to(rule, tables) or _begins_at(rule, networks)
     )
 
 
@@ -75,10 +81,16 @@ def _leads_to(rule: Rule, tables: set[tuple[int, int]]) -> bool:
     return known and rule.action == FR_ACT_TO_TBL
 
 
-def _begins_at(rule: Rule, address: Address) -> bool:
-    return (
-        rule.src is not None and rule.family == address.family and holds(rule.src, address.address)
-    )
+def _begins_at(rule: Rule, networks: set[str]) -> bool:
+    """(A rule keeps host bits that do not count.)"""
+    if rule.src is None:
+        return False
+    base, _, length = rule.src.partition("/")
+    return network_of(base, int(length)) in networks
+
+
+def _length(prefix: str) -> int:
+    return int(prefix.partition("/")[2])
 
 
 def rule_in(body: bytes) -> Rule | None:

@@ -23,6 +23,7 @@ KIND_OF_MODE = {mode: kind for kind, modes in KINDS.items() for mode in modes}
 FOREVER = 0xFFFFFFFF
 
 # include/uapi/linux/if_addr.h
+IFA_F_TEMPORARY = 0x01  # of IPv6
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
 IFA_F_PERMANENT = 0x80
@@ -39,7 +40,7 @@ IFAPROT_KERNEL_LL = 3  # IFA_PROTO of a link-local address that the kernel made
 
 # include/uapi/linux/rtnetlink.h
 RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
-RTPROT_KERNEL = 2
+RTPROT_KERNEL, RTPROT_STATIC = 2, 4
 RT_SCOPE_LINK = 253
 
 # include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
@@ -321,6 +322,7 @@ class Observed:
     addresses_by_kernel: tuple[Address, ...] = ()  # link-local, or from router advertisements
     routes_by_kernel: tuple[str, ...] = ()  # the prefixes of those in the main table
     links: tuple[tuple[str, int], ...] = ()  # name and index of multipath routes' other links
+    troubles: tuple[str, ...] = ()  # what could not be compared, in words
     # The kernel's link-local addresses where a new link would get others, and the way of making
     # them: see Attachment.addr_gen_mode
     odd_link_locals: tuple[int | None, tuple[Address, ...]] | None = None

@@ -9,13 +9,13 @@ from __future__ import annotations
 from cni_repair.network.neighbours import permanent_neighbours, proxy_entries
 from cni_repair.network.observe import links_named
 from cni_repair.network.prefixes import missing_prefix_routes
+from cni_repair.network.rtnetlink import Rtnetlink, TooMany
 from cni_repair.network.rules import concerning, read_rules
 from cni_repair.network.sysctls import STABLE_SECRET, read_secret
 from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.rtnetlink import Rtnetlink
     from cni_repair.network.state import Attachment, Observed
 
 
@@ -33,7 +33,7 @@ def with_recorded(rtnl: Rtnetlink, observed: Observed, desired: Attachment) -> O
         known = replace(link, sysctls=(*link.sysctls, *read_secret(desired.ifname)))
         observed = replace(observed, link=known)
     if desired.rules:
-        observed = replace(observed, rules=read_rules(rtnl))
+        observed = _with_rules(observed, desired)
     hops = {hop.ifname for route in desired.routes for hop in route.hops} - {desired.ifname}
     if hops:
         observed = replace(observed, links=links_named(rtnl, hops))
@@ -44,6 +44,16 @@ def with_recorded(rtnl: Rtnetlink, observed: Observed, desired: Attachment) -> O
         found += proxy_entries(rtnl, ifindex) if True in kinds else ()
         observed = replace(observed, neighbours=found)
     return observed
+
+
+def _with_rules(observed: Observed, desired: Attachment) -> Observed:
+    """Where there are too many to be read, the recorded ones count as there: they outlive the link,
+    and the rest of it need not wait."""
+    try:
+        with Rtnetlink() as rtnl:  # of no use any more once there was too much
+            return replace(observed, rules=read_rules(rtnl))
+    except TooMany as error:
+        return replace(observed, rules=desired.rules, troubles=(f"its rules: {error.msg}",))
 
 
 def with_all(rtnl: Rtnetlink, observed: Observed, ifname: str) -> Observed:

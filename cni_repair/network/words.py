@@ -12,9 +12,20 @@ def quoted(word: str) -> str:
     """A name as one word of a shell: it came from a pod or a file."""
     if word and _PLAIN.issuperset(word):
         return word
+    if not word.isprintable():
+        return f"$'{''.join(map(_escaped, word))}'"
     import shlex  # it needs `re`: only for names that are worth it
 
     return shlex.quote(word)
+
+
+def _escaped(char: str) -> str:
+    """As bash has it between $' and ': no line of a script is begun by what a pod wrote."""
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def ip(family: int) -> str:

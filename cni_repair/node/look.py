@@ -27,6 +27,7 @@ from cni_repair.network.surroundings import with_all, with_recorded
 from cni_repair.node import parents
 from cni_repair.node.fallback import other_chains
 from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,7 +211,13 @@ def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
 
 def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> planning.Plan:
     """The verdict on an attachment, by its record and what was observed, as of now."""
-    return planning.plan(aged(checkpoint.attachment, now()), observed, master)
+    attachment = aged(checkpoint.attachment, now())
+    if len(attachment.addresses) != len(checkpoint.attachment.addresses) and not observed.link:
+        left = {one.key for one in attachment.addresses}
+        expired = [one for one in checkpoint.attachment.addresses if one.key not in left]
+        words = [f"address {one.address}/{one.prefix}: its lifetime has ended" for one in expired]
+        observed = replace(observed, troubles=(*observed.troubles, *words))
+    return planning.plan(attachment, observed, master)
 
 
 def observe_all(sides: Sides, checkpoint: Checkpoint) -> Observed:

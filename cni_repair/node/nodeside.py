@@ -60,11 +60,15 @@ class NodeSide:
             self._records = _records_of(self._store, self._known) if self._store else {}
         return self._records
 
-    def noted(self, checkpoint: model.Checkpoint, master: int) -> model.Checkpoint:
+    def noted(
+        self, checkpoint: model.Checkpoint, master: int, accept: bool = False
+    ) -> model.Checkpoint:
         """The checkpoint of a healthy attachment over the link of index `master`, with its parents
         as they are, and what the node has over them.
 
-        It is the same one where it says so already, and no newer one says otherwise.
+        It is the same one where it says so already, and no newer one says otherwise. A shim that is
+        gone stays remembered, unless `accept`: it may have gone with the pods' interfaces, and this
+        may be a pod that came between that and the repair.
         """
         recorded = checkpoint.attachment.parents
         chain = chain_from(self._rtnl, master)
@@ -75,10 +79,17 @@ class NodeSide:
                 checkpoint, attachment=replace(checkpoint.attachment, parents=chain)
             )
         look = self._look(chain)
+        if not accept:
+            look = replace(look, links=(*look.links, *self._gone(chain)))
         own = checkpoint.node_links.links if checkpoint.node_links else ()
         if {*own} == {*look.links} == {*self.remembered(chain)}:
             return checkpoint
         return replace(checkpoint, node_links=look)
+
+    def _gone(self, chain: tuple[HostLink, ...]) -> list[NodeLink]:
+        shims = [one for one in self.remembered(chain) if one.shim is not None]
+        present = self._present({one.name for one in shims})
+        return [one for one in shims if one.name not in present]
 
     def committed(self, checkpoint: model.Checkpoint) -> None:
         """Take notice of a checkpoint that was just written."""

@@ -54,7 +54,7 @@ def refresh(
             return False
         side = side or NodeSide(node.rtnl, store, [fresh])
         now = _refreshed(recorded, observed, defaults)
-        now = side.noted(now, observed.link.master if observed.link else 0)
+        now = side.noted(now, observed.link.master if observed.link else 0, accept)
         if now == recorded:
             return False
         store.commit(now.key, encode_checked(now))

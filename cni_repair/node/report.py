@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cni_repair.errors import CniError
 
 UNREADABLE = "unreadable"
+_FINDINGS_TOLD = 8
 STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
 
 
@@ -46,8 +47,11 @@ class Report:
 
     @property
     def reason(self) -> str:
-        """Why it is not healthy, and what else is to be said, in one line."""
-        words = [*self.findings, *self.notes]
+        """Why it is not healthy, and what else is to be said, in one line that a screen holds."""
+        words = [*self.findings[:_FINDINGS_TOLD]]
+        if len(self.findings) > _FINDINGS_TOLD:
+            words.append(f"and {len(self.findings) - _FINDINGS_TOLD} more (-o json has them)")
+        words += self.notes
         return "; ".join([*words, str(self.error)] if self.error else words)
 
     def document(self) -> dict[str, Any]:

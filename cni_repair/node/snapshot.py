@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.rtnetlink import TooMany
 from cni_repair.node.census import uncovered
 from cni_repair.node.inventory import run_dir_of
 from cni_repair.node.look import POD_FAILURES, examine, wrapped
@@ -124,6 +125,9 @@ def judge(report: Report) -> Record:
     if report.state == LOST:
         # Without a step its master is refused: see the reason.
         return Record(report, KEPT, bool(report.actions), report.reason)
+    if isinstance(report.error, TooMany):
+        # A repair of the lost link goes by the older record, and is not in the way of that.
+        return Record(report, KEPT, True, f"its older record stays: {report.reason}")
     if report.error is not None:
         return Record(report, KEPT, False, report.reason)
     if report.checkpoint is not None and report.checkpoint.netns is None:

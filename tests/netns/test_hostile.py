@@ -150,3 +150,55 @@ def test_label_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
     rig.inside(was.pod, label)
     rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
     assert rig.checkpoint(was.pod).read_bytes() == before
+
+
+@pytest.mark.slow
+def test_flood_of_rules_keeps_no_pod_from_its_link(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.ip("rule add from 10.9.0.0/24 lookup 100", was.pod)
+    where = ["--checkpoint-dir", str(rig.checkpoints)]
+    assert rig.cli("snapshot", *where).status == 0
+    flood = "".join(f"rule add from 11.0.{n >> 8}.{n & 255} lookup 99\n" for n in range(4200))
+    rig.run("ip", "-n", was.pod.name, "-batch", "-", stdin=flood)
+    rig.reload()
+    (entry,) = rig.plugin("REPAIR").report(1)["attachments"]
+    assert (entry["state"], len(entry["actions"])) == ("degraded", 5)
+    assert entry["findings"] == ["its rules: more than 4096 rules: too many to mirror"]
+    assert rig.state(was.pod) == was.state
+
+
+@pytest.mark.slow
+def test_routes_of_hundreds_of_hops_are_too_many_soon(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.ip("link add d0 type veth peer name d1", was.pod)
+    rig.ip("link set d0 up", was.pod)
+    hops = " ".join(f"nexthop via 10.9.0.{2 + n % 250} dev eth0" for n in range(90))
+    routes = "".join(f"route add 11.0.{n >> 8}.{n & 255}/32 {hops}\n" for n in range(900))
+    rig.run("ip", "-n", was.pod.name, "-batch", "-", stdin=routes)
+    where = ["--checkpoint-dir", str(rig.checkpoints)]
+    told = rig.cli("snapshot", *where)
+    assert "routes of more than 1048576 bytes: too many to mirror" in told.out
+    assert "coverage: 1 of 1" in told.out  # by its older record
+    rig.reload()
+    assert rig.plugin("REPAIR").report(0)["summary"]["healthy"] == 1
+
+
+def test_alias_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    script = "ip link set dev eth0 alias \"$(printf 'a\\377b')\""
+    rig.run("nsenter", f"--net={was.pod.path}", "sh", "-c", script)
+    where = ["--checkpoint-dir", str(rig.checkpoints)]
+    assert rig.cli("snapshot", *where).status == 0
+    script = "ip link set dev eth0 alias \"$(printf 'a\\n\\033[31m  b')\""
+    rig.run("nsenter", f"--net={was.pod.path}", "sh", "-c", script)
+
+    def alias() -> str:
+        return rig.ip("link show dev eth0", was.pod).partition("alias ")[2]
+
+    before = alias()
+    assert rig.cli("snapshot", *where).status == 0
+    rig.reload()
+    plan = rig.cli("plan", "--all", *where).out
+    assert "\x1b" not in plan
+    rig.plugin("REPAIR").report(0)
+    assert alias() == before != ""

@@ -149,7 +149,7 @@ def test_newest_record_of_the_node_counts(rig: Rig) -> None:
     make_shim(rig)
     take_snapshot(rig)
     rig.ip(f"link del {SHIM}")
-    take_snapshot(rig, other.pod.id)
+    take_snapshot(rig, other.pod.id, "--accept")
     assert checkpoint_of(rig, was).node_links != checkpoint_of(rig, other).node_links
     rig.reload()
     # … whatever pod is meant
@@ -341,3 +341,32 @@ def test_link_in_a_mode_that_no_plugin_makes_is_not_remembered(rig: Rig) -> None
     rig.ip(f"link add {SHIM} link eth0 type macvlan mode source")
     take_snapshot(rig)
     assert checkpoint_of(rig, was).node_links is None
+
+
+def test_shim_that_went_with_the_uplink_is_not_forgotten_before_the_repair(rig: Rig) -> None:
+    """A pod may be attached, and checked by its runtime, between loss and repair."""
+    rig.attach("pod1")
+    make_shim(rig)
+    take_snapshot(rig)
+    before = shim(rig)
+    rig.reload()
+    late = rig.attach("pod3")
+    check = {**rig.conf(), "prevResult": late.result}
+    assert rig.plugin("CHECK", late.pod, check).status == 0
+    rig.plugin("REPAIR").report(0)
+    assert shim(rig) == before
+
+
+def test_shim_with_an_address_of_the_whole_length(rig: Rig) -> None:
+    """The usual kind: it is remembered, and nothing is missing of it."""
+    rig.attach("pod1")
+    make_shim(rig)
+    rig.ip(f"addr add 10.9.0.250/32 dev {SHIM}")
+    take_snapshot(rig)
+    words = ["-o", "json", "--all", "--checkpoint-dir", str(rig.checkpoints)]
+    (entry,) = rig.cli("status", *words).report(0)["attachments"]
+    assert "notes" not in entry
+    before = shim(rig)
+    rig.reload()
+    rig.plugin("REPAIR").report(0)
+    assert shim(rig) == before
