@@ -70,7 +70,10 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
             f" ip link set dev {master.name} mtu {link.mtu}"
         )
-        link = replace(link, mtu=master.mtu)  # a network with smaller packets, not none
+        if desired.settled:
+            # A network with smaller packets, not none; what it lacks is told from then on. (Of a
+            # record that is not settled, a smaller MTU may be a later plugin's work.)
+            link = replace(link, mtu=master.mtu)
     findings += observed.troubles
     gaps, steps = _entries(desired, observed)
     # The others go with the link; that they are missing goes without saying.

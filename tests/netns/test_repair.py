@@ -826,6 +826,22 @@ def test_smaller_mtu_of_the_new_master(rig: Rig) -> None:
     assert_restored(rig, was)
 
 
+def test_smaller_mtu_of_the_new_master_of_a_settled_record(rig: Rig) -> None:
+    """Smaller packets meanwhile, not none; and the reason says what to do."""
+    was = rig.attach("pod1")
+    assert rig.cli("snapshot", "--checkpoint-dir", str(rig.checkpoints)).status == 0
+    rig.reload(mtu=1400)
+    entry = entry_of(repair_all(rig, status=1), was.pod)
+    assert entry["state"] == "degraded"
+    assert entry["findings"] == [
+        "eth0 has MTU 1400, it had 1500: its master eth0 has 1400: ip link set dev eth0 mtu 1500"
+    ]
+    assert rig.ping(was.pod, "10.9.0.1")
+    rig.ip("link set eth0 mtu 1500")
+    assert len(entry_of(repair_all(rig), was.pod)["actions"]) == 1
+    assert_restored(rig, was)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("one", [True, False], ids=["one", "all"])
 def test_master_that_does_not_come(rig: Rig, one: bool) -> None:

@@ -1,7 +1,7 @@
-"""Pods whose interfaces are not macvlan links in bridge mode: ipvlan, and macvlan's other modes.
+"""Pods whose interfaces are ipvlan links, in every mode.
 
-Each master has one mode, as the kernel wants it for ipvlan and for passthru, and its own VLAN,
-whose gateway is the way to what is pinged. In the modes l3 and l3s the node routes for its pods:
+Each master has one mode, as the kernel wants it, and its own VLAN, whose gateway is the way to what
+is pinged. In the modes l3 and l3s the node routes for its pods:
 what it has on their VLAN is part of their way.
 """
 
@@ -27,32 +27,23 @@ _SHIM = "shim0"
 
 
 def ipvlan(node: Node, check: Checks) -> None:
-    """Every mode of ipvlan."""
-    reloaded(node, check, "ipvlan", {11: "l2", 12: "l3", 13: "l3s"})
-
-
-def macvlan_modes(node: Node, check: Checks) -> None:
-    """Macvlan's modes but bridge, which all other scenarios have."""
-    reloaded(node, check, "macvlan", {11: "private", 12: "vepa", 13: "passthru"})
-
-
-def reloaded(node: Node, check: Checks, kind: str, modes: dict[int, str]) -> None:
-    """The driver goes and comes back under pods of these modes, by the ids of their VLANs."""
+    """The driver goes and comes back under a pod of each mode, over a VLAN of its own."""
+    modes = {11: "l2", 12: "l3", 13: "l3s"}
     with far_end(node, modes):
         node.up()
         for vlan, mode in modes.items():
             if routes_for_pods(mode):
                 make_way(node, vlan)
-        wire = node.attach(*(conf(node, kind, vlan, mode) for vlan, mode in modes.items()))
-        batch(node, shim_lines(kind))
+        wire = node.attach(*(conf(node, vlan, mode) for vlan, mode in modes.items()))
+        batch(node, shim_lines())
         taken = node.cli("snapshot")
         check("snapshot: exit 0", taken.returncode == 0, said(taken))
         before, shim = node.interfaces(), node.link(_SHIM)
         was = [before[pod.name]["rest"]["linkinfo"] for pod in node.pods]
         as_wanted = [(info["info_kind"], info["info_data"]["mode"]) for info in was]
         check(
-            f"pods of these modes: {kind} {', '.join(modes.values())}",
-            as_wanted == [(kind, mode) for mode in modes.values()],
+            f"pods of these modes: ipvlan {', '.join(modes.values())}",
+            as_wanted == [("ipvlan", mode) for mode in modes.values()],
             was,
         )
         since = node.unload()
@@ -67,7 +58,7 @@ def reloaded(node: Node, check: Checks, kind: str, modes: dict[int, str]) -> Non
               all(map(is_vlan, vlans, modes, ["eth0"] * len(vlans))), vlans)  # fmt: skip
         check_same(check, node, before)
         now = node.link(_SHIM)
-        check(f"the node's own {kind} beside the first pod is as before",
+        check("the node's own ipvlan beside the first pod is as before",
               bool(shim) and without_index(now) == without_index(shim), (shim, now))  # fmt: skip
         answered = wire.answered(since, ANSWER_SECONDS)
         check("pings of every pod pass by its VLAN, IPv4 and IPv6", answered, wire.silent(since))
@@ -78,10 +69,9 @@ def reloaded(node: Node, check: Checks, kind: str, modes: dict[int, str]) -> Non
         check.outage = wire.outage(since)
 
 
-def shim_lines(kind: str) -> list[str]:
+def shim_lines() -> list[str]:
     """The node's own link of the pods' kind."""
-    mode = "l2" if kind == "ipvlan" else "bridge"
-    lines = [f"link add {_SHIM} link eth0.11 type {kind} mode {mode}", f"link set {_SHIM} up"]
+    lines = [f"link add {_SHIM} link eth0.11 type ipvlan mode l2", f"link set {_SHIM} up"]
     return [*lines, f"addr add 10.9.11.240/32 dev {_SHIM}"]
 
 
@@ -93,12 +83,12 @@ def routes_for_pods(mode: str) -> bool:
     return mode.startswith("l3")
 
 
-def conf(node: Node, kind: str, vlan: int, mode: str) -> Json:
+def conf(node: Node, vlan: int, mode: str) -> Json:
     """What differs from the production configuration."""
     part = pods_part(vlan, mode)
     ranges = [[{"subnet": f"10.9.{part}.0/24"}], [{"subnet": f"fd00:9:{part}::/64"}]]
     ipam = {**node.netconf()["ipam"], "ranges": ranges}
-    return {"vlanId": vlan, "delegate": {"type": kind, "mode": mode}, "ipam": ipam}
+    return {"vlanId": vlan, "delegate": {"type": "ipvlan", "mode": mode}, "ipam": ipam}
 
 
 def pods_part(vlan: int, mode: str) -> str:
@@ -144,4 +134,4 @@ def batch(node: Node, lines: list[str], *where: str) -> None:
     node.run(["ip", *where, "-batch", "-"], stdin="\n".join(lines) + "\n", check=True)
 
 
-SCENARIOS = {"ipvlan": ipvlan, "macvlan": macvlan_modes}
+SCENARIOS = {"ipvlan": ipvlan}
