@@ -469,9 +469,10 @@ def wait_for(kind: str, name: str = "", began: float = 0.0) -> int:
 
 def events() -> list[Json]:
     """What the last upgrade's journal tells."""
-    if not _JOURNAL.exists():
-        return []
-    *lines, _ = _JOURNAL.read_text().split("\n")
+    try:
+        *lines, _ = _JOURNAL.read_text().split("\n")
+    except FileNotFoundError:
+        return []  # a new upgrade puts the last one's away before it begins its own
     return [json.loads(line) for line in lines if line]
 
 
