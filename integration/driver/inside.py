@@ -15,7 +15,7 @@ from integration.driver.checks import Checks
 from integration.driver.node import CONTAINERD, FAR, LabError, Node
 from integration.driver.scenarios import SCENARIOS
 
-SCENARIO_SECONDS = 400
+SCENARIO_SECONDS = 360
 
 _EVENTS, _NEXT = Path("/run/job/events"), Path("/run/job/next")
 _POLL_SECONDS = 0.1
