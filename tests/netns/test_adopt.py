@@ -27,6 +27,8 @@ from tests.netns.rig import (
     without,
 )
 
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+
 LIBCNI = "/var/lib/cni"
 DOCKERSHIM = "/var/lib/cni/cache"
 MULTUS = "/var/lib/cni/multus"

@@ -9,6 +9,8 @@ import pytest
 
 from tests.netns.rig import GATEWAY4, GATEWAY6, Json, Outcome, Pod, Rig, eventually, slow_but
 
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+
 
 def _told(outcome: Outcome, pod: Pod) -> str:
     """What a plugin printed, without what differs from pod to pod."""

@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.netns.rig import Json, Pod, Rig, entry_of, states
+
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
 
 def conf(rig: Rig, **changes: Any) -> Json:

@@ -21,6 +21,8 @@ from tests.netns.test_plan_commands import where
 from tests.netns.test_repair import Monitor
 from tests.netns.test_snapshot import snapshot
 
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+
 SHIM = "shim0"
 SHIM_ADDRESS = "10.9.0.240"
 

@@ -13,6 +13,8 @@ import pytest
 from cni_repair.network.probe import Gateways
 from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
 
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+
 NETLINK_ROUTE = 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,8 @@ from cni_repair.record import replace
 from tests.unit.samples import MASTER
 from tests.unit.simulator import complete, repaired, with_sysctls
 from tests.unit.test_plan_properties import attachments
+
+pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
 Damages = Iterator[tuple[str, Observed]]
 MODES = {"private": "vepa", "vepa": "bridge", "bridge": "private"}
