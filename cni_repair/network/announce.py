@@ -17,8 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni_repair.network.state import Address
-
 _ETH_ARP, _ETH_IPV6 = 0x0806, 0x86DD
 _EVERYBODY = b"\xff" * 6
 _ALL_NODES = inet_pton(AF_INET6, "ff02::1")
@@ -38,7 +36,7 @@ class Announcer(Closing):
         for sock in self._sockets.values():
             sock.close()
 
-    def announce(self, master: str, mac: str, addresses: Iterable[Address]) -> None:
+    def announce(self, master: str, mac: str, addresses: Iterable[str]) -> None:
         """Send one announcement for each address; the calling thread is in the node's namespace.
 
         What cannot be sent is left: the pod's own traffic will teach the switches, only later.
@@ -59,20 +57,20 @@ class Announcer(Closing):
         return self._sockets[master]
 
 
-def _frame(mac: bytes, address: Address) -> bytes:
-    return gratuitous_arp(mac, address) if address.family == 4 else unsolicited_na(mac, address)
+def _frame(mac: bytes, address: str) -> bytes:
+    return unsolicited_na(mac, address) if ":" in address else gratuitous_arp(mac, address)
 
 
-def gratuitous_arp(mac: bytes, address: Address) -> bytes:
+def gratuitous_arp(mac: bytes, address: str) -> bytes:
     """An ARP announcement (RFC 5227, section 3): a request for one's own address."""
-    own = inet_pton(AF_INET, address.address)
+    own = inet_pton(AF_INET, address)
     header = _EVERYBODY + mac + struct.pack("!H", _ETH_ARP)
     return header + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + own + bytes(6) + own
 
 
-def unsolicited_na(mac: bytes, address: Address) -> bytes:
+def unsolicited_na(mac: bytes, address: str) -> bytes:
     """An unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6)."""
-    own = inet_pton(AF_INET6, address.address)
+    own = inet_pton(AF_INET6, address)
     body = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE) + own + b"\x02\x01" + mac
     pseudo = own + _ALL_NODES + struct.pack("!II", len(body), _ICMPV6)
     body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]

@@ -252,6 +252,14 @@ class Rtnetlink(Closing):
     """A rtnetlink socket of the namespace that the calling thread is in when it is made."""
 
     def __init__(self) -> None:
+        self._open()
+
+    def renew(self) -> None:
+        """After a fork, when the socket is the other process's."""
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
         self.sock = _socket.socket(
             _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
         )

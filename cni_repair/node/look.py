@@ -97,14 +97,14 @@ def examine(
 
     With `side`, what the node itself had over the masters is looked at, too.
     """
-    masters = _Masters(node, side)
+    masters = Masters(node, side)
     return [_examine(node, entry, given_netns, masters) for entry in entries]
 
 
-class _Masters:
+class Masters:
     """The masters of all attachments, looked at once each."""
 
-    def __init__(self, node: Node, side: NodeSide | None) -> None:
+    def __init__(self, node: Node, side: NodeSide | None = None) -> None:
         self._node = node
         self._side = side
         self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
@@ -162,7 +162,7 @@ class _Masters:
         return commands, notes
 
 
-def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> Report:
+def _examine(node: Node, entry: Entry, given_netns: str, masters: Masters) -> Report:
     checkpoint = entry.checkpoint
     if checkpoint is None:
         return unreadable(entry)
@@ -173,18 +173,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
         found = planned(checkpoint, observed, master)
     except POD_FAILURES as error:
         return failed(checkpoint, given_netns, wrapped(error))
-    findings = found.findings
-    # (That a usable master is down, the finding about a present link's carrier says already.)
-    useful = found.state == LOST or (found.state != HEALTHY and parent_plan.state != READY)
-    if parent_plan.reason and useful:
-        findings = (*findings, parent_plan.reason)
-    if (
-        found.state == LOST
-        and parent_plan.state == MISSING
-        and (others := other_chains(checkpoint))
-    ):
-        names = ", then ".join(chain[0].name for chain in others)
-        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
+    findings = with_parents(checkpoint, found, parent_plan)
     netns = given_netns or checkpoint.netns_path
     actions: list[str] = []
     notes: list[str] = []
@@ -203,10 +192,28 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: _Masters) -> R
     )
 
 
+def with_parents(
+    checkpoint: Checkpoint, found: planning.Plan, parent_plan: ParentPlan | None
+) -> tuple[str, ...]:
+    """What is wrong with an attachment, with what is wrong with its master where that matters."""
+    # (That a usable master is down, the finding about a present link's carrier says already.)
+    if parent_plan is None or found.state == HEALTHY:
+        return found.findings
+    findings = found.findings
+    lost = found.state == LOST
+    if parent_plan.reason and (lost or parent_plan.state != READY):
+        findings = (*findings, parent_plan.reason)
+    if lost and parent_plan.state == MISSING and (others := other_chains(checkpoint)):
+        names = ", then ".join(chain[0].name for chain in others)
+        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
+    return findings
+
+
 def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
     """The attachment's interface as it is, as far as it is recorded."""
     wanted = checkpoint.attachment
-    return with_recorded(sides.pod, _observe(sides, wanted), wanted)
+    # (Until a record is settled, sysctls are given to what is set up, and not compared.)
+    return with_recorded(sides.pod, _observe(sides, wanted, wanted.settled), wanted)
 
 
 def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> planning.Plan:
@@ -226,8 +233,9 @@ def observe_all(sides: Sides, checkpoint: Checkpoint) -> Observed:
     return with_all(sides.pod, _observe(sides, wanted), wanted.ifname)
 
 
-def _observe(sides: Sides, wanted: Attachment) -> Observed:
-    return observe_pod(sides.pod, sides.node_netns, wanted.ifname, wanted.link.ifindex)
+def _observe(sides: Sides, wanted: Attachment, sysctls: bool = True) -> Observed:
+    netns, ifindex = sides.node_netns, wanted.link.ifindex
+    return observe_pod(sides.pod, netns, wanted.ifname, ifindex, sysctls=sysctls)
 
 
 def parents_of(checkpoint: Checkpoint) -> Parents:

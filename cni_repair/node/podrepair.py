@@ -1,9 +1,10 @@
-"""The repair of one attachment, from inside its pod: look, apply in rounds, look again."""
+"""The repair of one attachment, from inside its pod: look, claim, apply in rounds, look again."""
 
 from __future__ import annotations
 
 import binascii
 
+from cni_repair.checkpoint.locks import Lock
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network.apply import Sides, apply_to_pod
 from cni_repair.network.entryoperations import ChangeAddress
@@ -11,6 +12,7 @@ from cni_repair.network.linklocal import link_local_of
 from cni_repair.network.linkoperations import Where
 from cni_repair.network.nodelinks import TEMPORARY
 from cni_repair.network.planentries import with_extras
+from cni_repair.node import inventory
 from cni_repair.node.look import observe, planned
 from cni_repair.node.report import Report
 from cni_repair.record import replace
@@ -18,7 +20,10 @@ from cni_repair.record import replace
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
-    from cni_repair.network.state import Address, HostLink
+    from cni_repair.checkpoint.store import Store
+    from cni_repair.network.plan import Plan
+    from cni_repair.network.state import HostLink, Observed
+    from cni_repair.node.inventory import Entry, SeedHints
 
 # What goes along with an address that had to be taken away for a moment is found missing, and
 # added, in a second round; a third is for what that one brings to light.
@@ -30,26 +35,78 @@ def _temporary_name(checkpoint: Checkpoint) -> str:
     return f"{TEMPORARY}{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
+class Overtaken(Exception):
+    """The record is not the one that was read: a DEL, a CHECK or an ADD was quicker."""
+
+    def __init__(self, fresh: Entry | None) -> None:
+        super().__init__()
+        self.fresh = fresh  # as it is now; None where it is gone
+
+
+class Claim(Lock):
+    """Context: nobody else works on the attachment, and `entry` is its record.
+
+    Raises Overtaken where it is not, and as :class:`Lock` does.
+    """
+
+    def __init__(
+        self, store: Store, entry: Entry, hints: SeedHints | None, run_dir: str, seconds: float
+    ) -> None:
+        super().__init__(run_dir, entry.key.name, seconds)
+        self._store = store
+        self._entry = entry
+        self._hints = hints
+
+    def __enter__(self) -> Claim:
+        super().__enter__()
+        try:
+            fresh = inventory.reread(self._store, self._entry, self._hints)
+            if fresh is not self._entry:
+                raise Overtaken(fresh)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+
 class PodRepair:
     """The work inside one pod."""
+
+    before: Plan  # as it was found, nothing done yet
+    after: Plan  # by the last look
+    _observed: Observed
 
     def __init__(self, checkpoint: Checkpoint, master: HostLink | None) -> None:
         self._checkpoint = checkpoint
         self._master = master
         self._wanted = checkpoint
         self.failures: tuple[str, ...] = ()
+        self.is_waiting = False  # for the claim; nothing was done yet
 
-    def __call__(self, sides: Sides) -> None:
+    def __call__(self, sides: Sides, claim: Claim) -> None:
+        """Look, and repair what has a master, with the attachment claimed."""
         self.observe(sides)
         self.before = self.after
+        if self._master is None or not self.after.operations:
+            return
+        self.is_waiting = True
+        with claim:
+            self.is_waiting = False
+            seen = self._observed
+            self._observed = observe(sides, self._checkpoint)
+            if self._observed != seen:  # who had it until now may have repaired it
+                self.before = self.after = planned(self._wanted, self._observed, self._master)
+            self._repair(sides, self._master)
+
+    def _repair(self, sides: Sides, master: HostLink) -> None:
         for _ in range(_ROUNDS):
             done = self.after.operations
-            if self._master is None or not done:
+            if not done:
                 return
             if any(isinstance(step, ChangeAddress) for step in done):
                 wanted = with_extras(self._checkpoint.attachment, self._observed)
                 self._wanted = replace(self._checkpoint, attachment=wanted)
-            self._apply(sides, self._master)
+            self._apply(sides, master)
             self.observe(sides)
             if self.failures or self.after.operations == done:
                 return
@@ -86,7 +143,7 @@ class PodRepair:
         )
 
     @property
-    def announceable(self) -> tuple[str, tuple[Address, ...]]:
+    def announceable(self) -> tuple[str, tuple[str, ...]]:
         """The MAC, and the addresses that the network may be told about by now."""
         live = self._observed.link
         if live is None or not live.carrier or not live.answers_arp:
@@ -95,7 +152,7 @@ class PodRepair:
         unusable = {*self._observed.tentative, *self._observed.dadfailed}
         # Only what was recorded: the pod may have given itself its gateway's address since.
         usable = [
-            address
+            address.address
             for address in self._observed.addresses
             if address.key in recorded and address.address not in unusable
         ]

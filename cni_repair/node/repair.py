@@ -2,42 +2,44 @@
 
     observe ─► plan ─► (parents, then pod) apply ─► observe again ─► verdict
 
-One pod after the other, in one thread: the kernel does all of this under one lock (RTNL), so
-threads or processes would only wait for each other. One pod's failure never stops the others.
+One pod after the other, each repaired as soon as it was looked at: the first does not wait for a
+look at the whole node. Many are shared out among processes. One pod's failure never stops the
+others.
 """
 
 from __future__ import annotations
 
 import time
 
-from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.errors import TRY_AGAIN, CniError
 from cni_repair.network.announce import Announcer
 from cni_repair.network.observe import chain_from
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
-from cni_repair.network.planparents import READY
 from cni_repair.node import inventory, parents
+from cni_repair.node.ensured import Ensured
 from cni_repair.node.fallback import other_chains
+from cni_repair.node.hands import Hands, hands_for
 from cni_repair.node.look import (
     POD_FAILURES,
     REPAIRABLE,
     Node,
-    examine,
     failed,
     in_pod,
     parents_of,
     unreadable,
+    with_parents,
     wrapped,
 )
 from cni_repair.node.nodeside import NodeSide
-from cni_repair.node.podrepair import PodRepair
+from cni_repair.node.podrepair import Claim, Overtaken, PodRepair
 from cni_repair.node.report import Report
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
@@ -60,7 +62,8 @@ class Options:
     hints: SeedHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
     tell: Callable[[str], None] | None = None  # called before a wait, with what is waited for
-    looked: Callable[[list[Report]], None] | None = None  # called with what the first look found
+    # Called once all were looked at, with what each was like before anything was done in it.
+    looked: Callable[[list[Report]], None] | None = None
     restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
 
 
@@ -71,53 +74,322 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
     change it.
     """
     with Announcer() as announcer:
-        return _Repair(node, store, options, announcer).run(entries)
+        return _Repair(node, store, entries, options, announcer).run()
 
 
 class _Repair:
-    """One pass over the node: what its steps share."""
+    """One pass over the node: what its steps share. Attachments go by their places in `entries`."""
 
-    def __init__(self, node: Node, store: Store, options: Options, announcer: Announcer) -> None:
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        entries: list[Entry],
+        options: Options,
+        announcer: Announcer,
+    ) -> None:
         self._node = node
         self._store = store
+        self._entries = [*entries]
         self._options = options
-        self._announcer = announcer
+        self._announce_by: Callable[[str, str, tuple[str, ...]], None] = announcer.announce
+        self._announcements: list[tuple[str, str, tuple[str, ...]]] = []  # to be sent by another
         self._until = time.monotonic() + options.master_timeout
-        self._masters: dict[Parents, HostLink | CniError] = {}
-        self._reports: list[Report | None] = []
+        self._side = NodeSide(node.rtnl, store, entries)
+        self._masters = Ensured(node, self._side, self._say_away)
+        self._reports: list[Report | None] = [None] * len(entries)
+        self._before: dict[int, Report] = {}  # what each was like before anything was done
+        self._away: list[int] = []  # those whose masters are
+        self._busy: list[int] = []  # those that somebody else has locked
         self._unsettled: list[int] = []
+        self._again: list[int] = []
         self._told: set[str] = set()
         self._restored: set[int] = set()
-        self._again: set[int] = set()
         self._attachments: dict[object, int] = {}  # how many there are of a namespace
         # What is to be said of the node's side over each chain, with which pod's report.
         self._notes: dict[Parents, tuple[int, list[str]]] = {}
 
-    def run(self, entries: list[Entry]) -> list[Report]:
-        for place in (_place(entry) for entry in entries):
+    def run(self) -> list[Report]:
+        for place in map(_place, self._entries):
             self._attachments[place] = self._attachments.get(place, 0) + 1
-        self._side = NodeSide(self._node.rtnl, self._store, entries)
-        found = examine(self._node, entries, self._options.netns)
+        self._repair_all()
         if self._options.looked:
-            self._options.looked(found)
-        self._reports = [*found]
-        todo = [
-            index
-            for index, report in enumerate(self._reports)
-            if report and report.state in (LOST, DEGRADED) and report.error is None
-        ]
-        busy = self._repair_as_masters_come(todo, entries)
-        self._give_shims(entries)
+            self._options.looked([*self._before.values()])
+        self._repair_as_masters_come()
+        self._give_shims()
         self._settle()
-        until = time.monotonic() + _LOCK_SECONDS
-        for index in busy:
-            self._repair(index, entries[index], max(0.0, until - time.monotonic()))
+        self._repair_busy()
         self._settle()
-        self._repair_again(entries)
+        self._repair_again()
         self._tell_of_the_node()
         return [report for report in self._reports if report is not None]
 
-    def _give_shims(self, entries: list[Entry]) -> None:
+    # --- In which order, and by whom ---
+
+    def _repair_all(self) -> None:
+        """Give each its first turn. One pod over each chain goes before the others: with it the
+        chain is made, and whoever shares the rest finds it there."""
+        first = {wanted: index for index, wanted in reversed([*self._chains()])}
+        for index in sorted(first.values()):
+            self._repair(index)
+        rest = sorted({*range(len(self._entries))} - {*first.values()})
+        mine, *theirs = self._shares_of(rest)
+        with Hands(theirs, self._be_a_hand, self._repair_as_a_hand) as others:
+            for index in mine:
+                self._repair(index)
+                for result in others.done():
+                    self._take(*result)
+            for result in others.rest():
+                self._take(*result)
+        for index in rest:
+            if index not in self._before:  # whoever had it died, or found another record
+                self._repair(index)
+
+    def _chains(self) -> Iterator[tuple[int, Parents | None]]:
+        for index, entry in enumerate(self._entries):
+            yield index, parents_of(entry.checkpoint) if entry.checkpoint else None
+
+    def _shares_of(self, numbers: list[int]) -> list[list[int]]:
+        """One for each process; the interfaces of one pod stay together, in their order."""
+        shares: list[list[int]] = [[] for _ in range(hands_for(len(numbers)))]
+        share_of: dict[object, list[int]] = {}
+        for index in numbers:
+            place = _place(self._entries[index])
+            share = share_of.setdefault(place, shares[len(share_of) % len(shares)])
+            share.append(index)
+        return shares
+
+    def _be_a_hand(self) -> None:
+        """In another process: sockets and callbacks are the first one's."""
+        self._node.rtnl.renew()
+        self._options = replace(self._options, tell=None, restored=lambda _: None)
+        self._announce_by = lambda *words: self._announcements.append(words)
+
+    def _repair_as_a_hand(self, index: int) -> Any:
+        """:meth:`_repair`, and all that it found, for :meth:`_take`."""
+        self._announcements.clear()
+        known = self._entries[index]
+        self._repair(index)
+        before, after = self._before.get(index), self._reports[index]
+        if self._entries[index] is not known or before is None or after is None:
+            return index, None  # overtaken: to be done anew
+        noted = [index in numbers[-1:] for numbers in self._noted()]
+        restored = index in self._restored
+        return index, (before.verdict, after.verdict, noted, restored, self._announcements)
+
+    def _take(self, index: int, found: Any) -> None:
+        """Take over what another process has found."""
+        if found is None:
+            return
+        before, after, noted, restored, announcements = found
+        for words in announcements:
+            self._announce_by(*words)
+        checkpoint = self._entries[index].checkpoint
+        netns = self._options.netns or (checkpoint.netns_path if checkpoint else "")
+        key = self._entries[index].key
+        self._before[index] = Report.of(key, checkpoint, netns, before)
+        report = Report.of(key, checkpoint, netns, after)
+        self._reports[index] = report
+        for numbers, is_noted in zip(self._noted(), noted):
+            numbers += [index] * is_noted
+        if restored:
+            self._tell_restored(index, report)
+
+    def _noted(self) -> tuple[list[int], ...]:
+        """Those that need more than one turn."""
+        return self._away, self._busy, self._unsettled, self._again
+
+    def _repair_as_masters_come(self) -> None:
+        """Repair each pod as soon as its own master is there."""
+        while self._away:
+            todo, self._away = self._away, []
+            last = time.monotonic() >= self._until
+            for wanted, index in {self._wanted(index): index for index in todo}.items():
+                self._masters.ask(wanted, self._run_dir_of(index), last)
+            for index in todo:
+                self._repair(index)
+            if self._away:
+                time.sleep(_POLL_SECONDS)
+
+    def _repair_busy(self) -> None:
+        until = time.monotonic() + _LOCK_SECONDS
+        busy, self._busy = self._busy, []
+        for index in busy:
+            self._repair(index, max(0.0, until - time.monotonic()))
+
+    def _repair_again(self) -> None:
+        """What needed another of the pod's links, or an IPv6 address that was still tentative, may
+        be done now that all of them had their turn."""
+        again, self._again = sorted({*self._again}), []
+        for index in again:
+            before = self._reports[index]
+            self._repair(index)
+            after = self._reports[index]
+            if before is not None and after is not None:
+                # In the report stands what was done for the pod in all.
+                self._reports[index] = replace(after, actions=(*before.actions, *after.actions))
+        self._settle()
+
+    # --- One attachment ---
+
+    def _repair(self, index: int, lock_seconds: float = 0.0) -> None:
+        """Look at one attachment, repair it if need be, and report it; it is noted where its master
+        is away, or somebody else has its lock."""
+        entry = self._entries[index]
+        if entry.checkpoint is None:
+            self._reports[index] = self._before[index] = unreadable(entry)
+            return
+        try:
+            self._reports[index] = self._attempt(index, entry.checkpoint, lock_seconds)
+        except Overtaken as news:
+            self._reports[index] = None
+            if news.fresh is not None:
+                self._entries[index] = news.fresh
+                self._repair(index, lock_seconds)
+
+    def _attempt(self, index: int, checkpoint: Checkpoint, lock_seconds: float) -> Report:
+        master, trouble = self._masters.master(parents_of(checkpoint))
+        moved = self._fall_back(index, checkpoint) if self._may_fall_back(index, trouble) else None
+        if moved is not None:
+            checkpoint = moved
+            master, trouble = self._masters.master(parents_of(moved))
+        work = PodRepair(checkpoint, master)
+        claim = self._claim(index, lock_seconds)
+        try:
+            in_pod(self._node, checkpoint, self._options.netns, lambda sides: work(sides, claim))
+        except POD_FAILURES as error:
+            return self._failed(index, checkpoint, work, wrapped(error))
+        seen = self._seen(index, checkpoint, work)
+        if work.before.state not in (LOST, DEGRADED):
+            return seen
+        if master is None and trouble is None:
+            return self._attempt_with_master(index, checkpoint, lock_seconds)
+        if work.before.state == LOST and trouble is not None:
+            return replace(seen, findings=work.before.findings, error=trouble)
+        return self._done(index, work, master, moved)
+
+    def _attempt_with_master(
+        self, index: int, checkpoint: Checkpoint, lock_seconds: float
+    ) -> Report:
+        """Repair a pod that needs a master which nobody has asked for yet."""
+        wanted = parents_of(checkpoint)
+        self._masters.ask_once(wanted, self._run_dir_of(index))
+        if any(self._masters.master(wanted)):
+            return self._attempt(index, checkpoint, lock_seconds)
+        self._away.append(index)
+        return self._before[index]
+
+    def _seen(self, index: int, checkpoint: Checkpoint, work: PodRepair) -> Report:
+        """What an attachment is like, of which nothing was changed yet in this attempt."""
+        netns = self._options.netns or checkpoint.netns_path
+        findings = with_parents(
+            checkpoint, work.before, self._masters.plan_before(parents_of(checkpoint))
+        )
+        report = Report(self._entries[index].key, checkpoint, netns, work.before.state, findings)
+        self._before.setdefault(index, report)
+        return report
+
+    def _done(
+        self, index: int, work: PodRepair, master: HostLink | None, moved: Checkpoint | None
+    ) -> Report:
+        if work.before.operations:
+            self._announce(work, master)
+        if work.unsettled:
+            self._unsettled.append(index)
+        if work.unfinished or (work.after.operations and self._shares_netns(index)):
+            self._again.append(index)
+        report = work.report()
+        if moved is not None and not work.failures:
+            report = replace(report, notes=(self._remember_move(index, moved),))
+        if work.connected:
+            self._tell_restored(index, report)
+        return report
+
+    def _failed(
+        self, index: int, checkpoint: Checkpoint, work: PodRepair, error: CniError
+    ) -> Report:
+        if work.is_waiting:
+            seen = self._seen(index, checkpoint, work)
+            if error.code == TRY_AGAIN:
+                self._busy.append(index)
+            return replace(seen, error=error)
+        report = failed(checkpoint, self._options.netns, error)
+        self._before.setdefault(index, report)
+        return report
+
+    def _claim(self, index: int, seconds: float) -> Claim:
+        entry = self._entries[index]
+        return Claim(self._store, entry, self._options.hints, self._run_dir_of(index), seconds)
+
+    def _run_dir_of(self, index: int) -> str:
+        return inventory.run_dir_of(self._entries[index], self._options.run_dir)
+
+    def _shares_netns(self, index: int) -> bool:
+        """Whether the pod has other interfaces, whose addresses and next hops its routes may need
+        (IPv4 checks the source of a route: fib_valid_prefsrc)."""
+        return self._attachments[_place(self._entries[index])] > 1
+
+    def _tell_restored(self, index: int, report: Report) -> None:
+        if self._options.restored and index not in self._restored:
+            self._restored.add(index)
+            self._options.restored(report)
+
+    def _wanted(self, index: int) -> Parents:
+        checkpoint = self._entries[index].checkpoint
+        assert checkpoint is not None
+        return parents_of(checkpoint)
+
+    def _say_away(self, why: str) -> None:
+        self._tell(f"waiting up to {self._options.master_timeout:g} s: {why}")
+
+    def _tell(self, text: str) -> None:
+        if self._options.tell and text not in self._told:
+            self._options.tell(text)
+            self._told.add(text)
+
+    # --- Another master (`fallbackMaster`) ---
+
+    def _may_fall_back(self, index: int, trouble: CniError | None) -> bool:
+        """Only a pod that has no interface, and only now that its master was waited for."""
+        seen = self._before.get(index)
+        return isinstance(trouble, parents.MasterAway) and seen is not None and seen.state == LOST
+
+    def _fall_back(self, index: int, checkpoint: Checkpoint) -> Checkpoint | None:
+        """The checkpoint over the first other master that may be used (`fallbackMaster`) and is
+        there; None if none is."""
+        for chain in other_chains(checkpoint):
+            self._masters.ask((chain, False), self._run_dir_of(index), last=True)
+            master, _ = self._masters.master((chain, False))
+            if master is None:
+                continue
+            found = chain_from(self._node.rtnl, master.ifindex)
+            moved = replace(checkpoint, attachment=replace(checkpoint.attachment, parents=found))
+            self._masters.note(parents_of(moved), master)
+            return moved
+        return None
+
+    def _remember_move(self, index: int, moved: Checkpoint) -> str:
+        """Note where the pod is now, before anybody compares it with where it was; in words."""
+        (was, *_), _ = self._wanted(index)
+        words = f"moved to {moved.attachment.parents[0].name}: {was.name} did not come back"
+        words += " (fallbackMaster)"
+        try:
+            with self._claim(index, _LOCK_SECONDS):
+                self._store.commit(moved.key, encode_checked(moved))
+        except Overtaken:
+            return f"{words}; its checkpoint was changed meanwhile"
+        except CniError as error:
+            return f"{words}; its checkpoint still names {was.name}: {error}"
+        return words
+
+    # --- The network's side, and the node's ---
+
+    def _announce(self, work: PodRepair, master: HostLink | None) -> None:
+        mac, addresses = work.announceable
+        if master is not None and addresses:
+            self._announce_by(master.name, mac, addresses)
+
+    def _give_shims(self) -> None:
         """Look after the node's own links over the pods' masters, once the pods have theirs."""
         for index, report in enumerate(self._reports):
             if report is None or report.checkpoint is None or report.state not in REPAIRABLE:
@@ -125,20 +397,9 @@ class _Repair:
             wanted = parents_of(report.checkpoint)
             if wanted not in self._notes:
                 self._notes[wanted] = (index, [])
-                if self._side.knows_shims(wanted[0]) and self._usable(wanted):
-                    run_dir = self._run_dir_of(entries[index])
+                if self._side.knows_shims(wanted[0]) and self._masters.is_there(wanted):
+                    run_dir = self._run_dir_of(index)
                     self._notes[wanted][1].extend(self._side.give_shims(wanted[0], run_dir))
-
-    def _usable(self, wanted: Parents) -> bool:
-        """Whether the chain is there as it was recorded. It was not asked for where all pods over
-        it are healthy."""
-        if wanted in self._masters:
-            return not isinstance(self._masters[wanted], CniError)
-        try:
-            plan, _ = parents.look(self._node.rtnl, *wanted)
-        except POD_FAILURES:
-            return False
-        return plan.state == READY and not plan.operations
 
     def _tell_of_the_node(self) -> None:
         for wanted, (index, notes) in self._notes.items():
@@ -146,161 +407,6 @@ class _Repair:
             report = self._reports[index]
             if report is not None and notes:
                 self._reports[index] = replace(report, notes=(*report.notes, *notes))
-
-    def _repair_again(self, entries: list[Entry]) -> None:
-        """What needed another of the pod's links, or an IPv6 address that was still tentative, may
-        be done now that all of them had their turn."""
-        again, self._again = sorted(self._again), set()
-        for index in again:
-            before = self._reports[index]
-            self._repair(index, entries[index])
-            after = self._reports[index]
-            if before is not None and after is not None:
-                # In the report stands what was done for the pod in all.
-                self._reports[index] = replace(after, actions=(*before.actions, *after.actions))
-        self._settle()
-
-    def _repair_as_masters_come(self, todo: list[int], entries: list[Entry]) -> list[int]:
-        """Repair each pod as soon as its own master is there; those that somebody else has locked
-        are left, and given back."""
-        wanted = {index: _parents_of(entries[index]) for index in todo}
-        busy: list[int] = []
-        while todo:
-            last = time.monotonic() >= self._until
-            for parent in dict.fromkeys(wanted[index] for index in todo):
-                self._ask_for_master(parent, self._run_dir_of(entries[todo[0]]), last)
-            for index in todo:
-                if wanted[index] in self._masters and not self._repair(index, entries[index]):
-                    busy.append(index)
-            todo = [index for index in todo if wanted[index] not in self._masters]
-            if todo:
-                time.sleep(_POLL_SECONDS)
-        return busy
-
-    def _ask_for_master(self, wanted: Parents, run_dir: str, last: bool) -> None:
-        """Note the master, made if need be, or why there will be none: once for all its pods."""
-        if wanted in self._masters:
-            return
-        chain, follow_renamed = wanted
-        try:
-            self._masters[wanted] = parents.ensure(
-                self._node.rtnl, run_dir, chain, follow_renamed, self._side
-            )
-        except parents.MasterAway as error:
-            if last:
-                self._masters[wanted] = error
-            else:
-                self._tell(f"waiting up to {self._options.master_timeout:g} s: {error.msg}")
-        except CniError as error:
-            self._masters[wanted] = error
-
-    def _tell(self, text: str) -> None:
-        if self._options.tell and text not in self._told:
-            self._options.tell(text)
-            self._told.add(text)
-
-    def _run_dir_of(self, entry: Entry) -> str:
-        return inventory.run_dir_of(entry, self._options.run_dir)
-
-    def _repair(self, index: int, entry: Entry, lock_seconds: float = 0.0) -> bool:
-        """Repair one attachment and report it; False where its lock could not be had."""
-        seen = self._reports[index]
-        assert seen is not None
-        try:
-            with Lock(self._run_dir_of(entry), entry.key.name, lock_seconds):
-                self._reports[index] = self._repair_with_lock(index, entry)
-        except CniError as error:
-            self._reports[index] = replace(seen, actions=(), error=error)
-            return error.code != TRY_AGAIN
-        return True
-
-    def _repair_with_lock(self, index: int, entry: Entry) -> Report | None:
-        # Read again now that nobody else may change it: a DEL may have been quicker.
-        fresh = inventory.reread(self._store, entry, self._options.hints)
-        if fresh is None:
-            return None
-        if fresh.checkpoint is None:
-            return unreadable(fresh)
-        try:
-            return self._repair_locked(index, fresh)
-        except POD_FAILURES as error:
-            return failed(fresh.checkpoint, self._options.netns, wrapped(error))
-
-    def _repair_locked(self, index: int, entry: Entry) -> Report:
-        checkpoint = entry.checkpoint
-        assert checkpoint is not None
-        # Asked already, unless the checkpoint was refreshed meanwhile.
-        self._ask_for_master(parents_of(checkpoint), self._run_dir_of(entry), last=True)
-        master, trouble = self._master(checkpoint)
-        seen = self._reports[index]
-        moved = None
-        if isinstance(trouble, parents.MasterAway) and seen and seen.state == LOST:
-            moved = self._fall_back(entry)
-        if moved is not None:
-            checkpoint = moved
-            master, trouble = self._master(checkpoint)
-        work = PodRepair(checkpoint, master)
-        in_pod(self._node, checkpoint, self._options.netns, work)
-        if work.before.state == LOST and trouble is not None:
-            report = failed(checkpoint, self._options.netns, trouble, LOST)
-            return replace(report, findings=work.before.findings)
-        if work.before.operations:
-            self._announce(work, master)
-        if work.unsettled:
-            self._unsettled.append(index)
-        if work.unfinished or (work.after.operations and self._shares_netns(entry)):
-            self._again.add(index)
-        report = work.report()
-        if moved is not None and not work.failures:
-            report = replace(report, notes=(self._remember_move(entry, moved),))
-        self._tell_restored(index, work, report)
-        return report
-
-    def _shares_netns(self, entry: Entry) -> bool:
-        """Whether the pod has other interfaces, whose addresses and next hops its routes may need
-        (IPv4 checks the source of a route: fib_valid_prefsrc)."""
-        return self._attachments[_place(entry)] > 1
-
-    def _tell_restored(self, index: int, work: PodRepair, report: Report) -> None:
-        if self._options.restored and work.connected and index not in self._restored:
-            self._restored.add(index)
-            self._options.restored(report)
-
-    def _fall_back(self, entry: Entry) -> Checkpoint | None:
-        """The checkpoint over the first other master that may be used and is there; None if none
-        is. `fallbackMaster` allows it, and only now that the recorded one was waited for."""
-        assert entry.checkpoint is not None
-        for chain in other_chains(entry.checkpoint):
-            self._ask_for_master((chain, False), self._run_dir_of(entry), last=True)
-            master = self._masters[chain, False]
-            if isinstance(master, CniError):
-                continue
-            found = chain_from(self._node.rtnl, master.ifindex)
-            attachment = replace(entry.checkpoint.attachment, parents=found)
-            moved = replace(entry.checkpoint, attachment=attachment)
-            self._masters[parents_of(moved)] = master
-            return moved
-        return None
-
-    def _remember_move(self, entry: Entry, moved: Checkpoint) -> str:
-        """Note where the pod is now, before anybody compares it with where it was; in words."""
-        assert entry.checkpoint is not None
-        was, now = (one.attachment.parents[0].name for one in (entry.checkpoint, moved))
-        words = f"moved to {now}: {was} did not come back (fallbackMaster)"
-        try:
-            self._store.commit(moved.key, encode_checked(moved))
-        except CniError as error:
-            return f"{words}; its checkpoint still names {was}: {error}"
-        return words
-
-    def _announce(self, work: PodRepair, master: HostLink | None) -> None:
-        mac, addresses = work.announceable
-        if master is not None and addresses:
-            self._announcer.announce(master.name, mac, addresses)
-
-    def _master(self, checkpoint: Checkpoint) -> tuple[HostLink | None, CniError | None]:
-        master = self._masters[parents_of(checkpoint)]
-        return (None, master) if isinstance(master, CniError) else (master, None)
 
     def _settle(self) -> None:
         """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
@@ -319,14 +425,15 @@ class _Repair:
         report = self._reports[index]
         assert report is not None and report.checkpoint is not None
         checkpoint = report.checkpoint
-        master, _ = self._master(checkpoint)
+        master, _ = self._masters.master(parents_of(checkpoint))
         work = PodRepair(checkpoint, master)
         try:
             in_pod(self._node, checkpoint, self._options.netns, work.observe)
         except POD_FAILURES as error:
             self._reports[index] = failed(checkpoint, self._options.netns, wrapped(error))
             return True
-        self._tell_restored(index, work, report)
+        if work.connected:
+            self._tell_restored(index, report)
         if not work.unsettled:
             self._announce(work, master)
         state, findings = work.after.state, work.findings
@@ -343,8 +450,3 @@ def _place(entry: Entry) -> object:
     if checkpoint is None or checkpoint.netns is None:
         return entry.key
     return checkpoint.netns.dev, checkpoint.netns.ino
-
-
-def _parents_of(entry: Entry) -> Parents:
-    assert entry.checkpoint is not None
-    return parents_of(entry.checkpoint)

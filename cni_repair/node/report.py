@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from cni_repair.errors import CniError
 from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Key
-    from cni_repair.errors import CniError
+
+    Words: TypeAlias = tuple[str, ...]
+    Verdict: TypeAlias = tuple[str, Words, Words, tuple[int, str, str] | None, Words]
 
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
@@ -30,6 +33,20 @@ class Report:
     actions: tuple[str, ...] = ()  # what was done (REPAIR) or is to be done (plan): ip commands
     error: CniError | None = None
     notes: tuple[str, ...] = ()  # what is to be said of a healthy one, too
+
+    @classmethod
+    def of(cls, key: Key, checkpoint: Checkpoint | None, netns: str, verdict: Verdict) -> Report:
+        """The report that has this :attr:`verdict`."""
+        state, findings, actions, error, notes = verdict
+        known = CniError(*error) if error else None
+        return cls(key, checkpoint, netns, state, findings, actions, known, notes)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says of its attachment, in values that another process can be given."""
+        known = self.error
+        error = (known.code, known.msg, known.details) if known is not None else None
+        return self.state, self.findings, self.actions, error, self.notes
 
     @property
     def healthy(self) -> bool:

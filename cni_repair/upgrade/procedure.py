@@ -16,7 +16,7 @@ from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Store
 from cni_repair.errors import IO, CniError
-from cni_repair.network.plan import STALE
+from cni_repair.network.plan import DEGRADED, LOST, STALE
 from cni_repair.node import inventory
 from cni_repair.node import repair as repairing
 from cni_repair.node import verify as verifying
@@ -284,7 +284,7 @@ class Procedure:
 
         def look(reports: list[Report]) -> None:
             looked.extend(reports)
-            todo = sum(bool(one.actions) for one in reports)
+            todo = sum(one.state in (LOST, DEGRADED) for one in reports)
             self._event("damaged", durable=False, todo=todo, attachments=len(reports))
 
         # The masters were waited for; one that is not there by now is not waited for again.

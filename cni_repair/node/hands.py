@@ -1,0 +1,128 @@
+"""More hands for many attachments: a process for each further processor, not for each pod.
+
+The kernel makes links one at a time (RTNL), but most of a repair's time is our own: looking,
+comparing, telling. Processes, since Python's threads take turns (GIL).
+"""
+
+from __future__ import annotations
+
+import gc
+import marshal
+import os
+import sys
+
+from cni_repair.closing import Closing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+# With more than that, the kernel's lock is what all would wait for.
+_MOST = 4
+# Pods for which a process is worth its start (1-2 ms, and copies of the pages that it touches).
+_WORTH = 16
+_LENGTH_BYTES = 4
+_PIPE_BYTES = 1 << 16
+
+
+def hands_for(pods: int) -> int:
+    """How many processes should share the work, this one among them."""
+    if _has_threads():
+        return 1  # a fork would copy the locks that the others hold, and nobody to release them
+    return max(1, min(_MOST, len(os.sched_getaffinity(0)), pods // _WORTH))
+
+
+def _has_threads() -> bool:
+    threading = sys.modules.get("threading")  # not imported for the question's sake
+    return threading is not None and threading.active_count() > 1
+
+
+class Hands(Closing):
+    """Context: processes that each do their share; they have ended when it ends."""
+
+    def __init__(
+        self,
+        shares: Sequence[Sequence[int]],
+        begin: Callable[[], None],
+        work: Callable[[int], Any],
+    ) -> None:
+        """`work` is done for each number of a share, in another process, which calls `begin` first;
+        what it returns, which :mod:`marshal` must take, is read here. A process that cannot be
+        started, or dies, leaves its numbers undone."""
+        self._hands: list[tuple[int, int]] = []  # process, pipe
+        self._parts: dict[int, bytes] = {}
+        for share in shares:
+            try:
+                self._start(share, begin, work)
+            except OSError:
+                break  # no process, or no descriptor, is to be had
+
+    def _start(
+        self, share: Sequence[int], begin: Callable[[], None], work: Callable[[int], Any]
+    ) -> None:
+        ours, theirs = os.pipe()
+        try:
+            process = os.fork()
+        except OSError:
+            os.close(ours)
+            os.close(theirs)
+            raise
+        if process == 0:
+            _be_a_hand(theirs, share, begin, work)
+        os.close(theirs)
+        os.set_blocking(ours, False)
+        self._hands.append((process, ours))
+        self._parts[ours] = b""
+
+    def done(self) -> Iterator[Any]:
+        """What was done since the last call; it does not wait."""
+        for pipe in list(self._parts):
+            yield from self._read(pipe)
+
+    def rest(self) -> Iterator[Any]:
+        """What is done from now on, until all have ended."""
+        for pipe in list(self._parts):
+            os.set_blocking(pipe, True)
+            while pipe in self._parts:
+                yield from self._read(pipe)
+
+    def _read(self, pipe: int) -> Iterator[Any]:
+        try:
+            part = os.read(pipe, _PIPE_BYTES)
+        except BlockingIOError:
+            return
+        if not part:
+            del self._parts[pipe]
+            return
+        data = self._parts[pipe] + part
+        start = 0
+        while len(data) >= start + _LENGTH_BYTES:
+            end = start + _LENGTH_BYTES + int.from_bytes(data[start : start + _LENGTH_BYTES], "big")
+            if len(data) < end:
+                break
+            yield marshal.loads(data[start + _LENGTH_BYTES : end])
+            start = end
+        self._parts[pipe] = data[start:]
+
+    def close(self) -> None:
+        for process, pipe in self._hands:
+            os.close(pipe)  # who still writes gets EPIPE, and ends
+            os.waitpid(process, 0)
+
+
+def _be_a_hand(
+    pipe: int, share: Sequence[int], begin: Callable[[], None], work: Callable[[int], Any]
+) -> None:
+    """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it has
+    not done is found undone, and is told by who does it then."""
+    gc.disable()  # a collection would touch, and so copy, every page that the two share
+    try:
+        begin()
+        for number in share:
+            data = marshal.dumps(work(number))
+            message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+            while message:
+                message = message[os.write(pipe, message) :]
+    finally:
+        os._exit(0)
