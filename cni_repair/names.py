@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("_.-")
+_NEVER_IN_IFNAMES = frozenset("/:\0")
 
 
 def valid_id(text: str) -> bool:
@@ -21,5 +22,6 @@ def valid_ifname(name: str) -> bool:
     return (
         0 < len(encoded) <= 15
         and name not in (".", "..")
-        and not any(c in "/:\0" or c.isspace() for c in name)
+        and _NEVER_IN_IFNAMES.isdisjoint(name)
+        and name.split() == [name]  # no space of any kind
     )

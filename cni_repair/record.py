@@ -28,20 +28,20 @@ else:
     def record(cls):
         """Give `cls` an initialiser, equality, hash and repr from its annotations; freeze it."""
         names = fields(cls)
-        known = frozenset(names)
+        count = len(names)
         defaults = {name: getattr(cls, name) for name in names if hasattr(cls, name)}
 
         def __init__(self, *args, **given):
-            if len(args) > len(names):
-                raise TypeError(f"{cls.__name__} takes {len(names)} values, got {len(args)}")
-            # Past __setattr__, which refuses: a repair makes dozens of these for each pod.
+            # Past __setattr__, which refuses, and with little ado: a repair makes dozens of these
+            # for each pod.
             values = self.__dict__
-            values.update(defaults)
-            values.update(zip(names, args))
+            if len(given) != count:
+                values.update(defaults)
+                values.update(zip(names, args))
             values.update(given)
-            if values.keys() != known:
-                odd = known.symmetric_difference(values)
-                raise TypeError(f"{cls.__name__}: missing or unknown: {', '.join(sorted(odd))}")
+            if len(values) != count or len(args) > count:
+                odd = {*names}.symmetric_difference(values)
+                raise TypeError(f"{cls.__name__}: missing, unknown or too many: {sorted(odd)}")
 
         def as_tuple(self):
             values = self.__dict__
@@ -61,7 +61,8 @@ else:
 
         cls.__init__ = __init__
         cls.__eq__ = __eq__
-        cls.__hash__ = lambda self: hash(as_tuple(self))
+        if "__hash__" not in cls.__dict__:
+            cls.__hash__ = lambda self: hash(as_tuple(self))
         cls.__repr__ = __repr__
         cls.__setattr__ = cls.__delattr__ = refuse
         return cls

@@ -24,15 +24,20 @@ class _Refused(ValueError):
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(set(map(str.casefold, found))) != len(pairs):
+        raise _Refused(_twice(pairs))
+    return found
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> str:
     seen: dict[str, str] = {}
     for key, _ in pairs:
         folded = key.casefold()
         if folded in seen:
-            raise _Refused(
-                f"key {key!r} stands twice (as {seen[folded]!r}); keys are compared without case"
-            )
+            return f"key {key!r} stands twice (as {seen[folded]!r}); keys are compared without case"
         seen[folded] = key
-    return dict(pairs)
+    raise AssertionError("no key stands twice")
 
 
 def _constant(name: str) -> Any:
@@ -136,23 +141,17 @@ def _has_surrogate(value: Any) -> bool:
     return isinstance(value, list) and any(_has_surrogate(part) for part in value)
 
 
-_quote = _json.encode_basestring_ascii
+def _no_form(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# What json.JSONEncoder(separators=(",", ":"), allow_nan=False) calls: (markers against circles,
+# default, strings, indent, separators, sort_keys, skipkeys, allow_nan).
+_encode = _json.make_encoder(
+    None, _no_form, _json.encode_basestring_ascii, None, ":", ",", False, False, False
+)
 
 
 def dumps(value: Any) -> str:
     """One line of ASCII JSON."""
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, str):
-        return _quote(value)
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{_quote(k)}:{dumps(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(dumps(v) for v in value) + "]"
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    return "".join(_encode(value, 0))

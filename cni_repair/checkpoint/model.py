@@ -14,8 +14,8 @@ from cni_repair.checkpoint.readers import (
     Misfit,
     altname,
     any_object,
+    any_value,
     camel,
-    fields,
     flag,
     identifier,
     ifname,
@@ -25,6 +25,7 @@ from cni_repair.checkpoint.readers import (
     list_of,
     mac,
     metrics,
+    object_of,
     one_of,
     pair_of,
     record_of,
@@ -50,7 +51,7 @@ from cni_repair.network.state import (
     Rule,
     Vlan,
 )
-from cni_repair.record import asdict, record
+from cni_repair.record import asdict, fields, record
 from cni_repair.strictjson import dumps, load_object
 
 TYPE_CHECKING = False
@@ -192,34 +193,26 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 
 
 def _read(document: dict[str, Any]) -> Checkpoint:
-    values = fields(document, "$", _DOCUMENT, _OPTIONAL)
+    try:
+        values = _DOCUMENT(document)
+    except Misfit as error:
+        raise Misfit(f"${error}") from error
     attachment = Attachment(
-        ifname=values["ifname"],
-        link=values["link"],
-        parents=values["parents"],
-        addresses=values["addresses"],
-        routes=values["routes"],
-        sysctls=values["sysctls"],
         follow_renamed_master=values["netconf"].get("followRenamedMaster") is True,
-        rules=values.get("rules", ()),
-        neighbours=values.get("neighbours", ()),
-        absent_routes=values.get("absentRoutes", ()),
-        settled=values.get("settled", False),
-        addr_gen_mode=values.get("addrGenMode"),
-        lifetimes_at=values.get("lifetimesAt", 0),
+        **{name: values[name] for name in _OF_ATTACHMENT if name in values},
     )
     return Checkpoint(
-        key=Key(values["containerId"], values["ifname"]),
+        key=Key(values["container_id"], values["ifname"]),
         network=values["network"],
         pod=values["pod"],
-        attached_at=values["attachedAt"],
+        attached_at=values["attached_at"],
         netns=values["netns"],
         netns_path=values["netns"].path,
         delegate=values["delegate"],
         netconf=values["netconf"],
         result=values["result"],
         attachment=attachment,
-        node_links=values.get("nodeLinks"),
+        node_links=values.get("node_links"),
     )
 
 
@@ -398,12 +391,14 @@ _NODE_LINK = record_of(
         "up": flag,
     },
 )
-_DOCUMENT: dict[str, Reader] = {
-    "containerId": identifier,
+_REQUIRED: dict[str, Reader] = {
+    "schema_version": any_value,  # see _check_envelope
+    "checksum": any_value,
+    "container_id": identifier,
     "ifname": ifname,
     "network": identifier,
     "pod": record_of(Pod, {"namespace": text, "name": text, "uid": text}),
-    "attachedAt": integer(0, 1 << 53),
+    "attached_at": integer(0, 1 << 53),
     "netns": record_of(
         Identity,
         {
@@ -429,11 +424,13 @@ _DOCUMENT: dict[str, Reader] = {
 _OPTIONAL: dict[str, Reader] = {
     "rules": list_of(_RULE),
     "neighbours": list_of(_NEIGHBOUR),
-    "absentRoutes": list_of(_ROUTE),
+    "absent_routes": list_of(_ROUTE),
     "settled": flag,
-    "addrGenMode": integer(0, 3),
-    "lifetimesAt": integer(0, 1 << 53),
-    "nodeLinks": record_of(
+    "addr_gen_mode": integer(0, 3),
+    "lifetimes_at": integer(0, 1 << 53),
+    "node_links": record_of(
         NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(_NODE_LINK)}
     ),
 }
+_DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)
+_OF_ATTACHMENT = [name for name in fields(Attachment) if name in {**_REQUIRED, **_OPTIONAL}]

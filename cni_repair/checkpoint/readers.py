@@ -9,7 +9,7 @@ from cni_repair.network.sysctls import STABLE_SECRET, SYSCTLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -63,9 +63,11 @@ def identifier(value: Any) -> str:
 
 
 def one_of(*allowed: Any) -> Reader:
+    kinds = {(type(one), one) for one in allowed}
+
     def read(value: Any) -> Any:
-        # 4.0 == 4 and True == 1, but not here
-        if not any(type(value) is type(one) and value == one for one in allowed):
+        # 4.0 == 4 and True == 1, but not here. (A list or an object cannot be looked up.)
+        if not isinstance(value, (str, int, float)) or (type(value), value) not in kinds:
             raise _expected(f"one of {', '.join(map(str, allowed))}")
         return value
 
@@ -79,8 +81,13 @@ def flag(value: Any) -> bool:
 
 
 def mac(value: Any) -> str:
-    octets = value.split(":") if isinstance(value, str) else []
-    if len(octets) != 6 or any(len(octet) != 2 or not _HEX.issuperset(octet) for octet in octets):
+    is_mac = (
+        isinstance(value, str)
+        and len(value) == 17
+        and value[2::3] == ":::::"
+        and _HEX.issuperset(value[0::3] + value[1::3])
+    )
+    if not is_mac:
         raise _expected("a MAC address")
     return str(value)
 
@@ -93,13 +100,12 @@ def ip_address(value: Any) -> str:
 
 def family_of(address: str) -> int | None:
     """4, 6, or None for what is no address."""
-    for number, family in ((4, AF_INET), (6, AF_INET6)):
-        try:
-            inet_pton(family, address)
-        except (OSError, ValueError):
-            continue
-        return number
-    return None
+    number, family = (6, AF_INET6) if ":" in address else (4, AF_INET)
+    try:
+        inet_pton(family, address)
+    except (OSError, ValueError):
+        return None
+    return number
 
 
 def ip_prefix(value: Any) -> str:
@@ -110,6 +116,10 @@ def ip_prefix(value: Any) -> str:
     if family is None or not digits or int(length) > longest:
         raise _expected("an address with its prefix length")
     return str(value)
+
+
+def any_value(value: Any) -> Any:
+    return value
 
 
 def any_object(value: Any) -> dict[str, Any]:
@@ -123,7 +133,8 @@ def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
         if key not in SYSCTLS:
             raise Misfit(f": {key!r} is no sysctl that a pod may get back")
         if key == STABLE_SECRET:
-            _at(f".{key}", ip_address, setting)
+            if not isinstance(setting, str) or family_of(setting) is None:
+                raise Misfit(f".{key}: expected an IP address")
             continue
         digits = setting.removeprefix("-") if isinstance(setting, str) else ""
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
@@ -164,7 +175,13 @@ def list_of(entry: Reader) -> Reader:
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > _MAX_ENTRIES:
             raise _expected(f"a list of at most {_MAX_ENTRIES} entries")
-        return tuple(_at(f"[{index}]", entry, one) for index, one in enumerate(value))
+        entries: list[Any] = []
+        try:
+            for one in value:
+                entries.append(entry(one))
+        except Misfit as error:
+            raise Misfit(f"[{len(entries)}]{error}") from error
+        return tuple(entries)
 
     return read
 
@@ -181,46 +198,45 @@ def some_of(entry: Reader) -> Reader:
 
 def record_of(cls: type[T], readers: Mapping[str, Reader]) -> Callable[[Any], T]:
     """A reader of one of our records; a field with a default may be absent."""
-    required = {camel(name) for name in readers if not hasattr(cls, name)}
-    by_key = {camel(name): (name, reader) for name, reader in readers.items()}
+    required = [name for name in readers if not hasattr(cls, name)]
+    read_fields = object_of(readers, required)
 
     def read(value: Any) -> T:
-        _check_keys(value, by_key.keys(), required)
-        return cls(
-            **{by_key[key][0]: _at(f".{key}", by_key[key][1], one) for key, one in value.items()}
-        )
+        return cls(**read_fields(value))
 
     return read
 
 
-def fields(
-    value: Any, path: str, readers: Mapping[str, Reader], optional: Mapping[str, Reader]
-) -> dict[str, Any]:
-    """The document's values by key; of the optional ones, those that are there."""
-    _check_keys(value, {*readers, *optional, "schemaVersion", "checksum"}, set(readers))
-    return {
-        key: _at(f"{path}.{key}", reader, value[key])
-        for key, reader in {**readers, **optional}.items()
-        if key in value
-    }
+def object_of(
+    readers: Mapping[str, Reader], required: Iterable[str]
+) -> Callable[[Any], dict[str, Any]]:
+    """A reader of an object's values, by the names of their fields."""
+    by_key = {camel(name): (name, reader) for name, reader in readers.items()}
+    needed = {camel(name) for name in required}
+
+    def read(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _expected("an object")
+        found = {}
+        key = ""
+        try:
+            for key, one in value.items():
+                name, reader = by_key.get(key, _UNKNOWN)
+                found[name] = reader(one)
+        except Misfit as error:
+            raise Misfit(f".{key}{error}") from error
+        if not needed <= value.keys():
+            raise Misfit(f".{min(needed - value.keys())}: missing")
+        return found
+
+    return read
 
 
-def _check_keys(value: Any, known: Any, required: set[str]) -> None:
-    if not isinstance(value, dict):
-        raise _expected("an object")
-    for key in value:
-        if key not in known:
-            raise Misfit(f".{key}: unknown key")
-    for key in sorted(required):
-        if key not in value:
-            raise Misfit(f".{key}: missing")
+def _refuse(_: Any) -> Any:
+    raise Misfit(": unknown key")
 
 
-def _at(path: str, reader: Reader, value: Any) -> Any:
-    try:
-        return reader(value)
-    except Misfit as error:
-        raise Misfit(f"{path}{error}") from error
+_UNKNOWN = ("", _refuse)
 
 
 def record_of_family(cls: type[T], readers: Mapping[str, Reader], names: str) -> Callable[[Any], T]:

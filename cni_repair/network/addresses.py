@@ -118,12 +118,17 @@ def _made_by_kernel(address: Address, flags: int, mac: str) -> bool:
     return address.address == link_local_of(mac) or not flags & IFA_F_PERMANENT
 
 
+_origins: list[bool] = []
+
+
 def _tells_origin() -> bool:
     """Whether this kernel has IFA_PROTO: of an address that somebody configured it says nothing,
     so its absence cannot be seen."""
-    major, minor, *_ = (os.uname().release + ".0").split(".")
-    digits = "".join(one for one in minor if one.isdigit())
-    return (int(major), int(digits or 0)) >= (5, 18)
+    if not _origins:
+        major, minor, *_ = (os.uname().release + ".0").split(".")
+        digits = "".join(one for one in minor if one.isdigit())
+        _origins.append((int(major), int(digits or 0)) >= (5, 18))
+    return _origins[0]
 
 
 def _u32(raw: bytes) -> int:

@@ -11,7 +11,6 @@ import struct
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network import rtnetlink as nl
 from cni_repair.network.addresses import read_addresses
-from cni_repair.network.linklocal import odd_link_locals
 from cni_repair.network.routes import read_routes
 from cni_repair.network.state import (
     IFF_RUNNING,
@@ -65,21 +64,20 @@ def observe_pod(
     ifname: str,
     wanted_ifindex: int = 0,
     link_only: bool = False,
+    sysctls: bool = True,
 ) -> Observed:
     """Look at a pod's interface through a socket of the pod's namespace.
 
     `node` is an open descriptor of the node's namespace. What stands there that is no child of a
-    link of the node is not read any further. More of what is around the interface is read by
+    link of the node is not read any further; `sysctls` says whether those of a link that is up are
+    wanted. More of what is around the interface is read by
     :mod:`~cni_repair.network.surroundings`.
     """
-    requests = [netnsid_request(node), _get_link(name=ifname)]
-    if wanted_ifindex:
-        requests.append(_get_link(ifindex=wanted_ifindex))
-    answers = rtnl.get(requests)
+    answers = rtnl.get([netnsid_request(node), _get_link(name=ifname)])
     netnsid = netnsid_in(answers[0])
-    live = live_link(answers[1])
+    live = live_link(answers[1], sysctls)
     if live is None:
-        return Observed(netnsid, None, ifindex_taken_by=_name_in(answers[2:]))
+        return Observed(netnsid, None, ifindex_taken_by=_name_of(rtnl, wanted_ifindex))
     if link_only or not live.is_over(netnsid):
         return Observed(netnsid, live)
     addresses = read_addresses(rtnl, live.link.ifindex, live.link.mac)
@@ -93,7 +91,7 @@ def observe_pod(
         addresses.dadfailed,
         addresses_by_kernel=addresses.by_kernel,
         routes_by_kernel=routes.by_kernel,
-        odd_link_locals=odd_link_locals(live, addresses.by_kernel, addresses.stable_private),
+        stable_private=addresses.stable_private,
     )
 
 
@@ -136,8 +134,8 @@ def _answered(answer: bytes | nl.Refusal) -> tuple[int, int, dict[int, bytes]] |
     return nl.unpack_link(answer)
 
 
-def _name_in(answers: list[bytes | nl.Refusal]) -> str | None:
-    found = _answered(answers[0]) if answers else None
+def _name_of(rtnl: nl.Rtnetlink, ifindex: int) -> str | None:
+    found = _answered(rtnl.get([_get_link(ifindex=ifindex)])[0]) if ifindex else None
     return _string(found[2][nl.IFLA_IFNAME]) if found else None
 
 
@@ -184,7 +182,7 @@ def _map(raw: bytes) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(struct.unpack_from("=II", entry) for entry in entries))
 
 
-def live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
+def live_link(answer: bytes | nl.Refusal, sysctls: bool = True) -> LiveLink | None:
     found = _answered(answer)
     if found is None:
         return None
@@ -214,7 +212,9 @@ def live_link(answer: bytes | nl.Refusal) -> LiveLink | None:
         carrier=bool(flags & IFF_RUNNING),
         master=_u32(attributes.get(nl.IFLA_LINK, bytes(4))),
         master_netnsid=_S32.unpack(netnsid)[0] if netnsid else None,
-        sysctls=sysctls_in(attributes.get(nl.IFLA_AF_SPEC, b"")),
+        sysctls=sysctls_in(attributes.get(nl.IFLA_AF_SPEC, b""))
+        if sysctls or not flags & IFF_UP
+        else (),
     )
 
 

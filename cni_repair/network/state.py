@@ -103,6 +103,9 @@ class HostLink:
     bus_address: str | None = None  # of the PCI device, e.g. 0000:00:03.0
     vlan: Vlan | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # a repair looks chains of these up several times a pod
+
     @property
     def up(self) -> bool:
         return bool(self.flags & IFF_UP)
@@ -323,9 +326,7 @@ class Observed:
     routes_by_kernel: tuple[str, ...] = ()  # the prefixes of those in the main table
     links: tuple[tuple[str, int], ...] = ()  # name and index of multipath routes' other links
     troubles: tuple[str, ...] = ()  # what could not be compared, in words
-    # The kernel's link-local addresses where a new link would get others, and the way of making
-    # them: see Attachment.addr_gen_mode
-    odd_link_locals: tuple[int | None, tuple[Address, ...]] | None = None
+    stable_private: tuple[str, ...] = ()  # of the kernel's own those of RFC 7217's kind
 
     @property
     def over_node(self) -> bool:

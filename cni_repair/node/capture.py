@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.store import Key
     from cni_repair.cni.netconf import NetConf
+    from cni_repair.network.state import Address
 
 
 def prepare() -> None:
@@ -136,8 +137,7 @@ def with_seen(
 ) -> Attachment:
     """The attachment with all that its interface has now."""
     assert observed.link is not None
-    odd = observed.odd_link_locals if attachment.settled else None
-    mode, link_locals = odd or (None, ())
+    mode, link_locals = _odd_link_locals(observed) if attachment.settled else (None, ())
     seen = replace(
         attachment,
         link=observed.link.link,
@@ -150,6 +150,15 @@ def with_seen(
         addr_gen_mode=mode,
     )
     return stamped(seen, now())
+
+
+def _odd_link_locals(observed: Observed) -> tuple[int | None, tuple[Address, ...]]:
+    # ADD, which pays for its imports, never comes here.
+    from cni_repair.network.linklocal import odd_link_locals
+
+    assert observed.link is not None
+    by_kernel, stable_private = observed.addresses_by_kernel, observed.stable_private
+    return odd_link_locals(observed.link, by_kernel, stable_private) or (None, ())
 
 
 def pod_of(args: dict[str, str]) -> model.Pod:

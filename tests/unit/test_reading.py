@@ -428,4 +428,5 @@ def test_kernels_that_tell_the_origin_of_addresses(
 ) -> None:
     uname = os.uname_result(("Linux", "node", release, "#1", "x86_64"))
     monkeypatch.setattr(os, "uname", lambda: uname)
+    monkeypatch.setattr(addresses, "_origins", [])
     assert addresses._tells_origin() is tells
