@@ -23,28 +23,26 @@ from integration.driver.kernel import QEMU, Kernel
 UPLINK_MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
 FAR_MAC = "52:54:00:00:00:0f"
 
-_CHECKOUT = Path(__file__).resolve().parents[2]
-
 
 class Guest:
-    """Context: a guest that runs one scenario after the other as it is given them.
+    """Context: a guest that runs one scenario after the other as it is given them, by `command`.
 
     `directory` is for its files; the guest sees the subdirectory `job`, and writes there. On
     leaving, a guest that is still there is killed.
     """
 
-    def __init__(self, kernel: Kernel, directory: Path, launcher: Path) -> None:
+    def __init__(self, kernel: Kernel, directory: Path, command: list[str]) -> None:
         self._kernel = kernel
         self._directory = directory
         self._job = directory / "job"
         self._events = self._job / "events"
-        self._launcher = launcher
+        self._start = command
         self._read = 0  # characters of what it has told
 
     def __enter__(self) -> Guest:
         self._job.mkdir(parents=True)
         self._events.touch()
-        self._write_start()
+        (self._job / "start").write_text(f"exec {shlex.join(self._start)}\n")
         build_initramfs(self._kernel, self._directory / "initramfs")
         with (self._directory / "qemu").open("wb") as said:
             self._process = subprocess.Popen(
@@ -65,15 +63,6 @@ class Guest:
     ) -> None:
         self._process.kill()
         self._process.wait()
-
-    def _write_start(self) -> None:
-        """What the guest runs: this checkout's scenarios, with the distribution's own Python."""
-        program = (
-            f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
-            " from integration.driver.inside import main; main(sys.argv[1])"
-        )
-        command = shlex.join(["/usr/bin/python3", "-IB", "-c", program, str(self._launcher)])
-        (self._job / "start").write_text(f"exec {command}\n")
 
     def _command(self) -> list[str]:
         machine = "-accel tcg,thread=multi -cpu max -smp 2 -m 2048"

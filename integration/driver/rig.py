@@ -19,7 +19,6 @@ from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
 from integration.driver.report import Outcome, print_title
 from integration.driver.scenarios import SCENARIOS
-from integration.errors import RigError
 from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
@@ -62,43 +61,52 @@ def _parse() -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     names = list(dict.fromkeys(options.scenarios or SCENARIOS))
-    _refuse_hidden(CHECKOUT)
     kernel = prepare()
     runtime.prepare()
     with _work_directory() as directory:
-        launcher = install(options.source.resolve(), directory)
+        command = _command(_copy(CHECKOUT, directory), install(options.source.resolve(), directory))
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
-        running = run_scenarios(kernel, directory, launcher, names, options.guests)
+        running = run_scenarios(kernel, directory, command, names, options.guests)
         with contextlib.closing(running) as coming:
             outcomes = print_each(_in_turn(names, coming), options)
     return conclude(outcomes, options, began)
 
 
-def _refuse_hidden(checkout: Path) -> None:
-    """The guest imports us from the machine's own root, over which it has its own /tmp and /run."""
-    hidden = next((name for name in ("/tmp", "/run") if checkout.is_relative_to(name)), None)
-    if hidden:
-        raise RigError(f"the guest does not see {checkout}: move the checkout out of {hidden}")
-
-
 @contextlib.contextmanager
 def _work_directory() -> Iterator[Path]:
-    # Not in /run: that is the guest's own.
+    # Not in /run or /tmp: these are the guest's own.
     with tempfile.TemporaryDirectory(prefix="cni-repair-driver-", dir="/var/tmp") as name:
         yield Path(name)
 
 
+def _copy(checkout: Path, directory: Path) -> Path:
+    """Copy what the guest imports to where it sees it, wherever the checkout is; the copy."""
+    copy = directory / "checkout"
+    for package in ("cni_repair", "integration"):
+        shutil.copytree(checkout / package, copy / package)
+    return copy
+
+
+def _command(checkout: Path, launcher: Path) -> list[str]:
+    """What the guest runs: a checkout's scenarios, with the distribution's own Python."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(checkout)!r});"
+        " from integration.driver.inside import main; main(sys.argv[1])"
+    )
+    return ["/usr/bin/python3", "-IB", "-c", program, str(launcher)]
+
+
 def run_scenarios(
-    kernel: Kernel, directory: Path, launcher: Path, names: list[str], guests: int
+    kernel: Kernel, directory: Path, command: list[str], names: list[str], guests: int
 ) -> Generator[Outcome, None, None]:
     """The outcome of each scenario, as it comes, from `guests` virtual machines side by side."""
     waiting = deque(names)
     with contextlib.ExitStack() as stack:
         at_work = [
             stack.enter_context(
-                contextlib.closing(_serve(kernel, directory / f"guest{number}", launcher, waiting))
+                contextlib.closing(_serve(kernel, directory / f"guest{number}", command, waiting))
             )
             for number in range(min(guests, len(names)))
         ]
@@ -115,14 +123,14 @@ def run_scenarios(
 
 
 def _serve(
-    kernel: Kernel, directory: Path, launcher: Path, waiting: deque[str]
+    kernel: Kernel, directory: Path, command: list[str], waiting: deque[str]
 ) -> Generator[Outcome | None, None, None]:
     """Have a guest take scenarios from `waiting`; their outcomes, and None while there is none.
 
     A guest serves one after the other, unless it hangs: then it is killed, and another follows.
     """
     while waiting:
-        with Guest(kernel, directory, launcher) as guest:
+        with Guest(kernel, directory, command) as guest:
             current, served, heard = "", False, time.monotonic()
             while True:
                 running = guest.running  # asked before: what it tells last is not missed
