@@ -103,11 +103,12 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_containers(parser: argparse.ArgumentParser) -> None:
+def _add_containers(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "containers",
         type=_container,
         nargs="*",
+        default=[],  # without one it would be no optional argument, as plan's group wants it
         metavar="CONTAINER-ID",
         help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
     )
@@ -142,7 +143,11 @@ def _add_plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "Print the commands that a repair would equal, ready for a shell; changes\n"
         "nothing. Exit status 1 if any attachment is not healthy.",
     )
-    _add_containers(parser)
+    which = parser.add_mutually_exclusive_group()
+    _add_containers(which)
+    which.add_argument(
+        "--all", action="store_true", help="every attachment of the node, as where none is named"
+    )
     _add_checkpoint_options(parser)
 
 

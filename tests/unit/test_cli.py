@@ -76,6 +76,7 @@ def put(directory: Path, checkpoint: model.Checkpoint = CHECKPOINT) -> Path:
         ["status", "--checkpoint-dir"],
         ["repair"],
         ["repair", "--all", "abc"],
+        ["plan", "--all", "abc"],
         ["repair", "--all", "--wait", "-1"],
         ["repair", "--all", "--wait", "soon"],
         ["repair", "--all", "--wait", "nan"],
@@ -382,6 +383,17 @@ def test_plan_of_damage_is_a_script_of_comments(directory: Path) -> None:
     status, out, _ = outcome("plan", "--checkpoint-dir", str(directory))
     assert status == DAMAGED
     assert all(line.startswith("#") for line in out.splitlines())
+
+
+@as_root
+@pytest.mark.parametrize(
+    "command", [["plan", "--all"], ["repair", "--all", "--dry-run"]], ids=" ".join
+)
+def test_plan_of_all_is_a_plan_where_nobody_is_named(directory: Path, command: list[str]) -> None:
+    put(directory)
+    where = ["--checkpoint-dir", str(directory)]
+    assert outcome(*command, *where) == outcome("plan", *where)
+    assert outcome(*command, *where)[1].endswith("# 1 attachment: 1 stale\n")
 
 
 # --- validate -----------------------------------------------------------------------------------
