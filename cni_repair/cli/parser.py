@@ -157,10 +157,10 @@ def _add_repair(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "repair",
         work.repair,
         "bring lost interfaces back",
-        "Bring lost interfaces back as they were, put missing addresses and routes\n"
-        "back. Healthy attachments receive no message that could change them; calling\n"
-        "again is safe. Exit status 0 only if everything asked for is healthy\n"
-        "afterwards.",
+        "Bring lost interfaces back as they were; on the others, put right what is\n"
+        "missing or changed. Healthy attachments receive no message that could change\n"
+        "them; calling again is safe. Exit status 0 only if everything asked for is\n"
+        "healthy afterwards.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -237,8 +237,8 @@ def _add_snapshot(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--accept",
         action="store_true",
-        help="of the pods that are named: addresses and routes that are missing now are not to come"
-        " back (Multus moved the default route to another interface)",
+        help="of the pods that are named: what is missing or changed now is meant to stay so"
+        " (Multus moved the default route to another interface)",
     )
     _add_checkpoint_options(parser)
 

@@ -17,9 +17,10 @@ _ADDRESSES_SHOWN = 6
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _ADVICE = {
     "lost": "cni-repair repair --all{again} brings them back; plan, instead, shows how",
-    "degraded": "cni-repair repair --all{again} puts back what is missing, nothing else",
+    "degraded": "cni-repair repair --all{again} puts right what is missing or changed,"
+    " nothing else",
     "stale": "never repaired; the runtime's DEL or GC removes the record, of an adopted pod"
-    " cni-repair adopt --write",
+    " cni-repair adopt --write{again}",
     "foreign": "never touched",
     "unreadable": "do as the reason says, or restore the file in {directory}; else delete the pod",
 }

@@ -7,6 +7,7 @@ import sys
 from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
 from cni_repair.network.plan import DEGRADED
+from cni_repair.network.words import quoted
 from cni_repair.node.census import uncovered
 from cni_repair.node.look import Node
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from cni_repair.cli.scope import Scope
+    from cni_repair.node.report import Report
     from cni_repair.node.snapshot import Record
 
 
@@ -55,9 +57,13 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
     for record in found.records:
         if record.reason:
             print(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
-    missing = [one for one in found.records if _could_be_accepted(one)]
-    if missing and not check:
-        print("record kept: where what is missing is not to come back, snapshot --accept POD")
+    kept = {_name(one.report) for one in found.records if _could_be_accepted(one)}
+    if kept and not check:
+        which = kept.pop() if len(kept) == 1 else "NAMESPACE/NAME"
+        print(
+            "record kept: where what is missing or changed is meant to stay so,"
+            f" cni-repair snapshot --accept{scope.again} {which}"
+        )
     for pod in found.uncovered:
         print(f"{'no record':15} {one_line(str(pod))}")
     if found.uncovered:
@@ -75,6 +81,11 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
 def _could_be_accepted(record: Record) -> bool:
     report = record.report
     return report.state == DEGRADED and report.error is None and bool(record.reason)
+
+
+def _name(report: Report) -> str:
+    """What the command line calls its pod, as a word of a shell."""
+    return quoted(report.pod if "/" in report.pod else report.key.container_id)
 
 
 def _verdict(record: Record) -> str:

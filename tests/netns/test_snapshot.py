@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -170,13 +171,30 @@ def test_accepting_a_default_route_that_was_moved_away(rig: Rig) -> None:
     rig.ip("route del default", was.pod)
     rig.ip("route add default via 10.77.0.1", was.pod)
     assert record_of(report(rig, 0), was)["outcome"] == "kept"
-    assert "snapshot --accept" in snapshot(rig).out
-    assert record_of(report(rig, 0, "--accept", was.pod.id), was)["outcome"] == "refreshed"
+    (hint,) = [line for line in snapshot(rig).out.splitlines() if "--accept" in line]
+    _, command, words = hint.partition("cni-repair ")
+    assert command, hint
+    # As copied: it names this pod, and the directory.
+    found = rig.cli(*shlex.split(words), "-o", "json").report(0)
+    assert record_of(found, was)["outcome"] == "refreshed"
     assert record_of(report(rig, 0), was)["state"] == "healthy"
     now = rig.state(was.pod)
     rig.reload()
     rig.plugin("REPAIR", None).report(0)
     assert rig.state(was.pod) == now
+
+
+def test_accepting_what_was_changed(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    assert snapshot(rig).status == 0
+    rig.ip("link set eth0 mtu 1400", was.pod)
+    hint = "record kept: where what is missing or changed is meant to stay so, cni-repair snapshot"
+    assert hint in snapshot(rig).out
+    assert record_of(report(rig, 0, "--accept", was.pod.id), was)["outcome"] == "refreshed"
+    now = rig.state(was.pod)
+    rig.reload()
+    rig.plugin("REPAIR", None).report(0)
+    assert rig.state(was.pod) == now != was.state
 
 
 @pytest.mark.parametrize("damage", ["link del eth0", "link set eth0 down"])

@@ -17,8 +17,10 @@ from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli import main, render
 from cni_repair.cli.scope import Scope
+from cni_repair.cli.snapshot import show
 from cni_repair.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.node.report import Report
+from cni_repair.node.snapshot import KEPT, Record, Snapshot
 from cni_repair.record import replace
 from tests.unit.samples import (
     CHECKPOINT,
@@ -375,6 +377,45 @@ def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
         "6 attachments: 3 healthy, 3 lost",
         "next: cni-repair status",
     ]
+
+
+def test_advice_repeats_the_options(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is there to be copied."""
+    degraded = Report(KEY, CHECKPOINT, NETNS, "degraded", ("why",), ("ip link set dev eth0 up",))
+    reports = [degraded, replace(degraded, state="lost"), replace(degraded, state="stale")]
+    scope = Scope("/d", "", None, (), False, " --checkpoint-dir /d")
+    render.table(reports, scope, False)
+    advice = capsys.readouterr().out
+    for command in ("repair --all", "adopt --write"):
+        assert advice.count(command) == advice.count(f"{command} --checkpoint-dir /d") > 0
+    assert "puts right what is missing or changed, nothing else" in advice
+
+
+@pytest.mark.parametrize(
+    ("pods", "named"),
+    [
+        ([model.Pod("shop", "web-1")] * 2, "shop/web-1"),
+        ([model.Pod("shop", "a b")], "'shop/a b'"),
+        ([model.Pod("shop", ESCAPE)], r"$'shop/\x1b[31mred\x07'"),
+        ([model.Pod("", "web-1")], KEY.container_id),
+        ([model.Pod("shop", "web-1"), model.Pod("shop", "web-2")], "NAMESPACE/NAME"),
+    ],
+    ids=["interfaces", "blank", "escape", "bare", "several"],
+)
+def test_snapshot_says_how_to_accept(
+    pods: list[model.Pod], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = [
+        Record(
+            Report(KEY, replace(CHECKPOINT, pod=pod), NETNS, "degraded", ("why",)),
+            KEPT, True, "why",
+        )
+        for pod in pods
+    ]  # fmt: skip
+    scope = Scope("/d", "", None, (), False, " --checkpoint-dir /d")
+    show(Snapshot(tuple(kept), ()), scope, False)
+    (hint,) = [line for line in capsys.readouterr().out.splitlines() if "--accept" in line]
+    assert hint.endswith(f" cni-repair snapshot --accept --checkpoint-dir /d {named}")
 
 
 @as_root
