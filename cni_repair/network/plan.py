@@ -68,7 +68,7 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
         # macvlan_common_newlink() refuses an MTU above the master's
         findings.append(
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
-            f" ip link set dev {master.name} mtu {link.mtu}"
+            f" ip link set dev {master.name} mtu {link.mtu}, then cni-repair repair again"
         )
         if desired.settled:
             # A network with smaller packets, not none; what it lacks is told from then on. (Of a

@@ -143,10 +143,11 @@ def _mtu_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> I
     if not wanted or wanted == live.link.mtu:
         return
     if master is not None and wanted > master.mtu:
-        # macvlan_device_event() took the pod's down together with the master's.
+        # macvlan_device_event() took the pod's down together with the master's, and never up.
         yield Gap(
             f"{name} has MTU {live.link.mtu}, it had {wanted}: its master {master.name} has"
-            f" {master.mtu}: ip link set dev {master.name} mtu {wanted}",
+            f" {master.mtu}: ip link set dev {master.name} mtu {wanted},"
+            " then cni-repair repair again",
             None,
         )
     else:

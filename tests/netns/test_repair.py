@@ -819,7 +819,7 @@ def test_smaller_mtu_of_the_new_master(rig: Rig) -> None:
     report = repair_all(rig, status=1)
     entry = entry_of(report, was.pod)
     assert entry["state"] == "lost"
-    assert "ip link set dev eth0 mtu 1500" in str(entry["findings"])
+    assert "ip link set dev eth0 mtu 1500, then cni-repair repair again" in str(entry["findings"])
     assert set(rig.links(was.pod)) == {"lo"}
     rig.ip("link set eth0 mtu 1500")
     repair_all(rig)
@@ -834,7 +834,8 @@ def test_smaller_mtu_of_the_new_master_of_a_settled_record(rig: Rig) -> None:
     entry = entry_of(repair_all(rig, status=1), was.pod)
     assert entry["state"] == "degraded"
     assert entry["findings"] == [
-        "eth0 has MTU 1400, it had 1500: its master eth0 has 1400: ip link set dev eth0 mtu 1500"
+        "eth0 has MTU 1400, it had 1500: its master eth0 has 1400: ip link set dev eth0 mtu 1500,"
+        " then cni-repair repair again"
     ]
     assert rig.ping(was.pod, "10.9.0.1")
     rig.ip("link set eth0 mtu 1500")
