@@ -62,7 +62,7 @@ def _open_standard_streams() -> None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     try:
-        return make_parser().parse_args(arguments)
+        return make_parser(arguments).parse_args(arguments)
     except SystemExit:  # --help, --version, wrong usage
         sys.stdout.flush()
         raise
