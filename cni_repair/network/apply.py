@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     )
 
     _MessageStep: TypeAlias = (
-        "SetLink | AddAltname | SetAddrGenMode | SetUp | AddAddress | DropAddress | SetAddress"
-        " | SetNeighbour | AddRoute | DropRoute | AddRule"
+        "SetLink | AddAltname | SetSysctl | SetAddrGenMode | SetUp | AddAddress | DropAddress"
+        " | SetAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
     )
 
 # Each acknowledgement takes about 800 bytes of the socket's 212 kB receive buffer.
@@ -81,7 +81,7 @@ def apply_to_pod(
         where = replace(where, ifindex=ifindex or _ifindex_of(sides.pod, create.ifname))
     work = _PodWork(sides, where)
     for step in rest:
-        if isinstance(step, SetSysctl):
+        if isinstance(step, SetSysctl) and not step.has_message:
             work.set_sysctl(step)
         elif not isinstance(step, AddPodLink):
             work.add(step)

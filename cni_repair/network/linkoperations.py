@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET6
+from _socket import AF_INET, AF_INET6
 
 from cni_repair.network import rtnetlink as nl
 from cni_repair.network.state import (
@@ -22,6 +22,7 @@ from cni_repair.network.state import (
     SETTABLE_FLAGS,
     PodLink,
 )
+from cni_repair.network.sysctls import BY_MESSAGE
 from cni_repair.network.words import inside, quoted, words
 from cni_repair.record import record, replace
 
@@ -231,7 +232,8 @@ class AddAltname:
 
 @record
 class SetSysctl:
-    """Set one of the interface's own sysctls: a file below /proc/sys/net, no message."""
+    """Set one of the interface's own sysctls: in a file below /proc/sys/net, or by a message, which
+    travels with the link's others (the macvlan plugin sets `arp_notify` for every pod)."""
 
     ifname: str
     key: str  # "ipv4/arp_notify"
@@ -241,6 +243,16 @@ class SetSysctl:
     def path(self) -> str:
         family, _, name = self.key.partition("/")
         return f"/proc/sys/net/{family}/conf/{self.ifname}/{name}"
+
+    @property
+    def has_message(self) -> bool:
+        return self.key in BY_MESSAGE
+
+    def message(self, where: Where) -> nl.Message:
+        value = nl.attribute(BY_MESSAGE[self.key], struct.pack("=i", int(self.value)))
+        family = nl.attribute(AF_INET, nl.attribute(nl.IFLA_INET_CONF, value))
+        body = nl.link_body(where.ifindex, 0, 0, nl.attribute(nl.IFLA_AF_SPEC, family))
+        return nl.Message(nl.RTM_NEWLINK, 0, body)
 
     def command(self, netns: str) -> str:
         name = self.key.replace("/", f"/conf/{self.ifname}/")

@@ -73,9 +73,12 @@ def observe_pod(
     wanted. More of what is around the interface is read by
     :mod:`~cni_repair.network.surroundings`.
     """
-    answers = rtnl.get([netnsid_request(node), _get_link(name=ifname)])
-    netnsid = netnsid_in(answers[0])
-    live = live_link(answers[1], sysctls)
+    netnsid = rtnl.netnsids.get(node)
+    unknown = [netnsid_request(node)] if netnsid is None else []
+    *first, answer = rtnl.get([*unknown, _get_link(name=ifname)])
+    if first and (netnsid := netnsid_in(first[0])) is not None:
+        rtnl.netnsids[node] = netnsid
+    live = live_link(answer, sysctls)
     if live is None:
         return Observed(netnsid, None, ifindex_taken_by=_name_of(rtnl, wanted_ifindex))
     if link_only or not live.is_over(netnsid):
@@ -93,6 +96,11 @@ def observe_pod(
         routes_by_kernel=routes.by_kernel,
         stable_private=addresses.stable_private,
     )
+
+
+def is_absent(rtnl: nl.Rtnetlink, ifname: str) -> bool:
+    """Whether there is no interface of that name."""
+    return _answered(rtnl.get([_get_link(name=ifname)])[0]) is None
 
 
 def ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:

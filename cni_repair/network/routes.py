@@ -47,12 +47,16 @@ def read_routes(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Routes:
     routes: list[Route] = []
     by_kernel = []
     for body in rtnl.dump(request, MAX_ROUTES, "routes", at_most_bytes=_MAX_BYTES):
-        header, attributes = nl.unpack_route(body)
+        header = nl.route_header(body)
         family, prefix, _, _, table, protocol, _, _, flags = header
         if family not in _FAMILIES or flags & _RTM_F_CLONED:
             continue
-        if protocol in _KERNELS_OWN_PROTOCOLS and table in _KERNELS_OWN_TABLES:
-            if table == RT_TABLE_MAIN and _goes_through(attributes, ifindex):
+        is_kernels = protocol in _KERNELS_OWN_PROTOCOLS and table in _KERNELS_OWN_TABLES
+        if is_kernels and table != RT_TABLE_MAIN:
+            continue  # (most of them: three for each address)
+        attributes = nl.route_attributes(body)
+        if is_kernels:
+            if _goes_through(attributes, ifindex):
                 by_kernel.append(_dst(family, prefix, attributes))
         elif nl.RTA_ENCAP not in attributes:
             routes += _routes(header, attributes, ifindex, name_of)

@@ -118,6 +118,10 @@ class Refusal:
         return f"{meaning} ({self.text})" if self.text else meaning
 
 
+_SUCCESS = Refusal(0, "")
+_NO_ERROR = bytes(4)
+
+
 def attribute(kind: int, payload: bytes) -> bytes:
     """One attribute, padded to the netlink alignment of 4."""
     length = 4 + len(payload)
@@ -183,12 +187,14 @@ def rule_body(
 def attributes_of(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """The attributes from `offset` on, by type; the last of a repeated type stands."""
     found: dict[int, bytes] = {}
-    end = len(data)
-    while offset + 4 <= end:
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        if length < 4 or offset + length > end:
+    end, unpack = len(data), _ATTRIBUTE.unpack_from  # a link has 40 of them
+    last = end - _ATTRIBUTE.size
+    while offset <= last:
+        length, kind = unpack(data, offset)
+        after = offset + length
+        if length < 4 or after > end:
             break
-        found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
+        found[kind & _TYPE_MASK] = data[offset + 4 : after]
         offset += (length + 3) & ~3
     return found
 
@@ -232,9 +238,13 @@ def unpack_address(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:
     return family, prefix, scope, ifindex, attributes_of(body, _IFADDR.size)
 
 
-def unpack_route(body: bytes) -> tuple[tuple[int, ...], dict[int, bytes]]:
-    """((family, dst_len, src_len, tos, table, protocol, scope, type, flags), attributes)."""
-    return _RTMSG.unpack_from(body), attributes_of(body, _RTMSG.size)
+def route_header(body: bytes) -> tuple[int, ...]:
+    """(family, dst_len, src_len, tos, table, protocol, scope, type, flags) of an RTM_NEWROUTE."""
+    return _RTMSG.unpack_from(body)
+
+
+def route_attributes(body: bytes) -> dict[int, bytes]:
+    return attributes_of(body, _RTMSG.size)
 
 
 def unpack_neighbour(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:
@@ -260,6 +270,7 @@ class Rtnetlink(Closing):
         self._open()
 
     def _open(self) -> None:
+        self.netnsids: dict[int, int] = {}  # by open descriptor, as far as they were asked for
         self.sock = _socket.socket(
             _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
         )
@@ -409,6 +420,8 @@ def _refused_dump(refusal: Refusal, what: str) -> CniError:
 
 def _refusal(flags: int, body: bytes) -> Refusal:
     """struct nlmsgerr: the negative errno, the request's header, then the kernel's own words."""
+    if body[:4] == _NO_ERROR:
+        return _SUCCESS
     (code,) = struct.unpack_from("=i", body)
     words = b""
     if flags & _NLM_F_ACK_TLVS:

@@ -38,6 +38,14 @@ _IPV6 = {
     "optimistic_dad": 23, "proxy_ndp": 22, "router_solicitations": 7, "suppress_frag_ndisc": 32,
     "use_oif_addrs_only": 37, "use_optimistic": 34, "use_tempaddr": 10,
 }  # fmt: skip
+# Those that a message can set as well (inet_set_link_af), since devinet_conf_proc() does no more
+# for them than store the value: no flush of routes, no word to who listens for netconf.
+_PLAIN = (
+    "accept_redirects", "accept_source_route", "arp_accept", "arp_announce", "arp_evict_nocarrier",
+    "arp_filter", "arp_ignore", "arp_notify", "drop_gratuitous_arp", "log_martians", "medium_id",
+    "proxy_arp_pvlan", "secure_redirects", "send_redirects", "shared_media", "src_valid_mark",
+)  # fmt: skip
+BY_MESSAGE = {f"ipv4/{name}": _IPV4[name] for name in _PLAIN}
 ADDR_GEN_MODE = "ipv6/addr_gen_mode"
 # The key of link-local addresses that tell nothing about the MAC (RFC 7217), as an IPv6 address.
 # Setting it makes ADDR_GEN_MODE 2.

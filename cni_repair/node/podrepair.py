@@ -11,6 +11,7 @@ from cni_repair.network.entryoperations import ChangeAddress
 from cni_repair.network.linklocal import link_local_of
 from cni_repair.network.linkoperations import Where
 from cni_repair.network.nodelinks import TEMPORARY
+from cni_repair.network.observe import is_absent
 from cni_repair.network.planentries import with_extras
 from cni_repair.node import inventory
 from cni_repair.node.look import observe, planned
@@ -92,10 +93,10 @@ class PodRepair:
         self.is_waiting = True
         with claim:
             self.is_waiting = False
-            seen = self._observed
-            self._observed = observe(sides, self._checkpoint)
-            if self._observed != seen:  # who had it until now may have repaired it
-                self.before = self.after = planned(self._wanted, self._observed, self._master)
+            # Who had it until now may have repaired it. What is gone still is as it was.
+            if self._observed.link or not is_absent(sides.pod, self._checkpoint.key.ifname):
+                self.observe(sides)
+                self.before = self.after
             self._repair(sides, self._master)
 
     def _repair(self, sides: Sides, master: HostLink) -> None:

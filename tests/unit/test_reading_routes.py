@@ -94,7 +94,8 @@ IFINDEX = 5
 
 def routes_in(body: bytes, ifindex: int = IFINDEX) -> list[Route]:
     names = {**OTHERS, ifindex: "eth0"}
-    return routes._routes(*nl.unpack_route(body), ifindex, lambda index: names.get(index, ""))
+    header, attributes = nl.route_header(body), nl.route_attributes(body)
+    return routes._routes(header, attributes, ifindex, lambda index: names.get(index, ""))
 
 
 @given(lasting_routes, st.booleans())

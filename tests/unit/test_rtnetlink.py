@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from socket import AF_INET
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from cni_repair.network.linkoperations import (
     AddPodLink,
     SetAddrGenMode,
     SetLink,
+    SetSysctl,
     SetUp,
     Where,
 )
@@ -37,6 +39,7 @@ from cni_repair.network.state import (
     Route,
     Vlan,
 )
+from cni_repair.network.sysctls import BY_MESSAGE, sysctls_in
 from cni_repair.record import replace
 from tests.unit import strategies as our
 from tests.unit.samples import LINK
@@ -265,6 +268,24 @@ def test_way_of_making_link_local_addresses(mode: int, where: Where) -> None:
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
     assert attributes(read) == {"IFLA_AF_SPEC": {"AF_INET6": {"IFLA_INET6_ADDR_GEN_MODE": mode}}}
+
+
+@pytest.mark.parametrize("key", sorted(BY_MESSAGE))
+def test_set_sysctl(key: str) -> None:
+    """As read: AF_INET's array of all, from 1 on (pyroute2 knows no message that sets one)."""
+    where = Where(ifindex=7, master=0, node_netnsid=None)
+    message = SetSysctl("eth0", key, "-2").message(where)
+    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    ifindex, flags, found = nl.unpack_link(message.body)
+    assert (ifindex, flags) == (7, 0)
+    (family, inside), *rest = nl.entries_of(found[nl.IFLA_AF_SPEC])
+    assert (family, rest) == (AF_INET, [])
+    (place, value) = nl.entries_of(nl.attributes_of(inside)[nl.IFLA_INET_CONF])[0]
+    assert int.from_bytes(value, "little", signed=True) == -2
+    array = [0] * 40
+    array[place - 1] = -2
+    inet = nl.attribute(nl.IFLA_INET_CONF, struct.pack("=40i", *array))
+    assert dict(sysctls_in(nl.attribute(AF_INET, inet)))[key] == "-2"
 
 
 @given(st.integers(0, 1 << 20))
