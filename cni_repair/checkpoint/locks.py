@@ -41,8 +41,11 @@ class Lock:
 
     def _open(self) -> int:
         try:
-            make_private(self._run_dir)
-            self._check_directory()
+            try:
+                self._check_directory()
+            except FileNotFoundError:
+                make_private(self._run_dir)
+                self._check_directory()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             return os.open(self._path, flags, 0o600)
         except OSError as error:

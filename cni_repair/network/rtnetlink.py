@@ -105,6 +105,10 @@ class Message:
     flags: int
     body: bytes
 
+    def acknowledged(self) -> Message:
+        """The same, to be answered where it succeeds, too."""
+        return Message(self.type, self.flags | NLM_F_ACK, self.body)
+
 
 @record
 class Refusal:
@@ -284,7 +288,6 @@ class Rtnetlink(Closing):
             pass  # before 4.20; readers filter for themselves, too
         # The kernel's own timeout: Python's would ask poll(2) before every call.
         self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _TIMEVAL)
-        self.sock.bind((0, 0))
 
     def close(self) -> None:
         self.sock.close()
@@ -292,18 +295,22 @@ class Rtnetlink(Closing):
     def send(self, messages: Sequence[Message]) -> list[Refusal]:
         """Send the messages in one datagram; the kernel's answer to each, in their order.
 
-        It works them off one after the other and goes on after one that fails.
+        It works them off one after the other and goes on after one that fails. Failures are told
+        unasked (netlink_rcv_skb): only the last message asks for its answer, which then comes after
+        all others'.
         """
         if not messages:
             return []
         first = self._sequence + 1
-        self._write(messages, NLM_F_REQUEST | NLM_F_ACK)
-        answers: dict[int, Refusal] = {}
-        while len(answers) < len(messages):
+        *before, last = messages
+        self._write([*before, last.acknowledged()], NLM_F_REQUEST)
+        answers = [_SUCCESS] * len(messages)
+        while True:
             for kind, flags, sequence, body in self._read():
                 if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
                     answers[sequence - first] = _refusal(flags, body)
-        return [answers[i] for i in range(len(messages))]
+                    if sequence == self._sequence:
+                        return answers
 
     def get(self, messages: Sequence[Message]) -> list[bytes | Refusal]:
         """For each request its one answer's body, or the refusal."""

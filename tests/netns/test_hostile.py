@@ -49,18 +49,20 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
     was = rig.attach("pod1")
 
     def ask() -> tuple[list[nl.Refusal], list[bytes]]:
+        links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
         with nl.Rtnetlink() as ours:
+            ours.dump(links, 100)  # it has its port from its first request on
             port = ours.sock.getsockname()[0]
+            assert port
             with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as forger:
                 forger.bind((0, 0))
-                for sequence in range(1, 9):
+                for sequence in range(2, 10):
                     refused = struct.pack("=IHHIIi", 36, NLMSG_ERROR, 0, sequence, 0, -errno.EPERM)
                     forger.sendto(refused.ljust(36, b"\0"), (port, 0))
                     forger.sendto(
                         struct.pack("=IHHIIi", 20, NLMSG_DONE, 2, sequence, 0, 0), (port, 0)
                     )
             up = nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(1, 1, 1, b""))
-            links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
             return ours.send([up]), ours.dump(links, 100)
 
     acknowledged, links = rig.inside(was.pod, ask)
