@@ -23,7 +23,6 @@ from cni_repair.record import record
 
 MAX_ADDRESSES = 1024
 
-_FAMILIES = {AF_INET: 4, AF_INET6: 6}
 # IFAPROT_KERNEL_LO, _RA, _LL, include/uapi/linux/if_addr.h
 _KERNELS_OWN = {1, 2, 3}
 
@@ -48,9 +47,9 @@ def read_addresses(rtnl: nl.Rtnetlink, ifindex: int, mac: str) -> Addresses:
     stable_private = []
     for body in rtnl.dump(request, MAX_ADDRESSES, "addresses"):
         family, prefix, scope, link, attributes = nl.unpack_address(body)
-        if link != ifindex or family not in _FAMILIES:
+        if link != ifindex or family not in nl.FAMILIES:
             continue
-        flags = _u32(attributes[nl.IFA_FLAGS])
+        flags = nl.u32_of(attributes[nl.IFA_FLAGS])
         if attributes.get(nl.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
             # A daemon's own, that it may have given up by the time of a repair, to another host
             # even (keepalived's virtual addresses).
@@ -88,7 +87,7 @@ def _address(
     label = attributes.get(nl.IFA_LABEL)
     preferred, valid = struct.unpack_from("=II", attributes[nl.IFA_CACHEINFO])
     return Address(
-        family=_FAMILIES[family],
+        family=nl.FAMILIES[family],
         address=inet_ntop(family, local),
         prefix=prefix,
         broadcast=inet_ntop(family, broadcast) if broadcast else None,
@@ -98,7 +97,7 @@ def _address(
         valid=valid,
         preferred=preferred,
         peer=inet_ntop(family, far) if far != local else None,
-        metric=_u32(attributes.get(nl.IFA_RT_PRIORITY, bytes(4))),
+        metric=nl.u32_of(attributes.get(nl.IFA_RT_PRIORITY, bytes(4))),
         proto=attributes.get(nl.IFA_PROTO, b"\0")[0],
     )
 
@@ -129,7 +128,3 @@ def _tells_origin() -> bool:
         digits = "".join(one for one in minor if one.isdigit())
         _origins.append((int(major), int(digits or 0)) >= (5, 18))
     return _origins[0]
-
-
-def _u32(raw: bytes) -> int:
-    return int.from_bytes(raw[:4], "little")

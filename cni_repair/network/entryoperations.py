@@ -6,7 +6,7 @@ Operations are frozen values without I/O: see :mod:`~cni_repair.network.linkoper
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6, inet_pton
+from _socket import inet_pton
 
 from cni_repair.network import rtnetlink as nl
 from cni_repair.network.state import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         "AddAddress | ChangeAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
     )
 
-_FAMILIES = {4: AF_INET, 6: AF_INET6}
 _NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
 _NEIGHBOUR_FLAGS = {0x10: "extern_learn", 0x80: "router"}
 _ADDRESS_FLAGS = {
@@ -92,7 +91,7 @@ class AddAddress:
 
     def message(self, where: Where, flags: int = _NEW) -> nl.Message:
         a = self.address
-        family = _FAMILIES[a.family]
+        family = nl.NUMBERS[a.family]
         local = inet_pton(family, a.address)
         attributes = (
             nl.attribute(nl.IFA_LOCAL, local)
@@ -135,7 +134,7 @@ class DropAddress:
 
     def message(self, where: Where) -> nl.Message:
         a = self.address
-        family = _FAMILIES[a.family]
+        family = nl.NUMBERS[a.family]
         local = inet_pton(family, a.address)
         far = inet_pton(family, a.peer) if a.peer else local
         attributes = nl.attribute(nl.IFA_LOCAL, local) + nl.attribute(nl.IFA_ADDRESS, far)
@@ -221,7 +220,7 @@ class SetNeighbour:
 
     def message(self, where: Where) -> nl.Message:
         n = self.neighbour
-        family = _FAMILIES[n.family]
+        family = nl.NUMBERS[n.family]
         attributes = (
             nl.attribute(nl.NDA_DST, inet_pton(family, n.address))
             + (nl.attribute(nl.NDA_LLADDR, bytes.fromhex(n.mac.replace(":", ""))) if n.mac else b"")
@@ -273,7 +272,7 @@ class AddRule:
 
     def message(self, where: Where) -> nl.Message:
         r = self.rule
-        family = _FAMILIES[r.family]
+        family = nl.NUMBERS[r.family]
         attributes = nl.u32(nl.FRA_PRIORITY, r.priority) + nl.u32(nl.FRA_TABLE, r.table)
         to, to_length = (r.dst or "/0").split("/")
         source, source_length = (r.src or "/0").split("/")

@@ -108,7 +108,7 @@ class AddPodLink:
         link = self.link
         return (
             nl.u32(nl.IFLA_LINK, master)
-            + (nl.attribute(nl.IFLA_ADDRESS, _mac(link.mac)) if _takes_mac(link) else b"")
+            + (nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(link.mac)) if _takes_mac(link) else b"")
             + (nl.u32(nl.IFLA_MTU, link.mtu) if link.mtu else b"")
             + nl.u32(nl.IFLA_TXQLEN, link.txqueuelen)
             + (nl.u32(nl.IFLA_GROUP, link.group) if link.group else b"")
@@ -191,7 +191,7 @@ class SetLink:
     def _attributes(self) -> bytes:
         link = self.link
         if self.what == "mac":
-            return nl.attribute(nl.IFLA_ADDRESS, _mac(link.mac))
+            return nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(link.mac))
         if self.what == "alias":
             return nl.attribute(nl.IFLA_IFALIAS, os.fsencode(link.alias))
         if self.what == "mode":
@@ -291,7 +291,3 @@ class SetUp:
 
     def message(self, where: Where) -> nl.Message:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))
-
-
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))

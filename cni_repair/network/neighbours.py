@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
+from _socket import inet_ntop
 
 from cni_repair.errors import REPAIR_FAILED
 from cni_repair.network import rtnetlink as nl
@@ -16,7 +16,6 @@ _MAX_READ = 65536
 
 # NTF_EXT_LEARNED, NTF_ROUTER: the flags that are somebody's configuration
 _CONFIGURABLE = 0x10 | 0x80
-_FAMILIES = {AF_INET: 4, AF_INET6: 6}
 _ETHERNET = 6
 _STATE = struct.Struct("=8xH")  # ndm_state in struct ndmsg
 
@@ -54,12 +53,12 @@ def neighbour_in(body: bytes, ifindex: int) -> Neighbour | None:
     address = attributes.get(nl.NDA_DST)
     mac = attributes.get(nl.NDA_LLADDR, b"")
     proxy = bool(flags & NTF_PROXY)
-    if family not in _FAMILIES or link != ifindex or address is None:
+    if family not in nl.FAMILIES or link != ifindex or address is None:
         return None
     if not proxy and len(mac) != _ETHERNET:
         return None
     return Neighbour(
-        family=_FAMILIES[family],
+        family=nl.FAMILIES[family],
         address=inet_ntop(family, address),
         mac=None if proxy else mac.hex(":"),
         flags=flags & _CONFIGURABLE,

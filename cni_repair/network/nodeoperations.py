@@ -73,7 +73,7 @@ class AddVlan:
         attributes = (
             nl.text(nl.IFLA_IFNAME, self.name)
             + nl.u32(nl.IFLA_LINK, master)
-            + (nl.attribute(nl.IFLA_ADDRESS, _mac(self.mac)) if self.mac else b"")
+            + (nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(self.mac)) if self.mac else b"")
             + (nl.u32(nl.IFLA_MTU, self.mtu) if self.mtu else b"")
             + nl.link_info("vlan", data)
         )
@@ -136,7 +136,3 @@ class AddToNode:
 
     def message(self, ifindex: int) -> nl.Message:
         return self.step.message(Where(ifindex, 0, 0))
-
-
-def _mac(text: str) -> bytes:
-    return bytes.fromhex(text.replace(":", ""))

@@ -160,12 +160,12 @@ def _host_link(answer: bytes | nl.Refusal) -> HostLink | None:
         ifindex=ifindex,
         kind=kind,
         mac=_mac(attributes.get(nl.IFLA_ADDRESS, b"")),
-        mtu=_u32(attributes[nl.IFLA_MTU]),
+        mtu=nl.u32_of(attributes[nl.IFLA_MTU]),
         flags=flags & (IFF_UP | IFF_RUNNING),
         # An index in another namespace says nothing in this one.
         lower=0
         if nl.IFLA_LINK_NETNSID in attributes
-        else _u32(attributes.get(nl.IFLA_LINK, bytes(4))),
+        else nl.u32_of(attributes.get(nl.IFLA_LINK, bytes(4))),
         permanent_mac=_mac(permanent) if permanent else None,
         bus_address=_string(bus) if bus else None,
         vlan=_vlan(data) if kind == "vlan" else None,
@@ -178,7 +178,7 @@ def _vlan(data: dict[int, bytes]) -> Vlan:
     return Vlan(
         id=int.from_bytes(data[nl.IFLA_VLAN_ID], "little"),
         protocol=int.from_bytes(protocol, "big"),
-        flags=_u32(flags) if flags else 0,
+        flags=nl.u32_of(flags) if flags else 0,
         egress=_map(data.get(nl.IFLA_VLAN_EGRESS_QOS, b"")),
         ingress=_map(data.get(nl.IFLA_VLAN_INGRESS_QOS, b"")),
     )
@@ -202,15 +202,17 @@ def live_link(answer: bytes | nl.Refusal, sysctls: bool = True) -> LiveLink | No
     link = PodLink(
         ifindex=ifindex,
         mac=_mac(attributes.get(nl.IFLA_ADDRESS, b"")),
-        mtu=_u32(attributes[nl.IFLA_MTU]),
+        mtu=nl.u32_of(attributes[nl.IFLA_MTU]),
         kind=kind,
         mode=mode,
         flags=own_flags,
-        txqueuelen=_u32(attributes.get(nl.IFLA_TXQLEN, bytes(4))),
+        txqueuelen=nl.u32_of(attributes.get(nl.IFLA_TXQLEN, bytes(4))),
         alias=_alias(attributes.get(nl.IFLA_IFALIAS, b"")),
         altnames=tuple(_string(raw) for kind_of, raw in names if kind_of == nl.IFLA_ALT_IFNAME),
-        group=_u32(attributes.get(nl.IFLA_GROUP, bytes(4))),
-        bcqueuelen=_u32(data.get(nl.IFLA_MACVLAN_BC_QUEUE_LEN, b"")) if kind == "macvlan" else 0,
+        group=nl.u32_of(attributes.get(nl.IFLA_GROUP, bytes(4))),
+        bcqueuelen=nl.u32_of(data.get(nl.IFLA_MACVLAN_BC_QUEUE_LEN, b""))
+        if kind == "macvlan"
+        else 0,
         device_flags=flags & _SETTABLE,
     )
     return LiveLink(
@@ -218,7 +220,7 @@ def live_link(answer: bytes | nl.Refusal, sysctls: bool = True) -> LiveLink | No
         link=link,
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_RUNNING),
-        master=_u32(attributes.get(nl.IFLA_LINK, bytes(4))),
+        master=nl.u32_of(attributes.get(nl.IFLA_LINK, bytes(4))),
         master_netnsid=_S32.unpack(netnsid)[0] if netnsid else None,
         sysctls=sysctls_in(attributes.get(nl.IFLA_AF_SPEC, b""))
         if sysctls or not flags & IFF_UP
@@ -229,11 +231,11 @@ def live_link(answer: bytes | nl.Refusal, sysctls: bool = True) -> LiveLink | No
 def _mode(kind: str, data: dict[int, bytes]) -> tuple[str, int]:
     """The mode of a link of one of the KINDS, and its flags; empty and 0 for others."""
     if kind == "macvlan":
-        mode = MACVLAN_MODES.get(_u32(data.get(nl.IFLA_MACVLAN_MODE, b"")), "unknown")
-        return mode, _u32(data.get(nl.IFLA_MACVLAN_FLAGS, b""))
+        mode = MACVLAN_MODES.get(nl.u32_of(data.get(nl.IFLA_MACVLAN_MODE, b"")), "unknown")
+        return mode, nl.u32_of(data.get(nl.IFLA_MACVLAN_FLAGS, b""))
     if kind == "ipvlan":
-        mode = IPVLAN_MODES.get(_u32(data.get(nl.IFLA_IPVLAN_MODE, b"")), "unknown")
-        return mode, _u32(data.get(nl.IFLA_IPVLAN_FLAGS, b""))
+        mode = IPVLAN_MODES.get(nl.u32_of(data.get(nl.IFLA_IPVLAN_MODE, b"")), "unknown")
+        return mode, nl.u32_of(data.get(nl.IFLA_IPVLAN_FLAGS, b""))
     return "", 0
 
 
@@ -241,10 +243,6 @@ def _info(attributes: dict[int, bytes]) -> tuple[str, dict[int, bytes]]:
     info = nl.attributes_of(attributes.get(nl.IFLA_LINKINFO, b""))
     kind = _string(info.get(nl.IFLA_INFO_KIND, b""))
     return kind, nl.attributes_of(info.get(nl.IFLA_INFO_DATA, b""))
-
-
-def _u32(raw: bytes) -> int:
-    return int.from_bytes(raw[:4], "little")
 
 
 def _mac(raw: bytes) -> str:

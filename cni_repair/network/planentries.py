@@ -25,6 +25,8 @@ from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cni_repair.network.linkoperations import PodOperation
 
 # How findings call the parts of Address.fixed.
@@ -54,7 +56,7 @@ def address_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
     name = desired.ifname
     gaps = [
         Gap(f"address {one.address}/{one.prefix} is missing", AddAddress(name, one))
-        for one in _as_made(missing)
+        for one in as_made(missing)
     ]
     if desired.settled:
         changed = [one for one in desired.addresses if _differs(one, there.get(one.key))]
@@ -81,15 +83,16 @@ def _link_local_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
     return [Gap(f"address {address}/64 is missing", AddAddress(desired.ifname, made))]
 
 
-def _as_made(addresses: list[Address]) -> list[Address]:
+def as_made(addresses: Iterable[Address]) -> list[Address]:
     """The order in which to add addresses, to have the kernel list them as they were recorded.
 
     It lists IPv4 addresses as they came, the primary first, but puts an IPv6 address before the
     others of its scope (ipv6_link_dev_addr); source address selection takes the first of equals.
     """
-    ipv4 = [address for address in addresses if address.family == 4]
-    ipv6 = [address for address in addresses if address.family == 6]
-    return ipv4 + ipv6[::-1]
+    by_family: dict[int, list[Address]] = {4: [], 6: []}
+    for address in addresses:
+        by_family[address.family].append(address)
+    return by_family[4] + by_family[6][::-1]
 
 
 def _differs(wanted: Address, found: Address | None) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from cni_repair.network.entryoperations import AddAddress
 from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.network.planentries import as_made
 from cni_repair.network.routeoperations import AddRoute
 from cni_repair.network.state import NodeLink
 from cni_repair.record import record
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cni_repair.network.nodeoperations import NodeOperation
-    from cni_repair.network.state import Address, HostLink, NodeLinks, PodLink
+    from cni_repair.network.state import HostLink, NodeLinks, PodLink
 
 
 @record
@@ -153,15 +154,8 @@ def _missing(
     return (
         tuple(
             AddToNode(AddAddress(name, one))
-            for one in _as_made(wanted.addresses)
+            for one in as_made(wanted.addresses)
             if one.key not in known_addresses
         ),
         tuple(AddToNode(AddRoute(name, one)) for one in routes if one.key not in known_routes),
     )
-
-
-def _as_made(addresses: tuple[Address, ...]) -> list[Address]:
-    """The order in which to add addresses, to have the kernel list them as they were recorded: it
-    puts an IPv6 address before the others of its scope (ipv6_link_dev_addr)."""
-    ipv6 = [one for one in addresses if one.family == 6]
-    return [*(one for one in addresses if one.family == 4), *reversed(ipv6)]

@@ -6,7 +6,7 @@ Operations are frozen values without I/O: see :mod:`~cni_repair.network.linkoper
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6, inet_pton
+from _socket import AF_INET6, inet_pton
 
 from cni_repair.network import rtnetlink as nl
 from cni_repair.network.state import Hop, Route
@@ -17,7 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.linkoperations import Where
 
-_FAMILIES = {4: AF_INET, 6: AF_INET6}
 # As `ip route` calls them. Append: beside what else is in its place (the other next hops).
 _HOW = {
     "add": nl.NLM_F_CREATE | nl.NLM_F_EXCL,
@@ -173,12 +172,12 @@ def _gateway_attribute(gateway: str | None, family: int) -> bytes:
     if _is_foreign(gateway, family):
         via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, gateway)
         return nl.attribute(nl.RTA_VIA, via)
-    return nl.attribute(nl.RTA_GATEWAY, inet_pton(_FAMILIES[family], gateway))
+    return nl.attribute(nl.RTA_GATEWAY, inet_pton(nl.NUMBERS[family], gateway))
 
 
 def _route_body(r: Route, ifindex: int, hops: bytes = b"") -> bytes:
     """`ifindex`: of the link, where it is not said in `hops`."""
-    family = _FAMILIES[r.family]
+    family = nl.NUMBERS[r.family]
     dst, length = _prefix(r.dst)
     src, source_length = _prefix(r.src) if r.src else ("", 0)
     attributes = hops or nl.u32(nl.RTA_OIF, ifindex) + _gateway_attribute(r.gateway, r.family)

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 MAX_ROUTES = 4096
 _MAX_BYTES = 256 * MAX_ROUTES  # one with hundreds of next hops counts for many
 
-_FAMILIES = {AF_INET: 4, AF_INET6: 6}
 # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA. In other tables such routes are copies (sbr's).
 _KERNELS_OWN_PROTOCOLS = {1, RTPROT_KERNEL, 9}
 _KERNELS_OWN_TABLES = {RT_TABLE_MAIN, RT_TABLE_LOCAL}
@@ -49,7 +48,7 @@ def read_routes(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Routes:
     for body in rtnl.dump(request, MAX_ROUTES, "routes", at_most_bytes=_MAX_BYTES):
         header = nl.route_header(body)
         family, prefix, _, _, table, protocol, _, _, flags = header
-        if family not in _FAMILIES or flags & _RTM_F_CLONED:
+        if family not in nl.FAMILIES or flags & _RTM_F_CLONED:
             continue
         is_kernels = protocol in _KERNELS_OWN_PROTOCOLS and table in _KERNELS_OWN_TABLES
         if is_kernels and table != RT_TABLE_MAIN:
@@ -82,7 +81,7 @@ def _namer(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str
 
 def _goes_through(attributes: dict[int, bytes], ifindex: int) -> bool:
     through = attributes.get(nl.RTA_OIF)
-    return through is not None and _u32(through) == ifindex
+    return through is not None and nl.u32_of(through) == ifindex
 
 
 def _expires(attributes: dict[int, bytes]) -> int:
@@ -124,7 +123,7 @@ def _routes(
             gateway=_gateway(AF_INET, own),
             weight=weight,
             onlink=bool(flags & nl.RTNH_F_ONLINK),
-            realm=_u32(own.get(nl.RTA_FLOW, bytes(4))),
+            realm=nl.u32_of(own.get(nl.RTA_FLOW, bytes(4))),
         )
         for flags, weight, index, own in entries
     )
@@ -139,21 +138,21 @@ def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
     metrics = nl.attributes_of(attributes.get(nl.RTA_METRICS, b""))
     congctl = metrics.pop(_RTAX_CC_ALGO, b"")
     return Route(
-        family=_FAMILIES[family],
+        family=nl.FAMILIES[family],
         dst=_dst(family, prefix, attributes),
         gateway=_gateway(family, attributes),
-        table=_u32(long_table) if long_table else table,
-        metric=_u32(attributes.get(nl.RTA_PRIORITY, bytes(4))),
+        table=nl.u32_of(long_table) if long_table else table,
+        metric=nl.u32_of(attributes.get(nl.RTA_PRIORITY, bytes(4))),
         scope=scope,
         type=kind,
         protocol=protocol,
         prefsrc=inet_ntop(family, prefsrc) if prefsrc else None,
         tos=tos,
         onlink=bool(flags & nl.RTNH_F_ONLINK),
-        metrics=tuple((key, _u32(value)) for key, value in metrics.items() if len(value) == 4),
+        metrics=tuple((key, nl.u32_of(value)) for key, value in metrics.items() if len(value) == 4),
         src=f"{inet_ntop(family, attributes[nl.RTA_SRC])}/{source}" if source else None,
         congctl=congctl.rstrip(b"\0").decode("ascii", "replace") or None,
-        realm=_u32(attributes.get(nl.RTA_FLOW, bytes(4))),
+        realm=nl.u32_of(attributes.get(nl.RTA_FLOW, bytes(4))),
         pref=attributes.get(nl.RTA_PREF, b"\0")[0],
         expires=_expires(attributes),
     )
@@ -171,7 +170,3 @@ def _gateway(family: int, attributes: dict[int, bytes]) -> str | None:
         return inet_ntop(family, gateway)
     via = attributes.get(nl.RTA_VIA, b"")
     return inet_ntop(AF_INET6, via[2:]) if len(via) == 18 else None
-
-
-def _u32(raw: bytes) -> int:
-    return int.from_bytes(raw[:4], "little")

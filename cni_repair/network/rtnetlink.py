@@ -23,6 +23,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+# How the kernel numbers the families that we speak of.
+FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
+NUMBERS = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
@@ -124,6 +128,15 @@ class Refusal:
 
 _SUCCESS = Refusal(0, "")
 _NO_ERROR = bytes(4)
+
+
+def u32_of(raw: bytes) -> int:
+    """A number of four bytes, or of the fewer that there are (none: 0)."""
+    return int.from_bytes(raw[:4], "little")
+
+
+def raw_mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
 
 
 def attribute(kind: int, payload: bytes) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
+from _socket import inet_ntop
 
 from cni_repair.names import valid_ifname
 from cni_repair.network import rtnetlink as nl
@@ -30,7 +30,6 @@ MAX_RULES = 4096
 _KNOWN_FLAGS = FIB_RULE_INVERT | 0x1 | 0x8 | 0x10  # the kernel's own; iif, oif detached
 _NONE = 0xFFFFFFFF
 
-_FAMILIES = {AF_INET: 4, AF_INET6: 6}
 _CARRIED = {
     nl.FRA_DST, nl.FRA_SRC, nl.FRA_IIFNAME, nl.FRA_OIFNAME, nl.FRA_PRIORITY, nl.FRA_FWMARK,
     nl.FRA_FWMASK, nl.FRA_SUPPRESS_PREFIXLEN, nl.FRA_TABLE, nl.FRA_PAD, nl.FRA_UID_RANGE,
@@ -100,14 +99,14 @@ def rule_in(body: bytes) -> Rule | None:
     more = attributes.items() - _PORT_MASKS.items()
     if any(kind not in _CARRIED for kind, _ in more):
         return None
-    if family not in _FAMILIES or action not in RULE_ACTIONS or flags & ~_KNOWN_FLAGS:
+    if family not in nl.FAMILIES or action not in RULE_ACTIONS or flags & ~_KNOWN_FLAGS:
         return None
     iif, oif = (_name(attributes.get(kind)) for kind in (nl.FRA_IIFNAME, nl.FRA_OIFNAME))
     if not all(name is None or valid_ifname(name) for name in (iif, oif)):
         return None  # no interface can have that name
     suppressed = _u32(attributes, nl.FRA_SUPPRESS_PREFIXLEN, _NONE)
     return Rule(
-        family=_FAMILIES[family],
+        family=nl.FAMILIES[family],
         priority=_u32(attributes, nl.FRA_PRIORITY),
         src=_prefix(family, attributes.get(nl.FRA_SRC), source),
         dst=_prefix(family, attributes.get(nl.FRA_DST), to),
