@@ -133,6 +133,10 @@ def _handler(command: str) -> Callable[[Call], tuple[str, int]]:
         from cni_repair.cni.delete import delete
 
         return delete
+    if command == "REPAIR":
+        from cni_repair.cni.repair import repair
+
+        return repair
     from cni_repair.cni import verbs
 
     return {
@@ -140,7 +144,6 @@ def _handler(command: str) -> Callable[[Call], tuple[str, int]]:
         "STATUS": verbs.status,
         "GC": verbs.gc,
         "VERSION": verbs.version,
-        "REPAIR": verbs.repair,
     }[command]
 
 

@@ -1,4 +1,4 @@
-"""CHECK, STATUS, GC, VERSION and REPAIR. (ADD and DEL have modules of their own: their imports
+"""CHECK, STATUS, GC and VERSION. (ADD, DEL and REPAIR have modules of their own: their imports
 count.)
 
 Each verb takes a Call and gives (the document to print, the exit status).
@@ -6,10 +6,8 @@ Each verb takes a Call and gives (the document to print, the exit status).
 
 from __future__ import annotations
 
-from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import (
-    CHECKPOINT_DIR,
     COMMITTED,
     DELETING,
     INTENT,
@@ -21,33 +19,26 @@ from cni_repair.cni import delegate
 from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.netconf import (
     DEFAULT_DELEGATE,
-    MASTER_TIMEOUT_SECONDS,
     OWN_TYPE,
     VERSIONS,
     NetConf,
     parse,
 )
 from cni_repair.cni.parents import likely_master, missing_uplink, uplink
-from cni_repair.cni.result import convert
+from cni_repair.cni.repair import options_of, raise_unless_healthy
 from cni_repair.cni.seedhints import hints_of
 from cni_repair.errors import (
     CONFIG,
     DAMAGED,
-    FOREIGN,
     LIMITED_CONNECTIVITY,
-    NO_CHECKPOINT,
     NOT_AVAILABLE,
     REPAIR_FAILED,
-    STALE,
     CniError,
 )
-from cni_repair.network import plan as planning
 from cni_repair.node import inventory
 from cni_repair.node.look import Node, examine
 from cni_repair.node.refresh import refresh
-from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
-from cni_repair.node.report import Report, document
 from cni_repair.record import replace
 from cni_repair.strictjson import dumps, load_object
 
@@ -56,8 +47,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.cni.skel import Call
-
-_ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
 
 
 def check(call: Call) -> tuple[str, int]:
@@ -73,11 +62,11 @@ def check(call: Call) -> tuple[str, int]:
         with Store(conf.checkpoint_dir) as store, Node() as node:
             entry = inventory.read_one(store, key, hints_of(conf))
             if entry is not None and conf.repair_on_check:
-                repair_entries(node, store, [entry], _options(call, conf))
+                repair_entries(node, store, [entry], options_of(call, conf))
             _delegate_check(call, conf)
             if entry is not None:
                 (report,) = examine(node, [entry], call.netns)
-                _raise_unless_healthy(report, DAMAGED)
+                raise_unless_healthy(report, DAMAGED)
                 _refresh(call, conf, node, store, entry)
     except FileNotFoundError:  # no checkpoint directory
         _delegate_check(call, conf)
@@ -93,21 +82,6 @@ def _refresh(call: Call, conf: NetConf, node: Node, store: Store, entry: invento
 
 def _delegate_check(call: Call, conf: NetConf) -> None:
     delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
-
-
-def _options(call: Call, conf: NetConf) -> Options:
-    return Options(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
-
-
-def _raise_unless_healthy(report: Report, code: int) -> None:
-    if report.error is not None:
-        raise report.error
-    if not report.healthy:
-        raise CniError(
-            _ERROR_OF_STATE.get(report.state, code),
-            f"{report.key.ifname} of container {report.key.container_id} is {report.state}",
-            report.reason,
-        )
 
 
 def status(call: Call) -> tuple[str, int]:
@@ -229,60 +203,3 @@ def _delete_stale(call: Call, conf: NetConf, key: Key, phase: str, netns: str) -
         if store.phase(key) == phase:  # else an ADD or DEL ended while we waited for it
             delete_locked(one, replace(conf, rest=rest), store, key, lock)
             lock.forget()
-
-
-def repair(call: Call) -> tuple[str, int]:
-    """REPAIR: one attachment, those of a network, or the node's."""
-    conf = parse(call.stdin) if call.stdin.strip() else None
-    directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
-    options = (
-        _options(call, conf) if conf else Options("", MASTER_TIMEOUT_SECONDS, None, call.netns)
-    )
-    try:
-        with Store(directory) as store, Node() as node:
-            if call.container_id:
-                return _repair_one(call, conf, node, store, options)
-            return _repair_many(conf, node, store, options)
-    except FileNotFoundError as error:
-        if call.container_id:
-            raise _no_checkpoint(call, directory) from error
-        return dumps(document([], conf.cni_version if conf else VERSIONS[-2])), 0
-
-
-def _no_checkpoint(call: Call, directory: str) -> CniError:
-    return CniError(
-        NO_CHECKPOINT,
-        f"no checkpoint of {call.ifname} of container {call.container_id}",
-        f"looked in {directory}",
-    )
-
-
-def _repair_one(
-    call: Call, conf: NetConf | None, node: Node, store: Store, options: Options
-) -> tuple[str, int]:
-    key = Key(call.container_id, call.ifname)
-    entry = inventory.read_one(store, key, options.hints)
-    reports = repair_entries(node, store, [entry], options) if entry else []
-    if not reports:
-        raise _no_checkpoint(call, store.directory)
-    (report,) = reports
-    _raise_unless_healthy(report, REPAIR_FAILED)
-    assert report.checkpoint is not None
-    return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
-
-
-def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
-    if conf is not None:
-        return conf.cni_version
-    recorded = checkpoint.result.get("cniVersion")
-    return recorded if recorded in VERSIONS else VERSIONS[0]
-
-
-def _repair_many(
-    conf: NetConf | None, node: Node, store: Store, options: Options
-) -> tuple[str, int]:
-    entries = inventory.read_all(store, options.hints, conf.name if conf else "")
-    # CNI_NETNS means one attachment; for many, each has its own.
-    reports = repair_entries(node, store, entries, replace(options, netns=""))
-    text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
-    return text, 0 if all(report.healthy for report in reports) else 1

@@ -32,7 +32,7 @@ ADD_AND_DEL = [
     "cni_repair.node.parents",
     "cni_repair.node.detach",
 ]
-REPAIR = ["cni_repair.__main__", "cni_repair.cni.skel", "cni_repair.cni.verbs"]
+REPAIR = ["cni_repair.__main__", "cni_repair.cni.skel", "cni_repair.cni.repair"]
 
 
 def python(code: str, *options: str, environ: dict[str, str] | None = None) -> str:

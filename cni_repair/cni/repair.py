@@ -1,0 +1,99 @@
+"""REPAIR: one attachment, those of a network, or the node's.
+
+Each millisecond of it is one without a network: it imports nothing that the other verbs need.
+"""
+
+from __future__ import annotations
+
+from cni_repair.checkpoint.store import CHECKPOINT_DIR, Key, Store
+from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
+from cni_repair.cni.result import convert
+from cni_repair.cni.seedhints import hints_of
+from cni_repair.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
+from cni_repair.network import plan as planning
+from cni_repair.node import inventory
+from cni_repair.node.look import Node
+from cni_repair.node.repair import Options
+from cni_repair.node.repair import repair as repair_entries
+from cni_repair.node.report import Report, document
+from cni_repair.record import replace
+from cni_repair.strictjson import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.checkpoint import model
+    from cni_repair.cni.skel import Call
+
+_ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
+
+
+def repair(call: Call) -> tuple[str, int]:
+    """REPAIR: one attachment, those of a network, or the node's."""
+    conf = parse(call.stdin) if call.stdin.strip() else None
+    directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
+    options = (
+        options_of(call, conf) if conf else Options("", MASTER_TIMEOUT_SECONDS, None, call.netns)
+    )
+    try:
+        with Store(directory) as store, Node() as node:
+            if call.container_id:
+                return _repair_one(call, conf, node, store, options)
+            return _repair_many(conf, node, store, options)
+    except FileNotFoundError as error:
+        if call.container_id:
+            raise _no_checkpoint(call, directory) from error
+        return dumps(document([], conf.cni_version if conf else VERSIONS[-2])), 0
+
+
+def _no_checkpoint(call: Call, directory: str) -> CniError:
+    return CniError(
+        NO_CHECKPOINT,
+        f"no checkpoint of {call.ifname} of container {call.container_id}",
+        f"looked in {directory}",
+    )
+
+
+def _repair_one(
+    call: Call, conf: NetConf | None, node: Node, store: Store, options: Options
+) -> tuple[str, int]:
+    key = Key(call.container_id, call.ifname)
+    entry = inventory.read_one(store, key, options.hints)
+    reports = repair_entries(node, store, [entry], options) if entry else []
+    if not reports:
+        raise _no_checkpoint(call, store.directory)
+    (report,) = reports
+    raise_unless_healthy(report, REPAIR_FAILED)
+    assert report.checkpoint is not None
+    return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
+
+
+def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
+    if conf is not None:
+        return conf.cni_version
+    recorded = checkpoint.result.get("cniVersion")
+    return recorded if recorded in VERSIONS else VERSIONS[0]
+
+
+def _repair_many(
+    conf: NetConf | None, node: Node, store: Store, options: Options
+) -> tuple[str, int]:
+    entries = inventory.read_all(store, options.hints, conf.name if conf else "")
+    # CNI_NETNS means one attachment; for many, each has its own.
+    reports = repair_entries(node, store, entries, replace(options, netns=""))
+    text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
+    return text, 0 if all(report.healthy for report in reports) else 1
+
+
+def options_of(call: Call, conf: NetConf) -> Options:
+    return Options(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
+
+
+def raise_unless_healthy(report: Report, code: int) -> None:
+    if report.error is not None:
+        raise report.error
+    if not report.healthy:
+        raise CniError(
+            _ERROR_OF_STATE.get(report.state, code),
+            f"{report.key.ifname} of container {report.key.container_id} is {report.state}",
+            report.reason,
+        )
