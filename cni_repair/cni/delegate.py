@@ -1,14 +1,13 @@
 """Running another CNI plugin: found safely, bounded in time, dying with us.
 
-Processes are made with fork and exec by hand: `import subprocess` costs more than the macvlan
-plugin's whole run.
+Processes are made by hand: `import subprocess` costs more than the macvlan plugin's whole run.
 """
 
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself pays 7 ms for its enums
+import fcntl
 import os
-import select
 import time
 
 from cni_repair.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
@@ -107,24 +106,21 @@ def _run(
     try:
         os.write(source, stdin.encode("ascii"))
         os.lseek(source, 0, os.SEEK_SET)
-        started = time.monotonic()
-        guard, lifeline = _start_guard(seconds)
+        deadline = time.monotonic() + seconds
+        leash = _Leash()
         try:
-            child = _spawn(executable, environ, source, sink, keep_open)
-            os.write(lifeline, str(child).encode("ascii"))
+            child = _spawn(executable, environ, source, sink, (leash.end, keep_open))
             try:
+                leash.tie(child)
                 if meanwhile is not None:
                     meanwhile()
-                _, status = os.waitpid(child, 0)
+                status, late = _wait(child, deadline)
             except BaseException:  # Ctrl-C, say: nobody would be left to watch the plugin
                 os.killpg(child, _signal.SIGKILL)
                 os.waitpid(child, 0)
                 raise
         finally:
-            late = time.monotonic() - started >= seconds
-            os.kill(guard, _signal.SIGKILL)
-            os.waitpid(guard, 0)
-            os.close(lifeline)
+            leash.drop()
         code = os.waitstatus_to_exitcode(status)
         if code == -_signal.SIGKILL and late:
             raise TimedOut(
@@ -138,6 +134,23 @@ def _run(
         os.close(sink)
 
 
+def _wait(child: int, deadline: float) -> tuple[int, bool]:
+    """The plugin's wait status, and whether its process group was killed as time was up."""
+    before = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGCHLD])
+    try:
+        while True:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return status, False
+            left = deadline - time.monotonic()
+            if left <= 0:
+                os.killpg(child, _signal.SIGKILL)
+                return os.waitpid(child, 0)[1], True
+            _signal.sigtimedwait([_signal.SIGCHLD], left)
+    finally:
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
+
+
 def _output_of(sink: int, executable: str) -> bytes:
     size = os.fstat(sink).st_size
     if size > _MAX_OUTPUT:
@@ -148,35 +161,42 @@ def _output_of(sink: int, executable: str) -> bytes:
     return os.pread(sink, size, 0)
 
 
-def _start_guard(seconds: float) -> tuple[int, int]:
-    """A process that kills the plugin's process group when we die or time is up.
+class _Leash:
+    """Has the kernel kill the plugin's process group when we die, however we die.
 
-    PR_SET_PDEATHSIG would reach the plugin, not the IPAM plugin that it has started. The guard
-    comes first and is told the group's number through the lifeline, whose other end only we hold.
+    PR_SET_PDEATHSIG would reach the plugin, not the IPAM plugin that it has started; a process that
+    watches us would be one more fork. A pipe does it: we alone hold the end that is written to, and
+    when the kernel closes it for us, it sends the signal of fcntl(2)'s F_SETSIG to the owner of the
+    other end, which the plugin and its children inherit and so keep open. (A plugin that closes
+    what it does not know would slip it; those of containernetworking, and shells, do not.)
     """
-    lifeline, held = os.pipe()
-    guard = os.fork()
-    if guard == 0:
-        try:
-            os.close(held)
-            group = os.read(lifeline, 32)
-            if group:
-                select.select([lifeline], [], [], seconds)
-                os.killpg(int(group), _signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.close(lifeline)
-    return guard, held
+
+    def __init__(self) -> None:
+        self.end, self._held = os.pipe()
+
+    def tie(self, group: int) -> None:
+        fcntl.fcntl(self.end, fcntl.F_SETSIG, _signal.SIGKILL)
+        fcntl.fcntl(self.end, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(self.end, fcntl.F_SETFL, os.O_ASYNC)
+
+    def drop(self) -> None:
+        """First of all untie: what a plugin may have left running is no concern of ours."""
+        fcntl.fcntl(self.end, fcntl.F_SETFL, 0)
+        os.close(self.end)
+        os.close(self._held)
 
 
-def _spawn(executable: str, environ: dict[str, str], source: int, sink: int, keep_open: int) -> int:
+def _spawn(
+    executable: str, environ: dict[str, str], source: int, sink: int, inherited: tuple[int, ...]
+) -> int:
     """Start the plugin as the leader of a process group of its own; its process id.
 
     posix_spawn, not fork: a copy of this interpreter would first have to copy the pages that both
     write to. The signals that Python ignores are a plugin's to have as they come.
     """
-    if keep_open >= 0:
-        os.set_inheritable(keep_open, True)
+    kept = [fd for fd in inherited if fd >= 0]
+    for fd in kept:
+        os.set_inheritable(fd, True)
     try:
         return os.posix_spawn(
             executable,
@@ -192,5 +212,5 @@ def _spawn(executable: str, environ: dict[str, str], source: int, sink: int, kee
             ENVIRONMENT, f"cannot execute {executable}", error.strerror or str(error)
         ) from error
     finally:
-        if keep_open >= 0:
-            os.set_inheritable(keep_open, False)
+        for fd in kept:
+            os.set_inheritable(fd, False)
