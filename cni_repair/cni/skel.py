@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -139,6 +140,7 @@ def _handler(command: str) -> Callable[[Call], tuple[str, int]]:
         return repair
     from cni_repair.cni import verbs
 
+    gc.enable()  # they may have thousands of attachments before them
     return {
         "CHECK": verbs.check,
         "STATUS": verbs.status,
