@@ -18,6 +18,7 @@ from cni_repair.strictjson import dumps, load_object
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cni.skel import Call
+    from cni_repair.node.capture import Prepared
 
 
 def add(call: Call) -> tuple[str, int]:
@@ -103,29 +104,31 @@ def _intent(call: Call, conf: NetConf) -> str:
 def _attach(
     call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, master: str | None, netns: int
 ) -> str:
+    prepared: list[Prepared] = []
     try:
         output = delegate.call(
             conf.delegate,
             call.environ,
             conf.for_delegate(master),
-            meanwhile=_prepare,
+            meanwhile=lambda: prepared.append(_prepare(key.ifname, netns)),
             keep_open=lock.fd,
         )
         result = load_object(output, f"the Result of plugin {conf.delegate}")
         from cni_repair.node.capture import capture
 
-        store.commit(key, capture(key, call.netns, netns, call.args, conf, result))
+        store.commit(key, capture(key, call.netns, netns, call.args, conf, result, prepared[0]))
     except BaseException as error:
         _roll_back(call, conf, store, key, lock, error)
         raise
     return output.decode("utf-8").strip()
 
 
-def _prepare() -> None:
-    """Import, while the delegate works, what will be needed after it: these take longer than it."""
-    from cni_repair.node import capture
+def _prepare(ifname: str, netns: int) -> Prepared:
+    """Do, while the delegate works, what will be needed after it: the imports take almost as long
+    as it does."""
+    from cni_repair.node.capture import prepare
 
-    capture.prepare()
+    return prepare(ifname, netns)
 
 
 def _roll_back(

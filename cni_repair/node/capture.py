@@ -5,16 +5,15 @@ from __future__ import annotations
 import time
 
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import Identity, identify
+from cni_repair.checkpoint.identity import Identity, boot_id, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.errors import CONFIG, CniError
-from cni_repair.network import netns as namespaces
 from cni_repair.network.lifetimes import now, stamped
 from cni_repair.network.netns import entered, open_own
 from cni_repair.network.observe import chain_from, observe_pod
 from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import KINDS, Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.sysctls import own_settings, read_defaults
+from cni_repair.network.sysctls import own_settings, read_defaults, read_secret
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
@@ -27,9 +26,20 @@ if TYPE_CHECKING:
     from cni_repair.network.state import Address
 
 
-def prepare() -> None:
-    """Have everything imported that :func:`capture` needs."""
-    namespaces.setns_function()
+@record
+class Prepared:
+    """What :func:`capture` needs and is there before the interface is."""
+
+    own: int  # the node's namespace
+    defaults: dict[str, str]  # the sysctls that a new link begins with
+
+
+def prepare(ifname: str, netns: int) -> Prepared:
+    """Have, while the delegate works, what can be had. `netns` is the pod's open namespace."""
+    boot_id()  # is remembered
+    own = open_own()
+    with entered(netns, own):
+        return Prepared(own, read_defaults(ifname))
 
 
 def capture(
@@ -39,6 +49,7 @@ def capture(
     args: dict[str, str],
     conf: NetConf,
     result: dict[str, Any],
+    prepared: Prepared,
 ) -> str:
     """The checkpoint document of an attachment that the delegate just made.
 
@@ -46,7 +57,7 @@ def capture(
     is not an interface that REPAIR could bring back.
     """
     with Rtnetlink() as node:
-        seen = see(key.ifname, path, netns, open_own(), node)
+        seen = see(key.ifname, path, netns, prepared.own, node, defaults=prepared.defaults)
     checkpoint = model.Checkpoint(
         key=key,
         network=conf.name,
@@ -98,14 +109,19 @@ def see(
     own: int,
     node: Rtnetlink,
     around: Callable[[Rtnetlink, Observed, str], Observed] | None = None,
+    defaults: dict[str, str] | None = None,
 ) -> Seen:
     """Look; `netns` is the open namespace that `path` led to, `own` and `node` are the node's.
 
     `around` looks at what is around the interface, too: right after ADD there is nothing yet.
+    `defaults` are those of the namespace, where they were read before there was the interface.
     """
     with entered(netns, own):
         pod = Rtnetlink()
-        defaults = read_defaults(ifname)
+        if defaults is None:
+            defaults = read_defaults(ifname)
+        else:
+            defaults = {**defaults, **dict(read_secret(ifname))}
     with pod:
         observed = observe_pod(pod, own, ifname)
         if around is not None and observed.over_node:
