@@ -1,14 +1,15 @@
-"""ADD: the delegate's, with a checkpoint of what it made."""
+"""ADD: the delegate's, with a checkpoint of what it made.
+
+What only a clean-up needs is imported by it: the delegate cannot start before the imports here.
+"""
 
 from __future__ import annotations
 
 import os
 
-from cni_repair.checkpoint.identity import identity_in, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
-from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.netconf import NetConf, parse
 from cni_repair.cni.parents import ensure_master
 from cni_repair.errors import ENVIRONMENT, EXISTS, CniError
@@ -73,11 +74,15 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock
             "the runtime must DEL it first; to bring a lost interface back, use REPAIR",
         )
     if phase is not None:
+        from cni_repair.cni.delete import delete_locked
+
         delete_locked(call, conf, store, key, lock)
 
 
 def _is_alive(store: Store, key: Key) -> bool:
     """False where the record cannot be read or its namespace is gone: ADD can harm nothing."""
+    from cni_repair.checkpoint.identity import identity_in, still_stands
+
     name = key.name + COMMITTED
     try:
         recorded = identity_in(load_object(store.read(name), name))
@@ -134,6 +139,8 @@ def _prepare(ifname: str, netns: int) -> Prepared:
 def _roll_back(
     call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, cause: BaseException
 ) -> None:
+    from cni_repair.cni.delete import delete_locked
+
     try:
         delete_locked(call, conf, store, key, lock)
         lock.forget()

@@ -229,12 +229,12 @@ Store._write = written
 """
 KILL_ON_ROLL_BACK = """
 import os
-from cni_repair.cni import add
+from cni_repair.cni import delete
 from cni_repair.node import capture
 def fail(*a):
     raise RuntimeError("made up")
 capture.capture = fail
-add.delete_locked = lambda *a: os.kill(os.getpid(), 9)
+delete.delete_locked = lambda *a: os.kill(os.getpid(), 9)
 """
 
 
