@@ -101,6 +101,20 @@ def test_add_and_del_leave_repairs_work_alone(for_add: set[str]) -> None:
     assert unneeded & for_add == set()
 
 
+def test_add_imports_little_before_the_delegate_starts() -> None:
+    """Checkpoints and netlink come while it works; only a clean-up needs DEL and identities."""
+    first = imported_by(["cni_repair.__main__", "cni_repair.cni.skel", "cni_repair.cni.add"])
+    later = {
+        "cni_repair.checkpoint.identity",
+        "cni_repair.checkpoint.model",
+        "cni_repair.cni.delete",
+        "cni_repair.network.rtnetlink",
+        "cni_repair.node.capture",
+    }
+    assert later & first == set()
+    assert len(first) <= 34, sorted(first)
+
+
 def test_repair_imports_nothing_heavy(for_repair: set[str]) -> None:
     assert {"cni_repair.node.repair", "cni_repair.network.apply"} <= for_repair
     assert HEAVY & for_repair == set()
