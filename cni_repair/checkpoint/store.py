@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 import stat
 
 from cni_repair.checkpoint.locks import make_private

@@ -5,7 +5,7 @@ What only a clean-up needs is imported by it: the delegate cannot start before t
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself pays 7 ms for its enums
 import fcntl
-import os
+import posix as os  # half of `os`: see __main__
+import stat
 import time
 
 from cni_repair.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
@@ -39,17 +40,21 @@ def find(plugin: str, path: str) -> str:
         raise CniError(ENVIRONMENT, f"{plugin!r} is no plugin type")
     for directory in path.split(":"):
         candidate = f"{directory}/{plugin}"
-        if (
-            directory.startswith("/")
-            and os.path.isfile(candidate)
-            and os.access(candidate, os.X_OK)
-        ):
+        if directory.startswith("/") and _is_program(candidate):
             return candidate
     raise NotFound(
         ENVIRONMENT,
         f"plugin {plugin} is not in CNI_PATH ({path or 'empty'})",
         "install it there (Debian: containernetworking-plugins, in /usr/lib/cni)",
     )
+
+
+def _is_program(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and os.access(path, os.X_OK)
 
 
 def call(
@@ -105,7 +110,7 @@ def _run(
     source, sink = os.memfd_create("stdin"), os.memfd_create("stdout")
     try:
         os.write(source, stdin.encode("ascii"))
-        os.lseek(source, 0, os.SEEK_SET)
+        os.lseek(source, 0, 0)
         deadline = time.monotonic() + seconds
         leash = _Leash()
         try:
@@ -125,7 +130,7 @@ def _run(
         if code == -_signal.SIGKILL and late:
             raise TimedOut(
                 TRY_AGAIN,
-                f"plugin {os.path.basename(executable)} did not answer within {seconds:g} s",
+                f"plugin {_name_of(executable)} did not answer within {seconds:g} s",
                 "it was killed, with its children",
             )
         return code, _output_of(sink, executable)
@@ -151,12 +156,17 @@ def _wait(child: int, deadline: float) -> tuple[int, bool]:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
 
 
+def _name_of(executable: str) -> str:
+    return executable.rpartition("/")[2]
+
+
 def _output_of(sink: int, executable: str) -> bytes:
     size = os.fstat(sink).st_size
     if size > _MAX_OUTPUT:
-        name = os.path.basename(executable)
         raise CniError(
-            DECODE, f"plugin {name} wrote {size} bytes", f"at most {_MAX_OUTPUT} are read"
+            DECODE,
+            f"plugin {_name_of(executable)} wrote {size} bytes",
+            f"at most {_MAX_OUTPUT} are read",
         )
     return os.pread(sink, size, 0)
 

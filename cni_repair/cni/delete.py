@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 
 from cni_repair.checkpoint.identity import Identity, identity_in, still_stands
 from cni_repair.checkpoint.locks import Lock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import posix as os  # half of `os`: see __main__
 import sys
 
 from cni_repair.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
@@ -58,7 +58,7 @@ def serve() -> int:
     stdin = b""
     try:
         stdin = _read_stdin()
-        call = check(os.environ, stdin)
+        call = check(_environ(), stdin)
         text, status = _handler(call.command)(call)
     except CniError as error:
         text, status = _failed(error, stdin), 1
@@ -79,10 +79,16 @@ def _is_open(fd: int) -> bool:
 
 def _open_stderr() -> None:
     """Else the next file that is opened takes its number, and a delegate's words for it."""
-    fd = os.open(os.devnull, os.O_WRONLY)
+    fd = os.open("/dev/null", os.O_WRONLY)
     if fd != 2:
         os.dup2(fd, 2)
         os.close(fd)
+
+
+def _environ() -> dict[str, str]:
+    """As os.environ has it: a delegate gets the very bytes again, whatever the locale."""
+    how = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    return {name.decode(*how): value.decode(*how) for name, value in os.environ.items()}
 
 
 def check(environ: Mapping[str, str], stdin: bytes) -> Call:

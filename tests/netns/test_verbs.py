@@ -203,11 +203,11 @@ from cni_repair.cni import delegate
 delegate.call = lambda *a, **k: os.kill(os.getpid(), 9)
 """
 KILL_BETWEEN_WRITE_AND_RENAME = """
-import os
+import os, posix
 from cni_repair.checkpoint.store import Store
 commit = Store.commit
 def killed(self, key, text):
-    os.rename = lambda *a, **k: os.kill(os.getpid(), 9)
+    posix.rename = lambda *a, **k: os.kill(os.getpid(), 9)
     commit(self, key, text)
 Store.commit = killed
 """

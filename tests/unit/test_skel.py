@@ -240,6 +240,17 @@ def test_delegate_gets_the_calls_variables_and_no_others(tmp_path: Path) -> None
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_delegate_gets_the_very_bytes(tmp_path: Path, utf8: str) -> None:
+    """Whatever the locale makes of them, and where they are no text."""
+    environ = plugin(tmp_path, f'printf %s "$CNI_ARGS" >{tmp_path}/args')
+    locale = {"LC_ALL": "C", "PYTHONUTF8": utf8, "PYTHONCOERCECLOCALE": "0"}
+    args = {"CNI_ARGS": "K8S_POD_NAME=\u00e4\udce4"}
+    done = serve("DEL", local(tmp_path), **{**GOOD, "CNI_NETNS": "", **environ, **locale, **args})
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "args").read_bytes() == b"K8S_POD_NAME=\xc3\xa4\xe4"
+
+
 def test_delegates_error_object_passes_unchanged(tmp_path: Path) -> None:
     says = {"cniVersion": "0.4.0", "code": 7, "msg": "no", "details": "\u00e4", "more": [1]}
     environ = plugin(tmp_path, f"echo '{json.dumps(says)}'; exit 1")
