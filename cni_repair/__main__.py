@@ -16,6 +16,9 @@ def main() -> int:
     if posix.environ.get(b"CNI_COMMAND"):
         # Imports and one attachment leave no garbage, and each look for it costs the pod.
         gc.disable()
+        from cni_repair import packed
+
+        packed.use()
         from cni_repair.cni.skel import serve
 
         # Everything is written: taking the interpreter apart would cost the pod 2 ms more.
