@@ -12,21 +12,23 @@ import sys
 
 
 def main() -> int:
-    """Run; the process's exit status."""
+    """Run; the process's exit status, where it has not ended yet.
+
+    Everything is written by then: taking the interpreter apart would cost 2 ms more.
+    """
+    from cni_repair import packed
+
+    packed.use()
     if posix.environ.get(b"CNI_COMMAND"):
         # Imports and one attachment leave no garbage, and each look for it costs the pod.
         gc.disable()
-        from cni_repair import packed
-
-        packed.use()
         from cni_repair.cni.skel import serve
 
-        # Everything is written: taking the interpreter apart would cost the pod 2 ms more.
         posix._exit(serve())
     try:
         from cni_repair.cli.main import run
 
-        return run(sys.argv[1:])
+        posix._exit(run(sys.argv[1:]))
     except KeyboardInterrupt:  # before, or while, anything was done
         print("cni-repair: interrupted", file=sys.stderr)
         return 130

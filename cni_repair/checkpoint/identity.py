@@ -8,7 +8,7 @@ reboot), the netns cookie (never used twice), the nsfs inode (recurs), the start
 from __future__ import annotations
 
 import _socket
-import os
+import posix as os  # half of `os`: see __main__
 
 from cni_repair.errors import STALE, CniError
 from cni_repair.network.netns import cookie_of, entered, open_netns, same_netns
@@ -45,8 +45,8 @@ _boot_id: list[str] = []
 def boot_id() -> str:
     """Of this boot. It is read once: no process outlives it."""
     if not _boot_id:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            _boot_id.append(file.read().strip())
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # as text: one more import
+            _boot_id.append(file.read().strip().decode("ascii"))
     return _boot_id[0]
 
 

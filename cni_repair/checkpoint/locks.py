@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
+import posix as os  # half of `os`: see __main__
 import time
 
 from cni_repair.errors import IO, TRY_AGAIN, CniError
@@ -129,6 +129,6 @@ def _make(directory: str, mode: int) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make(os.path.dirname(directory), 0o755)
+        _make(directory.rpartition("/")[0], 0o755)
         os.mkdir(directory, mode)
     os.chmod(directory, mode)
