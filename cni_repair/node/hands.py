@@ -6,17 +6,19 @@ comparing, telling. Processes, since Python's threads take turns (GIL).
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed has none
 import gc
 import marshal
 import os
+import select
 import sys
 
 from cni_repair.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, NoReturn
 
 # With more than that, the kernel's lock is what all would wait for.
 _MOST = 4
@@ -24,6 +26,7 @@ _MOST = 4
 _WORTH = 16
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
+_STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
 def hands_for(pods: int) -> int:
@@ -50,30 +53,54 @@ class Hands(Closing):
         """`work` is done for each number of a share, in another process, which calls `begin` first;
         what it returns, which :mod:`marshal` must take, is read here. A process that cannot be
         started, or dies, leaves its numbers undone."""
-        self._hands: list[tuple[int, int]] = []  # process, pipe
-        self._parts: dict[int, bytes] = {}
-        for share in shares:
-            try:
-                self._start(share, begin, work)
-            except OSError:
-                break  # no process, or no descriptor, is to be had
+        self._shares = shares
+        self._begin = begin
+        self._work = work
+        self._processes: list[int] = []
+        self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
 
-    def _start(
-        self, share: Sequence[int], begin: Callable[[], None], work: Callable[[int], Any]
-    ) -> None:
+    def __enter__(self) -> Hands:
+        try:
+            for share in self._shares:
+                self._start(share)
+        except OSError:
+            pass  # no process, or no descriptor, is to be had
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _start(self, share: Sequence[int]) -> None:
         ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        self._parts[ours] = b""
+        # A signal's exception between fork and `try` would make the child a second first process.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _STOPPING)
         try:
             process = os.fork()
-        except OSError:
-            os.close(ours)
+            if process == 0:
+                self._be_a_hand(theirs, share, mask)
+            self._processes.append(process)
+        finally:
             os.close(theirs)
-            raise
-        if process == 0:
-            _be_a_hand(theirs, share, begin, work)
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        self._hands.append((process, ours))
-        self._parts[ours] = b""
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    def _be_a_hand(self, pipe: int, share: Sequence[int], mask: Iterable[int]) -> NoReturn:
+        """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it
+        has not done is found undone, and is told by who does it then."""
+        try:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+            for one in self._parts:
+                os.close(one)  # who writes there gets EPIPE once the first process has closed it
+            gc.disable()  # a collection would touch, and so copy, every page that the two share
+            self._begin()
+            for number in share:
+                data = marshal.dumps(self._work(number))
+                message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+                while message:
+                    message = message[os.write(pipe, message) :]
+        finally:
+            os._exit(0)
 
     def done(self) -> Iterator[Any]:
         """What was done since the last call; it does not wait."""
@@ -81,10 +108,12 @@ class Hands(Closing):
             yield from self._read(pipe)
 
     def rest(self) -> Iterator[Any]:
-        """What is done from now on, until all have ended."""
-        for pipe in list(self._parts):
-            os.set_blocking(pipe, True)
-            while pipe in self._parts:
+        """What is done from now on, as it comes, until all have ended."""
+        while self._parts:
+            poll = select.poll()
+            for pipe in self._parts:
+                poll.register(pipe, select.POLLIN)
+            for pipe, _ in poll.poll():
                 yield from self._read(pipe)
 
     def _read(self, pipe: int) -> Iterator[Any]:
@@ -94,6 +123,7 @@ class Hands(Closing):
             return
         if not part:
             del self._parts[pipe]
+            os.close(pipe)
             return
         data = self._parts[pipe] + part
         start = 0
@@ -106,23 +136,11 @@ class Hands(Closing):
         self._parts[pipe] = data[start:]
 
     def close(self) -> None:
-        for process, pipe in self._hands:
-            os.close(pipe)  # who still writes gets EPIPE, and ends
-            os.waitpid(process, 0)
-
-
-def _be_a_hand(
-    pipe: int, share: Sequence[int], begin: Callable[[], None], work: Callable[[int], Any]
-) -> None:
-    """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it has
-    not done is found undone, and is told by who does it then."""
-    gc.disable()  # a collection would touch, and so copy, every page that the two share
-    try:
-        begin()
-        for number in share:
-            data = marshal.dumps(work(number))
-            message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
-            while message:
-                message = message[os.write(pipe, message) :]
-    finally:
-        os._exit(0)
+        while self._parts:  # all of them first: whoever still writes gets EPIPE, and ends
+            pipe, _ = self._parts.popitem()
+            os.close(pipe)
+        while self._processes:
+            try:
+                os.waitpid(self._processes.pop(), 0)
+            except ChildProcessError:
+                pass  # where SIGCHLD came ignored, the kernel has reaped it

@@ -1,0 +1,330 @@
+"""Work shared among processes: every result arrives, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from cni_repair.node.hands import Hands, hands_for
+
+DEADLINE = 20.0
+BIG = 300_000  # bytes: several times what a pipe holds
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """No descriptor and no child is left; and no test hangs."""
+    before = set(os.listdir("/proc/self/fd"))
+    signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, DEADLINE)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert set(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def _late(*_: object) -> None:
+    raise TimeoutError(f"not done in {DEADLINE:g} s")
+
+
+def nothing() -> None:
+    pass
+
+
+def twice(number: int) -> Any:
+    return number, 2 * number
+
+
+def all_of(
+    shares: list[list[int]],
+    work: Callable[[int], Any] = twice,
+    begin: Callable[[], None] = nothing,
+) -> list[Any]:
+    with Hands(shares, begin, work) as others:
+        return sorted(others.rest())
+
+
+def kill_self() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Gate:
+    """Closed until it is opened, for all processes."""
+
+    def __init__(self) -> None:
+        self._inside, self._outside = os.pipe()
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.open()
+        os.close(self._inside)
+
+    def open(self) -> None:
+        if self._outside >= 0:
+            os.close(self._outside)
+            self._outside = -1
+
+    def wait(self) -> None:
+        """For other processes than the one that opens it."""
+        os.close(self._outside)
+        os.read(self._inside, 1)
+
+
+# --- what arrives --------------------------------------------------------------------------------
+
+
+def test_all_results_of_all_shares() -> None:
+    shares = [[*range(start, 200, 3)] for start in range(3)]
+    assert all_of(shares) == [(number, 2 * number) for number in range(200)]
+
+
+def test_each_share_in_its_order_and_in_a_process_of_its_own() -> None:
+    with Hands([[3, 1, 2], [6, 5]], nothing, lambda number: (os.getpid(), number)) as others:
+        found: dict[int, list[int]] = {}
+        for process, number in others.rest():
+            found.setdefault(process, []).append(number)
+    assert sorted(found.values()) == [[3, 1, 2], [6, 5]]
+    assert os.getpid() not in found
+
+
+def test_results_bigger_than_a_pipe() -> None:
+    found = all_of([[1, 2], [3, 4]], lambda number: (number, str(number) * BIG))
+    assert found == [(number, str(number) * BIG) for number in (1, 2, 3, 4)]
+
+
+def test_values_of_all_kinds_that_reports_are_made_of() -> None:
+    value = ("lost", ("ä\udcff",), (), (999, "msg", ""), [True, None], 2**40)
+    assert all_of([[1]], lambda _: value) == [value]
+
+
+def test_what_was_done_so_far_is_had_without_waiting() -> None:
+    with Gate() as gate, Hands([[1, 2]], gate.wait, twice) as others:
+        assert list(others.done()) == []
+        gate.open()
+        found: list[Any] = []
+        while len(found) < 2:
+            found += others.done()
+        assert found == [(1, 2), (2, 4)]
+        assert list(others.rest()) == []
+
+
+def test_whoever_is_slow_holds_up_no_other() -> None:
+    """Neither what another has found, nor (a pipe is soon full) its further work."""
+    with Gate() as gate:
+
+        def work(number: int) -> Any:
+            if number == 0:
+                gate.wait()
+            return number, "x" * BIG
+
+        with Hands([[0], [1, 2]], nothing, work) as others:
+            results = others.rest()
+            assert [next(results)[0], next(results)[0]] == [1, 2]
+            gate.open()
+            assert [number for number, _ in results] == [0]
+
+
+def test_begins_before_the_work() -> None:
+    begun: list[int] = []
+    assert all_of([[1, 2]], lambda _: len(begun), lambda: begun.append(1)) == [1, 1]
+    assert begun == []
+
+
+# --- what goes wrong -----------------------------------------------------------------------------
+
+
+def _raise() -> None:
+    raise RuntimeError("a bug")
+
+
+def _interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _leave() -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("fail", [_raise, kill_self, _interrupted, _leave])
+def test_one_that_fails_leaves_the_rest_of_its_numbers_undone(
+    fail: Callable[[], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def work(number: int) -> Any:
+        if number == 12:
+            fail()
+        return twice(number)
+
+    assert all_of([[1, 2, 3], [11, 12, 13]], work) == [(1, 2), (2, 4), (3, 6), (11, 22)]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fail", [_raise, kill_self])
+def test_one_that_cannot_begin_does_nothing(fail: Callable[[], None]) -> None:
+    assert all_of([[1], [2]], begin=fail) == []
+
+
+def test_result_of_which_only_a_part_came_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+
+    def half(pipe: int, message: bytes) -> int:
+        if len(message) < BIG:
+            return write(pipe, message)
+        write(pipe, message[: BIG // 2])
+        os._exit(0)
+
+    monkeypatch.setattr(os, "write", half)
+    assert all_of([[1, BIG, 3], [4]], lambda number: "x" * number) == ["x", "xxxx"]
+
+
+def test_what_cannot_be_sent_is_undone() -> None:
+    assert all_of([[1, 2]], lambda number: object() if number == 2 else number) == [1]
+
+
+def test_leaving_early_ends_them_all() -> None:
+    """Also those that have a pipe full of results, while others are at work that were forked
+    later: these must not keep it open for reading."""
+    with pytest.raises(KeyError), Hands([[1, 2], [3, 4], [5, 6]], nothing, lambda _: "x" * BIG):
+        raise KeyError
+
+
+def test_killed_with_its_hands_at_work_all_of_them_end() -> None:
+    """What they inherited, a runtime's pipe among it, is closed then."""
+    told, tell = os.pipe()
+    first = os.fork()
+    if first == 0:
+        try:
+            os.close(told)
+            with Hands([[1, 2]] * 3, nothing, lambda _: "x" * BIG) as others:
+                next(others.rest())
+                kill_self()
+        finally:
+            os._exit(1)
+    os.close(tell)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) == -signal.SIGKILL
+        assert os.read(told, 1) == b""  # comes with the end of the last of them
+    finally:
+        os.close(told)
+
+
+@pytest.mark.parametrize("granted", [0, 1])
+def test_no_further_process_is_to_be_had(monkeypatch: pytest.MonkeyPatch, granted: int) -> None:
+    """As where a limit of processes is reached. (Root has none: RLIMIT_NPROC says nothing here.)"""
+    fork, calls = os.fork, []
+
+    def refuse() -> int:
+        calls.append(1)
+        if len(calls) > granted:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    assert all_of([[1], [2], [3]]) == [(1, 2)][:granted]
+
+
+def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe", refuse)
+    assert all_of([[1], [2]]) == []
+
+
+def test_children_that_the_kernel_reaps() -> None:
+    """SIGCHLD comes ignored from whoever started us so."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        assert all_of([[1], [2]]) == [(1, 2), (2, 4)]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+@contextmanager
+def signals_raise(number: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """In the child it must not unwind what is the first process's to unwind (and to print)."""
+    fork, first = os.fork, os.getpid()
+
+    def fork_and_signal() -> int:
+        process = fork()
+        os.kill(os.getpid(), number)
+        return process
+
+    monkeypatch.setattr(os, "fork", fork_and_signal)
+    with signals_raise(number):
+        try:
+            with pytest.raises(KeyboardInterrupt), Hands([[1, 2], [3, 4]], nothing, twice):
+                pass
+        finally:
+            if os.getpid() != first:  # the defect: pytest itself would go on twice
+                os._exit(0)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+# --- how many ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("processors", "pods", "wanted"),
+    [
+        (8, 0, 1),
+        (8, 1, 1),
+        (8, 31, 1),
+        (8, 32, 2),
+        (8, 63, 3),
+        (8, 1000, 4),
+        (2, 1000, 2),
+        (1, 1000, 1),
+    ],
+)
+def test_hands_for(
+    monkeypatch: pytest.MonkeyPatch, processors: int, pods: int, wanted: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
+    assert hands_for(pods) == wanted
+
+
+def test_one_for_each_processor_that_we_may_use() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert hands_for(1000) == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    assert hands_for(1000) == min(4, len(before))
+
+
+def test_none_where_threads_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever forks then copies the locks that the others hold."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    go_on = threading.Event()
+    thread = threading.Thread(target=go_on.wait)
+    thread.start()
+    try:
+        assert hands_for(1000) == 1
+    finally:
+        go_on.set()
+        thread.join()
+    assert hands_for(1000) == 4
