@@ -44,6 +44,10 @@ class Ensured:
             return None
         return master if plan.state == READY and not plan.operations else None
 
+    def is_decided(self, wanted: Parents) -> bool:
+        """Whether the master is known to be there, refused or away: to ask tells nothing new."""
+        return wanted in self._asked or any(self.master(wanted))
+
     def plan_before(self, wanted: Parents) -> ParentPlan | None:
         """How the chain was found; None where it could not be looked at."""
         try:

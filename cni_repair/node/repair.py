@@ -9,6 +9,7 @@ others.
 
 from __future__ import annotations
 
+import itertools
 import time
 
 from cni_repair.checkpoint.model import encode_checked
@@ -38,7 +39,7 @@ from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from cni_repair.checkpoint.model import Checkpoint
@@ -105,13 +106,13 @@ class _Repair:
         self._again: list[int] = []
         self._told: set[str] = set()
         self._restored: set[int] = set()
-        self._attachments: dict[object, int] = {}  # how many there are of a namespace
+        self._pods: dict[object, list[int]] = {}  # the attachments of each namespace, in order
+        for index, entry in enumerate(entries):
+            self._pods.setdefault(_place(entry), []).append(index)
         # What is to be said of the node's side over each chain, with which pod's report.
         self._notes: dict[Parents, tuple[int, list[str]]] = {}
 
     def run(self) -> list[Report]:
-        for place in map(_place, self._entries):
-            self._attachments[place] = self._attachments.get(place, 0) + 1
         self._repair_all()
         if self._options.looked:
             self._options.looked([*self._before.values()])
@@ -127,13 +128,25 @@ class _Repair:
     # --- In which order, and by whom ---
 
     def _repair_all(self) -> None:
-        """Give each its first turn. One pod over each chain goes before the others: with it the
-        chain is made, and whoever shares the rest finds it there."""
-        first = {wanted: index for index, wanted in reversed([*self._chains()])}
-        for index in sorted(first.values()):
-            self._repair(index)
-        rest = sorted({*range(len(self._entries))} - {*first.values()})
-        mine, *theirs = self._shares_of(rest)
+        """Give each its first turn. Pods over a chain go before the others until one of them has
+        asked for it: it is made here, once, and whoever shares the rest knows what became of it."""
+        rest = []
+        for pod in self._pods.values():
+            if all(map(self._knows_master, pod)):
+                rest.append(pod)
+            else:
+                for index in pod:
+                    self._repair(index)
+        self._repair_shared(rest)
+
+    def _knows_master(self, index: int) -> bool:
+        checkpoint = self._entries[index].checkpoint
+        return checkpoint is None or self._masters.is_decided(parents_of(checkpoint))
+
+    def _repair_shared(self, pods: list[list[int]]) -> None:
+        """Repair pods by several processes; the interfaces of one stay together, in order."""
+        count = hands_for(sum(map(len, pods)))
+        mine, *theirs = ([*itertools.chain(*pods[start::count])] for start in range(count))
         with Hands(theirs, self._be_a_hand, self._repair_as_a_hand) as others:
             for index in mine:
                 self._repair(index)
@@ -141,23 +154,9 @@ class _Repair:
                     self._take(*result)
             for result in others.rest():
                 self._take(*result)
-        for index in rest:
-            if index not in self._before:  # whoever had it died, or found another record
+        for index in itertools.chain(*theirs):
+            if self._reports[index] is None:  # whoever had it died, or found another record
                 self._repair(index)
-
-    def _chains(self) -> Iterator[tuple[int, Parents | None]]:
-        for index, entry in enumerate(self._entries):
-            yield index, parents_of(entry.checkpoint) if entry.checkpoint else None
-
-    def _shares_of(self, numbers: list[int]) -> list[list[int]]:
-        """One for each process; the interfaces of one pod stay together, in their order."""
-        shares: list[list[int]] = [[] for _ in range(hands_for(len(numbers)))]
-        share_of: dict[object, list[int]] = {}
-        for index in numbers:
-            place = _place(self._entries[index])
-            share = share_of.setdefault(place, shares[len(share_of) % len(shares)])
-            share.append(index)
-        return shares
 
     def _be_a_hand(self) -> None:
         """In another process: sockets and callbacks are the first one's."""
@@ -327,7 +326,7 @@ class _Repair:
     def _shares_netns(self, index: int) -> bool:
         """Whether the pod has other interfaces, whose addresses and next hops its routes may need
         (IPv4 checks the source of a route: fib_valid_prefsrc)."""
-        return self._attachments[_place(self._entries[index])] > 1
+        return len(self._pods.get(_place(self._entries[index]), ())) > 1
 
     def _tell_restored(self, index: int, report: Report) -> None:
         if self._options.restored and index not in self._restored:

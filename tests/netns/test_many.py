@@ -1,0 +1,347 @@
+"""Many pods at once, by several processes: as one process would have left and reported them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.netns.rig import Attachment, Json, Pod, Rig, entry_of, eventually, states
+from tests.netns.test_announce import Wire, announced_by_arp, mac_of
+
+pytestmark = pytest.mark.slow  # pods take their time to be made
+
+PODS = 42
+ONE = "import os\nos.sched_getaffinity = lambda _: {0}\n"
+# Three hands and the first process, whatever the machine has; each tells who it is.
+SEVERAL = """
+import os
+from cni_repair.node import hands
+os.sched_getaffinity = lambda _: {0, 1, 2, 3}
+hands._WORTH = 1
+_be_a_hand = hands.Hands._be_a_hand
+def noted(*args):
+    with open("$BASE/hands", "a") as file:
+        print(os.getpid(), file=file, flush=True)
+    _be_a_hand(*args)
+hands.Hands._be_a_hand = noted
+"""
+# `before` is called in a hand before each attachment's turn, with how many it had already.
+IN_A_HAND = """
+from cni_repair.node import repair
+_as_a_hand, _turns = repair._Repair._repair_as_a_hand, []
+def _counted(self, index):
+    before(len(_turns))
+    _turns.append(index)
+    return _as_a_hand(self, index)
+repair._Repair._repair_as_a_hand = _counted
+"""
+# Every hand waits at its second attachment until the file `go` is there.
+WAITING = (
+    IN_A_HAND
+    + """
+import time
+def before(turns):
+    while turns == 1 and not os.path.exists("$BASE/go"):
+        time.sleep(0.01)
+"""
+)
+
+
+def patch_of(rig: Rig, *texts: str) -> str:
+    for name in ("hands", "go"):
+        (rig.base / name).unlink(missing_ok=True)
+    return "".join(texts).replace("$BASE", str(rig.base))
+
+
+def hands_of(rig: Rig) -> list[int]:
+    """The processes that took part in the last run, but for the first."""
+    file = rig.base / "hands"
+    return [int(line) for line in file.read_text().split()] if file.exists() else []
+
+
+def repaired(rig: Rig, *texts: str, status: int = 0, hands: int = 3, **changes: Any) -> Json:
+    """REPAIR of the node, with this many hands."""
+    report = rig.plugin("REPAIR", None, rig.conf(**changes), patch=patch_of(rig, *texts))
+    assert len(hands_of(rig)) == hands, report
+    return report.report(status)
+
+
+def have_ended(rig: Rig) -> bool:
+    """Whether all hands have; who their parent is then may take its time to reap them."""
+    return all(map(_has_ended, hands_of(rig)))
+
+
+def _has_ended(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
+            return file.read().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def assert_all_restored(rig: Rig, pods: list[Attachment]) -> None:
+    assert [rig.state(was.pod, was.ifname) for was in pods] == [was.state for was in pods]
+
+
+def cut(rig: Rig) -> None:
+    """Every pod's interface goes; the uplink, when it is back, is as it was, index included."""
+    index = rig.links()["eth0"]["ifindex"]
+    rig.reload()
+    assert rig.links()["eth0"]["ifindex"] > index
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, list[Attachment]]]:
+    """A node with many pods: made once, and whole at the end of each test."""
+    with Rig(tmp_path_factory.mktemp("many")) as rig:
+        yield rig, [rig.attach(f"p{number:02}") for number in range(PODS)]
+
+
+Node = tuple[Rig, list[Attachment]]
+
+
+# --- all of a node -------------------------------------------------------------------------------
+
+
+def test_all_lost_come_back_and_are_reported_as_by_one_process(node: Node) -> None:
+    rig, pods = node
+    cut(rig)
+    by_one = repaired(rig, ONE, hands=0)
+    cut(rig)
+    with Wire(rig) as wire:
+        assert repaired(rig, SEVERAL) == by_one
+        eventually(
+            lambda: (
+                wire.read()
+                and all(was.address in announced_by_arp(wire.frames, mac_of(was)) for was in pods)
+            ),
+            "every pod's announcement",
+        )
+    assert_all_restored(rig, pods)
+    assert by_one["summary"]["healthy"] == PODS
+    again = repaired(rig, SEVERAL)
+    assert [entry["actions"] for entry in again["attachments"]] == [[]] * PODS
+
+
+@pytest.mark.parametrize("output", ["json", "table"])
+def test_command_line_says_the_same(node: Node, output: str) -> None:
+    rig, _ = node
+    words = ["repair", "--all", "--checkpoint-dir", str(rig.checkpoints)]
+    words += ["--run-dir", str(rig.base / "run"), *(["-o", "json"] if output == "json" else [])]
+    said = []
+    for patch in (ONE, SEVERAL):
+        rig.ip("link del eth0", rig_pod(node, 5))
+        rig.ip("link del eth0", rig_pod(node, 30))
+        said.append(rig.cli(*words, patch=patch_of(rig, patch)))
+    assert len(hands_of(rig)) == 3
+    assert said[0] == said[1]
+    assert said[0].status == 0
+    assert said[0].out
+
+
+def rig_pod(node: Node, number: int) -> Pod:
+    return node[1][number].pod
+
+
+def test_hand_killed_in_the_middle_of_a_pod(node: Node) -> None:
+    """Its lock goes with it; that pod, and those that it would have done, are another's."""
+    rig, pods = node
+    die = """
+from cni_repair.network import apply
+first, add, done = os.getpid(), apply._PodWork.add, []
+def mostly(self, step):
+    done.append(step)
+    if os.getpid() != first and len(done) == 10:
+        os.kill(os.getpid(), 9)
+    add(self, step)
+apply._PodWork.add = mostly
+"""
+    cut(rig)
+    report = repaired(rig, SEVERAL, die)
+    assert set(states(report).values()) == {"healthy"}
+    assert_all_restored(rig, pods)
+
+
+def test_first_process_killed_while_hands_work(node: Node) -> None:
+    """They end with what they have in hand: the runtime, which reads until the end of the output,
+    does not wait for the rest; what is left is the next one's to do."""
+    rig, pods = node
+    patch = patch_of(rig, SEVERAL, WAITING)
+    cut(rig)
+    with rig.started(
+        rig.launcher(patch), stdin=json.dumps(rig.conf()), env=rig.environ("REPAIR", None)
+    ) as process:
+        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        process.kill()
+        process.wait(10)
+        (rig.base / "go").touch()
+        out, _ = process.communicate(timeout=10)
+    assert out == b""
+    eventually(lambda: have_ended(rig), "the hands' end")
+    report = repaired(rig, SEVERAL)
+    undone = [entry for entry in report["attachments"] if entry["actions"]]
+    assert len(undone) > PODS / 2
+    assert_all_restored(rig, pods)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_with_its_hands(node: Node, number: signal.Signals) -> None:
+    """As by Ctrl-C, or by systemd's stop: each of the processes gets the signal."""
+    rig, pods = node
+    patch = patch_of(rig, SEVERAL, WAITING)
+    cut(rig)
+    stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
+    with rig.started("setsid", rig.launcher(patch), stdin=stdin, env=environ) as process:
+        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=10)
+    assert err == b""
+    if number == signal.SIGINT:
+        assert json.loads(out)["code"] == 11
+    assert process.returncode == (1 if number == signal.SIGINT else -number)
+    eventually(lambda: have_ended(rig), "the hands' end")
+    repaired(rig, SEVERAL)
+    assert_all_restored(rig, pods)
+
+
+def test_two_repairs_with_del_check_and_add_between(node: Node) -> None:
+    rig, pods = node
+    going, checked = pods[-1], pods[PODS // 2]
+    cut(rig)
+    stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
+    launcher = rig.launcher(patch_of(rig, SEVERAL))
+    with (
+        rig.started(launcher, stdin=stdin, env=environ) as one,
+        rig.started(launcher, stdin=stdin, env=environ) as two,
+    ):
+        rig.plugin("DEL", going.pod).ok()
+        new = rig.attach("new")
+        conf = {**rig.conf(repairOnCheck=True), "prevResult": checked.result}
+        rig.plugin("CHECK", checked.pod, conf).ok()
+        for process in (one, two):
+            out, err = process.communicate(timeout=30)
+            assert process.returncode == 0, (out, err)
+            assert json.loads(out)["summary"]["healthy"] in (PODS - 1, PODS)
+    assert "eth0" not in rig.links(going.pod)
+    pods.pop()
+    rig.drop_pod(going.pod)
+    pods.append(new)
+    assert_all_restored(rig, pods)
+
+
+def test_carrier_that_comes_late(node: Node) -> None:
+    """The first process waits for it, whoever repaired the pod, and announces then."""
+    rig, pods = node
+    cut(rig)
+    rig.ip("link set tor0 down", "tor")
+    patch = patch_of(rig, SEVERAL)
+    stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
+    with Wire(rig) as wire, rig.started(rig.launcher(patch), stdin=stdin, env=environ) as process:
+        eventually(lambda: hands_of(rig) and have_ended(rig), "the hands' end")
+        assert process.poll() is None
+        early = wire.read()
+        assert not any(announced_by_arp(early, mac_of(was)) for was in pods)
+        rig.ip("link set tor0 up", "tor")
+        out, err = process.communicate(timeout=20)
+        assert process.returncode == 0, (out, err)
+        assert set(states(json.loads(out)).values()) == {"healthy"}
+        found = wire.read()
+        assert all(announced_by_arp(found, mac_of(was)) == {was.address} for was in pods)
+    assert_all_restored(rig, pods)
+
+
+# --- of all kinds --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A node with a dozen attachments over two uplinks, of which some have trouble of their own."""
+    with Rig(tmp_path_factory.mktemp("mixed")) as rig:
+        rig.uplink_up("eth1", "10.8.0.1")
+        yield rig
+
+
+def storage(rig: Rig, **changes: Any) -> Json:
+    ipam = {
+        **rig.conf()["ipam"],
+        "ranges": [[{"subnet": "10.8.0.0/24"}]],
+        "routes": [{"dst": "192.0.2.0/24", "gw": "10.8.0.1"}],
+    }
+    return rig.conf(name="storage", master="eth1", ipam=ipam, **changes)
+
+
+def test_every_kind_of_trouble_is_reported_as_by_one_process(mixed: Rig) -> None:
+    rig = mixed
+    conf = rig.conf()
+    stale = rig.attach("stale")  # the first over its master
+    pods = [rig.attach(f"m{number}") for number in range(8)]
+    second = [rig.attach_pod(was.pod, storage(rig), ifname="net1") for was in pods[:3]]
+    rig.drop_pod(stale.pod)
+    foreign, unreadable, locked, degraded = pods[4:]
+    lost = [*pods[:4], *second]
+    rig.checkpoint(unreadable.pod).write_text("{")
+
+    def lose_all() -> None:
+        for was in lost:
+            rig.ip(f"link del {was.ifname}", was.pod)
+        for was in (foreign, locked):
+            rig.ip("link del eth0", was.pod, check=False)
+        rig.ip("link add eth0 type bridge", foreign.pod)
+        rig.ip(f"addr del {degraded.address}/24 dev eth0", degraded.pod)
+
+    brief = "from cni_repair.node import repair\nrepair._LOCK_SECONDS = 0.3\n"
+    told = []
+    with (rig.base / "run" / f"{locked.pod.id}@eth0.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for patch, hands in ((ONE, 0), (SEVERAL, 3)):
+            lose_all()
+            words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", conf["runDir"]]
+            texts = patch_of(rig, patch, brief)
+            done = rig.cli("repair", "--all", *words, "-o", "json", patch=texts)
+            assert len(hands_of(rig)) == hands
+            told.append(done.report(1))
+    assert told[0] == told[1]
+    assert entry_of(told[1], stale.pod)["state"] == "stale"
+    assert entry_of(told[1], foreign.pod)["state"] == "foreign"
+    assert entry_of(told[1], unreadable.pod)["state"] == "unreadable"
+    assert entry_of(told[1], locked.pod)["error"]["code"] == 11
+    assert entry_of(told[1], degraded.pod)["actions"]
+    for was in (*lost, degraded):
+        assert rig.state(was.pod, was.ifname) == was.state
+
+
+def test_masters_are_made_by_the_first_process_once(mixed: Rig) -> None:
+    """Even where the first pods over one are stale. It knows then what became of them, and of what
+    the node had on them, also where only a hand's pods were lost."""
+    rig = mixed
+    gone = rig.attach("gone", storage(rig))
+    pods = [rig.attach(f"u{number}", storage(rig)) for number in range(8)]
+    rig.drop_pod(gone.pod)
+    rig.reload("eth1", ip="10.8.0.1")
+    # This kernel has no VLANs, which alone have to be made: no master counts as ready.
+    asked = """
+from cni_repair.node import ensured, parents
+ensure = parents.ensure
+def noted_ensure(rtnl, run_dir, chain, *more):
+    with open("$BASE/asked", "a") as file:
+        print(os.getpid(), chain[0].name, file=file, flush=True)
+    return ensure(rtnl, run_dir, chain, *more)
+parents.ensure = noted_ensure
+ensured.Ensured._ready = lambda *_: None
+"""
+    patch = patch_of(rig, SEVERAL, asked)
+    words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
+    report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
+    assert {entry_of(report, was.pod)["state"] for was in pods} == {"healthy"}
+    hands = hands_of(rig)
+    assert len(hands) == 3
+    calls = [line.split() for line in (rig.base / "asked").read_text().splitlines()]
+    assert [name for _, name in calls].count("eth1") == 1
+    assert not [name for process, name in calls if int(process) in hands]
+    assert_all_restored(rig, pods)
