@@ -44,6 +44,13 @@ class Overtaken(Exception):
         self.fresh = fresh  # as it is now; None where it is gone
 
 
+def check_record(store: Store, entry: Entry, hints: SeedHints | None) -> None:
+    """Raises Overtaken where the file does not say any more what `entry` does."""
+    fresh = inventory.reread(store, entry, hints)
+    if fresh is not entry:
+        raise Overtaken(fresh)
+
+
 class Claim(Lock):
     """Context: nobody else works on the attachment, and `entry` is its record.
 
@@ -61,9 +68,7 @@ class Claim(Lock):
     def __enter__(self) -> Claim:
         super().__enter__()
         try:
-            fresh = inventory.reread(self._store, self._entry, self._hints)
-            if fresh is not self._entry:
-                raise Overtaken(fresh)
+            check_record(self._store, self._entry, self._hints)
         except BaseException:
             self.__exit__(None, None, None)
             raise

@@ -33,7 +33,7 @@ from cni_repair.node.look import (
     wrapped,
 )
 from cni_repair.node.nodeside import NodeSide
-from cni_repair.node.podrepair import Claim, Overtaken, PodRepair
+from cni_repair.node.podrepair import Claim, Overtaken, PodRepair, check_record
 from cni_repair.node.report import Report
 from cni_repair.record import record, replace
 
@@ -263,6 +263,8 @@ class _Repair:
             return seen
         if master is None and trouble is None:
             return self._attempt_with_master(index, checkpoint, lock_seconds)
+        if master is None:
+            self._check_record(index)
         if work.before.state == LOST and trouble is not None:
             return replace(seen, findings=work.before.findings, error=trouble)
         return self._done(index, work, master, moved)
@@ -312,9 +314,14 @@ class _Repair:
             if error.code == TRY_AGAIN:
                 self._busy.append(index)
             return replace(seen, error=error)
+        self._check_record(index)
         report = failed(checkpoint, self._options.netns, error)
         self._before.setdefault(index, report)
         return report
+
+    def _check_record(self, index: int) -> None:
+        """A pod that is gone, and its record with it, has not failed: a DEL was quicker."""
+        check_record(self._store, self._entries[index], self._options.hints)
 
     def _claim(self, index: int, seconds: float) -> Claim:
         entry = self._entries[index]

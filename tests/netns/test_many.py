@@ -235,6 +235,26 @@ def test_two_repairs_with_del_check_and_add_between(node: Node) -> None:
     assert_all_restored(rig, pods)
 
 
+def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
+    """A DEL that was quicker is no failure, and nothing of the pod is reported."""
+    rig, pods = node
+    rig.uplink_down()
+    patch = patch_of(rig, SEVERAL)
+    stdin = json.dumps(rig.conf(masterTimeout=30))
+    gone, unmounted = pods.pop(), pods.pop()
+    with rig.started(rig.launcher(patch), stdin=stdin, env=rig.environ("REPAIR", None)) as process:
+        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        rig.plugin("DEL", gone.pod).ok()
+        rig.plugin("DEL", unmounted.pod).ok()
+        rig.drop_pod(unmounted.pod)
+        rig.uplink_up()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, (out, err)
+    rig.drop_pod(gone.pod)
+    assert set(states(json.loads(out)).items()) == {(was.pod.id, "healthy") for was in pods}
+    assert_all_restored(rig, pods)
+
+
 def test_carrier_that_comes_late(node: Node) -> None:
     """The first process waits for it, whoever repaired the pod, and announces then."""
     rig, pods = node
