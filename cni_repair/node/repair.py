@@ -226,7 +226,11 @@ class _Repair:
             after = self._reports[index]
             if before is not None and after is not None:
                 # In the report stands what was done for the pod in all.
-                self._reports[index] = replace(after, actions=(*before.actions, *after.actions))
+                self._reports[index] = replace(
+                    after,
+                    actions=(*before.actions, *after.actions),
+                    notes=(*before.notes, *after.notes),
+                )
         self._settle()
 
     # --- One attachment ---
@@ -259,7 +263,7 @@ class _Repair:
         except POD_FAILURES as error:
             return self._failed(index, checkpoint, work, wrapped(error))
         seen = self._seen(index, checkpoint, work)
-        if work.before.state not in (LOST, DEGRADED):
+        if self._before[index].state not in (LOST, DEGRADED):
             return seen
         if master is None and trouble is None:
             return self._attempt_with_master(index, checkpoint, lock_seconds)

@@ -276,6 +276,40 @@ def test_carrier_that_comes_late(node: Node) -> None:
     assert_all_restored(rig, pods)
 
 
+def test_what_another_repaired_while_it_was_locked(node: Node) -> None:
+    """An upgrade counts it as restored all the same."""
+    rig, pods = node
+    for was in pods[:2]:
+        rig.ip("link del eth0", was.pod)
+    tell = """
+from cni_repair.node import repair
+from cni_repair.record import replace
+_init = repair._Repair.__init__
+def told(report):
+    with open("$BASE/restored", "a") as file:
+        print(report.key.container_id, file=file, flush=True)
+def init(self, node, store, entries, options, announcer):
+    _init(self, node, store, entries, replace(options, restored=told), announcer)
+repair._Repair.__init__ = init
+"""
+    stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
+    file = rig.base / "restored"
+    file.unlink(missing_ok=True)
+    with (rig.base / "run" / f"{pods[0].pod.id}@eth0.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        launcher = rig.launcher(patch_of(rig, SEVERAL, tell))
+        with rig.started(launcher, stdin=stdin, env=environ) as process:
+            eventually(file.exists, "the other pod's repair")
+            elsewhere = rig.conf(runDir=str(rig.base / "other"))  # not held up by that lock
+            rig.plugin("REPAIR", pods[0].pod, elsewhere).ok()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            out, err = process.communicate(timeout=20)
+        assert process.returncode == 0, (out, err)
+    assert entry_of(json.loads(out), pods[0].pod)["actions"] == []
+    assert sorted(file.read_text().split()) == sorted(was.pod.id for was in pods[:2])
+    assert_all_restored(rig, pods[:2])
+
+
 # --- of all kinds --------------------------------------------------------------------------------
 
 
@@ -334,6 +368,39 @@ def test_every_kind_of_trouble_is_reported_as_by_one_process(mixed: Rig) -> None
     assert entry_of(told[1], degraded.pod)["actions"]
     for was in (*lost, degraded):
         assert rig.state(was.pod, was.ifname) == was.state
+
+
+def test_interfaces_of_one_pod_that_need_each_other(mixed: Rig) -> None:
+    """Both, in their order, by the same process; what the first lacks at its turn (a next hop
+    through the second) it has afterwards, and its report still says all of that turn."""
+    rig = mixed
+    first = [rig.attach(f"w{number}") for number in range(4)]
+    second = [rig.attach_pod(was.pod, storage(rig), ifname="net1") for was in first]
+    for was, other in zip(first, second):
+        hops = "nexthop via 10.9.0.1 dev eth0 nexthop via 10.8.0.1 dev net1"
+        rig.ip(f"route add 203.0.113.0/24 {hops}", was.pod)
+        for conf, one in ((rig.conf(), was), (storage(rig), other)):
+            document = {**conf, "prevResult": one.result}
+            rig.plugin("CHECK", one.pod, document, ifname=one.ifname).ok()
+    states_now = [rig.state(was.pod) for was in first]
+    taken = first[0].pod  # the index that its eth0 had
+    for was in first:
+        index = rig.links(was.pod)["eth0"]["ifindex"]
+        rig.ip("link del eth0", was.pod)
+        rig.ip("link del net1", was.pod)
+        if was.pod == taken:
+            rig.ip(f"link add br9 index {index} type bridge", was.pod)
+    words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
+    patch = patch_of(rig, SEVERAL)
+    report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
+    mine = [one for one in report["attachments"] if one["containerID"][:1] == "w"]
+    assert [one["ifname"] for one in mine] == ["eth0"] * 4 + ["net1"] * 4
+    assert {one["state"] for one in mine} == {"healthy"}
+    assert all("203.0.113.0/24" in str(one["actions"]) for one in mine[4:])
+    assert "sockets bound to eth0 will not recover" in str(mine[0]["findings"])
+    assert [rig.state(was.pod) for was in first[1:]] == states_now[1:]
+    assert rig.state(taken)["routes"] == states_now[0]["routes"]
+    assert [rig.state(was.pod, "net1") for was in second] == [was.state for was in second]
 
 
 def test_masters_are_made_by_the_first_process_once(mixed: Rig) -> None:
