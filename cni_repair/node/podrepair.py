@@ -20,6 +20,8 @@ from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.plan import Plan
@@ -89,8 +91,9 @@ class PodRepair:
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the claim; nothing was done yet
 
-    def __call__(self, sides: Sides, claim: Claim) -> None:
-        """Look, and repair what has a master, with the attachment claimed."""
+    def __call__(self, sides: Sides, claim: Claim, finish: Callable[[], None]) -> None:
+        """Look, and repair what has a master, with the attachment claimed; `finish`, while it still
+        is, where nothing failed."""
         self.observe(sides)
         self.before = self.after
         if self._master is None or not self.after.operations:
@@ -103,6 +106,8 @@ class PodRepair:
                 self.observe(sides)
                 self.before = self.after
             self._repair(sides, self._master)
+            if not self.failures:
+                finish()
 
     def _repair(self, sides: Sides, master: HostLink) -> None:
         for _ in range(_ROUNDS):

@@ -258,8 +258,19 @@ class _Repair:
             master, trouble = self._masters.master(parents_of(moved))
         work = PodRepair(checkpoint, master)
         claim = self._claim(index, lock_seconds)
+        notes: list[str] = []
+
+        def finish() -> None:
+            if moved is not None:
+                notes.append(self._remember_move(index, moved))
+
         try:
-            in_pod(self._node, checkpoint, self._options.netns, lambda sides: work(sides, claim))
+            in_pod(
+                self._node,
+                checkpoint,
+                self._options.netns,
+                lambda sides: work(sides, claim, finish),
+            )
         except POD_FAILURES as error:
             return self._failed(index, checkpoint, work, wrapped(error))
         seen = self._seen(index, checkpoint, work)
@@ -271,7 +282,7 @@ class _Repair:
             self._check_record(index)
         if work.before.state == LOST and trouble is not None:
             return replace(seen, findings=work.before.findings, error=trouble)
-        return self._done(index, work, master, moved)
+        return replace(self._done(index, work, master), notes=tuple(notes))
 
     def _attempt_with_master(
         self, index: int, checkpoint: Checkpoint, lock_seconds: float
@@ -294,9 +305,7 @@ class _Repair:
         self._before.setdefault(index, report)
         return report
 
-    def _done(
-        self, index: int, work: PodRepair, master: HostLink | None, moved: Checkpoint | None
-    ) -> Report:
+    def _done(self, index: int, work: PodRepair, master: HostLink | None) -> Report:
         if work.before.operations:
             self._announce(work, master)
         if work.unsettled:
@@ -304,8 +313,6 @@ class _Repair:
         if work.unfinished or (work.after.operations and self._shares_netns(index)):
             self._again.append(index)
         report = work.report()
-        if moved is not None and not work.failures:
-            report = replace(report, notes=(self._remember_move(index, moved),))
         if work.connected:
             self._tell_restored(index, report)
         return report
@@ -379,17 +386,18 @@ class _Repair:
         return None
 
     def _remember_move(self, index: int, moved: Checkpoint) -> str:
-        """Note where the pod is now, before anybody compares it with where it was; in words."""
+        """Note where the pod is now, before anybody compares it with where it was (its claim is
+        still ours); in words."""
         (was, *_), _ = self._wanted(index)
         words = f"moved to {moved.attachment.parents[0].name}: {was.name} did not come back"
         words += " (fallbackMaster)"
         try:
-            with self._claim(index, _LOCK_SECONDS):
-                self._store.commit(moved.key, encode_checked(moved))
-        except Overtaken:
-            return f"{words}; its checkpoint was changed meanwhile"
+            text = encode_checked(moved)
+            self._store.commit(moved.key, text)
         except CniError as error:
             return f"{words}; its checkpoint still names {was.name}: {error}"
+        fresh = replace(self._entries[index], raw=text.encode("ascii"), checkpoint=moved)
+        self._entries[index] = fresh
         return words
 
     # --- The network's side, and the node's ---

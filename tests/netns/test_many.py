@@ -432,3 +432,26 @@ ensured.Ensured._ready = lambda *_: None
     assert [name for _, name in calls].count("eth1") == 1
     assert not [name for process, name in calls if int(process) in hands]
     assert_all_restored(rig, pods)
+
+
+def test_move_is_recorded_before_another_may_look(rig: Rig) -> None:
+    """`fallbackMaster`: whoever has the lock next (CHECK, say) finds the pod where its record
+    says it is."""
+    rig.uplink_up("eth1", ip="10.9.1.1")
+    conf = rig.conf(master=["eth0", "eth1"], fallbackMaster=True)
+    was = rig.attach("pod1", conf)
+    rig.uplink_down("eth0")
+    copy = f"""
+import shutil
+from cni_repair.node import podrepair
+leave = podrepair.Claim.__exit__
+def left(self, *how):
+    leave(self, *how)
+    if not os.path.exists("$BASE/first"):
+        shutil.copy("{rig.checkpoint(was.pod)}", "$BASE/first")
+podrepair.Claim.__exit__ = left
+"""
+    report = rig.plugin("REPAIR", None, conf, patch=patch_of(rig, "import os\n", copy)).report(0)
+    assert entry_of(report, was.pod)["notes"][0].startswith("moved to eth1")
+    found = json.loads((rig.base / "first").read_text())
+    assert [one["name"] for one in found["parents"]] == ["eth1"]
