@@ -147,6 +147,8 @@ class _Repair:
         """Repair pods by several processes; the interfaces of one stay together, in order."""
         count = hands_for(sum(map(len, pods)))
         mine, *theirs = ([*itertools.chain(*pods[start::count])] for start in range(count))
+        for index in itertools.chain(*theirs):
+            self._reports[index] = None
         with Hands(theirs, self._be_a_hand, self._repair_as_a_hand) as others:
             for index in mine:
                 self._repair(index)
@@ -200,13 +202,19 @@ class _Repair:
 
     def _repair_as_masters_come(self) -> None:
         """Repair each pod as soon as its own master is there."""
+        pods = self._pods.values()
         while self._away:
             todo, self._away = self._away, []
             last = time.monotonic() >= self._until
             for wanted, index in {self._wanted(index): index for index in todo}.items():
                 self._masters.ask(wanted, self._run_dir_of(index), last)
+            found = {index: self._masters.master(self._wanted(index)) for index in todo}
+            self._away = [index for index in todo if not any(found[index])]
+            there = [[one for one in pod if one in found and found[one][0]] for pod in pods]
+            self._repair_shared([pod for pod in there if pod])
             for index in todo:
-                self._repair(index)
+                if found[index][1]:
+                    self._repair(index)
             if self._away:
                 time.sleep(_POLL_SECONDS)
 

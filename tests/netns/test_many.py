@@ -236,7 +236,8 @@ def test_two_repairs_with_del_check_and_add_between(node: Node) -> None:
 
 
 def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
-    """A DEL that was quicker is no failure, and nothing of the pod is reported."""
+    """A DEL that was quicker is no failure, and nothing of the pod is reported. When the master is
+    back, the others are shared once more."""
     rig, pods = node
     rig.uplink_down()
     patch = patch_of(rig, SEVERAL)
@@ -251,6 +252,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, (out, err)
     rig.drop_pod(gone.pod)
+    assert len(hands_of(rig)) == 6
     assert set(states(json.loads(out)).items()) == {(was.pod.id, "healthy") for was in pods}
     assert_all_restored(rig, pods)
 
