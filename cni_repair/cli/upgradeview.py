@@ -89,12 +89,14 @@ class Live(Plain):
         kind = event["event"]
         if kind == "phase":
             self._began, self._count = event["at"], ""
+            self._todo = self._restored = 0
         elif kind == "damaged":
-            self._todo, self._restored = event["todo"], 0
+            self._todo = event["todo"]  # known once all were looked at: many are restored by then
         elif kind == "restored":
             self._restored += 1
         if kind in ("damaged", "restored"):
-            self._count = f"  {self._restored} of {self._todo} interfaces restored"
+            of_all = f" of {self._todo}" if self._todo else ""
+            self._count = f"  {self._restored}{of_all} interfaces restored"
         super().show(event)
         if kind in ("done", "end"):
             self._began = 0.0

@@ -156,8 +156,8 @@ STORY = [
     event("output", line=":warning: [bold]" + "x" * 200),
     done("driver", ok=False),
     event("phase", phase="repair"),
-    event("damaged", todo=200, attachments=200),
     event("restored", attachment="x"),
+    event("damaged", todo=200, attachments=200),
 ]
 
 
