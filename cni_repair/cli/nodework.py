@@ -15,8 +15,6 @@ from cni_repair.errors import IO, NO_CHECKPOINT, CniError
 from cni_repair.node import inventory
 from cni_repair.node.look import Node, examine
 from cni_repair.node.nodeside import NodeSide
-from cni_repair.node.repair import Options
-from cni_repair.node.repair import repair as repair_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,6 +61,9 @@ def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], No
 
 def repair(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
+    from cni_repair.node.attempts import Options  # `status` and `plan` need none of it
+    from cni_repair.node.repair import repair as repair_entries
+
     scope = scope_of(options)
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
     how = Options(

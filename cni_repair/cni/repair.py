@@ -12,8 +12,8 @@ from cni_repair.cni.seedhints import hints_of
 from cni_repair.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
 from cni_repair.network import plan as planning
 from cni_repair.node import inventory
+from cni_repair.node.attempts import Options
 from cni_repair.node.look import Node
-from cni_repair.node.repair import Options
 from cni_repair.node.repair import repair as repair_entries
 from cni_repair.node.report import Report, document
 from cni_repair.record import replace

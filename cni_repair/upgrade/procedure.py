@@ -18,9 +18,10 @@ from cni_repair.checkpoint.store import Store
 from cni_repair.errors import IO, CniError
 from cni_repair.network.plan import DEGRADED, LOST, STALE
 from cni_repair.node import inventory
-from cni_repair.node import repair as repairing
 from cni_repair.node import verify as verifying
+from cni_repair.node.attempts import Options
 from cni_repair.node.look import Node, wrapped
+from cni_repair.node.repair import repair
 from cni_repair.node.snapshot import REFRESHED, snapshot
 from cni_repair.record import record
 from cni_repair.upgrade import driver, kubelet, masters, preflight
@@ -288,13 +289,13 @@ class Procedure:
             self._event("damaged", durable=False, todo=todo, attachments=len(reports))
 
         # The masters were waited for; one that is not there by now is not waited for again.
-        how = repairing.Options(
+        how = Options(
             self._settings.run_dir, 0.0, self._settings.hints(),
             tell=self._say, looked=look, restored=note,
         )  # fmt: skip
         with self._node() as (node, store, entries):
             self._check_records(entries)
-            reports = repairing.repair(node, store, entries, how)
+            reports = repair(node, store, entries, how)
         results = pod_results(looked, reports, restored, self._progress)
         ok, words, data = _repaired(results)
         gone = self._living_before() - sum(one.state != STALE for one in results)

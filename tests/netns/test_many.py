@@ -33,13 +33,13 @@ hands.Hands._be_a_hand = noted
 """
 # `before` is called in a hand before each attachment's turn, with how many it had already.
 IN_A_HAND = """
-from cni_repair.node import repair
-_as_a_hand, _turns = repair._Repair._repair_as_a_hand, []
+from cni_repair.node.attempts import Attempts
+_as_a_hand, _turns = Attempts.repair_as_a_hand, []
 def _counted(self, index):
     before(len(_turns))
     _turns.append(index)
     return _as_a_hand(self, index)
-repair._Repair._repair_as_a_hand = _counted
+Attempts.repair_as_a_hand = _counted
 """
 # Every hand waits at its second attachment until the file `go` is there.
 WAITING = (
