@@ -5,6 +5,8 @@ Every read is filtered by link and bounded, since the pod's owner decides how mu
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import struct
 
@@ -31,6 +33,8 @@ _SETTABLE = sum(SETTABLE_FLAGS.values())
 
 _SKIP_STATISTICS = nl.u32(nl.IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_STATS
 _S32 = struct.Struct("=i")
+_SIOCGIFNAME = 0x8910  # include/uapi/linux/sockios.h
+_IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
 
 def link_named(rtnl: nl.Rtnetlink, name: str) -> HostLink | None:
@@ -80,7 +84,7 @@ def observe_pod(
         rtnl.netnsids[node] = netnsid
     live = live_link(answer, sysctls)
     if live is None:
-        return Observed(netnsid, None, ifindex_taken_by=_name_of(rtnl, wanted_ifindex))
+        return Observed(netnsid, None, ifindex_taken_by=name_at(rtnl, wanted_ifindex))
     if link_only or not live.is_over(netnsid):
         return Observed(netnsid, live)
     addresses = read_addresses(rtnl, live.link.ifindex, live.link.mac)
@@ -98,9 +102,21 @@ def observe_pod(
     )
 
 
-def is_absent(rtnl: nl.Rtnetlink, ifname: str) -> bool:
-    """Whether there is no interface of that name."""
-    return _answered(rtnl.get([_get_link(name=ifname)])[0]) is None
+def name_at(rtnl: nl.Rtnetlink, ifindex: int) -> str | None:
+    """The name of the interface of that index; None where there is none.
+
+    By ioctl, which needs no lock (netdev_get_name), where RTM_GETLINK waits for the RTNL, and so
+    for whatever link somebody makes. A netlink socket hands it down (netlink_ioctl).
+    """
+    if not ifindex:
+        return None
+    try:
+        answer = fcntl.ioctl(rtnl.sock.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+    return _string(_IFREQ.unpack(answer)[0])
 
 
 def ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
@@ -140,11 +156,6 @@ def _answered(answer: bytes | nl.Refusal) -> tuple[int, int, dict[int, bytes]] |
             return None
         raise CniError(REPAIR_FAILED, "the kernel does not show a link", str(answer))
     return nl.unpack_link(answer)
-
-
-def _name_of(rtnl: nl.Rtnetlink, ifindex: int) -> str | None:
-    found = _answered(rtnl.get([_get_link(ifindex=ifindex)])[0]) if ifindex else None
-    return _string(found[2][nl.IFLA_IFNAME]) if found else None
 
 
 def _host_link(answer: bytes | nl.Refusal) -> HostLink | None:

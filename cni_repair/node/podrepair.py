@@ -11,7 +11,7 @@ from cni_repair.network.entryoperations import ChangeAddress
 from cni_repair.network.linklocal import link_local_of
 from cni_repair.network.linkoperations import Where
 from cni_repair.network.nodelinks import TEMPORARY
-from cni_repair.network.observe import is_absent
+from cni_repair.network.observe import ifindex_of, name_at
 from cni_repair.network.planentries import with_extras
 from cni_repair.node import inventory
 from cni_repair.node.look import observe, planned
@@ -101,13 +101,22 @@ class PodRepair:
         self.is_waiting = True
         with claim:
             self.is_waiting = False
-            # Who had it until now may have repaired it. What is gone still is as it was.
-            if self._observed.link or not is_absent(sides.pod, self._checkpoint.key.ifname):
+            if not self._is_still_gone(sides):  # who had it until now may have repaired it
                 self.observe(sides)
                 self.before = self.after
             self._repair(sides, self._master)
             if not self.failures:
                 finish()
+
+    def _is_still_gone(self, sides: Sides) -> bool:
+        """As it was at the first look: then the rest is, too. By its index, where that is known to
+        be its own, since a repair restores it."""
+        if self._observed.link is not None:
+            return False
+        ifindex = self._checkpoint.attachment.link.ifindex
+        if ifindex and self._observed.ifindex_taken_by is None:
+            return name_at(sides.pod, ifindex) is None
+        return not ifindex_of(sides.pod, self._checkpoint.key.ifname)
 
     def _repair(self, sides: Sides, master: HostLink) -> None:
         for _ in range(_ROUNDS):
