@@ -143,10 +143,11 @@ def _handler(command: str) -> Callable[[Call], tuple[str, int]]:
     if command == "REPAIR":
         from cni_repair.cni.repair import repair
 
+        gc.enable()  # there may be thousands of attachments, and long waits for their masters
         return repair
     from cni_repair.cni import verbs
 
-    gc.enable()  # they may have thousands of attachments before them
+    gc.enable()
     return {
         "CHECK": verbs.check,
         "STATUS": verbs.status,
