@@ -250,11 +250,11 @@ class Attempts:
         """In another process: sockets and callbacks are the first one's."""
         self._node.rtnl.renew()
         self._options = replace(self._options, tell=None, restored=lambda _: None)
-        self._announce_by = lambda *words: self._announcements.append(words)
+        self._announce_by = lambda *words: self._announcements.append(words)  # to be sent there
 
     def repair_as_a_hand(self, index: int) -> Any:
         """:meth:`repair`, and all that it found, for :meth:`take`."""
-        self._announcements.clear()
+        self._announcements = []
         known = self.entries[index]
         self.repair(index)
         before, after = self.before.get(index), self.reports[index]

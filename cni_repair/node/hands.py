@@ -26,6 +26,8 @@ _MOST = 4
 _WORTH = 16
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
+_NUMBER_BYTES = 4
+_MOST_QUEUED = _PIPE_BYTES // _NUMBER_BYTES  # what a pipe takes without anybody who reads
 _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
@@ -41,28 +43,50 @@ def _has_threads() -> bool:
     return threading is not None and threading.active_count() > 1
 
 
+def _queue_of(numbers: Sequence[int]) -> int:
+    """A pipe's end from which each number can be read once, by whichever process."""
+    queue, fill = os.pipe()
+    try:
+        os.write(fill, b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers))
+    finally:
+        os.close(fill)  # so that it has an end
+    return queue
+
+
+def _taken_from(queue: int) -> Iterator[int]:
+    # (pipe_read() holds the pipe's lock: nobody gets half of a number.)
+    while number := os.read(queue, _NUMBER_BYTES):
+        yield int.from_bytes(number, "big")
+
+
 class Hands(Closing):
-    """Context: processes that each do their share; they have ended when it ends."""
+    """Context: processes that do the work together with this one; they have ended when it ends."""
 
     def __init__(
         self,
-        shares: Sequence[Sequence[int]],
+        count: int,
+        numbers: Sequence[int],
         begin: Callable[[], None],
         work: Callable[[int], Any],
     ) -> None:
-        """`work` is done for each number of a share, in another process, which calls `begin` first;
-        what it returns, which :mod:`marshal` must take, is read here. A process that cannot be
-        started, or dies, leaves its numbers undone."""
-        self._shares = shares
+        """Each of `numbers` is taken by whoever is free next: by one of `count` other processes,
+        which call `begin` first and then `work` with each, and whose results, which :mod:`marshal`
+        must take, are read here; or by this one, from :meth:`mine`. A process that cannot be
+        started takes none; one that dies leaves the one number undone that it had."""
+        self._count = count
+        self._numbers = numbers
         self._begin = begin
         self._work = work
+        self._queue = -1
         self._processes: list[int] = []
         self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
 
     def __enter__(self) -> Hands:
         try:
-            for share in self._shares:
-                self._start(share)
+            if self._count:
+                self._queue = _queue_of(self._numbers[:_MOST_QUEUED])
+            for _ in range(self._count):
+                self._start()
         except OSError:
             pass  # no process, or no descriptor, is to be had
         except BaseException:
@@ -70,7 +94,15 @@ class Hands(Closing):
             raise
         return self
 
-    def _start(self, share: Sequence[int]) -> None:
+    def mine(self) -> Iterator[int]:
+        """What is for this process to do, number by number."""
+        if self._queue < 0:
+            yield from self._numbers
+            return
+        yield from _taken_from(self._queue)
+        yield from self._numbers[_MOST_QUEUED:]
+
+    def _start(self) -> None:
         ours, theirs = os.pipe()
         os.set_blocking(ours, False)
         self._parts[ours] = b""
@@ -79,13 +111,13 @@ class Hands(Closing):
         try:
             process = os.fork()
             if process == 0:
-                self._be_a_hand(theirs, share, mask)
+                self._be_a_hand(theirs, mask)
             self._processes.append(process)
         finally:
             os.close(theirs)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
-    def _be_a_hand(self, pipe: int, share: Sequence[int], mask: Iterable[int]) -> NoReturn:
+    def _be_a_hand(self, pipe: int, mask: Iterable[int]) -> NoReturn:
         """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it
         has not done is found undone, and is told by who does it then."""
         try:
@@ -94,7 +126,7 @@ class Hands(Closing):
                 os.close(one)  # who writes there gets EPIPE once the first process has closed it
             gc.disable()  # a collection would touch, and so copy, every page that the two share
             self._begin()
-            for number in share:
+            for number in _taken_from(self._queue):
                 data = marshal.dumps(self._work(number))
                 message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
                 while message:
@@ -136,6 +168,9 @@ class Hands(Closing):
         self._parts[pipe] = data[start:]
 
     def close(self) -> None:
+        if self._queue >= 0:
+            os.close(self._queue)
+            self._queue = -1
         while self._parts:  # all of them first: whoever still writes gets EPIPE, and ends
             pipe, _ = self._parts.popitem()
             os.close(pipe)

@@ -19,6 +19,9 @@ from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.attempts import Options
     from cni_repair.node.inventory import Entry
@@ -91,21 +94,29 @@ class _Repair:
         return checkpoint is None or self._each.masters.is_decided(parents_of(checkpoint))
 
     def _repair_shared(self, pods: list[list[int]]) -> None:
-        """Repair pods by several processes; the interfaces of one stay together, in order."""
-        count = hands_for(sum(map(len, pods)))
-        mine, *theirs = ([*itertools.chain(*pods[start::count])] for start in range(count))
-        for index in itertools.chain(*theirs):
-            self._each.reports[index] = None
-        with Hands(theirs, self._each.become_a_hand, self._each.repair_as_a_hand) as others:
-            for index in mine:
-                self._each.repair(index)
-                for result in others.done():
-                    self._each.take(*result)
-            for result in others.rest():
-                self._each.take(*result)
-        for index in itertools.chain(*theirs):
-            if self._each.reports[index] is None:  # whoever had it died, or found another record
-                self._each.repair(index)
+        """Repair pods by several processes; whoever takes one does all of its interfaces."""
+        each = self._each
+        everything = [*itertools.chain(*pods)]
+        for index in everything:
+            each.reports[index] = None
+
+        def by_another(pod: int) -> Any:
+            return [each.repair_as_a_hand(index) for index in pods[pod]]
+
+        others = hands_for(len(everything)) - 1
+        with Hands(others, range(len(pods)), each.become_a_hand, by_another) as hands:
+            for pod in hands.mine():
+                for index in pods[pod]:
+                    each.repair(index)
+                self._take(hands.done())
+            self._take(hands.rest())
+        for index in everything:
+            if each.reports[index] is None:  # whoever had it died, or found another record
+                each.repair(index)
+
+    def _take(self, results: Iterable[Any]) -> None:
+        for found in itertools.chain.from_iterable(results):
+            self._each.take(*found)
 
     def _repair_as_masters_come(self) -> None:
         """Repair each pod as soon as its own master is there."""

@@ -6,13 +6,13 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from cni_repair.node.hands import Hands, hands_for
+from cni_repair.node.hands import _MOST_QUEUED, Hands, hands_for
 
 DEADLINE = 20.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -45,11 +45,13 @@ def twice(number: int) -> Any:
 
 
 def all_of(
-    shares: list[list[int]],
+    numbers: Sequence[int],
     work: Callable[[int], Any] = twice,
     begin: Callable[[], None] = nothing,
+    count: int = 2,
 ) -> list[Any]:
-    with Hands(shares, begin, work) as others:
+    """What `count` other processes find; this one takes nothing."""
+    with Hands(count, numbers, begin, work) as others:
         return sorted(others.rest())
 
 
@@ -84,32 +86,59 @@ class Gate:
 # --- what arrives --------------------------------------------------------------------------------
 
 
-def test_all_results_of_all_shares() -> None:
-    shares = [[*range(start, 200, 3)] for start in range(3)]
-    assert all_of(shares) == [(number, 2 * number) for number in range(200)]
+def test_every_result_once() -> None:
+    assert all_of(range(2000), count=3) == [(number, 2 * number) for number in range(2000)]
 
 
-def test_each_share_in_its_order_and_in_a_process_of_its_own() -> None:
-    with Hands([[3, 1, 2], [6, 5]], nothing, lambda number: (os.getpid(), number)) as others:
-        found: dict[int, list[int]] = {}
-        for process, number in others.rest():
-            found.setdefault(process, []).append(number)
-    assert sorted(found.values()) == [[3, 1, 2], [6, 5]]
-    assert os.getpid() not in found
+def test_this_process_works_too() -> None:
+    with Hands(2, range(500), nothing, lambda number: (os.getpid(), number)) as others:
+        mine = list(others.mine())
+        theirs = list(others.rest())
+    assert sorted([*mine, *(number for _, number in theirs)]) == list(range(500))
+    assert os.getpid() not in {process for process, _ in theirs}
+
+
+def test_alone_it_does_all() -> None:
+    with Hands(0, [3, 1, 2], nothing, twice) as others:
+        assert list(others.mine()) == [3, 1, 2]
+        assert list(others.rest()) == []
+
+
+def test_more_than_a_pipe_takes() -> None:
+    numbers = range(_MOST_QUEUED + 100)
+    with Hands(1, numbers, nothing, lambda number: number) as others:
+        mine = [*others.mine()]
+        assert sorted([*mine, *others.rest()]) == [*numbers]
+        assert {*numbers[_MOST_QUEUED:]} <= {*mine}
+
+
+def test_whoever_is_free_takes_the_next() -> None:
+    with Gate() as gate:
+
+        def work(number: int) -> Any:
+            if number == 0:
+                gate.wait()
+            return number
+
+        with Hands(2, range(20), nothing, work) as others:
+            results = others.rest()
+            assert [next(results) for _ in range(19)] == [*range(1, 20)]
+            gate.open()
+            assert list(results) == [0]
 
 
 def test_results_bigger_than_a_pipe() -> None:
-    found = all_of([[1, 2], [3, 4]], lambda number: (number, str(number) * BIG))
+    found = all_of([1, 2, 3, 4], lambda number: (number, str(number) * BIG))
     assert found == [(number, str(number) * BIG) for number in (1, 2, 3, 4)]
 
 
 def test_values_of_all_kinds_that_reports_are_made_of() -> None:
     value = ("lost", ("ä\udcff",), (), (999, "msg", ""), [True, None], 2**40)
-    assert all_of([[1]], lambda _: value) == [value]
+    assert all_of([1], lambda _: value) == [value]
 
 
 def test_what_was_done_so_far_is_had_without_waiting() -> None:
-    with Gate() as gate, Hands([[1, 2]], gate.wait, twice) as others:
+    with Gate() as gate, Hands(1, [1, 2], gate.wait, twice) as others:
         assert list(others.done()) == []
         gate.open()
         found: list[Any] = []
@@ -128,7 +157,7 @@ def test_whoever_is_slow_holds_up_no_other() -> None:
                 gate.wait()
             return number, "x" * BIG
 
-        with Hands([[0], [1, 2]], nothing, work) as others:
+        with Hands(2, [0, 1, 2], nothing, work) as others:
             results = others.rest()
             assert [next(results)[0], next(results)[0]] == [1, 2]
             gate.open()
@@ -137,7 +166,7 @@ def test_whoever_is_slow_holds_up_no_other() -> None:
 
 def test_begins_before_the_work() -> None:
     begun: list[int] = []
-    assert all_of([[1, 2]], lambda _: len(begun), lambda: begun.append(1)) == [1, 1]
+    assert all_of([1, 2], lambda _: len(begun), lambda: begun.append(1), 1) == [1, 1]
     assert begun == []
 
 
@@ -157,21 +186,21 @@ def _leave() -> None:
 
 
 @pytest.mark.parametrize("fail", [_raise, kill_self, _interrupted, _leave])
-def test_one_that_fails_leaves_the_rest_of_its_numbers_undone(
+def test_one_that_fails_leaves_its_number_undone(
     fail: Callable[[], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def work(number: int) -> Any:
-        if number == 12:
+        if number == 2:
             fail()
         return twice(number)
 
-    assert all_of([[1, 2, 3], [11, 12, 13]], work) == [(1, 2), (2, 4), (3, 6), (11, 22)]
+    assert all_of([1, 2, 3, 4], work) == [(1, 2), (3, 6), (4, 8)]
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("fail", [_raise, kill_self])
 def test_one_that_cannot_begin_does_nothing(fail: Callable[[], None]) -> None:
-    assert all_of([[1], [2]], begin=fail) == []
+    assert all_of([1, 2], begin=fail) == []
 
 
 def test_result_of_which_only_a_part_came_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,17 +213,17 @@ def test_result_of_which_only_a_part_came_is_none(monkeypatch: pytest.MonkeyPatc
         os._exit(0)
 
     monkeypatch.setattr(os, "write", half)
-    assert all_of([[1, BIG, 3], [4]], lambda number: "x" * number) == ["x", "xxxx"]
+    assert all_of([1, BIG, 3], lambda number: "x" * number) == ["x", "xxx"]
 
 
 def test_what_cannot_be_sent_is_undone() -> None:
-    assert all_of([[1, 2]], lambda number: object() if number == 2 else number) == [1]
+    assert all_of([2, 1], lambda number: object() if number == 2 else number) == [1]
 
 
 def test_leaving_early_ends_them_all() -> None:
     """Also those that have a pipe full of results, while others are at work that were forked
     later: these must not keep it open for reading."""
-    with pytest.raises(KeyError), Hands([[1, 2], [3, 4], [5, 6]], nothing, lambda _: "x" * BIG):
+    with pytest.raises(KeyError), Hands(3, range(6), nothing, lambda _: "x" * BIG):
         raise KeyError
 
 
@@ -205,7 +234,7 @@ def test_killed_with_its_hands_at_work_all_of_them_end() -> None:
     if first == 0:
         try:
             os.close(told)
-            with Hands([[1, 2]] * 3, nothing, lambda _: "x" * BIG) as others:
+            with Hands(3, range(6), nothing, lambda _: "x" * BIG) as others:
                 next(others.rest())
                 kill_self()
         finally:
@@ -230,7 +259,7 @@ def test_no_further_process_is_to_be_had(monkeypatch: pytest.MonkeyPatch, grante
         return fork()
 
     monkeypatch.setattr(os, "fork", refuse)
-    assert all_of([[1], [2], [3]]) == [(1, 2)][:granted]
+    assert all_of([1]) == [(1, 2)][:granted]
 
 
 def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,14 +267,15 @@ def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "pipe", refuse)
-    assert all_of([[1], [2]]) == []
+    with Hands(2, [1, 2], nothing, twice) as others:
+        assert (list(others.mine()), list(others.rest())) == ([1, 2], [])
 
 
 def test_children_that_the_kernel_reaps() -> None:
     """SIGCHLD comes ignored from whoever started us so."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        assert all_of([[1], [2]]) == [(1, 2), (2, 4)]
+        assert all_of([1, 2]) == [(1, 2), (2, 4)]
     finally:
         signal.signal(signal.SIGCHLD, before)
 
@@ -275,7 +305,7 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
     monkeypatch.setattr(os, "fork", fork_and_signal)
     with signals_raise(number):
         try:
-            with pytest.raises(KeyboardInterrupt), Hands([[1, 2], [3, 4]], nothing, twice):
+            with pytest.raises(KeyboardInterrupt), Hands(2, [1, 2], nothing, twice):
                 pass
         finally:
             if os.getpid() != first:  # the defect: pytest itself would go on twice
