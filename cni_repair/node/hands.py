@@ -27,7 +27,6 @@ _WORTH = 16
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
 _NUMBER_BYTES = 4
-_MOST_QUEUED = _PIPE_BYTES // _NUMBER_BYTES  # what a pipe takes without anybody who reads
 _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
@@ -43,18 +42,23 @@ def _has_threads() -> bool:
     return threading is not None and threading.active_count() > 1
 
 
-def _queue_of(numbers: Sequence[int]) -> int:
-    """A pipe's end from which each number can be read once, by whichever process."""
+def _queue_of(numbers: Sequence[int]) -> tuple[int, int]:
+    """A pipe's end from which each number can be read once, by whichever process; and how many
+    have found room in it, 16,384 usually."""
     queue, fill = os.pipe()
     try:
-        os.write(fill, b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers))
+        os.set_blocking(fill, False)
+        data = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
+        return queue, os.write(fill, data) // _NUMBER_BYTES
+    except OSError:
+        os.close(queue)
+        raise
     finally:
         os.close(fill)  # so that it has an end
-    return queue
 
 
 def _taken_from(queue: int) -> Iterator[int]:
-    # (pipe_read() holds the pipe's lock: nobody gets half of a number.)
+    # (pipe_read() holds the pipe's lock, and it was filled by whole pages: no number is torn.)
     while number := os.read(queue, _NUMBER_BYTES):
         yield int.from_bytes(number, "big")
 
@@ -77,14 +81,14 @@ class Hands(Closing):
         self._numbers = numbers
         self._begin = begin
         self._work = work
-        self._queue = -1
+        self._queue, self._queued = -1, 0
         self._processes: list[int] = []
         self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
 
     def __enter__(self) -> Hands:
         try:
             if self._count:
-                self._queue = _queue_of(self._numbers[:_MOST_QUEUED])
+                self._queue, self._queued = _queue_of(self._numbers)
             for _ in range(self._count):
                 self._start()
         except OSError:
@@ -96,11 +100,9 @@ class Hands(Closing):
 
     def mine(self) -> Iterator[int]:
         """What is for this process to do, number by number."""
-        if self._queue < 0:
-            yield from self._numbers
-            return
-        yield from _taken_from(self._queue)
-        yield from self._numbers[_MOST_QUEUED:]
+        if self._queue >= 0:
+            yield from _taken_from(self._queue)
+        yield from self._numbers[self._queued :]
 
     def _start(self) -> None:
         ours, theirs = os.pipe()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cni_repair.node.hands import _MOST_QUEUED, Hands, hands_for
+from cni_repair.node.hands import Hands, hands_for
 
 DEADLINE = 20.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -105,11 +105,11 @@ def test_alone_it_does_all() -> None:
 
 
 def test_more_than_a_pipe_takes() -> None:
-    numbers = range(_MOST_QUEUED + 100)
+    numbers = range(1 << 15)
     with Hands(1, numbers, nothing, lambda number: number) as others:
         mine = [*others.mine()]
         assert sorted([*mine, *others.rest()]) == [*numbers]
-        assert {*numbers[_MOST_QUEUED:]} <= {*mine}
+        assert {*numbers[1 << 14 :]} <= {*mine}
 
 
 def test_whoever_is_free_takes_the_next() -> None:
