@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cni_repair.network.observe import ifindex_of
 from cni_repair.network.probe import Gateways
 from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
 
@@ -289,7 +290,9 @@ def test_flooded_socket_stops_nobody_else(rig: Rig) -> None:
 
     def flooded() -> Gateways:
         gateways = Gateways(index, [GATEWAY4])
+        ifindex_of(gateways._rtnl, "eth0")  # it has its port from its first request on
         port = gateways._rtnl.sock.getsockname()[0]
+        assert port
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as forger:
             forger.setblocking(False)
             forger.bind((0, 0))
