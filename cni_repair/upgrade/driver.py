@@ -173,7 +173,8 @@ def _end_session(running: Running, number: int) -> bool:
     told: set[int] = set()
     until = time.monotonic() + _GRACE_SECONDS
     while members := set(_members(running.pid)):
-        for pid in members - told:
+        # Its leader first: a shell whose command died before it would go on with the next.
+        for pid in sorted(members - told, key=lambda one: one != running.pid):
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
