@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import binascii
 
+from cni_repair.checkpoint import records
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.readers import (
     Misfit,
-    altname,
     any_object,
     any_value,
     camel,
@@ -20,16 +20,9 @@ from cni_repair.checkpoint.readers import (
     identifier,
     ifname,
     integer,
-    ip_address,
-    ip_prefix,
     list_of,
-    mac,
-    metrics,
     object_of,
-    one_of,
-    pair_of,
     record_of,
-    record_of_family,
     some_of,
     sysctls,
     text,
@@ -37,19 +30,8 @@ from cni_repair.checkpoint.readers import (
 from cni_repair.checkpoint.store import MAX_BYTES, Key
 from cni_repair.errors import BAD_CHECKPOINT, CniError
 from cni_repair.network.state import (
-    KINDS,
-    RULE_ACTIONS,
-    Address,
     Attachment,
-    Hop,
-    HostLink,
-    Neighbour,
-    NodeLink,
     NodeLinks,
-    PodLink,
-    Route,
-    Rule,
-    Vlan,
 )
 from cni_repair.record import asdict, fields, record
 from cni_repair.strictjson import dumps, load_object
@@ -233,164 +215,6 @@ def _plain(value: object) -> Any:
     return value
 
 
-_U8 = integer(0, 0xFF)
-_U16 = integer(0, 0xFFFF)
-_U32 = integer(0, 0xFFFFFFFF)
-_S31 = integer(0, 0x7FFFFFFF)
-_U64 = integer(0, (1 << 64) - 1)
-
-_MAP = list_of(pair_of(0, 0xFFFFFFFF))
-_VLAN = record_of(
-    Vlan,
-    {
-        "id": integer(1, 4094),
-        "protocol": one_of(0x8100, 0x88A8),
-        "flags": _U32,
-        "egress": _MAP,
-        "ingress": _MAP,
-    },
-)
-_PARENT = record_of(
-    HostLink,
-    {
-        "name": ifname,
-        "ifindex": _S31,
-        "kind": text,
-        "mac": text,
-        "mtu": _S31,
-        "flags": _U32,
-        "lower": _S31,
-        "permanent_mac": text,
-        "bus_address": text,
-        "vlan": _VLAN,
-    },
-)
-_LINK = record_of(
-    PodLink,
-    {
-        "ifindex": _S31,
-        "mac": mac,
-        "mtu": _S31,
-        "kind": one_of(*KINDS),
-        "mode": one_of(*(mode for modes in KINDS.values() for mode in modes)),
-        "flags": _U16,
-        "txqueuelen": _S31,
-        "alias": text,
-        "altnames": list_of(altname),
-        "group": _U32,
-        "bcqueuelen": _U32,
-        "device_flags": _U16,
-    },
-)
-
-
-def _pod_link(value: Any) -> PodLink:
-    link = _LINK(value)
-    if link.mode not in KINDS[link.kind]:
-        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
-    return link
-
-
-_ADDRESS = record_of_family(
-    Address,
-    {
-        "family": one_of(4, 6),
-        "address": ip_address,
-        "prefix": integer(0, 128),
-        "broadcast": ip_address,
-        "scope": _U8,
-        "label": text,
-        "flags": _U32,
-        "valid": _U32,
-        "preferred": _U32,
-        "peer": ip_address,
-        "metric": _U32,
-        "proto": _U8,
-    },
-    "address broadcast peer",
-)
-_HOP = record_of(
-    Hop,
-    {
-        "ifname": ifname,
-        "gateway": ip_address,
-        "weight": integer(1, 256),
-        "onlink": flag,
-        "realm": _U32,
-    },
-)
-_ROUTE = record_of_family(
-    Route,
-    {
-        "family": one_of(4, 6),
-        "dst": ip_prefix,
-        "gateway": ip_address,
-        "table": _U32,
-        "metric": _U32,
-        "scope": _U8,
-        "type": _U8,
-        "protocol": _U8,
-        "prefsrc": ip_address,
-        "tos": _U8,
-        "onlink": flag,
-        "metrics": metrics,
-        "src": ip_prefix,
-        "congctl": text,
-        "realm": _U32,
-        "pref": _U8,
-        "hops": list_of(_HOP),
-        "weight": integer(1, 256),
-        "shared": flag,
-        "expires": _U32,
-    },
-    "dst prefsrc src",
-)
-_RULE = record_of_family(
-    Rule,
-    {
-        "family": one_of(4, 6),
-        "priority": _U32,
-        "src": ip_prefix,
-        "dst": ip_prefix,
-        "iif": ifname,
-        "oif": ifname,
-        "tos": _U8,
-        "fwmark": _U32,
-        "fwmask": _U32,
-        "ip_proto": _U8,
-        "sport": pair_of(1, 0xFFFF),
-        "dport": pair_of(1, 0xFFFF),
-        "uid_range": pair_of(0, 0xFFFFFFFF),
-        "invert": flag,
-        "action": one_of(*RULE_ACTIONS),
-        "table": _U32,
-        "suppress_prefixlength": integer(0, 128),
-        "protocol": _U8,
-    },
-    "src dst",
-)
-_NEIGHBOUR = record_of_family(
-    Neighbour,
-    {
-        "family": one_of(4, 6),
-        "address": ip_address,
-        "mac": mac,
-        "flags": one_of(0x00, 0x10, 0x80, 0x90),
-        "protocol": _U8,
-    },
-    "address",
-)
-_NODE_LINK = record_of(
-    NodeLink,
-    {
-        "name": ifname,
-        "addresses": list_of(_ADDRESS),
-        "routes": list_of(_ROUTE),
-        "shim": _pod_link,
-        "master": ifname,
-        "up": flag,
-    },
-)
 _REQUIRED: dict[str, Reader] = {
     "schema_version": any_value,  # see _check_envelope
     "checksum": any_value,
@@ -404,32 +228,32 @@ _REQUIRED: dict[str, Reader] = {
         {
             "path": text,
             "boot_id": text,
-            "dev": _U64,
-            "ino": _U64,
-            "cookie": _U64,
-            "pid": _S31,
-            "pid_start": _U64,
+            "dev": records.u64,
+            "ino": records.u64,
+            "cookie": records.u64,
+            "pid": records.s31,
+            "pid_start": records.u64,
         },
     ),
     "delegate": identifier,
     "netconf": any_object,
     "result": any_object,
-    "link": _pod_link,
-    "parents": some_of(_PARENT),
-    "addresses": list_of(_ADDRESS),
-    "routes": list_of(_ROUTE),
+    "link": records.pod_link,
+    "parents": some_of(records.parent),
+    "addresses": list_of(records.address),
+    "routes": list_of(records.route),
     "sysctls": sysctls,
 }
 # Absent, too, from what an older cni-repair wrote.
 _OPTIONAL: dict[str, Reader] = {
-    "rules": list_of(_RULE),
-    "neighbours": list_of(_NEIGHBOUR),
-    "absent_routes": list_of(_ROUTE),
+    "rules": list_of(records.rule),
+    "neighbours": list_of(records.neighbour),
+    "absent_routes": list_of(records.route),
     "settled": flag,
     "addr_gen_mode": integer(0, 3),
     "lifetimes_at": integer(0, 1 << 53),
     "node_links": record_of(
-        NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(_NODE_LINK)}
+        NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(records.node_link)}
     ),
 }
 _DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)

@@ -40,25 +40,20 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
     An attachment whose DEL came first is left out. What is healthy receives no message that could
     change it.
     """
+    side = NodeSide(node.rtnl, store, entries)
     with Announcer() as announcer:
-        return _Repair(node, store, entries, options, announcer).run()
+        each = Attempts(node, store, entries, options, side, announcer)
+        return _Repair(each, side, options).run()
 
 
 class _Repair:
     """One pass over the node: who has his turn when, and in which process."""
 
-    def __init__(
-        self,
-        node: Node,
-        store: Store,
-        entries: list[Entry],
-        options: Options,
-        announcer: Announcer,
-    ) -> None:
+    def __init__(self, each: Attempts, side: NodeSide, options: Options) -> None:
+        self._each = each
+        self._side = side
         self._options = options
         self._until = time.monotonic() + options.master_timeout
-        self._side = NodeSide(node.rtnl, store, entries)
-        self._each = Attempts(node, store, entries, options, self._side, announcer)
         # What is to be said of the node's side over each chain, with which pod's report.
         self._notes: dict[Parents, tuple[int, list[str]]] = {}
 

@@ -284,15 +284,15 @@ def test_what_another_repaired_while_it_was_locked(node: Node) -> None:
     for was in pods[:2]:
         rig.ip("link del eth0", was.pod)
     tell = """
-from cni_repair.node import repair
+from cni_repair.node.attempts import Attempts
 from cni_repair.record import replace
-_init = repair._Repair.__init__
+_init = Attempts.__init__
 def told(report):
     with open("$BASE/restored", "a") as file:
         print(report.key.container_id, file=file, flush=True)
-def init(self, node, store, entries, options, announcer):
-    _init(self, node, store, entries, replace(options, restored=told), announcer)
-repair._Repair.__init__ = init
+def init(self, node, store, entries, options, side, announcer):
+    _init(self, node, store, entries, replace(options, restored=told), side, announcer)
+Attempts.__init__ = init
 """
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     file = rig.base / "restored"
