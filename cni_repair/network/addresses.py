@@ -6,8 +6,9 @@ import os
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.linklocal import link_local_of
+from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.state import (
     IFA_DERIVED,
     IFA_F_DADFAILED,
@@ -38,7 +39,7 @@ class Addresses:
     stable_private: tuple[str, ...] = ()  # of the kernel's own those of RFC 7217's kind
 
 
-def read_addresses(rtnl: nl.Rtnetlink, ifindex: int, mac: str) -> Addresses:
+def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
     """Those of a link; its MAC tells on older kernels which one the kernel made of it."""
     request = nl.Message(nl.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
     configured: list[Address] = []

@@ -10,7 +10,7 @@ import os
 
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network import observe
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.entryoperations import (
     AddAddress,
     ChangeAddress,
@@ -20,6 +20,7 @@ from cni_repair.network.entryoperations import (
 from cni_repair.network.linkoperations import AddPodLink, SetLink, SetSysctl, SetUp, Where
 from cni_repair.network.neighbours import permanent_neighbours
 from cni_repair.network.routeoperations import AddRoute, DropRoute
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink
 from cni_repair.network.state import KINDS
 from cni_repair.network.sysctls import SYSCTLS
 from cni_repair.record import record, replace
@@ -52,10 +53,10 @@ _MESSAGES_A_SEND = 50
 class Sides:
     """Both ends of a pod's interface: a socket and an open descriptor of each namespace."""
 
-    pod: nl.Rtnetlink
+    pod: Rtnetlink
     pod_netns: int
     pod_path: str  # for the words only
-    node: nl.Rtnetlink
+    node: Rtnetlink
     node_netns: int
 
 
@@ -116,7 +117,7 @@ class _PodWork:
         try:
             _write_sysctl(step)
         except OSError as error:
-            self._fail(step, nl.Refusal(error.errno or errno.EIO, ""))
+            self._fail(step, Refusal(error.errno or errno.EIO, ""))
 
     def failures(self) -> tuple[str, ...]:
         """What failed, in words, now that all is sent."""
@@ -141,19 +142,17 @@ class _PodWork:
         if self._waiting:
             self._send()
 
-    def _fail(self, step: PodOperation | _MessageStep, answer: nl.Refusal) -> None:
+    def _fail(self, step: PodOperation | _MessageStep, answer: Refusal) -> None:
         self._failures.append(_failure(step, self._netns, answer))
 
 
-def _why_down(answer: nl.Refusal) -> nl.Refusal:
+def _why_down(answer: Refusal) -> Refusal:
     if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
-        return nl.Refusal(answer.errno, "another interface over this master has the same MAC")
+        return Refusal(answer.errno, "another interface over this master has the same MAC")
     return answer
 
 
-def _create(
-    sides: Sides, create: AddPodLink, where: Where, temporary: str
-) -> tuple[nl.Refusal, int]:
+def _create(sides: Sides, create: AddPodLink, where: Where, temporary: str) -> tuple[Refusal, int]:
     """Make the interface; by way of the node where the kernel cannot do it in one message. With its
     index, where that is known: one that was asked for is given, or nothing is made."""
     (answer,) = sides.pod.send([create.message(where)])
@@ -170,7 +169,7 @@ def _create(
     return answer, 0  # before 5.13 the kernel chooses it (IFLA_NEW_IFINDEX)
 
 
-def _remove_leftover(rtnl: nl.Rtnetlink, temporary: str) -> None:
+def _remove_leftover(rtnl: Rtnetlink, temporary: str) -> None:
     """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
     link = observe.link_named(rtnl, temporary)
     if link is not None and link.kind in KINDS:
@@ -214,19 +213,19 @@ def _netnsid_of_node(sides: Sides) -> int:
     raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
 
 
-def _ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
+def _ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
     ifindex = observe.ifindex_of(rtnl, ifname)
     if not ifindex:
         raise CniError(REPAIR_FAILED, f"link {ifname} vanished as soon as it was made")
     return ifindex
 
 
-def delete_link(rtnl: nl.Rtnetlink, ifindex: int) -> None:
+def delete_link(rtnl: Rtnetlink, ifindex: int) -> None:
     """Remove a pod's interface; one that is gone already is as good."""
     (answer,) = rtnl.send([nl.Message(nl.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))])
     if answer.errno not in (0, errno.ENODEV):
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
 
 
-def _failure(operation: PodOperation | _MessageStep, netns: str, answer: nl.Refusal) -> str:
+def _failure(operation: PodOperation | _MessageStep, netns: str, answer: Refusal) -> str:
     return f"{operation.command(netns)}: {answer}"

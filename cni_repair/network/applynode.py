@@ -6,8 +6,9 @@ import errno
 
 from cni_repair.errors import MASTER_REFUSED, CniError
 from cni_repair.network import observe
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink
 from cni_repair.record import record
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ class Undone:
     """An address or a route that the kernel refused."""
 
     operation: AddToNode
-    why: nl.Refusal
+    why: Refusal
 
     def __str__(self) -> str:
         return f"{self.operation.command()}: {self.why}"
@@ -36,7 +37,7 @@ class Applied:
     undone: tuple[Undone, ...] = ()
 
 
-def apply_to_node(rtnl: nl.Rtnetlink, operations: Sequence[NodeOperation]) -> Applied:
+def apply_to_node(rtnl: Rtnetlink, operations: Sequence[NodeOperation]) -> Applied:
     """Make the links that a plan asks for. Raises CniError at the first that fails.
 
     Stops at a link that is there already: systemd-networkd makes VLANs, too, and what it made has
@@ -60,22 +61,22 @@ def apply_to_node(rtnl: nl.Rtnetlink, operations: Sequence[NodeOperation]) -> Ap
     return Applied(True, tuple(undone))
 
 
-def add_again(rtnl: nl.Rtnetlink, undone: Sequence[Undone]) -> list[Undone]:
+def add_again(rtnl: Rtnetlink, undone: Sequence[Undone]) -> list[Undone]:
     """Try once more what was refused: routes wait for a link that was down, or for duplicate
     address detection. What is refused still."""
     tried = [Undone(one.operation, _add(rtnl, one.operation)) for one in undone]
     return [one for one in tried if one.why.errno not in (0, errno.EEXIST)]
 
 
-def _add(rtnl: nl.Rtnetlink, operation: AddToNode) -> nl.Refusal:
+def _add(rtnl: Rtnetlink, operation: AddToNode) -> Refusal:
     ifindex = observe.ifindex_of(rtnl, operation.name)
     if not ifindex:
-        return nl.Refusal(errno.ENODEV, "")
+        return Refusal(errno.ENODEV, "")
     (answer,) = rtnl.send([operation.message(ifindex)])
     return answer
 
 
-def _existing(rtnl: nl.Rtnetlink, name: str) -> int:
+def _existing(rtnl: Rtnetlink, name: str) -> int:
     link = observe.link_named(rtnl, name)
     if link is None:
         raise CniError(MASTER_REFUSED, f"link {name} vanished during the repair")
@@ -83,11 +84,11 @@ def _existing(rtnl: nl.Rtnetlink, name: str) -> int:
 
 
 def _succeed(
-    rtnl: nl.Rtnetlink,
+    rtnl: Rtnetlink,
     operation: AddVlan | AddShim | SetNodeLinkUp,
     message: nl.Message,
     tolerated: tuple[int, ...],
-) -> nl.Refusal:
+) -> Refusal:
     (answer,) = rtnl.send([message])
     if answer.errno in (0, *tolerated):
         return answer

@@ -17,7 +17,8 @@ import time
 from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from cni_repair.closing import Closing
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.record import record
 
 TYPE_CHECKING = False
@@ -62,7 +63,7 @@ class Duplicates(Closing):
     Make it inside the pod's namespace: the sockets stay there, whichever namespace its user is in.
     """
 
-    def __init__(self, rtnl: nl.Rtnetlink, live: LiveLink, addresses: Sequence[str]) -> None:
+    def __init__(self, rtnl: Rtnetlink, live: LiveLink, addresses: Sequence[str]) -> None:
         ipv6 = [address for address in addresses if ":" in address]
         ipv4 = [address for address in addresses if ":" not in address]
         self._listeners: list[_Arp | _Discovery] = []
@@ -109,7 +110,7 @@ class Duplicates(Closing):
                     self._holders[address, mac] = Holder(address, text)
 
 
-def _macs(rtnl: nl.Rtnetlink) -> set[bytes]:
+def _macs(rtnl: Rtnetlink) -> set[bytes]:
     """The MACs of all links of the pod: what these say is no other host's word.
 
     A loop in the network gives us back our own frames; and where a pod has two interfaces on one

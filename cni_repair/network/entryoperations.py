@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from _socket import inet_pton
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.state import (
     FIB_RULE_INVERT,
     FOREVER,

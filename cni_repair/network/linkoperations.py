@@ -13,7 +13,7 @@ import os
 import struct
 from _socket import AF_INET, AF_INET6
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.state import (
     DEFAULT_BCQUEUELEN,
     IFF_UP,

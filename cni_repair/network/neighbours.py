@@ -6,7 +6,8 @@ import struct
 from _socket import inet_ntop
 
 from cni_repair.errors import REPAIR_FAILED
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import Rtnetlink, TooMany
 from cni_repair.network.state import NTF_PROXY, NUD_PERMANENT, Neighbour
 
 MAX_NEIGHBOURS = 4096
@@ -20,23 +21,23 @@ _ETHERNET = 6
 _STATE = struct.Struct("=8xH")  # ndm_state in struct ndmsg
 
 
-def permanent_neighbours(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
+def permanent_neighbours(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
     """The entries that somebody made to stay."""
     return _read(rtnl, ifindex, 0, "permanent neighbours")
 
 
-def proxy_entries(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
+def proxy_entries(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
     """The addresses that the interface answers for (`ip neigh add proxy`)."""
     return _read(rtnl, ifindex, NTF_PROXY, "proxy entries")
 
 
-def _read(rtnl: nl.Rtnetlink, ifindex: int, flags: int, what: str) -> tuple[Neighbour, ...]:
+def _read(rtnl: Rtnetlink, ifindex: int, flags: int, what: str) -> tuple[Neighbour, ...]:
     filtered = nl.u32(nl.NDA_IFINDEX, ifindex)
     request = nl.Message(nl.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
     keep = None if flags else _is_permanent
     bodies = rtnl.dump(request, _MAX_READ, "neighbours", keep)
     if len(bodies) > MAX_NEIGHBOURS:
-        raise nl.TooMany(REPAIR_FAILED, f"more than {MAX_NEIGHBOURS} {what}: too many to mirror")
+        raise TooMany(REPAIR_FAILED, f"more than {MAX_NEIGHBOURS} {what}: too many to mirror")
     found = {entry for body in bodies if (entry := neighbour_in(body, ifindex)) is not None}
     # The kernel's order is that of its hash table, which may be another the next time.
     return tuple(sorted(found, key=lambda entry: (entry.family, entry.address)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cni_repair.errors import REPAIR_FAILED
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.addresses import read_addresses
 from cni_repair.network.observe import live_link
 from cni_repair.network.routes import read_routes
+from cni_repair.network.rtnetlink import Rtnetlink, TooMany
 from cni_repair.network.state import FOREVER, IFA_F_MCAUTOJOIN, KINDS, NodeLink
 from cni_repair.record import replace
 
@@ -25,7 +26,7 @@ _MAX_ENTRIES = 512
 _CONFIGURED = {3, 4}
 
 
-def read_node_links(rtnl: nl.Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
+def read_node_links(rtnl: Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
     """What the node has on the links of `chain` as they are now: on its VLANs, and on the shims
     over any of them. Hardware and bonds are the distribution's, with what they carry.
 
@@ -39,7 +40,7 @@ def read_node_links(rtnl: nl.Rtnetlink, chain: tuple[HostLink, ...]) -> tuple[No
             found.append(_shim(rtnl, live, names[live.master]))
     if sum(len(one.addresses) + len(one.routes) for one in found) > _MAX_ENTRIES:
         what = f"addresses and routes of the node over {chain[0].name}"
-        raise nl.TooMany(REPAIR_FAILED, f"more than {_MAX_ENTRIES} {what}: too many to remember")
+        raise TooMany(REPAIR_FAILED, f"more than {_MAX_ENTRIES} {what}: too many to remember")
     return tuple(found)
 
 
@@ -49,14 +50,14 @@ def belongings_of(links: Iterable[HostLink]) -> dict[str, NodeLink]:
     found = {}
     for link in links:
         try:
-            with nl.Rtnetlink() as rtnl:  # of no use any more once there was too much
+            with Rtnetlink() as rtnl:  # of no use any more once there was too much
                 found[link.name] = _read(rtnl, link)
-        except nl.TooMany:
+        except TooMany:
             continue
     return found
 
 
-def _read(rtnl: nl.Rtnetlink, link: HostLink) -> NodeLink:
+def _read(rtnl: Rtnetlink, link: HostLink) -> NodeLink:
     addresses, routes = _belongings(rtnl, link.ifindex, link.name, link.mac)
     return NodeLink(link.name, addresses, routes)
 
@@ -65,7 +66,7 @@ def _of_vlan(found: NodeLink) -> NodeLink:
     return replace(found, addresses=tuple(one for one in found.addresses if _stays_here(one)))
 
 
-def _shims(rtnl: nl.Rtnetlink) -> list[LiveLink]:
+def _shims(rtnl: Rtnetlink) -> list[LiveLink]:
     found = []
     for kind, modes in KINDS.items():
         # The kernel filters by kind (rtnl_dump_ifinfo); it lists an answer without one, too.
@@ -83,7 +84,7 @@ def _shims(rtnl: nl.Rtnetlink) -> list[LiveLink]:
     return found
 
 
-def _shim(rtnl: nl.Rtnetlink, live: LiveLink, master: str) -> NodeLink:
+def _shim(rtnl: Rtnetlink, live: LiveLink, master: str) -> NodeLink:
     addresses, routes = _belongings(rtnl, live.link.ifindex, live.name, live.link.mac)
     # Its index is the kernel's to choose: nobody else counts on it.
     link = replace(live.link, ifindex=0, alias="", altnames=(), device_flags=None)
@@ -91,7 +92,7 @@ def _shim(rtnl: nl.Rtnetlink, live: LiveLink, master: str) -> NodeLink:
 
 
 def _belongings(
-    rtnl: nl.Rtnetlink, ifindex: int, name: str, mac: str
+    rtnl: Rtnetlink, ifindex: int, name: str, mac: str
 ) -> tuple[tuple[Address, ...], tuple[Route, ...]]:
     addresses = read_addresses(rtnl, ifindex, mac).configured
     routes = read_routes(rtnl, ifindex, name).configured

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.linkoperations import AddPodLink, Where
 from cni_repair.network.state import IFF_UP, PodLink, Vlan
 from cni_repair.network.words import quoted, words

@@ -11,9 +11,10 @@ import os
 import struct
 
 from cni_repair.errors import REPAIR_FAILED, CniError
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.addresses import read_addresses
 from cni_repair.network.routes import read_routes
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink, is_missing
 from cni_repair.network.state import (
     IFF_RUNNING,
     IFF_UP,
@@ -37,20 +38,20 @@ _SIOCGIFNAME = 0x8910  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
 
-def link_named(rtnl: nl.Rtnetlink, name: str) -> HostLink | None:
+def link_named(rtnl: Rtnetlink, name: str) -> HostLink | None:
     """The node's link of that name (an altname counts as absent), or None."""
     link = _host_link(rtnl.get([_get_link(name=name)])[0])
     return link if link is not None and link.name == name else None
 
 
-def hardware(rtnl: nl.Rtnetlink) -> list[HostLink]:
+def hardware(rtnl: Rtnetlink) -> list[HostLink]:
     """All links of the node that are no virtual ones."""
     request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, _SKIP_STATISTICS))
     links = [_host_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
     return [link for link in links if link is not None and not link.kind]
 
 
-def chain_from(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
+def chain_from(rtnl: Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
     """The node's link of that index, followed by the links that its VLANs stand on."""
     chain: list[HostLink] = []
     while ifindex and all(link.ifindex != ifindex for link in chain):
@@ -63,7 +64,7 @@ def chain_from(rtnl: nl.Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
 
 
 def observe_pod(
-    rtnl: nl.Rtnetlink,
+    rtnl: Rtnetlink,
     node: int,
     ifname: str,
     wanted_ifindex: int = 0,
@@ -102,7 +103,7 @@ def observe_pod(
     )
 
 
-def name_at(rtnl: nl.Rtnetlink, ifindex: int) -> str | None:
+def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
     """The name of the interface of that index; None where there is none.
 
     By ioctl, which needs no lock (netdev_get_name), where RTM_GETLINK waits for the RTNL, and so
@@ -119,13 +120,13 @@ def name_at(rtnl: nl.Rtnetlink, ifindex: int) -> str | None:
     return _string(_IFREQ.unpack(answer)[0])
 
 
-def ifindex_of(rtnl: nl.Rtnetlink, ifname: str) -> int:
+def ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
     """The index of the interface of that name, 0 where there is none."""
     found = _answered(rtnl.get([_get_link(name=ifname)])[0])
     return found[0] if found else 0
 
 
-def links_named(rtnl: nl.Rtnetlink, names: set[str]) -> tuple[tuple[str, int], ...]:
+def links_named(rtnl: Rtnetlink, names: set[str]) -> tuple[tuple[str, int], ...]:
     """Name and index of those that are there."""
     # One after the other: altnames make an answer up to 64 KB long, and the socket holds 212.
     found = [(name, ifindex_of(rtnl, name)) for name in sorted(names)]
@@ -137,9 +138,9 @@ def netnsid_request(netns: int) -> nl.Message:
     return nl.Message(nl.RTM_GETNSID, 0, bytes(4) + nl.u32(nl.NETNSA_FD, netns))
 
 
-def netnsid_in(answer: bytes | nl.Refusal) -> int | None:
+def netnsid_in(answer: bytes | Refusal) -> int | None:
     """The answer to :func:`netnsid_request`; None where there is no id yet."""
-    if isinstance(answer, nl.Refusal):
+    if isinstance(answer, Refusal):
         raise CniError(REPAIR_FAILED, "the kernel does not name namespaces", str(answer))
     netnsid: int = _S32.unpack(nl.attributes_of(answer, 4)[nl.NETNSA_NSID])[0]
     return netnsid if netnsid >= 0 else None
@@ -150,15 +151,15 @@ def _get_link(name: str = "", ifindex: int = 0) -> nl.Message:
     return nl.Message(nl.RTM_GETLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
 
 
-def _answered(answer: bytes | nl.Refusal) -> tuple[int, int, dict[int, bytes]] | None:
-    if isinstance(answer, nl.Refusal):
-        if nl.is_missing(answer):
+def _answered(answer: bytes | Refusal) -> tuple[int, int, dict[int, bytes]] | None:
+    if isinstance(answer, Refusal):
+        if is_missing(answer):
             return None
         raise CniError(REPAIR_FAILED, "the kernel does not show a link", str(answer))
     return nl.unpack_link(answer)
 
 
-def _host_link(answer: bytes | nl.Refusal) -> HostLink | None:
+def _host_link(answer: bytes | Refusal) -> HostLink | None:
     found = _answered(answer)
     if found is None:
         return None
@@ -201,7 +202,7 @@ def _map(raw: bytes) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(struct.unpack_from("=II", entry) for entry in entries))
 
 
-def live_link(answer: bytes | nl.Refusal, sysctls: bool = True) -> LiveLink | None:
+def live_link(answer: bytes | Refusal, sysctls: bool = True) -> LiveLink | None:
     found = _answered(answer)
     if found is None:
         return None

@@ -19,7 +19,8 @@ from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.closing import Closing
 from cni_repair.errors import DAMAGED, REPAIR_FAILED, CniError
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink, is_missing
 from cni_repair.record import record
 
 TYPE_CHECKING = False
@@ -86,7 +87,7 @@ class Gateways(Closing):
 
     def __init__(self, ifindex: int, addresses: Iterable[str]) -> None:
         self._questions = [_Question(ifindex, address) for address in addresses]
-        self._rtnl = nl.Rtnetlink()
+        self._rtnl = Rtnetlink()
 
     def close(self) -> None:
         self._rtnl.close()
@@ -156,7 +157,7 @@ class _Question:
         new = nl.NLM_F_EXCL if self._entry.state == NUD_NONE else 0
         return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | new, self._body(NUD_NONE, _NTF_USE))
 
-    def sent(self, refusal: nl.Refusal) -> None:
+    def sent(self, refusal: Refusal) -> None:
         """Note the kernel's answer to :attr:`message`."""
         if refusal.errno == 0:
             if not self._asked:
@@ -166,7 +167,7 @@ class _Question:
             self.gateway = Gateway(self.address, REFUSED, refusal=_in_words(refusal))
 
 
-def _entry_changed(step: str, refusal: nl.Refusal) -> bool:
+def _entry_changed(step: str, refusal: Refusal) -> bool:
     """Whether the entry was just no more what it had been: the next look will show."""
     if step == ASK_KNOWN:
         # Gone, or no MAC is known any more.
@@ -174,17 +175,17 @@ def _entry_changed(step: str, refusal: nl.Refusal) -> bool:
     return refusal.errno == errno.EEXIST
 
 
-def _in_words(refusal: nl.Refusal) -> str:
+def _in_words(refusal: Refusal) -> str:
     if refusal.errno == errno.ENOBUFS:  # neigh_alloc: one table serves all the node's namespaces
         return "the node's neighbour table is full: raise sysctl net.ipv4.neigh.default.gc_thresh3"
     return str(refusal)
 
 
-def _neighbour(answer: bytes | nl.Refusal) -> Neighbour:
-    if isinstance(answer, nl.Refusal):
+def _neighbour(answer: bytes | Refusal) -> Neighbour:
+    if isinstance(answer, Refusal):
         if answer.errno == errno.ENOENT:
             return Neighbour()
-        if nl.is_missing(answer):
+        if is_missing(answer):
             raise CniError(DAMAGED, "the interface has gone since it was checked")
         raise CniError(REPAIR_FAILED, "the kernel does not show a neighbour", str(answer))
     _, _, state, flags, attributes = nl.unpack_neighbour(answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from _socket import AF_INET6, inet_pton
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.state import Hop, Route
 from cni_repair.network.words import SCOPES, inside, ip, quoted, words
 from cni_repair.record import record

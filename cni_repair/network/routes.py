@@ -6,7 +6,8 @@ import os
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink
 from cni_repair.network.state import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_KERNEL, Hop, Route
 from cni_repair.record import record, replace
 
@@ -33,7 +34,7 @@ class Routes:
     by_kernel: tuple[str, ...] = ()  # the prefixes of the kernel's own in the main table
 
 
-def read_routes(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Routes:
+def read_routes(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Routes:
     """Those through a link, in all tables; of an IPv4 multipath route all of its next hops.
 
     A route with an encapsulation, which a checkpoint cannot hold, is left out: half of it would
@@ -62,7 +63,7 @@ def read_routes(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Routes:
     return Routes(tuple(routes), tuple(by_kernel))
 
 
-def _namer(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
+def _namer(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
     """The names of the links that next hops go through; empty for one that is gone."""
     names = {ifindex: ifname}
 
@@ -70,9 +71,7 @@ def _namer(rtnl: nl.Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str
         if index not in names:
             request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(index, 0, 0, b""))
             answer = rtnl.get([request])[0]
-            raw = (
-                b"" if isinstance(answer, nl.Refusal) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
-            )
+            raw = b"" if isinstance(answer, Refusal) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
             names[index] = os.fsdecode(raw.rstrip(b"\0"))
         return names[index]
 

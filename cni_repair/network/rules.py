@@ -11,8 +11,9 @@ import struct
 from _socket import inet_ntop
 
 from cni_repair.names import valid_ifname
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.prefixes import network_of
+from cni_repair.network.rtnetlink import NotSupported, Rtnetlink
 from cni_repair.network.state import (
     FIB_RULE_INVERT,
     FR_ACT_TO_TBL,
@@ -40,12 +41,12 @@ _PORT_MASKS = {28: b"\xff\xff", 29: b"\xff\xff"}
 _BUILT_IN = {0, RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL}
 
 
-def read_rules(rtnl: nl.Rtnetlink) -> tuple[Rule, ...]:
+def read_rules(rtnl: Rtnetlink) -> tuple[Rule, ...]:
     """The rules of the socket's namespace, but for those that a checkpoint cannot hold."""
     request = nl.Message(nl.RTM_GETRULE, 0, nl.rule_body(0, 0, 0, 0, 0, 0, 0, b""))
     try:
         bodies = rtnl.dump(request, MAX_RULES, "rules")
-    except nl.NotSupported:
+    except NotSupported:
         return ()  # CONFIG_IP_MULTIPLE_TABLES is not set
     found = (rule_in(body) for body in bodies)
     return tuple(dict.fromkeys(rule for rule in found if rule is not None))

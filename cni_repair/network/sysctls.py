@@ -10,7 +10,7 @@ import os
 import struct
 from _socket import AF_INET, AF_INET6
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 
 # Their places in the kernel's arrays: IPV4_DEVCONF_* in include/uapi/linux/ip.h (from 1 on),
 # DEVCONF_* in include/uapi/linux/ipv6.h (from 0 on). Not among them: what router advertisements

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.errors import CniError
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.netns import entered, open_netns
 from cni_repair.network.observe import (
     chain_from,

@@ -8,7 +8,7 @@ import select
 import struct
 
 from cni_repair.closing import Closing
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.state import IFF_RUNNING
 
 TYPE_CHECKING = False

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import Refusal, Rtnetlink
 from tests.netns.rig import states
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
     """
     was = rig.attach("pod1")
 
-    def ask() -> tuple[list[nl.Refusal], list[bytes]]:
+    def ask() -> tuple[list[Refusal], list[bytes]]:
         links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
-        with nl.Rtnetlink() as ours:
+        with Rtnetlink() as ours:
             ours.dump(links, 100)  # it has its port from its first request on
             port = ours.sock.getsockname()[0]
             assert port
@@ -66,7 +67,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
             return ours.send([up]), ours.dump(links, 100)
 
     acknowledged, links = rig.inside(was.pod, ask)
-    assert acknowledged == [nl.Refusal(0, "")]
+    assert acknowledged == [Refusal(0, "")]
     assert len(links) == 2
 
 

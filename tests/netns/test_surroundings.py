@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
+from cni_repair.network.rtnetlink import NotSupported, Rtnetlink
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
@@ -489,7 +490,7 @@ def test_kernel_without_what_is_asked_for(rig: Rig) -> None:
     """As RTM_GETRULE on one without CONFIG_IP_MULTIPLE_TABLES: nobody answers type 54 anywhere."""
 
     def ask() -> None:
-        with nl.Rtnetlink() as rtnl, pytest.raises(nl.NotSupported):
+        with Rtnetlink() as rtnl, pytest.raises(NotSupported):
             rtnl.dump(nl.Message(54, 0, bytes(4)), 10, "what there is not")
 
     rig.inside(rig.pod("pod1"), ask)

@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.network import addresses, neighbours, observe, rules
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.entryoperations import (
     AddAddress,
     AddRule,
@@ -28,6 +28,7 @@ from cni_repair.network.linkoperations import (
     AddPodLink,
     Where,
 )
+from cni_repair.network.rtnetlink import Refusal
 from cni_repair.network.state import (
     IFF_RUNNING,
     IFF_UP,
@@ -369,7 +370,7 @@ def test_netns_id(netnsid: int, meaning: int | None) -> None:
 
 
 def test_link_that_is_not_there() -> None:
-    refusal = nl.Refusal(errno.ENODEV, "")
+    refusal = Refusal(errno.ENODEV, "")
     assert observe._host_link(refusal) is None
     assert observe.live_link(refusal) is None
 

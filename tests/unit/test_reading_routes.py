@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cni_repair.network import routes
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.linkoperations import (
     Where,
 )

@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.network import observe
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.entryoperations import (
     AddAddress,
 )
@@ -31,6 +31,7 @@ from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNo
 from cni_repair.network.routeoperations import (
     AddRoute,
 )
+from cni_repair.network.rtnetlink import Refusal, _refusal
 from cni_repair.network.state import (
     IFF_UP,
     SETTABLE_FLAGS,
@@ -337,6 +338,6 @@ def test_flags_of_an_attributes_type_are_no_part_of_it() -> None:
 def test_refusal_in_the_kernels_words(flags: int, tail: bytes, words: str) -> None:
     request_length = HEADER if flags & 0x100 else HEADER + 4
     header = struct.pack("=IHHII", request_length, 16, 0, 1, 0)
-    refusal = nl._refusal(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
-    assert refusal == nl.Refusal(errno.EINVAL, words)
+    refusal = _refusal(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
+    assert refusal == Refusal(errno.EINVAL, words)
     assert str(refusal) == ("Invalid argument" + (f" ({words})" if words else ""))

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.observe import _get_link, live_link
+from cni_repair.network.rtnetlink import Rtnetlink
 from cni_repair.network.sysctls import (
     STABLE_SECRET,
     SYSCTLS,
@@ -64,7 +65,7 @@ def renamed(name: str) -> str:
 
 def test_this_kernel_shows_the_same_below_proc() -> None:
     """All of those that it knows, of the loopback interface."""
-    with nl.Rtnetlink() as rtnl:
+    with Rtnetlink() as rtnl:
         live = live_link(rtnl.get([_get_link(name="lo")])[0])
     assert live is not None
     found = dict(live.sysctls)

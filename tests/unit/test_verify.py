@@ -17,7 +17,7 @@ from cni_repair.cli import verify as cli
 from cni_repair.cli.scope import Scope
 from cni_repair.errors import DAMAGED, CniError
 from cni_repair.network import duplicates, probe
-from cni_repair.network import rtnetlink as nl
+from cni_repair.network import wire as nl
 from cni_repair.network.duplicates import Holder
 from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.probe import (
@@ -41,6 +41,7 @@ from cni_repair.network.probe import (
     Neighbour,
     next_step,
 )
+from cni_repair.network.rtnetlink import Refusal
 from cni_repair.network.state import Route
 from cni_repair.node.report import Report
 from cni_repair.node.verify import (
@@ -156,11 +157,11 @@ def test_entry_as_the_kernel_shows_it(state: int, flags: int, ext: int | None, k
 
 
 def test_entry_that_is_not_there() -> None:
-    assert probe._neighbour(nl.Refusal(errno.ENOENT, "")) == Neighbour()
+    assert probe._neighbour(Refusal(errno.ENOENT, "")) == Neighbour()
     with pytest.raises(CniError, match="has gone"):
-        probe._neighbour(nl.Refusal(errno.ENODEV, ""))
+        probe._neighbour(Refusal(errno.ENODEV, ""))
     with pytest.raises(CniError, match="not supported"):
-        probe._neighbour(nl.Refusal(errno.EOPNOTSUPP, ""))
+        probe._neighbour(Refusal(errno.EOPNOTSUPP, ""))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_question_that_the_kernel_refuses(
 ) -> None:
     question = probe._Question(7, "10.9.0.1")
     assert question.take(entry)
-    question.sent(nl.Refusal(error, "IPv6 is disabled on this device"))
+    question.sent(Refusal(error, "IPv6 is disabled on this device"))
     if refusal is None:
         assert question.gateway is None
         # It was not asked: an entry that is good by now is still an old one.

@@ -8,10 +8,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cni_repair.network import rtnetlink as nl
 from cni_repair.network.linkoperations import (
     Where,
 )
+from cni_repair.network.wire import Message
 
 HEADER = 16
 NEW_EXCLUSIVE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -19,7 +19,7 @@ FAMILIES = {4: AF_INET, 6: AF_INET6}
 Attributes = list[tuple[str, Any]]
 
 
-def read_by_pyroute2(kind: Any, message: nl.Message) -> Any:
+def read_by_pyroute2(kind: Any, message: Message) -> Any:
     """Our message as pyroute2 understands it."""
     length = HEADER + len(message.body)
     raw = struct.pack("=IHHII", length, message.type, message.flags, 1, 0) + message.body
