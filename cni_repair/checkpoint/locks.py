@@ -76,7 +76,7 @@ class Lock:
                 raise CniError(
                     TRY_AGAIN,
                     f"{self._name} is being worked on by another cni-repair",
-                    f"waited {self._seconds:g} s for {self._path}",
+                    f"{_waited(self._seconds)}lslocks tells who has {self._path}",
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -113,6 +113,12 @@ class Lock:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         finally:
             os.close(self.fd)
+
+
+def _waited(seconds: float) -> str:
+    """For people: what is left of a deadline that several share is 44.9998 s, or nothing."""
+    tenths = round(seconds, 1)
+    return f"waited {tenths:g} s; " if tenths else ""
 
 
 def make_private(directory: str) -> None:

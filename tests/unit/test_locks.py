@@ -115,6 +115,15 @@ def test_deadline_is_code_11(run_dir: str, seconds: float) -> None:
     assert caught.value.code == TRY_AGAIN
 
 
+@pytest.mark.parametrize(
+    ("seconds", "waited"), [(0.0999981, "waited 0.1 s; "), (0.04, ""), (0.0, "")]
+)
+def test_deadline_is_told_as_a_person_would(run_dir: str, seconds: float, waited: str) -> None:
+    with Lock(run_dir, "a"), pytest.raises(CniError) as caught, Lock(run_dir, "a", seconds):
+        pass
+    assert caught.value.details == f"{waited}lslocks tells who has {run_dir}/a.lock"
+
+
 def test_attempt_that_ran_out_leaves_no_descriptor(run_dir: str) -> None:
     with Lock(run_dir, "a"):
         before = len(os.listdir("/proc/self/fd"))
