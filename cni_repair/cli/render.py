@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cni_repair.cli.printable import printable
-from cni_repair.cli.scope import NOT_OURS
 from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
 from cni_repair.strictjson import dumps
@@ -89,7 +88,7 @@ def _reason(report: Report) -> str:
 def _totals(reports: list[Report], scope: Scope) -> str:
     counts = summary(reports)
     if not reports:
-        return f"no attachments in {scope.checkpoint_dir}; {NOT_OURS}"
+        return scope.nothing
     states = ", ".join(
         f"{count} {state}"
         for state, count in counts.items()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from cni_repair.record import record
 
-# Said where there is nothing: a node full of dead pods may look like that, too.
-NOT_OURS = "cni-repair adopt finds pods that were attached without it"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
@@ -23,3 +20,11 @@ class Scope:
     json: bool
     again: str  # the options that a next command has to repeat, with a blank before each
     named: bool = False  # the directory was, on the command line
+
+    @property
+    def nothing(self) -> str:
+        """Said where there is nothing: a node full of dead pods may look like that, too."""
+        return (
+            f"no attachments in {self.checkpoint_dir};"
+            f" cni-repair adopt{self.again} finds pods that were attached without it"
+        )

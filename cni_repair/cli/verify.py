@@ -6,7 +6,6 @@ import sys
 
 from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
-from cni_repair.cli.scope import NOT_OURS
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import CONFLICT, NOT_VERIFIED, UNREACHABLE, Options, Verdict, summary
 from cni_repair.node.verify import verify as verify_entries
@@ -89,7 +88,7 @@ def _gateway(gateway: Gateway) -> str:
 
 def _totals(verdicts: list[Verdict], scope: Scope) -> str:
     if not verdicts:
-        return f"no attachments in {scope.checkpoint_dir}; {NOT_OURS}"
+        return scope.nothing
     counts = summary(verdicts)
     total, _ = counts.pop("attachments"), counts.pop("failed")
     each = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)

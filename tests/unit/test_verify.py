@@ -282,8 +282,10 @@ def test_healthy_attachments_are_only_counted(capsys: pytest.CaptureFixture[str]
         "    no gateway to ask\n"
         "2 attachments: 1 healthy, 1 configured-not-verified\n"
     )
-    text = shown(capsys, [], True)
-    assert text.startswith("no attachments in /checkpoints; cni-repair adopt finds pods")
+    assert shown(capsys, [], True).splitlines()[0] == (
+        "no attachments in /checkpoints; cni-repair adopt --checkpoint-dir /checkpoints finds pods"
+        " that were attached without it"
+    )
 
 
 def test_advice_is_for_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
