@@ -332,8 +332,8 @@ def main() -> int:
     if "CNI_COMMAND" in os.environ:
         print('{"supportedVersions": ["1.0.0"]}')
         return 0
-    print("demo of", sys.argv[0], flush=True)
     try:
+        print("demo of", sys.argv[0], flush=True)  # from here on it may be interrupted
         time.sleep(float(os.environ["NAP"]))
     except KeyboardInterrupt:
         print("demo cleaned up", flush=True)
