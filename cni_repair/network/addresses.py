@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
@@ -93,7 +93,7 @@ def _address(
         prefix=prefix,
         broadcast=inet_ntop(family, broadcast) if broadcast else None,
         scope=scope,
-        label=os.fsdecode(label.rstrip(b"\0")) if label else None,
+        label=nl.string_of(label) if label else None,
         flags=flags & ~IFA_DERIVED,
         valid=valid,
         preferred=preferred,

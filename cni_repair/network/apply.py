@@ -6,7 +6,7 @@ Operations travel many to a datagram; the kernel answers each, and goes on after
 from __future__ import annotations
 
 import errno
-import os
+import posix as os  # half of `os`: see __main__
 
 from cni_repair.errors import REPAIR_FAILED, CniError
 from cni_repair.network import observe

@@ -10,7 +10,6 @@ from __future__ import annotations
 import _socket
 import ctypes
 import errno
-import os
 import struct
 import threading
 import time
@@ -165,7 +164,7 @@ class _Discovery:
         self.sock = _socket.socket(AF_INET6, kind, _socket.IPPROTO_ICMPV6)
         try:
             options = _socket.IPPROTO_IPV6
-            name = os.fsencode(live.name)
+            name = nl.raw_string(live.name)
             self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, name)
             self.sock.setsockopt(_socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _advertisements_alone())
             self.sock.setsockopt(options, _socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)

@@ -9,7 +9,6 @@ that it works in: the pod's. Here are those for the link itself; see
 
 from __future__ import annotations
 
-import os
 import struct
 from _socket import AF_INET, AF_INET6
 
@@ -193,7 +192,7 @@ class SetLink:
         if self.what == "mac":
             return nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(link.mac))
         if self.what == "alias":
-            return nl.attribute(nl.IFLA_IFALIAS, os.fsencode(link.alias))
+            return nl.attribute(nl.IFLA_IFALIAS, nl.raw_string(link.alias))
         if self.what == "mode":
             return nl.link_info(link.kind, _kind_data(replace(link, bcqueuelen=0)))
         if self.what == "bcqueuelen":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import struct
 
 from cni_repair.errors import REPAIR_FAILED, CniError
@@ -117,7 +116,7 @@ def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
         if error.errno == errno.ENODEV:
             return None
         raise
-    return _string(_IFREQ.unpack(answer)[0])
+    return nl.string_of(_IFREQ.unpack(answer)[0])
 
 
 def ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
@@ -168,7 +167,7 @@ def _host_link(answer: bytes | Refusal) -> HostLink | None:
     permanent = attributes.get(nl.IFLA_PERM_ADDRESS)
     bus = attributes.get(nl.IFLA_PARENT_DEV_NAME)
     return HostLink(
-        name=_string(attributes[nl.IFLA_IFNAME]),
+        name=nl.string_of(attributes[nl.IFLA_IFNAME]),
         ifindex=ifindex,
         kind=kind,
         mac=_mac(attributes.get(nl.IFLA_ADDRESS, b"")),
@@ -179,7 +178,7 @@ def _host_link(answer: bytes | Refusal) -> HostLink | None:
         if nl.IFLA_LINK_NETNSID in attributes
         else nl.u32_of(attributes.get(nl.IFLA_LINK, bytes(4))),
         permanent_mac=_mac(permanent) if permanent else None,
-        bus_address=_string(bus) if bus else None,
+        bus_address=nl.string_of(bus) if bus else None,
         vlan=_vlan(data) if kind == "vlan" else None,
     )
 
@@ -220,7 +219,9 @@ def live_link(answer: bytes | Refusal, sysctls: bool = True) -> LiveLink | None:
         flags=own_flags,
         txqueuelen=nl.u32_of(attributes.get(nl.IFLA_TXQLEN, bytes(4))),
         alias=_alias(attributes.get(nl.IFLA_IFALIAS, b"")),
-        altnames=tuple(_string(raw) for kind_of, raw in names if kind_of == nl.IFLA_ALT_IFNAME),
+        altnames=tuple(
+            nl.string_of(raw) for kind_of, raw in names if kind_of == nl.IFLA_ALT_IFNAME
+        ),
         group=nl.u32_of(attributes.get(nl.IFLA_GROUP, bytes(4))),
         bcqueuelen=nl.u32_of(data.get(nl.IFLA_MACVLAN_BC_QUEUE_LEN, b""))
         if kind == "macvlan"
@@ -228,7 +229,7 @@ def live_link(answer: bytes | Refusal, sysctls: bool = True) -> LiveLink | None:
         device_flags=flags & _SETTABLE,
     )
     return LiveLink(
-        name=_string(attributes[nl.IFLA_IFNAME]),
+        name=nl.string_of(attributes[nl.IFLA_IFNAME]),
         link=link,
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_RUNNING),
@@ -253,7 +254,7 @@ def _mode(kind: str, data: dict[int, bytes]) -> tuple[str, int]:
 
 def _info(attributes: dict[int, bytes]) -> tuple[str, dict[int, bytes]]:
     info = nl.attributes_of(attributes.get(nl.IFLA_LINKINFO, b""))
-    kind = _string(info.get(nl.IFLA_INFO_KIND, b""))
+    kind = nl.string_of(info.get(nl.IFLA_INFO_KIND, b""))
     return kind, nl.attributes_of(info.get(nl.IFLA_INFO_DATA, b""))
 
 
@@ -267,7 +268,3 @@ def _alias(raw: bytes) -> str:
         return raw.rstrip(b"\0").decode()
     except UnicodeDecodeError:
         return ""
-
-
-def _string(raw: bytes) -> str:
-    return os.fsdecode(raw.rstrip(b"\0"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
@@ -72,7 +71,7 @@ def _namer(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
             request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(index, 0, 0, b""))
             answer = rtnl.get([request])[0]
             raw = b"" if isinstance(answer, Refusal) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
-            names[index] = os.fsdecode(raw.rstrip(b"\0"))
+            names[index] = nl.string_of(raw)
         return names[index]
 
     return name_of

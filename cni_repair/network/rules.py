@@ -6,7 +6,6 @@ somebody took away since.
 
 from __future__ import annotations
 
-import os
 import struct
 from _socket import inet_ntop
 
@@ -138,7 +137,7 @@ def _u32(attributes: dict[int, bytes], kind: int, default: int = 0) -> int:
 
 
 def _name(raw: bytes | None) -> str | None:
-    return None if raw is None else os.fsdecode(raw.rstrip(b"\0"))
+    return None if raw is None else nl.string_of(raw)
 
 
 def _prefix(family: int, raw: bytes | None, length: int) -> str | None:

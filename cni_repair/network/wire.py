@@ -11,7 +11,6 @@ Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,fib_rules,neighbo
 from __future__ import annotations
 
 import _socket
-import os
 import struct
 
 from cni_repair.record import record
@@ -89,6 +88,15 @@ def u32_of(raw: bytes) -> int:
     return int.from_bytes(raw[:4], "little")
 
 
+def string_of(raw: bytes) -> str:
+    """A name. The kernel's are bytes: what is no UTF-8 becomes surrogates, whatever the locale."""
+    return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+
+def raw_string(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def raw_mac(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
@@ -104,7 +112,7 @@ def u32(kind: int, value: int) -> bytes:
 
 
 def text(kind: int, value: str) -> bytes:
-    return attribute(kind, os.fsencode(value) + b"\0")
+    return attribute(kind, raw_string(value) + b"\0")
 
 
 def link_info(kind: str, data: bytes) -> bytes:

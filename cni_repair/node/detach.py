@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 
 from cni_repair.network.apply import delete_link
 from cni_repair.network.netns import entered, open_netns, open_own

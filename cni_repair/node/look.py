@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix as os  # half of `os`: see __main__
 import struct
 
 from cni_repair.checkpoint.identity import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posix
 from _socket import AF_INET
 from typing import Any
 
@@ -428,6 +429,6 @@ def test_kernels_that_tell_the_origin_of_addresses(
     release: str, tells: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uname = os.uname_result(("Linux", "node", release, "#1", "x86_64"))
-    monkeypatch.setattr(os, "uname", lambda: uname)
+    monkeypatch.setattr(posix, "uname", lambda: uname)
     monkeypatch.setattr(addresses, "_origins", [])
     assert addresses._tells_origin() is tells

@@ -341,3 +341,15 @@ def test_refusal_in_the_kernels_words(flags: int, tail: bytes, words: str) -> No
     refusal = _refusal(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
     assert refusal == Refusal(errno.EINVAL, words)
     assert str(refusal) == ("Invalid argument" + (f" ({words})" if words else ""))
+
+
+@given(st.binary().filter(lambda raw: not raw.endswith(b"\0")))
+def test_names_of_any_bytes_stay_what_they_are(raw: bytes) -> None:
+    assert nl.raw_string(nl.string_of(raw + b"\0")) == raw
+
+
+def test_names_do_not_depend_on_the_locale() -> None:
+    """Kubelet's is not the engineer's: os.fsdecode() would read "m\xfcller0" by the one, and not by
+    the other."""
+    assert nl.string_of("müller0".encode() + b"\0") == "müller0"
+    assert nl.string_of(b"m\xfcller0\0") == "m\udcfcller0"
