@@ -20,7 +20,7 @@ from cni_repair.upgrade.plan import SEARCH_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any, BinaryIO
 
 # $0 is the file for the exit status, "$@" the command. It begins with our word only: should we die
@@ -144,7 +144,7 @@ def is_alive(running: Running, run_dir: str) -> bool:
         return child.returncode is None
     stat = _stat(running.pid)
     used_again = stat is not None and stat[2] != running.start
-    return not used_again and read_status(run_dir) is None and any(_members(running.pid))
+    return not used_again and read_status(run_dir) is None and bool(_members(running.pid))
 
 
 def _status_of(running: Running, run_dir: str) -> int | None:
@@ -172,14 +172,11 @@ def _end_session(running: Running, number: int) -> bool:
     of its own is a daemon, and stays.)"""
     told: set[int] = set()
     until = time.monotonic() + _GRACE_SECONDS
-    while members := set(_members(running.pid)):
-        # Its leader first: a shell whose command died before it would go on with the next.
-        for pid in sorted(members - told, key=lambda one: one != running.pid):
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
-        told |= members
+    while members := _members(running.pid):
+        for pid in members:
+            if pid not in told:
+                told.add(pid)
+                _send(pid, number)
         if time.monotonic() >= until:
             return False
         time.sleep(_POLL_SECONDS)
@@ -188,11 +185,22 @@ def _end_session(running: Running, number: int) -> bool:
     return True
 
 
-def _members(session: int) -> Iterator[int]:
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _members(session: int) -> list[int]:
+    """The living, in the order in which they came: parents before their children. (A shell whose
+    command is killed before it goes on with the next.)"""
+    found = []
     for name in os.listdir("/proc"):
         stat = _stat(int(name)) if name.isdigit() else None
         if stat is not None and stat[1] == session and stat[0] not in "ZX":
-            yield int(name)
+            found.append((stat[2], int(name)))
+    return [pid for _, pid in sorted(found)]
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

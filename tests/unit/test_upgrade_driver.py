@@ -113,6 +113,23 @@ def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: 
     assert not any(map(lives, pids))
 
 
+def test_no_shell_goes_on_at_the_deadline(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slowly the signals come, and in whichever order /proc tells of them."""
+    kill, listdir = os.kill, os.listdir
+
+    def slowly(pid: int, number: int) -> None:
+        kill(pid, number)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(os, "kill", slowly)
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
+    script = "sh -c 'sh -c \"sleep 60; echo inner\"; echo middle'; echo outer"
+    assert watched.run(script, 0.3) == Ended(None, True)
+    assert watched.lines == []
+
+
 def test_polite_one_may_tidy_up_at_the_deadline(watched: Watched) -> None:
     ended = watched.run("trap 'echo tidied; exit 3' TERM; while :; do sleep 0.02; done", 0.3)
     assert ended == Ended(None, True)
