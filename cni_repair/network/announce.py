@@ -3,6 +3,10 @@
 The frames leave through a packet socket on the master, in the node's namespace, under the pod's
 MAC. A socket inside the pod would do as well, but closing a packet socket waits for an RCU grace
 period (packet_release: 15-20 ms measured), and every pod would need its own.
+
+The kernel itself would announce IPv4 addresses that came before `up` (arp_notify), but a macvlan's
+broadcast goes to each other macvlan over its master: 40,000 frames for 200 pods, and REPAIR was a
+tenth slower by them.
 """
 
 from __future__ import annotations
