@@ -35,7 +35,8 @@ CALLS_A_POD, MESSAGES_A_POD = "system calls a pod", "messages a pod"
 # `pytest -rP` print this table's lines as measured.
 #
 # "a pod" is what each of 49 more pods adds, the others are of one pod. Recorded on Debian 12
-# (Python 3.11, strace 6.1) with Linux 6.18, IPv4 only.
+# (Python 3.11, strace 6.1) with Linux 6.18, IPv4 only. Other Pythons start with other system calls
+# and modules of their own: there, these two are not judged.
 BOUNDS: dict[str, dict[str, float]] = {
     "ADD": {
         "system calls": 1309,  # measured: 1296
@@ -74,6 +75,29 @@ BOUNDS: dict[str, dict[str, float]] = {
         "messages a pod": 4.1,  # measured: 4.0204
     },
 }
+# Where an older kernel takes more, as measured with Debian 12's 6.1: it cannot make a pod's link in
+# one step where the node has an eth0, too (AddPodLink), and ends a dump with a datagram apart.
+OLDER_KERNEL: dict[str, dict[str, float]] = {
+    "REPAIR, all lost": {"messages": 18, "system calls a pod": 65.6, "messages a pod": 15.1},
+    "REPAIR, nothing lost": {"system calls a pod": 32.7},
+    "status": {"system calls a pod": 32.7},
+}
+_RECORDED_PYTHON = "3.11"
+_ONE_STEP = (6, 15)
+
+
+def bounds_here(what: str) -> dict[str, float]:
+    """The bounds that this machine's kernel and Python are to be judged by."""
+    major, minor = os.uname().release.split(".")[:2]
+    older = (int(major), int(minor)) < _ONE_STEP
+    bounds = BOUNDS[what] | (OLDER_KERNEL.get(what, {}) if older else {})
+    program = "import sys; print('%d.%d' % sys.version_info[:2])"
+    version = subprocess.run(
+        [_PYTHON, "-c", program], stdout=subprocess.PIPE, text=True, check=True
+    )
+    if version.stdout.strip() != _RECORDED_PYTHON:
+        return {figure: bound for figure, bound in bounds.items() if figure not in (CALLS, FOREIGN)}
+    return bounds
 
 
 def bound_for(figure: str, value: float) -> float:
@@ -186,9 +210,9 @@ def expect_recorded(measured: Mapping[str, Figures]) -> None:
     wrong = []
     for what, figures in measured.items():
         print_to_record(what, figures)
-        bounds = BOUNDS[what]
-        assert bounds.keys() == figures.keys()
-        verdicts = (verdict(figure, parts, bounds[figure]) for figure, parts in figures.items())
+        assert BOUNDS[what].keys() == figures.keys()
+        judged = bounds_here(what).items()
+        verdicts = (verdict(figure, figures[figure], bound) for figure, bound in judged)
         wrong += [f"{what}: {words}" for words in verdicts if words]
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
