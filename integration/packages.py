@@ -58,7 +58,15 @@ def unpacked(package: str, name: str, *others: str) -> Path:
             apt_get("download", _real_name(package), *others, cwd=work)
             for deb in work.glob("*.deb"):
                 run(["dpkg", "-x", str(deb), f"{work}/tree"])
+            _link_as_a_root(work / "tree")
     return tree
+
+
+def _link_as_a_root(tree: Path) -> None:
+    """From Debian 13 on packages have everything below usr; these links are the base system's."""
+    for name in ("bin", "lib", "sbin"):
+        if (tree / "usr" / name).is_dir() and not (tree / name).exists():
+            (tree / name).symlink_to(f"usr/{name}")
 
 
 def _real_name(package: str) -> str:

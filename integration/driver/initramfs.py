@@ -89,7 +89,9 @@ def build_initramfs(kernel: Kernel, target: Path) -> None:
     files["bin/busybox"] = kernel.busybox.read_bytes()
     base = f"lib/modules/{kernel.release}"
     dependencies = _dependencies(kernel.modules / "modules.dep")
-    chosen = list(dict.fromkeys(_with_needed(dependencies, _MODULES)))
+    built_in = (kernel.modules / "modules.builtin").read_text().splitlines()
+    loaded = [name for name in _MODULES if name not in map(_name_of, built_in)]
+    chosen = list(dict.fromkeys(_with_needed(dependencies, loaded)))
     files |= {f"{base}/{path}": (kernel.modules / path).read_bytes() for path in chosen}
     lines = [f"{path}: {' '.join(dependencies[path])}\n" for path in chosen]
     files[f"{base}/modules.dep"] = "".join(lines).encode()
@@ -103,12 +105,16 @@ def _dependencies(modules_dep: Path) -> dict[str, list[str]]:
 
 
 def _with_needed(dependencies: dict[str, list[str]], names: Iterable[str]) -> Iterator[str]:
-    by_name = {Path(path).name.partition(".")[0].replace("-", "_"): path for path in dependencies}
+    by_name = {_name_of(path): path for path in dependencies}
     for name in names:
         if name not in by_name:
             raise RigError(f"the kernel package has no module {name}")
         yield by_name[name]
         yield from dependencies[by_name[name]]
+
+
+def _name_of(path: str) -> str:
+    return Path(path).name.partition(".")[0].replace("-", "_")
 
 
 def _cpio(files: dict[str, bytes], directories: Iterable[str]) -> bytes:
