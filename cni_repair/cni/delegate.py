@@ -113,10 +113,13 @@ def _run(
         os.lseek(source, 0, 0)
         deadline = time.monotonic() + seconds
         leash = _Leash()
+        # Else Ctrl-C just after the start would leave the plugin to itself, and to our roll-back.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGINT])
         try:
             child = _spawn(executable, environ, source, sink, (leash.end, keep_open))
             try:
                 leash.tie(child)
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
                 if meanwhile is not None:
                     meanwhile()
                 status, late = _wait(child, deadline)
@@ -126,6 +129,7 @@ def _run(
                 raise
         finally:
             leash.drop()
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         code = os.waitstatus_to_exitcode(status)
         if code == -_signal.SIGKILL and late:
             raise TimedOut(

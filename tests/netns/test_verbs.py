@@ -687,3 +687,31 @@ def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
     assert process.returncode == 1
     assert json.loads(out)["code"] == 11
     assert_nothing_left(rig, pod)
+
+
+def test_add_that_is_interrupted_as_its_delegate_starts_leaves_nothing(rig: Rig) -> None:
+    """Before anybody but the kernel knows that there is one."""
+    ended = rig.base / "ended"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] && {{ sleep 0.2; {MACVLAN}; touch {ended}; exit; }}
+        exec {MACVLAN}
+        """,
+    )
+    interrupt = """
+import os, signal
+from cni_repair.cni import delegate
+spawn = delegate._spawn
+def spawn_and_interrupt(*args):
+    delegate._spawn = spawn
+    child = spawn(*args)
+    os.kill(os.getpid(), signal.SIGINT)
+    return child
+delegate._spawn = spawn_and_interrupt
+"""
+    pod = rig.pod("pod1")
+    rig.plugin("ADD", pod, patch=interrupt).error(11)
+    with pytest.raises(AssertionError):
+        eventually(ended.exists, "the delegate's end", 1)
+    assert_nothing_left(rig, pod)
