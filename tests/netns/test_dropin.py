@@ -118,8 +118,8 @@ def test_no_master_is_the_default_route(rig: Rig) -> None:
     rig.uplink_up("eth1", "10.8.0.1")
     rig.ip("addr add 10.9.0.250/24 dev eth0")
     rig.ip("route add default via 10.9.0.1")
-    conf = rig.conf(master=None)
-    assert_same(rig, conf, conf)
+    # (Debian 13's build of the plugin finds no default route; we look for it ourselves.)
+    assert_same(rig, rig.conf(), rig.conf(master=None))
     assert rig.ping(Pod("pod2"), GATEWAY4)
 
 

@@ -6,8 +6,9 @@ import json
 import time
 
 from integration.driver.checks import Checks
-from integration.driver.node import Netns, Node, Wire
+from integration.driver.node import LabError, Netns, Node, Wire, poll_until
 from integration.driver.scenarios.common import (
+    ANSWER_SECONDS,
     CHECKPOINTS,
     Json,
     by_pod,
@@ -33,11 +34,14 @@ def bond_kept(node: Node, check: Checks) -> None:
     wire = node.attach()
     before = node.interfaces()
     since = node.unload()
+    try:  # the kernel tells such states a moment later (linkwatch)
+        poll_until(lambda: _operstates(node) == {"LOWERLAYERDOWN"}, ANSWER_SECONDS, "the states")
+    except LabError:
+        pass
     check(
         "rmmod e1000e: bond4, bond4.3 and every pod's eth0 stay, LOWERLAYERDOWN",
-        {"bond4", "bond4.3"} <= node.links()
-        and {node.link("eth0", pod)["operstate"] for pod in node.pods} == {"LOWERLAYERDOWN"},
-        node.links(),
+        {"bond4", "bond4.3"} <= node.links() and _operstates(node) == {"LOWERLAYERDOWN"},
+        (node.links(), _operstates(node)),
     )
     status = node.cli("status", "-o", "json")
     found = [" ".join(one.get("findings", [])) for one in status.document["attachments"]]
@@ -65,6 +69,10 @@ def bond_kept(node: Node, check: Checks) -> None:
         "REPAIR announced every pod by gratuitous ARP once there was carrier", not missing, missing
     )
     check.outage = wire.outage(since)
+
+
+def _operstates(node: Node) -> set[str]:
+    return {node.link("eth0", pod)["operstate"] for pod in node.pods}
 
 
 def announceable(eth0s: Json) -> set[tuple[str, str]]:
