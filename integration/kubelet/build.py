@@ -28,15 +28,18 @@ _PACKAGE = "k8s.io/kubernetes/cmd/kubelet"
 _VERSION = "k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion"
 
 
-class TooLate(RigError):
-    """The kubelet was not built in the time that there was for it."""
+_GO, _GO_SOURCE = "golang-1.19-go", "golang-1.19-src"
+
+
+class NotBuilt(RigError):
+    """There is no kubelet, in the time that there was for it or on this distribution."""
 
 
 def prepare(seconds: float = 0) -> Path:
     """The path of a kubelet; builds it, which takes minutes, if there is none yet.
 
-    Raises TooLate after `seconds`, RigError if it cannot be built at all. To be called by the main
-    thread: the time is measured by SIGALRM.
+    Raises NotBuilt after `seconds` and where there is no Go for it, RigError if it fails. To be
+    called by the main thread: the time is measured by SIGALRM.
     """
     if not KUBELET.exists():
         with _at_most(seconds), locked_cache("kubelet"):
@@ -48,7 +51,7 @@ def prepare(seconds: float = 0) -> Path:
 @contextlib.contextmanager
 def _at_most(seconds: float) -> Iterator[None]:
     def too_late(number: int, frame: FrameType | None) -> None:
-        raise TooLate(
+        raise NotBuilt(
             f"kubelet is not built after {seconds:g} s; the next attempt goes on from there, and"
             " integration/kubelet/run waits until it is"
         )
@@ -64,8 +67,9 @@ def _at_most(seconds: float) -> Iterator[None]:
 
 def _build() -> None:
     _WORK.mkdir(exist_ok=True)
+    _check_go()
     # Its src is a link into the other package's tree.
-    go = unpacked("golang-1.19-go", "kubelet-build/go", "golang-1.19-src") / "usr/lib/go-1.19"
+    go = unpacked(_GO, "kubelet-build/go", _GO_SOURCE) / "usr/lib/go-1.19"
     gopath = _WORK / "gopath"
     if not gopath.exists():
         with made_whole(gopath) as work:
@@ -73,6 +77,14 @@ def _build() -> None:
     _compile(go, gopath)
     (_WORK / "kubelet").rename(KUBELET)
     shutil.rmtree(_WORK)
+
+
+def _check_go() -> None:
+    """Kubelet 1.20 is too old for the Go of later Debians."""
+    apt_get("update", check=False)
+    newer, fitting = (run(["apt-cache", "show", name], check=False) for name in ("golang-go", _GO))
+    if newer and not fitting:  # with neither, there are no lists of packages
+        raise NotBuilt(f"kubelet cannot be built here: {_GO} is Debian 12's")
 
 
 def _download_source(work: Path) -> Path:

@@ -48,7 +48,7 @@ def _work(options: argparse.Namespace) -> int:
             print(build.prepare(options.build_seconds))
             return 0
         return _run(options)
-    except build.TooLate as error:
+    except build.NotBuilt as error:
         print(f"{_NAME}: {error}", file=sys.stderr)
         return LEFT_OUT
 
@@ -65,8 +65,8 @@ def _parse() -> argparse.Namespace:
         type=float,
         default=0.0,
         metavar="N",
-        help=f"give up, with exit status {LEFT_OUT}, if kubelet is not built by then"
-        " (default: wait until it is)",
+        help=f"give up, with exit status {LEFT_OUT}, if kubelet is not built by then, or"
+        " cannot be on this distribution (default: wait until it is)",
     )
     parser.add_argument("--build", action="store_true", help="build kubelet only, and say where")
     add_options(parser)
