@@ -28,10 +28,14 @@ def missing_uplink(conf: NetConf) -> CniError:
 
 
 def ensure_master(conf: NetConf) -> str | None:
-    """The delegate's master, ready for use; None leaves the choice to the delegate."""
-    if conf.vlan_id is None and not conf.masters:
-        return None
+    """The delegate's master, ready for use; None, where none is configured or found, leaves it to
+    the delegate to say so.
+
+    Debian 13's build of the macvlan plugin finds no default route by itself.
+    """
     below = uplink(conf)
+    if below is None and conf.vlan_id is None and not conf.masters:
+        return None
     if below is None:
         raise missing_uplink(conf)
     if conf.vlan_id is None:
