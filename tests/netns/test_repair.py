@@ -479,7 +479,9 @@ def test_macvlan_over_another_link_of_the_node_is_foreign(rig: Rig) -> None:
     was = rig.attach("pod1")
     rig.uplink_up("eth1", "10.8.0.1")
     rig.reload()
-    rig.ip(f"link add link eth1 name eth0 netns {was.pod.name} type macvlan mode bridge")
+    # (By two steps: before Linux 6.15 the node's own eth0 is in the way of one.)
+    rig.ip("link add link eth1 name other type macvlan mode bridge")
+    rig.ip(f"link set other netns {was.pod.name} name eth0")
     squatted = rig.ip("-d addr show", was.pod)
     assert states(repair_all(rig, status=1)) == {was.pod.id: "foreign"}
     assert rig.ip("-d addr show", was.pod) == squatted
