@@ -6,9 +6,8 @@ import json
 import time
 
 from integration.driver.checks import Checks
-from integration.driver.node import LabError, Netns, Node, Wire, poll_until
+from integration.driver.node import Netns, Node, Wire
 from integration.driver.scenarios.common import (
-    ANSWER_SECONDS,
     CHECKPOINTS,
     Json,
     by_pod,
@@ -26,6 +25,8 @@ from integration.driver.scenarios.common import (
 )
 
 _SANDBOX = "5eed" * 16
+# Older kernels name the first, newer ones (6.12) the other where the master is another namespace's.
+_WITHOUT_CARRIER = {"LOWERLAYERDOWN", "DOWN"}
 
 
 def bond_kept(node: Node, check: Checks) -> None:
@@ -34,13 +35,9 @@ def bond_kept(node: Node, check: Checks) -> None:
     wire = node.attach()
     before = node.interfaces()
     since = node.unload()
-    try:  # the kernel tells such states a moment later (linkwatch)
-        poll_until(lambda: _operstates(node) == {"LOWERLAYERDOWN"}, ANSWER_SECONDS, "the states")
-    except LabError:
-        pass
     check(
-        "rmmod e1000e: bond4, bond4.3 and every pod's eth0 stay, LOWERLAYERDOWN",
-        {"bond4", "bond4.3"} <= node.links() and _operstates(node) == {"LOWERLAYERDOWN"},
+        "rmmod e1000e: bond4, bond4.3 and every pod's eth0 stay, without carrier",
+        {"bond4", "bond4.3"} <= node.links() and _operstates(node) <= _WITHOUT_CARRIER,
         (node.links(), _operstates(node)),
     )
     status = node.cli("status", "-o", "json")
