@@ -7,14 +7,13 @@ the live interface, and committed without a touch to the pod.
 from __future__ import annotations
 
 import os
-import time
 
-from cni_repair.checkpoint.identity import belongs_to_sandbox, start_of, still_stands
+from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_seed
 from cni_repair.errors import TRY_AGAIN, CniError
-from cni_repair.network.netns import NoNetns, open_netns, same_netns
+from cni_repair.network.netns import NoNetns
 from cni_repair.network.surroundings import with_all
 from cni_repair.node import inventory
 from cni_repair.node.candidates import (
@@ -41,6 +40,7 @@ from cni_repair.node.capture import kept, pod_of, see
 from cni_repair.node.census import uncovered
 from cni_repair.node.look import POD_FAILURES, wrapped
 from cni_repair.node.nodeside import NodeSide
+from cni_repair.node.sandbox import open_sandbox
 from cni_repair.record import record, replace
 
 TYPE_CHECKING = False
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from cni_repair.node.census import Uncovered
     from cni_repair.node.inventory import Entry
     from cni_repair.node.look import Node
-
-_SLACK_MS = 2000  # between the clocks of processes and of files
 
 
 @record
@@ -228,7 +226,7 @@ class Adopter:
         return configured
 
     def _see(self, candidate: Candidate) -> Seen:
-        netns = _open_netns(candidate, self._node.own)
+        netns = open_sandbox(candidate, self._node.own)
         try:
             name, node = candidate.key.ifname, self._node
             return see(name, candidate.netns, netns, node.own, node.rtnl, with_all)
@@ -319,50 +317,6 @@ class Adopter:
             self._store.remove(seen.key)
             lock.forget()
         return replace(seen, state=REMOVED)
-
-
-def _open_netns(candidate: Candidate, own: int) -> int:
-    """The namespace that the candidate's path leads to, sure to be its sandbox's.
-
-    A bind mount (/run/netns/cni-…) was named for one sandbox by the runtime. A path through /proc
-    was the sandbox's as long as its PID was.
-    """
-    path, sandbox = candidate.netns, candidate.key.container_id
-    if not path:
-        raise NotAdopted(REFUSED, f"{candidate.file} does not say which netns it is in")
-    netns = open_netns(path)
-    try:
-        if same_netns(netns, own):
-            raise NotAdopted(REFUSED, f"{path} is the node's own network namespace")
-        process = _process_in(path)
-        if process and not belongs_to_sandbox(process, sandbox):
-            raise _another_process(process, candidate)
-    except BaseException:
-        os.close(netns)
-        raise
-    return netns
-
-
-def _another_process(process: str, candidate: Candidate) -> NotAdopted:
-    sandbox = candidate.key.container_id
-    why = f"the cgroup of {process} does not name sandbox {sandbox}"
-    started = start_of(int(process.split("/")[2]))
-    if started is not None:
-        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-        age = uptime - started / os.sysconf("SC_CLK_TCK")
-        # The sandbox's process is there before its interface is: this one is of a PID used again.
-        if (time.time() - age) * 1000 > candidate.written_at + _SLACK_MS:
-            return NotAdopted(GONE, f"{why}: it was started after the pod was attached")
-    return NotAdopted(REFUSED, why, f"if the pod is gone, remove {candidate.file}")
-
-
-def _process_in(path: str) -> str:
-    """/proc/PID/ns/net where a path leads through /proc, by links, too; empty for a mount."""
-    real = os.path.realpath(path)
-    if not real.startswith("/proc/"):
-        return ""
-    # The kernel's own link ends in net:[INODE], which is no file's name.
-    return f"{os.path.dirname(real)}/net"
 
 
 def _device_of(netns: str) -> tuple[int, int] | None:
