@@ -10,9 +10,9 @@ from __future__ import annotations
 import _socket
 import posix as os  # half of `os`: see __main__
 
-from cni_repair.errors import STALE, CniError
-from cni_repair.network.netns import cookie_of, entered, open_netns, same_netns
-from cni_repair.record import record
+from cni_repair.base.errors import STALE, CniError
+from cni_repair.base.frozen import record
+from cni_repair.netlink.netns import cookie_of, entered, open_netns, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

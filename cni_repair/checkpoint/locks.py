@@ -10,7 +10,7 @@ import fcntl
 import posix as os  # half of `os`: see __main__
 import time
 
-from cni_repair.errors import IO, TRY_AGAIN, CniError
+from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import binascii
 
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.frozen import asdict, fields, record
+from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
-from cni_repair.checkpoint.identity import Identity
-from cni_repair.checkpoint.readers import (
+from cni_repair.checkpoint.fields import (
     Misfit,
     any_object,
     any_value,
@@ -27,20 +29,15 @@ from cni_repair.checkpoint.readers import (
     sysctls,
     text,
 )
+from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.store import MAX_BYTES, Key
-from cni_repair.errors import BAD_CHECKPOINT, CniError
-from cni_repair.network.state import (
-    Attachment,
-    NodeLinks,
-)
-from cni_repair.record import asdict, fields, record
-from cni_repair.strictjson import dumps, load_object
+from cni_repair.network.model import Attachment, NodeLinks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.checkpoint.readers import Reader
+    from cni_repair.checkpoint.fields import Reader
 
 SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.checkpoint.readers import (
+from cni_repair.checkpoint.fields import (
     Misfit,
     altname,
     flag,
@@ -19,7 +19,7 @@ from cni_repair.checkpoint.readers import (
     record_of_family,
     text,
 )
-from cni_repair.network.state import (
+from cni_repair.network.model import (
     KINDS,
     RULE_ACTIONS,
     Address,

@@ -11,10 +11,10 @@ from __future__ import annotations
 import posix as os  # half of `os`: see __main__
 import stat
 
+from cni_repair.base.closeable import Closing
+from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
+from cni_repair.base.frozen import record
 from cni_repair.checkpoint.locks import make_private
-from cni_repair.closing import Closing
-from cni_repair.errors import BAD_CHECKPOINT, IO, CniError
-from cni_repair.record import record
 
 CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
 MAX_BYTES = 1 << 20

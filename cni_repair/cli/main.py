@@ -9,9 +9,9 @@ import io
 import os
 import sys
 
-from cni_repair.cli.complain import complain
+from cni_repair.base.errors import CniError
+from cni_repair.cli.common import complain
 from cni_repair.cli.parser import make_parser
-from cni_repair.errors import CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

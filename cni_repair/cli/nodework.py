@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 import sys
 
+from cni_repair.base.errors import IO, NO_CHECKPOINT, CniError
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
 from cni_repair.cli import render
 from cni_repair.cli.scope import Scope
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import read_conf
-from cni_repair.cni.seedhints import hints_of
-from cni_repair.errors import IO, NO_CHECKPOINT, CniError
-from cni_repair.node import inventory
-from cni_repair.node.look import Node, examine
-from cni_repair.node.nodeside import NodeSide
+from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.node.examine import Node, examine
+from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from cni_repair.node.inventory import Entry
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.node.report import Report
 
     T = TypeVar("T")
@@ -61,8 +61,8 @@ def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], No
 
 def repair(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
-    from cni_repair.node.attempts import Options  # `status` and `plan` need none of it
-    from cni_repair.node.repair import repair as repair_entries
+    from cni_repair.repair.attachment import Options
+    from cni_repair.repair.scheduler import repair as repair_entries
 
     scope = scope_of(options)
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS

@@ -263,7 +263,7 @@ def _add_snapshot(commands: _Commands) -> None:
 
 
 def _add_adopt(commands: _Commands) -> None:
-    from cni_repair.checkpoint.cache import CACHE_DIRS
+    from cni_repair.adoption.caches import CACHE_DIRS
 
     parser = _command(
         commands,

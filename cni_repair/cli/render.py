@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cni_repair.base.columns import Line, Row, with_reasons
+from cni_repair.base.strictjson import dumps
 from cni_repair.cli.printable import printable
 from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
-from cni_repair.strictjson import dumps
-from cni_repair.table import Line, Row, with_reasons
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

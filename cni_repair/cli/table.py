@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from cni_repair.table import Row, table_of
+from cni_repair.base.columns import Row, table_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.table import Line
+    from cni_repair.base.columns import Line
 
 _COLOURS = {
     "healthy": "green",

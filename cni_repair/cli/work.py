@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.cli.complain import complain
+from cni_repair.cli.common import complain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,31 +34,31 @@ def repair(options: argparse.Namespace) -> int:
 
 
 def verify(options: argparse.Namespace) -> int:
-    from cni_repair.cli.verify import verify
+    from cni_repair.cli.commands.verify import verify
 
     return verify(options)
 
 
 def snapshot(options: argparse.Namespace) -> int:
-    from cni_repair.cli.snapshot import snapshot
+    from cni_repair.cli.commands.snapshot import snapshot
 
     return snapshot(options)
 
 
 def adopt(options: argparse.Namespace) -> int:
-    from cni_repair.cli.adopt import adopt
+    from cni_repair.cli.commands.adopt import adopt
 
     return adopt(options)
 
 
 def upgrade(options: argparse.Namespace) -> int:
-    from cni_repair.cli.upgrade import upgrade
+    from cni_repair.cli.commands.upgrade import upgrade
 
     return upgrade(options)
 
 
 def validate(options: argparse.Namespace) -> int:
-    from cni_repair.cli.validate import validate
+    from cni_repair.cli.commands.validate import validate
 
     return validate(options.files)
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import posix as os  # half of `os`: see __main__
 
+from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
+from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
+from cni_repair.cni.master import ensure_master
 from cni_repair.cni.netconf import NetConf, parse
-from cni_repair.cni.parents import ensure_master
-from cni_repair.errors import ENVIRONMENT, EXISTS, CniError
-from cni_repair.network.netns import NoNetns, open_netns, open_own, same_netns
-from cni_repair.strictjson import dumps, load_object
+from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

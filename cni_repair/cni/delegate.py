@@ -11,9 +11,9 @@ import posix as os  # half of `os`: see __main__
 import stat
 import time
 
-from cni_repair.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
-from cni_repair.names import valid_id
-from cni_repair.strictjson import dumps, load_object
+from cni_repair.base.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
+from cni_repair.base.names import valid_id
+from cni_repair.base.strictjson import dumps, load_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

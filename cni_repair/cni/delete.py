@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import posix as os  # half of `os`: see __main__
 
+from cni_repair.base.errors import CniError
+from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.identity import Identity, identity_in, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
+from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import NetConf, parse
-from cni_repair.cni.parents import likely_master
-from cni_repair.errors import CniError
-from cni_repair.network.netns import NoNetns, open_netns, open_own, same_netns
-from cni_repair.strictjson import load_object
+from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

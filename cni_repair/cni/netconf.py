@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
+from cni_repair.base.frozen import record
+from cni_repair.base.names import valid_id, valid_ifname
+from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
-from cni_repair.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
-from cni_repair.names import valid_id, valid_ifname
-from cni_repair.record import record
-from cni_repair.strictjson import load_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,19 +5,19 @@ Each millisecond of it is one without a network: it imports nothing that the oth
 
 from __future__ import annotations
 
+from cni_repair.base.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
+from cni_repair.base.frozen import replace
+from cni_repair.base.strictjson import dumps
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Key, Store
+from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
 from cni_repair.cni.result import convert
-from cni_repair.cni.seedhints import hints_of
-from cni_repair.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
-from cni_repair.network import plan as planning
-from cni_repair.node import inventory
-from cni_repair.node.attempts import Options
-from cni_repair.node.look import Node
-from cni_repair.node.repair import repair as repair_entries
+from cni_repair.network.planning import plan as planning
+from cni_repair.node.examine import Node
 from cni_repair.node.report import Report, document
-from cni_repair.record import replace
-from cni_repair.strictjson import dumps
+from cni_repair.repair.attachment import Options
+from cni_repair.repair.scheduler import repair as repair_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

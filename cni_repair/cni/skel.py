@@ -6,10 +6,10 @@ import gc
 import posix as os  # half of `os`: see __main__
 import sys
 
-from cni_repair.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
-from cni_repair.names import valid_id, valid_ifname
-from cni_repair.record import record
-from cni_repair.strictjson import dumps
+from cni_repair.base.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
+from cni_repair.base.frozen import record
+from cni_repair.base.names import valid_id, valid_ifname
+from cni_repair.base.strictjson import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

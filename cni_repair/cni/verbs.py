@@ -6,28 +6,7 @@ Each verb takes a Call and gives (the document to print, the exit status).
 
 from __future__ import annotations
 
-from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import (
-    COMMITTED,
-    DELETING,
-    INTENT,
-    Key,
-    Store,
-    is_seed,
-)
-from cni_repair.cni import delegate
-from cni_repair.cni.delete import delete_locked
-from cni_repair.cni.netconf import (
-    DEFAULT_DELEGATE,
-    OWN_TYPE,
-    VERSIONS,
-    NetConf,
-    parse,
-)
-from cni_repair.cni.parents import likely_master, missing_uplink, uplink
-from cni_repair.cni.repair import options_of, raise_unless_healthy
-from cni_repair.cni.seedhints import hints_of
-from cni_repair.errors import (
+from cni_repair.base.errors import (
     CONFIG,
     DAMAGED,
     LIMITED_CONNECTIVITY,
@@ -35,12 +14,20 @@ from cni_repair.errors import (
     REPAIR_FAILED,
     CniError,
 )
-from cni_repair.node import inventory
-from cni_repair.node.look import Node, examine
+from cni_repair.base.frozen import replace
+from cni_repair.base.strictjson import dumps, load_object
+from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_seed
+from cni_repair.cni import delegate
+from cni_repair.cni.delete import delete_locked
+from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.cni.master import likely_master, missing_uplink, uplink
+from cni_repair.cni.netconf import DEFAULT_DELEGATE, OWN_TYPE, VERSIONS, NetConf, parse
+from cni_repair.cni.repair import options_of, raise_unless_healthy
+from cni_repair.node.examine import Node, examine
 from cni_repair.node.refresh import refresh
-from cni_repair.node.repair import repair as repair_entries
-from cni_repair.record import replace
-from cni_repair.strictjson import dumps, load_object
+from cni_repair.repair.scheduler import repair as repair_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from cni_repair.demo.errors import LabError
 from cni_repair.demo.network import GATEWAY, GATEWAY6, SUBNET, SUBNET6, Netns, inside
 from cni_repair.demo.private import RUN, isolate, leave_network
 from cni_repair.demo.process import PATH, Outcome, run
-from cni_repair.network.netns import open_own, setns_function
+from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
     "GATEWAY", "GATEWAY6", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab", "LabError", "Netns",

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from cni_repair.demo.private import RUN
-from cni_repair.network.netns import entered, open_netns, open_own
+from cni_repair.netlink.netns import entered, open_netns, open_own
 
 GATEWAY, GATEWAY6 = "10.9.0.1", "fd00:9::1"
 SUBNET, SUBNET6 = "10.9.0.0/24", "fd00:9::/64"

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from cni_repair.demo.errors import LabError
-from cni_repair.network.netns import CLONE_NEWNET
+from cni_repair.netlink.netns import CLONE_NEWNET
 
 _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18

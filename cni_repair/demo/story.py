@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from cni_repair.base.errors import CniError
+from cni_repair.demo.console import Teller
 from cni_repair.demo.lab import LOOK, Connection, Lab, LabError, Netns, Outcome, check_machine
 from cni_repair.demo.signals import Stopped, stopped_by_signals
-from cni_repair.demo.teller import Teller
-from cni_repair.errors import CniError
 
 PODS = 3
 FINE, FAILED, REFUSED = 0, 1, 3

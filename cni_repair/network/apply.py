@@ -8,37 +8,30 @@ from __future__ import annotations
 import errno
 import posix as os  # half of `os`: see __main__
 
-from cni_repair.errors import REPAIR_FAILED, CniError
+from cni_repair.base.errors import REPAIR_FAILED, CniError
+from cni_repair.base.frozen import record, replace
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal, Rtnetlink
 from cni_repair.network import observe
-from cni_repair.network import wire as nl
-from cni_repair.network.entryoperations import (
+from cni_repair.network.kernel.neighbour import permanent_neighbours
+from cni_repair.network.kernel.sysctl import SYSCTLS
+from cni_repair.network.model import KINDS
+from cni_repair.network.operations.entries import (
     AddAddress,
     ChangeAddress,
     DropAddress,
     SetNeighbour,
 )
-from cni_repair.network.linkoperations import AddPodLink, SetLink, SetSysctl, SetUp, Where
-from cni_repair.network.neighbours import permanent_neighbours
-from cni_repair.network.routeoperations import AddRoute, DropRoute
-from cni_repair.network.rtnetlink import Refusal, Rtnetlink
-from cni_repair.network.state import KINDS
-from cni_repair.network.sysctls import SYSCTLS
-from cni_repair.record import record, replace
+from cni_repair.network.operations.link import AddPodLink, SetLink, SetSysctl, SetUp, Where
+from cni_repair.network.operations.route import AddRoute, DropRoute
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypeAlias
 
-    from cni_repair.network.entryoperations import (
-        AddRule,
-        SetAddress,
-    )
-    from cni_repair.network.linkoperations import (
-        AddAltname,
-        PodOperation,
-        SetAddrGenMode,
-    )
+    from cni_repair.network.operations.entries import AddRule, SetAddress
+    from cni_repair.network.operations.link import AddAltname, PodOperation, SetAddrGenMode
 
     _MessageStep: TypeAlias = (
         "SetLink | AddAltname | SetSysctl | SetAddrGenMode | SetUp | AddAddress | DropAddress"

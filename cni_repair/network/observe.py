@@ -9,12 +9,13 @@ import errno
 import fcntl
 import struct
 
-from cni_repair.errors import REPAIR_FAILED, CniError
-from cni_repair.network import wire as nl
-from cni_repair.network.addresses import read_addresses
-from cni_repair.network.routes import read_routes
-from cni_repair.network.rtnetlink import Refusal, Rtnetlink, is_missing
-from cni_repair.network.state import (
+from cni_repair.base.errors import REPAIR_FAILED, CniError
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal, Rtnetlink, is_missing
+from cni_repair.network.kernel.address import read_addresses
+from cni_repair.network.kernel.route import read_routes
+from cni_repair.network.kernel.sysctl import sysctls_in
+from cni_repair.network.model import (
     IFF_RUNNING,
     IFF_UP,
     IPVLAN_MODES,
@@ -26,7 +27,6 @@ from cni_repair.network.state import (
     PodLink,
     Vlan,
 )
-from cni_repair.network.sysctls import sysctls_in
 
 _MAX_LINKS = 65536
 _SETTABLE = sum(SETTABLE_FLAGS.values())

@@ -6,17 +6,17 @@ own: a repair reads what is recorded, ADD nothing.
 
 from __future__ import annotations
 
-from cni_repair.network.neighbours import permanent_neighbours, proxy_entries
+from cni_repair.base.frozen import replace
+from cni_repair.netlink.socket import Rtnetlink, TooMany
+from cni_repair.network.kernel.neighbour import permanent_neighbours, proxy_entries
+from cni_repair.network.kernel.rule import concerning, read_rules
+from cni_repair.network.kernel.sysctl import STABLE_SECRET, read_secret
 from cni_repair.network.observe import links_named
 from cni_repair.network.prefixes import missing_prefix_routes
-from cni_repair.network.rtnetlink import Rtnetlink, TooMany
-from cni_repair.network.rules import concerning, read_rules
-from cni_repair.network.sysctls import STABLE_SECRET, read_secret
-from cni_repair.record import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.state import Attachment, Observed
+    from cni_repair.network.model import Attachment, Observed
 
 
 def with_recorded(rtnl: Rtnetlink, observed: Observed, desired: Attachment) -> Observed:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 
+from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.frozen import record, replace
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.identity import Identity, boot_id, identify
 from cni_repair.checkpoint.redact import redact
-from cni_repair.errors import CONFIG, CniError
-from cni_repair.network.lifetimes import now, stamped
-from cni_repair.network.netns import entered, open_own
+from cni_repair.netlink.netns import entered, open_own
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.kernel.sysctl import own_settings, read_defaults, read_secret
+from cni_repair.network.model import KINDS, Attachment, HostLink, LiveLink, Observed
 from cni_repair.network.observe import chain_from, observe_pod
-from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import KINDS, Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.sysctls import own_settings, read_defaults, read_secret
-from cni_repair.record import record, replace
+from cni_repair.network.planning.lifetimes import now, stamped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.store import Key
     from cni_repair.cni.netconf import NetConf
-    from cni_repair.network.state import Address
+    from cni_repair.network.model import Address
 
 
 @record
@@ -170,7 +170,7 @@ def with_seen(
 
 def _odd_link_locals(observed: Observed) -> tuple[int | None, tuple[Address, ...]]:
     # ADD, which pays for its imports, never comes here.
-    from cni_repair.network.linklocal import odd_link_locals
+    from cni_repair.network.planning.linklocal import odd_link_locals
 
     assert observed.link is not None
     by_kernel, stable_private = observed.addresses_by_kernel, observed.stable_private

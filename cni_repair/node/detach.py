@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import posix as os  # half of `os`: see __main__
 
+from cni_repair.netlink.netns import entered, open_netns, open_own
+from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.apply import delete_link
-from cni_repair.network.netns import entered, open_netns, open_own
 from cni_repair.network.observe import observe_pod
-from cni_repair.network.rtnetlink import Rtnetlink
 
 
 def remove_link(path: str, ifname: str) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cni_repair.checkpoint.inventory import SeedHints
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.model import KIND_OF_MODE, HostLink
 from cni_repair.network.observe import chain_from, link_named
-from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.state import KIND_OF_MODE, HostLink
-from cni_repair.node.inventory import SeedHints
-from cni_repair.node.parents import wanted_vlan
+from cni_repair.uplink.ensure import wanted_vlan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from cni_repair.base.frozen import replace
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
-from cni_repair.network.plan import DEGRADED, HEALTHY
-from cni_repair.network.sysctls import own_settings, read_defaults
-from cni_repair.node import inventory
+from cni_repair.network.kernel.sysctl import own_settings, read_defaults
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY
 from cni_repair.node.capture import with_seen
-from cni_repair.node.look import in_pod, observe_all, planned
-from cni_repair.node.nodeside import NodeSide
-from cni_repair.record import replace
+from cni_repair.node.examine import in_pod, observe_all, planned
+from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
-    from cni_repair.network.state import Observed
-    from cni_repair.node.inventory import Entry
-    from cni_repair.node.look import Node
+    from cni_repair.network.model import Observed
+    from cni_repair.node.examine import Node
 
 
 def refresh(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cni_repair.errors import CniError
-from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
-from cni_repair.record import record
+from cni_repair.base.errors import CniError
+from cni_repair.base.frozen import record
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

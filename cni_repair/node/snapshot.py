@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
-from cni_repair.network.rtnetlink import TooMany
-from cni_repair.node.census import uncovered
-from cni_repair.node.inventory import run_dir_of
-from cni_repair.node.look import POD_FAILURES, examine, wrapped
-from cni_repair.node.nodeside import NodeSide
+from cni_repair.base.frozen import record, replace
+from cni_repair.checkpoint.inventory import run_dir_of
+from cni_repair.netlink.socket import TooMany
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.node.discovery import uncovered
+from cni_repair.node.examine import POD_FAILURES, examine, wrapped
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import UNREADABLE
-from cni_repair.record import record, replace
+from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
-    from cni_repair.node.census import Covered, Uncovered
-    from cni_repair.node.inventory import Entry
-    from cni_repair.node.look import Node
+    from cni_repair.node.discovery import Covered, Uncovered
+    from cni_repair.node.examine import Node
     from cni_repair.node.report import Report
 
 REFRESHED, UNCHANGED, KEPT = "refreshed", "unchanged", "kept"

@@ -12,24 +12,31 @@ import contextlib
 import resource
 import time
 
-from cni_repair.closing import Closing
-from cni_repair.errors import DAMAGED, CniError
-from cni_repair.network.duplicates import Duplicates, Holder, close_all
-from cni_repair.network.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
-from cni_repair.network.probe import ANSWERED, PERMANENT, REFUSED, SILENT, Gateway, Gateways
-from cni_repair.node.look import POD_FAILURES, Node, examine, in_pod, observe, wrapped
+from cni_repair.base.closeable import Closing
+from cni_repair.base.errors import DAMAGED, CniError
+from cni_repair.base.frozen import record
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.reachability.duplicates import Duplicates, Holder, close_all
+from cni_repair.network.reachability.gateways import (
+    ANSWERED,
+    PERMANENT,
+    REFUSED,
+    SILENT,
+    Gateway,
+    Gateways,
+)
+from cni_repair.node.examine import POD_FAILURES, Node, examine, in_pod, observe, wrapped
 from cni_repair.node.report import UNREADABLE, Report
-from cni_repair.record import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Key
     from cni_repair.network.apply import Sides
-    from cni_repair.network.state import Attachment
-    from cni_repair.node.inventory import Entry
+    from cni_repair.network.model import Attachment
 
 # A verdict is CHECK's state where that is not healthy, HEALTHY where every gateway answered, or
 NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask

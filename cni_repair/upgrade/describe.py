@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 
-from cni_repair.upgrade.plan import SHELL
+from cni_repair.upgrade.planfile import SHELL
 from cni_repair.upgrade.policy import seconds_held, wishes
 from cni_repair.upgrade.progress import PHASES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.upgrade.plan import Plan
+    from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.procedure import Settings
 
 

@@ -12,11 +12,11 @@ import subprocess
 import time
 from collections import deque
 
+from cni_repair.base.closeable import Closing
+from cni_repair.base.errors import IO, CniError
+from cni_repair.base.frozen import record
 from cni_repair.checkpoint.locks import make_private
-from cni_repair.closing import Closing
-from cni_repair.errors import IO, CniError
-from cni_repair.record import record
-from cni_repair.upgrade.plan import SEARCH_PATH
+from cni_repair.upgrade.planfile import SEARCH_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

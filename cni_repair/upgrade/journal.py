@@ -11,10 +11,10 @@ import os
 import stat
 import time
 
+from cni_repair.base.closeable import Closing
+from cni_repair.base.errors import IO, CniError
+from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import make_private
-from cni_repair.closing import Closing
-from cni_repair.errors import IO, CniError
-from cni_repair.strictjson import dumps, load_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shlex
 
-from cni_repair.errors import ENVIRONMENT, IO, CniError
-from cni_repair.record import record
+from cni_repair.base.errors import ENVIRONMENT, IO, CniError
+from cni_repair.base.frozen import record
 from cni_repair.upgrade.command import call, run
 
 TYPE_CHECKING = False

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cni_repair.network.plan import HEALTHY, LOST
-from cni_repair.record import record
+from cni_repair.base.frozen import record
+from cni_repair.network.planning.plan import HEALTHY, LOST
 from cni_repair.upgrade.progress import SNAPSHOT
 
 TYPE_CHECKING = False

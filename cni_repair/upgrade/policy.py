@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cni_repair.upgrade.plan import HOLD
+from cni_repair.upgrade.planfile import HOLD
 from cni_repair.upgrade.progress import DRIVER, MASTERS, REPAIR, VERIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni_repair.upgrade.plan import Plan
+    from cni_repair.upgrade.planfile import Plan
 
 # For what is over in seconds, or waits: for systemd (`systemctl stop`: 90 s), for a pod's lock
 # (45 s), for carrier and IPv6 (2 x 8 s).

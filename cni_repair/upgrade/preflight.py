@@ -6,22 +6,22 @@ import os
 import shutil
 import time
 
+from cni_repair.base.errors import CniError
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
-from cni_repair.errors import CniError
 from cni_repair.network.observe import link_named
-from cni_repair.node import inventory
-from cni_repair.node.census import uncovered
-from cni_repair.node.look import Node, wrapped
+from cni_repair.node.discovery import uncovered
+from cni_repair.node.examine import Node, wrapped
 from cni_repair.node.snapshot import Snapshot, snapshot
 from cni_repair.upgrade import kubelet
-from cni_repair.upgrade.plan import SEARCH_PATH, check_command
+from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
 from cni_repair.upgrade.pods import by_reason, few
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.node.inventory import Entry
-    from cni_repair.upgrade.plan import Plan
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.procedure import Settings
 
 # A snapshot writes a few kilobytes an attachment.

@@ -12,20 +12,21 @@ from __future__ import annotations
 import contextlib
 import time
 
+from cni_repair.base.errors import IO, CniError
+from cni_repair.base.frozen import record
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Store
-from cni_repair.errors import IO, CniError
-from cni_repair.network.plan import DEGRADED, LOST, STALE
-from cni_repair.node import inventory
+from cni_repair.network.planning.plan import DEGRADED, LOST, STALE
 from cni_repair.node import verify as verifying
-from cni_repair.node.attempts import Options
-from cni_repair.node.look import Node, wrapped
-from cni_repair.node.repair import repair
+from cni_repair.node.examine import Node, wrapped
 from cni_repair.node.snapshot import REFRESHED, snapshot
-from cni_repair.record import record
-from cni_repair.upgrade import driver, kubelet, masters, preflight
-from cni_repair.upgrade.losses import Losses
+from cni_repair.repair.attachment import Options
+from cni_repair.repair.scheduler import repair
+from cni_repair.upgrade import driver, kubelet, preflight
+from cni_repair.upgrade import uplinks as masters
+from cni_repair.upgrade.link_monitor import Losses
 from cni_repair.upgrade.pods import PodResult, before_of, by_reason, few, noted_before, pod_results
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.progress import (
@@ -46,12 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from cni_repair.checkpoint.inventory import Entry, SeedHints
     from cni_repair.checkpoint.model import Checkpoint
-    from cni_repair.node.inventory import Entry, SeedHints
     from cni_repair.node.report import Report
     from cni_repair.upgrade.journal import Event, Journal
     from cni_repair.upgrade.kubelet import Found
-    from cni_repair.upgrade.plan import Plan
+    from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.progress import Progress
 
     Outcome = tuple[bool, str, dict[str, Any]]  # whether it went well; in words; for the report

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.record import record
+from cni_repair.base.frozen import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

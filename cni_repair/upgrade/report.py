@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from cni_repair.record import record
-from cni_repair.table import Row, table_of
+from cni_repair.base.columns import Row, table_of
+from cni_repair.base.frozen import record
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cni_repair.errors import ENVIRONMENT, IO, TRY_AGAIN, CniError
+from cni_repair.base.errors import ENVIRONMENT, IO, TRY_AGAIN, CniError
 from cni_repair.upgrade.command import run
 from cni_repair.upgrade.kubelet import booted_with_systemd
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from cni_repair.network import wire
+from cni_repair.netlink import codec as wire
 
 # Every message of a datagram, however many there are (abbrev, -s); the next word is the file.
 STRACE = ("strace", "-f", "-qq", "-e", "abbrev=none", "-s", "1000000", "-o")

@@ -21,7 +21,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cni_repair.network.sysctls import ADDR_GEN_MODE, STABLE_SECRET, SYSCTLS
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET, SYSCTLS
 
 Json = dict[str, Any]
 Lines = st.SearchStrategy[list[str]]

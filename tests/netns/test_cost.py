@@ -126,7 +126,7 @@ _TALK = """
 import sys
 sys.path.append(sys.argv[1])
 from cni_repair.network import netns, wire as nl
-from cni_repair.network.rtnetlink import Rtnetlink
+from cni_repair.netlink.socket import Rtnetlink
 
 def talk():
     with Rtnetlink() as rtnl:

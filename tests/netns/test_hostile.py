@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cni_repair.network import wire as nl
-from cni_repair.network.rtnetlink import Refusal, Rtnetlink
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal, Rtnetlink
 from tests.netns.rig import states
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ hands.Hands._be_a_hand = noted
 """
 # `before` is called in a hand before each attachment's turn, with how many it had already.
 IN_A_HAND = """
-from cni_repair.node.attempts import Attempts
+from cni_repair.repair.attachment import Attempts
 _as_a_hand, _turns = Attempts.repair_as_a_hand, []
 def _counted(self, index):
     before(len(_turns))
@@ -284,7 +284,7 @@ def test_what_another_repaired_while_it_was_locked(node: Node) -> None:
     for was in pods[:2]:
         rig.ip("link del eth0", was.pod)
     tell = """
-from cni_repair.node.attempts import Attempts
+from cni_repair.repair.attachment import Attempts
 from cni_repair.record import replace
 _init = Attempts.__init__
 def told(report):

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.network.state import NodeLinks
-from cni_repair.record import replace
+from cni_repair.network.model import NodeLinks
 from tests.netns.rig import Attachment, Json, Rig, entry_of, states
 from tests.netns.test_adopt import adopt, attach_bare
 from tests.netns.test_plan_commands import where

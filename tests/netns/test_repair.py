@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.record import replace
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_repair.network import wire as nl
-from cni_repair.network.rtnetlink import NotSupported, Rtnetlink
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import NotSupported, Rtnetlink
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.record import replace
 from tests.netns.rig import PLUGINS, SHORT_DEADLINE, Json, Outcome, Pod, Rig, eventually, slow_but
 
 MACVLAN = f"{PLUGINS}/macvlan"

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from cni_repair.network.observe import ifindex_of
-from cni_repair.network.probe import Gateways
+from cni_repair.network.reachability.gateways import Gateways
 from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes

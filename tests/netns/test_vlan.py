@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.network.state import HostLink, Vlan
-from cni_repair.record import replace
+from cni_repair.network.model import HostLink, Vlan
 from tests.netns.rig import Rig, entry_of
 
 

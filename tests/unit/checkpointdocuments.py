@@ -11,10 +11,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.frozen import replace
+from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import model
-from cni_repair.errors import BAD_CHECKPOINT, CniError
-from cni_repair.record import replace
-from cni_repair.strictjson import dumps
 from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
 
 Path = tuple[str | int, ...]

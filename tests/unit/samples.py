@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
-from cni_repair.network.state import (
+from cni_repair.network.model import (
     IFF_ALLMULTI,
     IFF_MULTICAST,
     IFF_RUNNING,
@@ -31,7 +32,6 @@ from cni_repair.network.state import (
     Rule,
     Vlan,
 )
-from cni_repair.record import replace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETNS = "/proc/4711/ns/net"

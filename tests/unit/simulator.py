@@ -6,26 +6,9 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from cni_repair.network.entryoperations import (
-    AddAddress,
-    AddRule,
-    ChangeAddress,
-    DropAddress,
-    SetAddress,
-    SetNeighbour,
-)
-from cni_repair.network.linklocal import link_local_of
-from cni_repair.network.linkoperations import (
-    AddAltname,
-    AddPodLink,
-    SetAddrGenMode,
-    SetLink,
-    SetSysctl,
-    SetUp,
-)
-from cni_repair.network.prefixes import network_of, prefix_routes
-from cni_repair.network.routeoperations import AddRoute, DropRoute
-from cni_repair.network.state import (
+from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
+from cni_repair.network.model import (
     DEFAULT_BCQUEUELEN,
     RTPROT_KERNEL,
     SETTABLE_FLAGS,
@@ -38,12 +21,29 @@ from cni_repair.network.state import (
     PodLink,
     Route,
 )
-from cni_repair.network.sysctls import ADDR_GEN_MODE, STABLE_SECRET
-from cni_repair.record import replace
+from cni_repair.network.operations.entries import (
+    AddAddress,
+    AddRule,
+    ChangeAddress,
+    DropAddress,
+    SetAddress,
+    SetNeighbour,
+)
+from cni_repair.network.operations.link import (
+    AddAltname,
+    AddPodLink,
+    SetAddrGenMode,
+    SetLink,
+    SetSysctl,
+    SetUp,
+)
+from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.planning.linklocal import link_local_of
+from cni_repair.network.prefixes import network_of, prefix_routes
 from tests.unit.samples import MASTER, NODE_NETNSID, live
 
 if TYPE_CHECKING:
-    from cni_repair.network.linkoperations import PodOperation
+    from cni_repair.network.operations.link import PodOperation
 
 FRESH_IFINDEX = 77
 # What a new link of the pod begins with.

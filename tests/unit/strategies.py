@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
-from cni_repair.network.state import (
+from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS
+from cni_repair.network.model import (
     FOREVER,
     KINDS,
     RULE_ACTIONS,
@@ -28,7 +29,6 @@ from cni_repair.network.state import (
     Rule,
     Vlan,
 )
-from cni_repair.network.sysctls import STABLE_SECRET, SYSCTLS
 
 _ID_FIRST = string.ascii_letters + string.digits
 

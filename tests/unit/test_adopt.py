@@ -12,14 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.checkpoint.cache import Remembered
-from cni_repair.checkpoint.identity import Identity
-from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode
-from cni_repair.checkpoint.store import Key
-from cni_repair.cli import adopt as cli
-from cni_repair.network.state import Address, HostLink, LiveLink, Observed, Route
-from cni_repair.node.adopt import Adoption, without_rivals
-from cni_repair.node.candidates import (
+from cni_repair.adoption.adopt import Adoption, without_rivals
+from cni_repair.adoption.caches import Remembered
+from cni_repair.adoption.candidates import (
     ADOPTED,
     GONE,
     HAS_CHECKPOINT,
@@ -35,8 +30,13 @@ from cni_repair.node.candidates import (
     lost_attachment,
     result_of,
 )
+from cni_repair.base.frozen import replace
+from cni_repair.checkpoint.identity import Identity
+from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode
+from cni_repair.checkpoint.store import Key
+from cni_repair.cli.commands import adopt as cli
+from cni_repair.network.model import Address, HostLink, LiveLink, Observed, Route
 from cni_repair.node.capture import Seen, kept
-from cni_repair.record import replace
 from tests.unit.samples import (
     ADDRESS,
     ADDRESS_6,

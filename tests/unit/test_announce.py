@@ -8,7 +8,7 @@ from _socket import AF_INET, AF_INET6, inet_pton
 
 from hypothesis import given
 
-from cni_repair.network import announce
+from cni_repair.network.reachability import announce
 from tests.unit import strategies as our
 from tests.unit.samples import ADDRESS_6, LINK
 from tests.unit.wire import (

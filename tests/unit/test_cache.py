@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.checkpoint.cache import Remembered, Unreadable, read_caches, read_seeds
+from cni_repair.adoption.caches import Remembered, Unreadable, read_caches, read_seeds
 from cni_repair.checkpoint.store import Key, Store
 from tests.unit.samples import CONTAINER, NETNS, RESULT, SEED, SEED_NAME
 from tests.unit.strategies import ids, ifnames, json_objects, json_values

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli import main, render
+from cni_repair.cli.commands.snapshot import show
 from cni_repair.cli.scope import Scope
-from cni_repair.cli.snapshot import show
-from cni_repair.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.node.report import Report
 from cni_repair.node.snapshot import KEPT, Record, Snapshot
-from cni_repair.record import replace
 from tests.unit.samples import (
     CHECKPOINT,
     KEY,

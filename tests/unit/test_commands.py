@@ -6,7 +6,9 @@ import subprocess
 
 import pytest
 
-from cni_repair.network.entryoperations import (
+from cni_repair.base.frozen import replace
+from cni_repair.network.model import IFF_NOARP, IFF_PROMISC, Hop, Neighbour, PodLink, Rule, Vlan
+from cni_repair.network.operations.entries import (
     AddAddress,
     AddRule,
     ChangeAddress,
@@ -14,7 +16,7 @@ from cni_repair.network.entryoperations import (
     SetAddress,
     SetNeighbour,
 )
-from cni_repair.network.linkoperations import (
+from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
     SetAddrGenMode,
@@ -22,24 +24,8 @@ from cni_repair.network.linkoperations import (
     SetSysctl,
     SetUp,
 )
-from cni_repair.network.nodeoperations import (
-    AddVlan,
-    SetNodeLinkUp,
-)
-from cni_repair.network.routeoperations import (
-    AddRoute,
-    DropRoute,
-)
-from cni_repair.network.state import (
-    IFF_NOARP,
-    IFF_PROMISC,
-    Hop,
-    Neighbour,
-    PodLink,
-    Rule,
-    Vlan,
-)
-from cni_repair.record import replace
+from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 from tests.unit.samples import (
     ADDRESS,
     ADDRESS_6,

@@ -96,7 +96,7 @@ def test_modules_that_were_opened() -> None:
         opened(f"{SITE}/cni_repair/__pycache__/__init__.cpython-311.pyc"),
         opened(f"{SITE}/cni_repair/cni/__pycache__/skel.cpython-311.pyc"),
         opened(f"{SITE}/cni_repair/cni/__pycache__/gone.cpython-311.pyc", "-1 ENOENT (No such)"),
-        opened(f"{SITE}/cni_repair/record.py"),
+        opened(f"{SITE}/cni_repair/base/frozen.py"),
         opened(f"{SITE}/cni_repair/schema/checkpoint.json"),
         opened(f"{PYTHON}/encodings/__pycache__/utf_8.cpython-311.pyc"),
         opened(f"{PYTHON}/lib-dynload/_ctypes.cpython-311-x86_64-linux-gnu.so"),
@@ -105,4 +105,4 @@ def test_modules_that_were_opened() -> None:
     )
     assert costs.own == {"cni_repair", "cni_repair.cni.skel"}
     assert costs.foreign == {"encodings.utf_8", "_ctypes"}
-    assert costs.sources == {"cni_repair.record"}
+    assert costs.sources == {"cni_repair.base.frozen"}

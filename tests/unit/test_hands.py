@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from cni_repair.node import hands
-from cni_repair.node.hands import Hands, hands_for
+from cni_repair.repair import workers as hands
+from cni_repair.repair.workers import Hands, hands_for
 
 DEADLINE = 20.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -363,7 +363,7 @@ def test_none_where_threads_run() -> None:
     """Whoever forks then copies the locks that the others hold."""
     code = """
 import posix, threading
-from cni_repair.node.hands import hands_for
+from cni_repair.repair.workers import hands_for
 posix.sched_getaffinity = lambda _: range(4)
 found = [hands_for(1000)]
 go_on = threading.Event()

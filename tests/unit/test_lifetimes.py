@@ -7,9 +7,9 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.network.lifetimes import aged, now, stamped
-from cni_repair.network.state import FOREVER, Address, Attachment
-from cni_repair.record import replace
+from cni_repair.base.frozen import replace
+from cni_repair.network.model import FOREVER, Address, Attachment
+from cni_repair.network.planning.lifetimes import aged, now, stamped
 from tests.unit.samples import ADDRESS, ADDRESS_6, ATTACHMENT, ROUTE, ROUTE_6
 
 DYNAMIC = replace(ADDRESS_6, valid=86400, preferred=3600)

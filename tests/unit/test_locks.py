@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.checkpoint import locks
 from cni_repair.checkpoint.locks import Lock, make_private
-from cni_repair.errors import IO, TRY_AGAIN, CniError
 
 DEADLINE = 20.0
 

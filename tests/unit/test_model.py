@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cni_repair.base.frozen import replace
+from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import model
-from cni_repair.record import replace
-from cni_repair.strictjson import dumps
 from tests.unit.checkpointdocuments import (
     FULL,
     NAME,

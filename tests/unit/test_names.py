@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.names import valid_id, valid_ifname
+from cni_repair.base.names import valid_id, valid_ifname
 
 LIBCNI_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, IO, CniError
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import plugins_in, read_conf
-from cni_repair.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, IO, CniError
 from tests.unit.samples import NETCONF
 from tests.unit.strategies import json_objects
 

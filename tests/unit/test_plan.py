@@ -19,21 +19,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from cni_repair.checkpoint.readers import camel
-from cni_repair.network.plan import (
-    FOREIGN,
-    Plan,
-    plan,
-)
-from cni_repair.network.planparents import (
-    MISSING,
-    READY,
-    REFUSED,
-    ParentPlan,
-    plan_parents,
-    same_card,
-)
-from cni_repair.network.state import (
+from cni_repair.base.frozen import fields, replace
+from cni_repair.checkpoint.fields import camel
+from cni_repair.network.model import (
     IFF_UP,
     Address,
     Attachment,
@@ -47,7 +35,8 @@ from cni_repair.network.state import (
     Rule,
     Vlan,
 )
-from cni_repair.record import fields, replace
+from cni_repair.network.planning.plan import FOREIGN, Plan, plan
+from cni_repair.uplink.plan import MISSING, READY, REFUSED, ParentPlan, plan_parents, same_card
 from tests.unit.samples import (
     ATTACHMENT,
     LINK,

@@ -8,37 +8,9 @@ from typing import Any, TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.network.entryoperations import (
-    AddAddress,
-    AddRule,
-    ChangeAddress,
-    SetNeighbour,
-)
-from cni_repair.network.linkoperations import (
-    AddAltname,
-    AddPodLink,
-    SetAddrGenMode,
-    SetLink,
-    SetSysctl,
-    SetUp,
-)
-from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
-from cni_repair.network.plan import (
-    FOREIGN,
-    HEALTHY,
-    LOST,
-    plan,
-)
-from cni_repair.network.planparents import (
-    READY,
-    plan_parents,
-)
-from cni_repair.network.prefixes import holds, prefix_routes
-from cni_repair.network.routeoperations import (
-    AddRoute,
-    DropRoute,
-)
-from cni_repair.network.state import (
+from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
+from cni_repair.network.model import (
     IFF_NOARP,
     IFF_RUNNING,
     IFF_UP,
@@ -54,8 +26,20 @@ from cni_repair.network.state import (
     Route,
     Rule,
 )
-from cni_repair.network.sysctls import ADDR_GEN_MODE, STABLE_SECRET
-from cni_repair.record import replace
+from cni_repair.network.operations.entries import AddAddress, AddRule, ChangeAddress, SetNeighbour
+from cni_repair.network.operations.link import (
+    AddAltname,
+    AddPodLink,
+    SetAddrGenMode,
+    SetLink,
+    SetSysctl,
+    SetUp,
+)
+from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, plan
+from cni_repair.network.prefixes import holds, prefix_routes
+from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.uplink.plan import READY, plan_parents
 from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, live
 from tests.unit.simulator import (
     FRESH_IFINDEX,

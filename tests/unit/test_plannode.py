@@ -10,20 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.network.entryoperations import AddAddress
-from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
-from cni_repair.network.plannode import lacking, newest, plan_shims, with_belongings
-from cni_repair.network.planparents import READY, plan_parents
-from cni_repair.network.state import (
-    IFF_UP,
-    Address,
-    HostLink,
-    NodeLink,
-    NodeLinks,
-    Route,
-    Vlan,
-)
-from cni_repair.record import replace
+from cni_repair.base.frozen import replace
+from cni_repair.network.model import IFF_UP, Address, HostLink, NodeLink, NodeLinks, Route, Vlan
+from cni_repair.network.operations.entries import AddAddress
+from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.uplink.plan import READY, plan_parents
+from cni_repair.uplink.plan_belongings import lacking, newest, plan_shims, with_belongings
 from tests.unit.samples import LINK, MASTER, UPLINK
 from tests.unit.test_commands import HOSTILE, spoken
 

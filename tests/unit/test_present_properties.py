@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cni_repair.network.entryoperations import ChangeAddress
-from cni_repair.network.plan import DEGRADED, HEALTHY, Plan, plan
-from cni_repair.network.prefixes import prefix_routes
-from cni_repair.network.routeoperations import AddRoute, DropRoute
-from cni_repair.network.state import (
+from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE
+from cni_repair.network.model import (
     IFF_ALLMULTI,
     IFF_DYNAMIC,
     IFF_MULTICAST,
@@ -25,8 +23,10 @@ from cni_repair.network.state import (
     PodLink,
     Route,
 )
-from cni_repair.network.sysctls import ADDR_GEN_MODE
-from cni_repair.record import replace
+from cni_repair.network.operations.entries import ChangeAddress
+from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, Plan, plan
+from cni_repair.network.prefixes import prefix_routes
 from tests.unit.samples import MASTER
 from tests.unit.simulator import complete, repaired, with_sysctls
 from tests.unit.test_plan_properties import attachments

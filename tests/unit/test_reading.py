@@ -17,20 +17,14 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from cni_repair.network import addresses, neighbours, observe, rules
-from cni_repair.network import wire as nl
-from cni_repair.network.entryoperations import (
-    AddAddress,
-    AddRule,
-    SetNeighbour,
-)
-from cni_repair.network.linkoperations import (
-    AddAltname,
-    AddPodLink,
-    Where,
-)
-from cni_repair.network.rtnetlink import Refusal
-from cni_repair.network.state import (
+from cni_repair.base.frozen import replace
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal
+from cni_repair.network import observe
+from cni_repair.network.kernel import address as addresses
+from cni_repair.network.kernel import neighbour as neighbours
+from cni_repair.network.kernel import rule as rules
+from cni_repair.network.model import (
     IFF_RUNNING,
     IFF_UP,
     MACVLAN_MODES,
@@ -42,7 +36,8 @@ from cni_repair.network.state import (
     Rule,
     Vlan,
 )
-from cni_repair.record import replace
+from cni_repair.network.operations.entries import AddAddress, AddRule, SetNeighbour
+from cni_repair.network.operations.link import AddAltname, AddPodLink, Where
 from tests.unit import strategies as our
 from tests.unit.samples import LINK, RULE
 from tests.unit.wire import (

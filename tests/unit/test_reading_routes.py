@@ -11,19 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cni_repair.network import routes
-from cni_repair.network import wire as nl
-from cni_repair.network.linkoperations import (
-    Where,
-)
-from cni_repair.network.routeoperations import (
-    AddRoute,
-)
-from cni_repair.network.state import (
-    Hop,
-    Route,
-)
-from cni_repair.record import replace
+from cni_repair.base.frozen import replace
+from cni_repair.netlink import codec as nl
+from cni_repair.network.kernel import route as routes
+from cni_repair.network.model import Hop, Route
+from cni_repair.network.operations.link import Where
+from cni_repair.network.operations.route import AddRoute
 from tests.unit import strategies as our
 from tests.unit.samples import ROUTE, ROUTE_6
 from tests.unit.wire import (

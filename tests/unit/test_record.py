@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cni_repair.record import asdict, fields, record, replace
+from cni_repair.base.frozen import asdict, fields, record, replace
 
 
 @record

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
+from cni_repair.base.frozen import replace
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal, _refusal
 from cni_repair.network import observe
-from cni_repair.network import wire as nl
-from cni_repair.network.entryoperations import (
-    AddAddress,
-)
-from cni_repair.network.linkoperations import (
+from cni_repair.network.kernel.sysctl import BY_MESSAGE, sysctls_in
+from cni_repair.network.model import IFF_UP, SETTABLE_FLAGS, Address, PodLink, Route, Vlan
+from cni_repair.network.operations.entries import AddAddress
+from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
     SetAddrGenMode,
@@ -27,21 +29,8 @@ from cni_repair.network.linkoperations import (
     SetUp,
     Where,
 )
-from cni_repair.network.nodeoperations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
-from cni_repair.network.routeoperations import (
-    AddRoute,
-)
-from cni_repair.network.rtnetlink import Refusal, _refusal
-from cni_repair.network.state import (
-    IFF_UP,
-    SETTABLE_FLAGS,
-    Address,
-    PodLink,
-    Route,
-    Vlan,
-)
-from cni_repair.network.sysctls import BY_MESSAGE, sysctls_in
-from cni_repair.record import replace
+from cni_repair.network.operations.route import AddRoute
+from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
 from tests.unit import strategies as our
 from tests.unit.samples import LINK
 from tests.unit.wire import (

@@ -14,8 +14,10 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from cni_repair.network import wire as nl
-from cni_repair.network.entryoperations import (
+from cni_repair.base.frozen import replace
+from cni_repair.netlink import codec as nl
+from cni_repair.network.model import FOREVER, Address, Hop, Neighbour, Route, Rule
+from cni_repair.network.operations.entries import (
     AddAddress,
     AddRule,
     ChangeAddress,
@@ -23,22 +25,8 @@ from cni_repair.network.entryoperations import (
     SetAddress,
     SetNeighbour,
 )
-from cni_repair.network.linkoperations import (
-    Where,
-)
-from cni_repair.network.routeoperations import (
-    AddRoute,
-    DropRoute,
-)
-from cni_repair.network.state import (
-    FOREVER,
-    Address,
-    Hop,
-    Neighbour,
-    Route,
-    Rule,
-)
-from cni_repair.record import replace
+from cni_repair.network.operations.link import Where
+from cni_repair.network.operations.route import AddRoute, DropRoute
 from tests.unit import strategies as our
 from tests.unit.samples import ADDRESS, ADDRESS_6, ROUTE
 from tests.unit.wire import (

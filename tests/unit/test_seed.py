@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cni_repair.checkpoint import seed
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint.model import Checkpoint
 from cni_repair.checkpoint.store import is_seed
-from cni_repair.errors import BAD_CHECKPOINT, CniError
-from cni_repair.network.state import Address, Route
+from cni_repair.network.model import Address, Route
 from tests.unit.samples import CONTAINER, LINK, MASTER, SEED, SEED_NAME, UPLINK
 from tests.unit.strategies import json_values
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.errors import DECODE, ENVIRONMENT, INTERNAL, IO, CniError
 from cni_repair.cni import skel
-from cni_repair.errors import DECODE, ENVIRONMENT, INTERNAL, IO, CniError
 from tests.unit.samples import CONTAINER, REPOSITORY, run_module
 
 VERBS = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION", "REPAIR"]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.checkpoint import store as module
 from cni_repair.checkpoint.locks import make_private
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, Key, Store
-from cni_repair.errors import BAD_CHECKPOINT, IO, CniError
 
 KEY = Key("06c9b8d0a800", "eth0")
 NAME = "06c9b8d0a800@eth0.json"

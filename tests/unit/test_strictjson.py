@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.errors import DECODE, CniError
-from cni_repair.strictjson import MAX_DEPTH, dumps, load_object, loads
+from cni_repair.base.errors import DECODE, CniError
+from cni_repair.base.strictjson import MAX_DEPTH, dumps, load_object, loads
 from tests.unit.strategies import json_values
 
 BAD: dict[str, bytes] = {

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cni_repair import strictyaml
-from cni_repair.errors import DECODE, CniError
+from cni_repair.base import strictyaml
+from cni_repair.base.errors import DECODE, CniError
 
 
 def loaded(text: str | bytes) -> Any:

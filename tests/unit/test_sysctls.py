@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from cni_repair.network import wire as nl
-from cni_repair.network.observe import _get_link, live_link
-from cni_repair.network.rtnetlink import Rtnetlink
-from cni_repair.network.sysctls import (
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.kernel.sysctl import (
     STABLE_SECRET,
     SYSCTLS,
     own_settings,
     read_defaults,
     sysctls_in,
 )
+from cni_repair.network.observe import _get_link, live_link
 
 CONF = Path("/proc/sys/net")
 # Where pyroute2 has other names than /proc/sys (include/uapi/linux/ip.h: IPV4_DEVCONF_…).

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from cni_repair.base.columns import Line, Row, table_of, with_reasons
 from cni_repair.cli.table import print_table
-from cni_repair.table import Line, Row, table_of, with_reasons
 
 ROWS = [
     Row("healthy", ("a",)),

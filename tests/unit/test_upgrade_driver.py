@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cni_repair.errors import CniError
-from cni_repair.record import replace
+from cni_repair.base.errors import CniError
+from cni_repair.base.frozen import replace
 from cni_repair.upgrade import driver
 from cni_repair.upgrade.driver import Ended, Running
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.errors import CniError
+from cni_repair.base.errors import CniError
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.journal import Journal, Reader
 

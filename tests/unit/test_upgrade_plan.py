@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cni_repair.errors import CONFIG
-from cni_repair.record import asdict
-from cni_repair.strictjson import dumps, loads
-from cni_repair.upgrade import plan
-from cni_repair.upgrade.plan import (
+from cni_repair.base.errors import CONFIG
+from cni_repair.base.frozen import asdict
+from cni_repair.base.strictjson import dumps, loads
+from cni_repair.upgrade import planfile as plan
+from cni_repair.upgrade.planfile import (
     Driver,
     Kubelet,
     Masters,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.model import Pod
 from cni_repair.checkpoint.store import Key
-from cni_repair.errors import CONFIG, CniError
-from cni_repair.node.census import Uncovered
+from cni_repair.node.discovery import Uncovered
 from cni_repair.node.report import Report
 from cni_repair.node.snapshot import Snapshot, judge
-from cni_repair.record import replace
-from cni_repair.upgrade.plan import plan_of
+from cni_repair.upgrade.planfile import plan_of
 from cni_repair.upgrade.preflight import not_restorable, too_little_coverage
 from tests.unit.samples import CHECKPOINT, NETNS
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.upgrade import journal as journals
-from cni_repair.upgrade.plan import plan_of
+from cni_repair.upgrade.planfile import plan_of
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED, Procedure, Settings
 from cni_repair.upgrade.progress import (
     CUT_SHORT,

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from cni_repair.cli.upgradeview import Aside, Live, Plain, words
-from cni_repair.network.plan import LOST
+from cni_repair.base.frozen import replace
+from cni_repair.cli.upgrade.view import Aside, Live, Plain, words
+from cni_repair.network.planning.plan import LOST
 from cni_repair.node.report import Report
-from cni_repair.record import replace
 from cni_repair.upgrade import report
 from cni_repair.upgrade.describe import command, steps
-from cni_repair.upgrade.plan import HOLD, Plan, plan_of
+from cni_repair.upgrade.planfile import HOLD, Plan, plan_of
 from cni_repair.upgrade.pods import by_reason, few, pod_results
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.procedure import Settings
@@ -257,7 +257,7 @@ def test_all_is_shown_before_it_is_closed() -> None:
 
 
 def test_idle_one_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cni_repair.cli.upgradeview._TICK_SECONDS", 0.01)
+    monkeypatch.setattr("cni_repair.cli.upgrade.view._TICK_SECONDS", 0.01)
     times: list[float] = []
 
     class Clock(Plain):

@@ -13,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from cni_repair.cli import verify as cli
+from cni_repair.base.errors import DAMAGED, CniError
+from cni_repair.base.frozen import replace
+from cni_repair.cli.commands import verify as cli
 from cni_repair.cli.scope import Scope
-from cni_repair.errors import DAMAGED, CniError
-from cni_repair.network import duplicates, probe
-from cni_repair.network import wire as nl
-from cni_repair.network.duplicates import Holder
-from cni_repair.network.plan import DEGRADED, HEALTHY, LOST
-from cni_repair.network.probe import (
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal
+from cni_repair.network.model import Route
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.reachability import duplicates
+from cni_repair.network.reachability import gateways as probe
+from cni_repair.network.reachability.duplicates import Holder
+from cni_repair.network.reachability.gateways import (
     ANSWERED,
     ASK_ALL,
     ASK_KNOWN,
@@ -41,8 +45,6 @@ from cni_repair.network.probe import (
     Neighbour,
     next_step,
 )
-from cni_repair.network.rtnetlink import Refusal
-from cni_repair.network.state import Route
 from cni_repair.node.report import Report
 from cni_repair.node.verify import (
     CONFLICT,
@@ -54,7 +56,6 @@ from cni_repair.node.verify import (
     judge,
     summary,
 )
-from cni_repair.record import replace
 from tests.unit.samples import ATTACHMENT, CHECKPOINT, KEY, NETNS
 
 MAC = "02:00:00:00:09:0a"

@@ -8,10 +8,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from cni_repair.network.linkoperations import (
-    Where,
-)
-from cni_repair.network.wire import Message
+from cni_repair.netlink.codec import Message
+from cni_repair.network.operations.link import Where
 
 HEADER = 16
 NEW_EXCLUSIVE = 0x600  # NLM_F_CREATE | NLM_F_EXCL

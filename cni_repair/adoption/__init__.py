@@ -1,0 +1,1 @@
+"""Records for attachments that others made."""

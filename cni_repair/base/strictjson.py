@@ -1,0 +1,157 @@
+"""JSON as the plugin's edge needs it: light to import, bounded, and read as Go reads it.
+
+`import json` costs 11 ms (its scanner compiles regular expressions); the C scanner behind it is
+usable alone. Duplicate keys, and keys that differ only in case, are refused: Go's encoding/json
+folds case and takes the last, so the delegate would read another document than we do.
+"""
+
+from __future__ import annotations
+
+import _json
+
+from cni_repair.base.errors import DECODE, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAX_DEPTH = 64
+_SPACE = " \t\n\r"
+
+
+class _Refused(ValueError):
+    """A document that is JSON but not one that we accept."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(set(map(str.casefold, found))) != len(pairs):
+        raise _Refused(_twice(pairs))
+    return found
+
+
+def _twice(pairs: list[tuple[str, Any]]) -> str:
+    seen: dict[str, str] = {}
+    for key, _ in pairs:
+        folded = key.casefold()
+        if folded in seen:
+            return f"key {key!r} stands twice (as {seen[folded]!r}); keys are compared without case"
+        seen[folded] = key
+    raise AssertionError("no key stands twice")
+
+
+def _constant(name: str) -> Any:
+    raise _Refused(f"{name} is not JSON")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise _Refused(f"the number {digits} is too large")
+    return value
+
+
+class _Context:
+    """What :func:`_json.make_scanner` reads of a `json.JSONDecoder`."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_object)
+    parse_float = staticmethod(_float)
+    parse_int = int
+    parse_constant = staticmethod(_constant)
+
+
+_scan = _json.make_scanner(_Context)  # type: ignore[arg-type]  # any object with these
+
+
+def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
+    """Parse one JSON document.
+
+    `what` names it in errors. Raises CniError (code 6) for anything that is not exactly one
+    well-formed UTF-8 document of at most `max_bytes` bytes and :data:`MAX_DEPTH` levels.
+    """
+    if len(raw) > max_bytes:
+        raise _undecodable(what, f"{len(raw)} bytes; at most {max_bytes} are read")
+    if not raw.strip():
+        raise _undecodable(what, "it is empty")
+    try:
+        text = raw.decode("utf-8")
+        start = len(text) - len(text.lstrip(_SPACE))
+        value, end = _scan(text, start)
+    except UnicodeDecodeError as error:
+        raise _undecodable(what, f"not UTF-8 at byte {error.start}") from error
+    except RecursionError as error:
+        raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels") from error
+    except (ValueError, StopIteration, SystemError) as error:
+        raise _undecodable(what, _reason(text, error)) from error
+    if text[end:].strip(_SPACE):
+        raise _undecodable(what, f"something follows the document at character {end}")
+    # (With so few brackets in all, no level can be too deep.)
+    if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels")
+    if "\\u" in text and _has_surrogate(value):
+        raise _undecodable(what, "half of a surrogate pair is no character")
+    return value
+
+
+def load_object(raw: bytes, what: str, max_bytes: int = 4 << 20) -> dict[str, Any]:
+    """As :func:`loads`, for a document that must be an object."""
+    value = loads(raw, what, max_bytes)
+    if not isinstance(value, dict):
+        raise _undecodable(what, "it is not a JSON object")
+    return value
+
+
+def _reason(text: str, error: Exception) -> str:
+    """The words for a syntax error.
+
+    The C scanner takes its exception from `json.decoder`, and where nobody imported that (CPython
+    before 3.13) it fails without one; only then is the slow module worth its price.
+    """
+    if isinstance(error, ValueError):
+        return str(error)
+    import json
+
+    try:
+        json.loads(text)
+    except ValueError as explained:
+        return str(explained)
+    return "no JSON value"
+
+
+def _undecodable(what: str, why: str) -> CniError:
+    return CniError(DECODE, f"cannot decode {what}", why)
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    if isinstance(value, dict):
+        return levels == 0 or any(_deeper_than(v, levels - 1) for v in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(_deeper_than(v, levels - 1) for v in value)
+    return False
+
+
+def _has_surrogate(value: Any) -> bool:
+    """Go reads such an escape as U+FFFD: another document again."""
+    if isinstance(value, str):
+        return any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(_has_surrogate(part) for pair in value.items() for part in pair)
+    return isinstance(value, list) and any(_has_surrogate(part) for part in value)
+
+
+def _no_form(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+# What json.JSONEncoder(separators=(",", ":"), allow_nan=False) calls: (markers against circles,
+# default, strings, indent, separators, sort_keys, skipkeys, allow_nan).
+_encode = _json.make_encoder(
+    None, _no_form, _json.encode_basestring_ascii, None, ":", ",", False, False, False
+)
+
+
+def dumps(value: Any) -> str:
+    """One line of ASCII JSON."""
+    return "".join(_encode(value, 0))

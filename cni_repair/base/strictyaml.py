@@ -1,0 +1,148 @@
+"""YAML as a file that decides over a node needs it: bounded, and without YAML's own traps.
+
+Plain words are typed as YAML 1.2 types them: `yes`, `on` and `12:30` are texts, not true, true and
+750. Keys are texts. A key that stands twice, of which PyYAML would take the last, is refused, and
+so are aliases (which may swell to gigabytes), tags and a second document.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from yaml import events
+
+from cni_repair.base.errors import DECODE, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_BYTES = 64 << 10
+MAX_DEPTH = 16
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_IN_QUOTES = "put the text in quotes"
+# By the character where the parser gave up.
+_REMEDIES = {
+    "\t": "indent with spaces, not with tabs",
+    ":": "indent keys of one level alike, and put a text with a colon in quotes",
+    **dict.fromkeys("@`%&*!|>'\"{}[],", _IN_QUOTES),
+}
+
+
+class _Refused(ValueError):
+    """A document that is YAML, but not one that we accept."""
+
+
+def loads(raw: bytes, what: str) -> object:
+    """Parse the one document in `raw`. `what` names it in errors. Raises CniError (code 6)."""
+    if len(raw) > MAX_BYTES:
+        raise _undecodable(what, f"it is longer than {MAX_BYTES} bytes: leave out what is not read")
+    try:
+        text = raw.decode("utf-8-sig")
+        return _document(yaml.parse(text, Loader=yaml.SafeLoader))
+    except UnicodeDecodeError as error:
+        raise _undecodable(what, f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
+    except _Refused as error:
+        raise _undecodable(what, str(error)) from error
+    except yaml.YAMLError as error:
+        raise _undecodable(what, _reason(text, error)) from error
+    except (ValueError, OverflowError) as error:
+        # PyYAML hands an escape such as "\U00110000" to chr().
+        raise _undecodable(what, 'a "\\U" escape in it is no character: leave it out') from error
+
+
+def _undecodable(what: str, why: str) -> CniError:
+    return CniError(DECODE, f"cannot decode {what}", why)
+
+
+def _reason(text: str, error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"line {line}: the control character {text[error.position]!r}: leave it out"
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    found = text[mark.index : mark.index + 1]
+    since = getattr(error, "context_mark", None)
+    begun = f", in what begins in line {since.line + 1}" if since and since.line < mark.line else ""
+    remedy = _REMEDIES.get(found, "correct it, or begin again from an example in conf/")
+    problem = getattr(error, "problem", None) or "no YAML"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{begun}: {remedy}"
+
+
+def _document(stream: Iterator[events.Event]) -> object:
+    next(stream)  # the stream's start
+    if isinstance(next(stream), events.StreamEndEvent):
+        raise _Refused("it is empty: begin from an example in conf/")
+    value = _value(next(stream), stream, MAX_DEPTH)
+    next(stream)  # the document's end
+    after = next(stream)
+    if not isinstance(after, events.StreamEndEvent):
+        raise _Refused(f"{_line(after)}: a second document begins: give it a file of its own")
+    return value
+
+
+def _value(event: events.Event, stream: Iterator[events.Event], levels: int) -> object:
+    _refuse_extras(event)
+    if isinstance(event, events.ScalarEvent):
+        return _scalar(event)
+    if levels == 0:
+        raise _Refused(f"{_line(event)}: nested deeper than {MAX_DEPTH} levels")
+    if isinstance(event, events.MappingStartEvent):
+        return _mapping(stream, levels - 1)
+    entries: list[object] = []
+    while not isinstance(event := next(stream), events.SequenceEndEvent):
+        entries.append(_value(event, stream, levels - 1))
+    return entries
+
+
+def _mapping(stream: Iterator[events.Event], levels: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    lines: dict[str, str] = {}
+    while not isinstance(event := next(stream), events.MappingEndEvent):
+        _refuse_extras(event)
+        if not isinstance(event, events.ScalarEvent):
+            raise _Refused(f"{_line(event)}: a key that is no text: put it in quotes")
+        key = event.value
+        if key in value:
+            raise _Refused(
+                f"{_line(event)}: key {key!r} stands in {lines[key]} already: keep one of them"
+            )
+        value[key] = _value(next(stream), stream, levels)
+        lines[key] = _line(event)
+    return value
+
+
+def _refuse_extras(event: events.Event) -> None:
+    if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None) is not None:
+        raise _Refused(f"{_line(event)}: aliases (&, *) are not read: write the value out")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise _Refused(f"{_line(event)}: the tag {tag!r} is not read: leave it out")
+    text = getattr(event, "value", "")
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise _Refused(f"{_line(event)}: half of a surrogate pair is no character: write it itself")
+
+
+def _scalar(event: events.ScalarEvent) -> object:
+    text: str = event.value
+    plain = event.implicit[0]
+    if not plain:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _line(event: events.Event) -> str:
+    mark = event.start_mark
+    return "" if mark is None else f"line {mark.line + 1}"

@@ -1,0 +1,108 @@
+"""Every attachment that a checkpoint directory remembers, readable or not."""
+
+from __future__ import annotations
+
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.frozen import record
+from cni_repair.checkpoint import legacy as seed
+from cni_repair.checkpoint import model
+from cni_repair.checkpoint.locks import RUN_DIR
+from cni_repair.checkpoint.store import Key, Store, is_seed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.model import HostLink
+
+
+@record
+class SeedHints:
+    """What the seed's checkpoints lack, from their network's configuration."""
+
+    parents: tuple[HostLink, ...]
+    mode: str = "bridge"
+    mtu: int = 0
+
+
+@record
+class Entry:
+    """One file of the directory: its checkpoint, or why it is not used."""
+
+    file: str
+    raw: bytes
+    checkpoint: model.Checkpoint | None
+    error: CniError | None = None
+
+    @property
+    def key(self) -> Key:
+        """The attachment's, as far as the file's name tells."""
+        if self.checkpoint is not None:
+            return self.checkpoint.key
+        container_id, _, ifname = self.file.removesuffix(".json").partition("@")
+        return Key(container_id, ifname)
+
+
+def run_dir_of(entry: Entry, given: str) -> str:
+    """Where ADD and DEL of an attachment have their locks; `given` overrides its own record."""
+    recorded = entry.checkpoint.netconf.get("runDir") if entry.checkpoint else None
+    known = recorded if isinstance(recorded, str) and recorded.startswith("/") else RUN_DIR
+    return given or known
+
+
+def read_all(store: Store, hints: SeedHints | None, network: str = "") -> list[Entry]:
+    """All attachments, in the order in which they were made (a pod's second interface after its
+    first); of one network only, if named. Unreadable files come first, whatever their network."""
+    entries = [_read(store, name, hints) for name in store.committed()]
+    wanted = [entry for entry in entries if entry is not None and _is_of(entry, network)]
+    return sorted(wanted, key=_order)
+
+
+def read_one(store: Store, key: Key, hints: SeedHints | None) -> Entry | None:
+    """One attachment; None where there is no checkpoint of it, ours or the seed's."""
+    ours = _read(store, f"{key.name}.json", hints)
+    if ours is not None:
+        return ours
+    entry = _read(store, key.container_id[:12], hints) if is_seed(key.container_id[:12]) else None
+    # Two containers may share twelve characters.
+    return entry if entry and (entry.error or entry.key == key) else None
+
+
+def reread(store: Store, entry: Entry, hints: SeedHints | None) -> Entry | None:
+    """The same file again, now that its lock is held; None where it is gone."""
+    return _read(store, entry.file, hints, entry)
+
+
+def _read(
+    store: Store, name: str, hints: SeedHints | None, known: Entry | None = None
+) -> Entry | None:
+    raw = b""
+    try:
+        raw = store.read(name)
+        if known is not None and known.raw == raw:
+            return known
+        return Entry(name, raw, _decode(raw, name, hints))
+    except FileNotFoundError:
+        return None
+    except CniError as error:
+        return Entry(name, raw, None, error)
+
+
+def _decode(raw: bytes, name: str, hints: SeedHints | None) -> model.Checkpoint:
+    if not is_seed(name):
+        return model.decode(raw, name)
+    if hints is None:
+        raise CniError(
+            BAD_CHECKPOINT,
+            f"checkpoint {name} is of the seed's format, which does not name the master",
+            "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
+        )
+    return seed.decode(raw, name, hints.parents, hints.mode, hints.mtu)
+
+
+def _is_of(entry: Entry, network: str) -> bool:
+    """The seed's checkpoints name no network; what cannot be read may be of any."""
+    checkpoint = entry.checkpoint
+    return not network or checkpoint is None or checkpoint.network in ("", network)
+
+
+def _order(entry: Entry) -> tuple[int, str]:
+    return (entry.checkpoint.attached_at if entry.checkpoint else -1, entry.file)

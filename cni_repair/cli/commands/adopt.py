@@ -1,0 +1,274 @@
+"""`adopt`: checkpoints for pods that were attached without us."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from cni_repair.adoption import candidates as adopting
+from cni_repair.adoption.adopt import Adopter, Adoption, Options
+from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_seeds
+from cni_repair.adoption.candidates import Configured, candidates
+from cni_repair.base.columns import Row, table_of
+from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.frozen import record, replace
+from cni_repair.base.strictjson import dumps
+from cni_repair.checkpoint.store import Store
+from cni_repair.cli.nodework import scope_of
+from cni_repair.cli.render import one_line
+from cni_repair.cni import netconf
+from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.node.examine import Node
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from typing import Any
+
+    from cni_repair.adoption.caches import Unreadable
+    from cni_repair.cli.scope import Scope
+    from cni_repair.cni.netconf import NetConf
+    from cni_repair.node.discovery import Uncovered
+
+# What REPAIR reads of an attachment's configuration; the macvlan plugin's says none of it.
+_REPAIRS_KEYS = (
+    "followRenamedMaster", "fallbackMaster", "master", "master2", "vlanId", "vlanID",
+)  # fmt: skip
+_UNREADABLE = "unreadable"
+_NOT_REMEMBERED = "not remembered"
+_CACHE_DIR = "name the runtime's cache with --cache-dir, or have the pod made anew"
+_COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
+_STATES = (
+    adopting.ADOPTED,
+    adopting.WOULD_ADOPT,
+    adopting.HAS_CHECKPOINT,
+    adopting.LEFT_ALONE,
+    adopting.REFUSED,
+    adopting.FAILED,
+    adopting.REMOVED,
+    adopting.LEFTOVER,
+    adopting.GONE,
+)
+
+
+@record
+class _Found:
+    """All that there is to say."""
+
+    adoptions: list[Adoption]
+    unreadable: list[Unreadable]
+    forgotten: list[Uncovered]  # nobody remembers them
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is adopted that should be."""
+        failed = any(one.failed for one in self.adoptions)
+        return not (failed or self.unreadable or self.forgotten)
+
+
+def adopt(options: argparse.Namespace) -> int:
+    """Commit, or say what would be committed; 0 if that is all that should be."""
+    scope = scope_of(options)
+    directories = tuple(options.cache_dir or CACHE_DIRS)
+    try:
+        found = _work(scope, directories, options.write)
+    except KeyboardInterrupt:
+        print(
+            "cni-repair: interrupted; what was adopted stays adopted, call again for the rest",
+            file=sys.stderr,
+        )
+        return 130
+    if scope.json:
+        print(dumps(_document(found, options.write)))
+    else:
+        _show(found, directories)
+        if any(one.state == adopting.ADOPTED and one.lost for one in found.adoptions):
+            print(f"lost: cni-repair repair --all{scope.again} brings them back")
+        if not options.write:
+            print(
+                "dry run: nothing was written;"
+                f" cni-repair adopt --write{_again(options, scope)} commits"
+            )
+    return 0 if found.complete else 1
+
+
+def _again(options: argparse.Namespace, scope: Scope) -> str:
+    return (
+        "".join(f" --cache-dir {shlex.quote(path)}" for path in options.cache_dir or ())
+        + scope.again
+    )
+
+
+def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
+    remembered, unreadable = read_caches(directories)
+    network = scope.conf.name if scope.conf else ""
+    store = _store(scope, create=write)
+    try:
+        if store is not None:
+            seeds, bad = read_seeds(store)
+            remembered += seeds
+            unreadable += bad
+        wanted = candidates(remembered, network)
+        with Node() as node:
+            adopter = Adopter(node, store, _options(scope, network))
+            adoptions = (adopter.write if write else adopter.examine)(wanted)
+            # Another network's pods are not asked about.
+            forgotten = [] if network else adopter.nobody_remembers(adoptions)
+            bad = [one for one in unreadable if not adopter.covers(one.file)]
+            return _Found(adoptions, bad, forgotten)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _store(scope: Scope, create: bool) -> Store | None:
+    try:
+        return Store(scope.checkpoint_dir, create)
+    except FileNotFoundError:
+        return None  # nothing was ever attached through us, and a dry run makes nothing
+
+
+def _options(scope: Scope, network: str) -> Options:
+    document = scope.conf.document if scope.conf else {}
+    settings = {key: document[key] for key in _REPAIRS_KEYS if key in document}
+    if scope.run_dir:
+        settings["runDir"] = scope.run_dir
+    return Options(
+        checkpoint_dir=scope.checkpoint_dir,
+        run_dir=scope.run_dir,
+        network=network,
+        settings=settings,
+        configured=lambda plugin: _configured(plugin, scope.conf),
+    )
+
+
+def _configured(plugin: dict[str, Any] | None, given: NetConf | None) -> Configured:
+    """What a plugin's configuration says; what it leaves open, --conf does."""
+    # Which version its Result was to have makes no difference here.
+    conf = netconf.check({**plugin, "cniVersion": netconf.VERSIONS[0]}) if plugin else given
+    if conf is None:
+        raise CniError(
+            CONFIG,
+            "the configuration that it was made with is not known",
+            "give the network's: --conf FILE",
+        )
+    hints, better = hints_of(conf), hints_of(given)
+    parents = hints.parents if hints else better.parents if better else ()
+    if better and not parents[0].ifindex and better.parents[0].name == parents[0].name:
+        parents = better.parents  # it may know that eth0.3, which is gone, was VLAN 3 over eth0
+    hints = hints or better
+    return Configured(
+        delegate=conf.delegate,
+        checkpoint_dir=conf.checkpoint_dir,
+        parents=parents,
+        mode=hints.mode if hints else "bridge",
+        mtu=hints.mtu if hints else 0,
+    )
+
+
+# --- showing --------------------------------------------------------------------------------------
+
+
+def _show(found: _Found, directories: Sequence[str]) -> None:
+    for line in table(found.adoptions):
+        print(line)
+    for bad in found.unreadable:
+        print(f"{_UNREADABLE}: {one_line(str(bad.error))}")
+    for pod in found.forgotten:
+        print(f"{_NOT_REMEMBERED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
+    print(_totals(found, directories))
+
+
+def table(adoptions: list[Adoption]) -> list[str]:
+    """A line each, but for what is gone: libcni may have left its entry of every pod that ever was.
+
+    Words that all rows of a state share are said once, below the table: in the order in which pods
+    were made, states alternate.
+    """
+    rows = [_row(one) for one in adoptions if one.state != adopting.GONE]
+    if not rows:
+        return []
+    shared = _shared(rows)
+    rows = [replace(row, reason="") if row.state in shared else row for row in rows]
+    below = [f"    all {count} {state}: {words}" for state, (count, words) in shared.items()]
+    return [*(line.text for line in table_of(_COLUMNS, rows)), *below]
+
+
+def _words(one: Adoption) -> str:
+    if one.unknown and one.state in (adopting.ADOPTED, adopting.WOULD_ADOPT):
+        return one_line(f"not known: {'; '.join(one.unknown)}")
+    return one_line(one.reason)
+
+
+def _shared(rows: list[Row]) -> dict[str, tuple[int, str]]:
+    """State to (how many, words), for those states whose rows all have the same words."""
+    by_state: dict[str, list[str]] = {}
+    for row in rows:
+        by_state.setdefault(row.state, []).append(row.reason)
+    return {
+        state: (len(words), words[0])
+        for state, words in by_state.items()
+        if len(words) > 1 and words[0] and len(set(words)) == 1
+    }
+
+
+def _row(one: Adoption) -> Row:
+    attachment = one.checkpoint.attachment if one.checkpoint else None
+    cells = (
+        str(one.checkpoint.pod if one.checkpoint else one.pod) or "-",
+        one.key.container_id[:12],
+        one.key.ifname,
+        attachment.parents[0].name if attachment else "-",
+        " ".join(address.address for address in attachment.addresses) if attachment else "-",
+    )
+    return Row(one.state, tuple(map(one_line, cells)), _words(one))
+
+
+def _totals(found: _Found, directories: Sequence[str]) -> str:
+    counts = _summary(found)
+    if not any(counts.values()):
+        return f"no attachments in {', '.join(f'{path}/results' for path in directories)}"
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    total = len(found.adoptions) + len(found.forgotten)
+    return f"{total} attachment{'' if total == 1 else 's'}: {states}"
+
+
+def _summary(found: _Found) -> dict[str, int]:
+    counts = {state: sum(one.state == state for one in found.adoptions) for state in _STATES}
+    more = {_UNREADABLE: len(found.unreadable), _NOT_REMEMBERED: len(found.forgotten)}
+    return {**counts, **more}
+
+
+def _document(found: _Found, written: bool) -> dict[str, Any]:
+    return {
+        "written": written,
+        "attachments": [_entry(one) for one in found.adoptions],
+        "unreadable": [{"file": bad.file, "reason": str(bad.error)} for bad in found.unreadable],
+        "notRemembered": [
+            {"netns": one.netns, "ifname": one.ifname, "master": one.master}
+            for one in found.forgotten
+        ],
+        "summary": _summary(found),
+    }
+
+
+def _entry(one: Adoption) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "containerID": one.key.container_id,
+        "ifname": one.key.ifname,
+        "network": one.network,
+        "netns": one.netns,
+        "pod": str(one.checkpoint.pod if one.checkpoint else one.pod),
+        "state": one.state,
+        "file": one.file,
+    }
+    if one.checkpoint is not None:
+        attachment = one.checkpoint.attachment
+        entry["master"] = attachment.parents[0].name
+        entry["addresses"] = [f"{a.address}/{a.prefix}" for a in attachment.addresses]
+    if one.unknown:
+        entry["notKnown"] = list(one.unknown)
+    if one.reason:
+        entry["reason"] = one.reason
+    return entry

@@ -1,0 +1,98 @@
+"""`snapshot`: which pods could be restored, from records that are up to date."""
+
+from __future__ import annotations
+
+import sys
+
+from cni_repair.base.strictjson import dumps
+from cni_repair.cli.nodework import scope_of, work_on
+from cni_repair.cli.render import one_line
+from cni_repair.network.operations.iproute2 import quoted
+from cni_repair.network.planning.plan import DEGRADED
+from cni_repair.node.discovery import uncovered
+from cni_repair.node.examine import Node
+from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
+from cni_repair.node.snapshot import snapshot as take
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cni_repair.cli.scope import Scope
+    from cni_repair.node.report import Report
+    from cni_repair.node.snapshot import Record
+
+
+def snapshot(options: argparse.Namespace) -> int:
+    """Bring the records up to date (not with `--check`); 0 if every pod can be restored."""
+    if options.accept and (options.check or not options.containers):
+        wanted = "it writes: not with --check" if options.check else "name the pods that it is for"
+        print(f"cni-repair: snapshot --accept: {wanted}", file=sys.stderr)
+        return 2
+    scope = scope_of(options)
+    # A selection is about what was selected; the whole node is about every pod on it.
+    everything = not scope.containers and scope.conf is None
+    taken = work_on(
+        scope,
+        lambda node, store, entries: [
+            take(node, store, entries, scope.run_dir, not options.check, everything, options.accept)
+        ],
+        begins=True,
+    )
+    found = taken[0] if taken else _of_no_record(everything)
+    if scope.json:
+        print(dumps(found.document()))
+    else:
+        show(found, scope, options.check)
+    return 0 if found.complete else 1
+
+
+def _of_no_record(everything: bool) -> Snapshot:
+    with Node() as node:
+        return Snapshot((), tuple(uncovered(node, set())) if everything else ())
+
+
+def show(found: Snapshot, scope: Scope, check: bool) -> None:
+    """What keeps the coverage from being complete, a line each, and the totals last."""
+    for record in found.records:
+        if record.reason:
+            print(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
+    kept = {_name(one.report) for one in found.records if _could_be_accepted(one)}
+    if kept and not check:
+        which = kept.pop() if len(kept) == 1 else "NAMESPACE/NAME"
+        print(
+            "record kept: where what is missing or changed is meant to stay so,"
+            f" cni-repair snapshot --accept{scope.again} {which}"
+        )
+    for pod in found.uncovered:
+        print(f"{'no record':15} {one_line(str(pod))}")
+    if found.uncovered:
+        print(f"no record: cni-repair adopt{scope.again} makes one where it can")
+    if not check:
+        counts = [
+            f"{count} {outcome}"
+            for outcome in (REFRESHED, UNCHANGED, KEPT)
+            if (count := sum(one.outcome == outcome for one in found.records))
+        ]
+        print(f"records: {', '.join(counts) or 'none'}")
+    print(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
+
+
+def _could_be_accepted(record: Record) -> bool:
+    report = record.report
+    return report.state == DEGRADED and report.error is None and bool(record.reason)
+
+
+def _name(report: Report) -> str:
+    """What the command line calls its pod, as a word of a shell."""
+    return quoted(report.pod if "/" in report.pod else report.key.container_id)
+
+
+def _verdict(record: Record) -> str:
+    if not record.counts:
+        return "stale"
+    if not record.restorable:
+        return "not restorable"
+    if record.outcome != KEPT:
+        return "not remembered"
+    return "not refreshed" if record.failed else "record kept"

@@ -1,0 +1,211 @@
+"""`upgrade`: begin the upgrade of a node, or go on with one, here or in a unit of systemd's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+
+from cni_repair.base.errors import CniError
+from cni_repair.base.strictjson import dumps
+from cni_repair.checkpoint.identity import boot_id
+from cni_repair.checkpoint.locks import RUN_DIR
+from cni_repair.cli.common import complain
+from cni_repair.cli.printable import printable
+from cni_repair.cli.upgrade import follow as upgradefollow
+from cni_repair.cli.upgrade import status as upgradestatus
+from cni_repair.cli.upgrade.lock import Refused, alone
+from cni_repair.cli.upgrade.options import again, kept, mistake_in, put_back, settings_of
+from cni_repair.cli.upgrade.status import INTERRUPTED, print_report
+from cni_repair.cli.upgrade.view import shown
+from cni_repair.upgrade import driver, preflight, report
+from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.describe import steps
+from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
+from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED, Procedure
+from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
+from cni_repair.upgrade.report import Seen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from types import FrameType
+
+    from cni_repair.upgrade.journal import Event, Journal
+    from cni_repair.upgrade.planfile import Plan
+    from cni_repair.upgrade.procedure import Settings
+
+USAGE = 2
+
+
+def upgrade(options: argparse.Namespace) -> int:
+    """Do what was asked for; exit status 0 fine, 1 failed, 2 wrong usage, 3 refused."""
+    mistake = mistake_in(options)
+    if mistake:
+        complain(f"upgrade: {mistake}")
+        return USAGE
+    try:
+        if options.status:
+            return upgradestatus.status(options)
+        if options.release:
+            return upgradestatus.release(options)
+        return _resume(options) if options.resume else _start(options)
+    except PlanError as error:
+        for problem in error.problems:
+            complain(f"{options.plan or 'the journal'}: {problem}")
+        return USAGE
+    except Refused as refusal:
+        complain(str(refusal))
+        return REFUSED
+
+
+def _start(options: argparse.Namespace) -> int:
+    plan, settings = read_plan(options.plan), settings_of(options)
+    as_json = options.output == "json"
+    if not as_json:
+        print(f"upgrade of this node by {printable(options.plan)}:")
+        for line in steps(plan, settings):
+            print(f"  {printable(line)}".replace("\n", "\n" + 13 * " "))
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()  # what may become of the kubelet is said before the start
+    if options.dry_run:
+        return _dry_run(options, plan, settings, as_json)
+    if not options.foreground:
+        with alone():
+            _check_start(options)
+        return upgradefollow.in_unit(options, ["upgrade", os.path.abspath(options.plan)])
+    with alone():
+        _check_start(options)
+        begin = {
+            "plan": plan.document, "planFile": os.path.abspath(options.plan),
+            "options": kept(options), "bootId": boot_id(), "pid": os.getpid(),
+        }  # fmt: skip
+        try:
+            journal, event = journals.begin(options.state_dir, begin)
+        except CniError as error:
+            raise Refused(f"{error}: nothing was touched") from error
+        status, events = _run(options, plan, settings, journal, [event])
+    return print_report(options, progress_of(events), status)
+
+
+def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_json: bool) -> int:
+    problems, words = preflight.check(plan, settings)
+    try:
+        with alone():
+            _check_start(options)
+    except Refused as refusal:
+        problems.append(str(refusal))
+    if as_json:
+        print(dumps({"steps": steps(plan, settings), "problems": problems}))
+    else:
+        for problem in problems:
+            print(f"preflight FAILED: {printable(problem)}")
+        if not problems:
+            print(f"preflight: {printable(words)}")
+        print("dry run: nothing was done")
+    return REFUSED if problems else FINE
+
+
+def _check_start(options: argparse.Namespace) -> None:
+    """Refuse to begin over what an earlier upgrade has left."""
+    before = progress_of(_journalled(options))
+    if not before.begin or before.boot_id != boot_id():
+        return
+    held = report.kubelet_document(before, Seen(ENDED, time.time()))
+    noted = before.events.get("driver")
+    same = again(options)
+    if noted is not None and driver.is_alive(driver.noted(noted), RUN_DIR):
+        raise Refused(
+            f"the driver command of the last upgrade is still at work (PID {noted['pid']}): wait"
+            + ("" if before.given_up else f", or go on with it: cni-repair upgrade --resume{same}")
+        )
+    if (before.touched and before.end is None) or (held and held["held"]):
+        what = "did not end" if before.end is None else f"holds {before.events['kubelet']['unit']}"
+        raise Refused(
+            f"the last upgrade {what}: cni-repair upgrade --status{same} shows it; go on with"
+            " --resume, or give it up with --release"
+        )
+    if before.end is not None and before.touched and REPAIR in remaining(before):
+        raise Refused(
+            f"the last upgrade left pods unrepaired: cni-repair upgrade --status{same} shows it;"
+            " go on with --resume, or give it up with --release"
+        )
+
+
+def _resume(options: argparse.Namespace) -> int:
+    if not options.foreground:
+        with alone():
+            _begun(options)
+        return upgradefollow.in_unit(options, ["upgrade", "--resume"])
+    with alone():
+        events = _begun(options)
+        begin = progress_of(events).begin
+        put_back(options, begin["options"])
+        plan, settings = plan_of(begin["plan"]), settings_of(options)
+        journal = journals.go_on(options.state_dir)
+        event = journal.append({"event": "resume", "bootId": boot_id(), "pid": os.getpid()})
+        status, events = _run(options, plan, settings, journal, [*events, event])
+    return print_report(options, progress_of(events), status)
+
+
+def _begun(options: argparse.Namespace) -> list[Event]:
+    """The events of an upgrade that can be gone on with."""
+    events = _journalled(options)
+    progress = progress_of(events)
+    if not progress.begin:
+        raise Refused(
+            f"no upgrade was begun on this node (by {options.state_dir}): nothing to resume;"
+            " cni-repair upgrade PLAN.yaml begins one"
+        )
+    if progress.boot_id != boot_id():
+        raise Refused(
+            "the node was rebooted since: its pods are new, its kubelet is free; there is nothing"
+            " to resume"
+        )
+    if progress.given_up:
+        raise Refused(
+            "the last upgrade was given up: cni-repair repair --all brings its pods back, verify"
+            " asks their gateways"
+        )
+    if progress.end is not None and not remaining(progress):
+        raise Refused("the last upgrade has come to its end: there is nothing to resume")
+    return events
+
+
+def _journalled(options: argparse.Namespace) -> list[Event]:
+    try:
+        return journals.read(options.state_dir)
+    except CniError as error:
+        raise Refused(str(error)) from error
+
+
+def _run(
+    options: argparse.Namespace,
+    plan: Plan,
+    settings: Settings,
+    journal: Journal,
+    events: list[Event],
+) -> tuple[int, list[Event]]:
+    """Run the procedure in this process; its exit status, and all events."""
+    # The terminal may go, its user may type Ctrl-Z: the upgrade goes on.
+    for number in (signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminated)
+    with shown(options.output != "json") as show, journal:
+        try:
+            show(events[-1])
+            status = Procedure(plan, settings, journal, events, show).run()
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except RuntimeError as error:
+            complain(f"{error}: go on with cni-repair upgrade --resume{again(options)}")
+            status = FAILED
+    if journal.trouble:
+        complain(f"the journal in {options.state_dir} is not complete: {journal.trouble}")
+    return status, events
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,95 @@
+"""`verify`: do the pods reach the network now."""
+
+from __future__ import annotations
+
+import sys
+
+from cni_repair.base.columns import Row
+from cni_repair.base.strictjson import dumps
+from cni_repair.cli.nodework import scope_of, work_on
+from cni_repair.cli.render import one_line
+from cni_repair.cli.table import print_table
+from cni_repair.node.verify import CONFLICT, NOT_VERIFIED, UNREACHABLE, Options, Verdict, summary
+from cni_repair.node.verify import verify as verify_entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cni_repair.cli.scope import Scope
+    from cni_repair.network.reachability.gateways import Gateway
+
+_COLUMNS = ("VERDICT", "POD", "CONTAINER", "IFNAME", "GATEWAYS")
+_ADVICE = {
+    UNREACHABLE: "the interface is as recorded, the way from it is not: look at the switch port"
+    " (is the VLAN allowed there?) and at the gateway itself",
+    CONFLICT: "look for the MAC in the switches' tables; one of the two has to give the address up",
+}
+_WHY_NOT_VERIFIED = f"{NOT_VERIFIED}: nobody to ask; --all says why"
+_SEE_STATUS = "{states}: cni-repair status{again} says what to do"
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Ask every gateway from inside the pods; 0 if nothing is wrong."""
+    scope = scope_of(options)
+    how = Options(options.timeout, options.duplicates)
+    try:
+        verdicts = work_on(scope, lambda node, _, entries: verify_entries(node, entries, how))
+    except KeyboardInterrupt:
+        print("cni-repair: interrupted", file=sys.stderr)
+        return 130
+    if scope.json:
+        print(dumps(document(verdicts)))
+    else:
+        show(verdicts, scope, options.all)
+    return 0 if all(verdict.passed for verdict in verdicts) else 1
+
+
+def document(verdicts: list[Verdict]) -> dict[str, object]:
+    """The whole answer of `-o json`."""
+    return {
+        "attachments": [verdict.document() for verdict in verdicts],
+        "summary": summary(verdicts),
+    }
+
+
+def show(verdicts: list[Verdict], scope: Scope, everything: bool) -> None:
+    """What did not pass, each with its reason; the others only if `everything` is asked for."""
+    rows = [_row(verdict) for verdict in verdicts if everything or not verdict.passed]
+    if rows:
+        print_table(_COLUMNS, rows)
+    print(_totals(verdicts, scope))
+    if not everything and any(one.passed and one.verdict == NOT_VERIFIED for one in verdicts):
+        print(_WHY_NOT_VERIFIED)
+    found = {verdict.verdict for verdict in verdicts if not verdict.passed}
+    for verdict, advice in _ADVICE.items():
+        if verdict in found:
+            print(f"{verdict}: {advice}")
+    states = ", ".join(sorted(found - {*_ADVICE, NOT_VERIFIED}))
+    if states:
+        print(_SEE_STATUS.format(states=states, again=scope.again))
+
+
+def _row(verdict: Verdict) -> Row:
+    cells = (
+        verdict.pod or "-",
+        verdict.key.container_id[:12],
+        verdict.key.ifname,
+        ", ".join(_gateway(gateway) for gateway in verdict.gateways) or "-",
+    )
+    return Row(verdict.verdict, tuple(map(one_line, cells)), one_line(verdict.reason))
+
+
+def _gateway(gateway: Gateway) -> str:
+    if gateway.milliseconds is None:
+        return f"{gateway.address} {gateway.state}"
+    return f"{gateway.address} {gateway.milliseconds:.0f} ms"
+
+
+def _totals(verdicts: list[Verdict], scope: Scope) -> str:
+    if not verdicts:
+        return scope.nothing
+    counts = summary(verdicts)
+    total, _ = counts.pop("attachments"), counts.pop("failed")
+    each = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    return f"{total} attachment{'' if total == 1 else 's'}: {each}"

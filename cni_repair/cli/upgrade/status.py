@@ -1,0 +1,123 @@
+"""The last upgrade: what came of it, where it stands, and how it is given up."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from cni_repair.base.strictjson import dumps
+from cni_repair.checkpoint.identity import boot_id
+from cni_repair.checkpoint.locks import RUN_DIR
+from cni_repair.cli.common import complain
+from cni_repair.cli.printable import printable
+from cni_repair.cli.upgrade.lock import alone, is_at_work
+from cni_repair.cli.upgrade.options import again
+from cni_repair.cli.upgrade.view import forget_stdout
+from cni_repair.upgrade import driver, kubelet, report
+from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
+from cni_repair.upgrade.progress import CUT_SHORT, ENDED, REBOOTED, RELEASE, RUNNING, progress_of
+from cni_repair.upgrade.report import Seen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cni_repair.upgrade.progress import Progress
+
+INTERRUPTED = 130  # the exit status
+_VERDICTS = {
+    FINE: "upgrade ended well",
+    REFUSED: "upgrade refused: nothing was touched",
+    INTERRUPTED: "upgrade interrupted",
+}
+
+
+def print_report(options: argparse.Namespace, progress: Progress, status: int) -> int:
+    """Print what came of it; a reader that has gone changes nothing of that."""
+    standing = ENDED if progress.end else CUT_SHORT
+    seen = Seen(standing, time.time(), again(options))
+    try:
+        if options.output == "json":
+            print(dumps(report.document(progress, seen)))
+        else:
+            print()
+            for line in report.lines(progress, seen):
+                print(printable(line))
+            if standing == CUT_SHORT:
+                _say_driver(progress)
+            print(_VERDICTS.get(status, "upgrade FAILED: see above"))
+        sys.stdout.flush()
+    except OSError:
+        forget_stdout()
+    return status
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print where the last upgrade stands; 0 if it has ended well."""
+    progress = progress_of(journals.read(options.state_dir))
+    if not progress.begin:
+        print("null" if options.output == "json" else "no upgrade was begun on this node")
+        return FAILED
+    seen = Seen(progress.standing(boot_id(), is_at_work()), time.time(), again(options))
+    if options.output == "json":
+        print(dumps(report.document(progress, seen)))
+    else:
+        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(progress.begin["at"]))
+        plan = printable(progress.begin["planFile"])
+        print(f"upgrade by {plan}, begun {begun}: {_where(progress, seen)}")
+        for line in report.lines(progress, seen):
+            print(printable(line))
+        if seen.standing == CUT_SHORT:
+            _say_driver(progress)
+    return FINE if progress.end and progress.end["status"] == FINE else FAILED
+
+
+def _where(progress: Progress, seen: Seen) -> str:
+    if progress.end is not None:
+        words = {FINE: "ended well", REFUSED: "refused, nothing was touched"}
+        return words.get(progress.end["status"], "ended, FAILED")
+    if seen.standing == RUNNING:
+        return f"running (PID {progress.pid})"
+    return "cut short by a reboot: nothing to resume" if seen.standing == REBOOTED else "cut short"
+
+
+def _say_driver(progress: Progress) -> None:
+    """Warn where an upgrade's driver command outlives it: nobody should run another beside it."""
+    noted = progress.events.get("driver")
+    if noted is None or progress.boot_id != boot_id():
+        return
+    if driver.is_alive(driver.noted(noted), RUN_DIR):
+        print(f"the driver command is still at work (PID {noted['pid']}), and is left alone")
+
+
+def release(options: argparse.Namespace) -> int:
+    """Give the last upgrade up, and release the kubelet that it may hold."""
+    with alone():
+        progress = progress_of(journals.read(options.state_dir))
+        if not progress.begin:
+            print("no upgrade was begun on this node: nothing to release")
+            return FINE
+        with journals.go_on(options.state_dir) as journal:
+            words = _release_kubelet(progress)
+            journal.append({"event": "phase", "phase": RELEASE})
+            journal.append(
+                {"event": "done", "phase": RELEASE, "ok": True, "words": words, "data": {}}
+            )
+            ended = progress.end["status"] if progress.end else FAILED
+            journal.append({"event": "end", "status": ended, "givenUp": True})
+    print(words)
+    _say_driver(progress)
+    if journal.trouble:
+        complain(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
+    return FINE
+
+
+def _release_kubelet(progress: Progress) -> str:
+    noted = progress.events.get("kubelet")
+    if noted is None or progress.boot_id != boot_id():
+        return "it held no kubelet: nothing to release"
+    found = kubelet.Found(noted["unit"], noted["active"], noted["masked"])
+    kubelet.release(found)
+    kubelet.disarm()
+    return f"{found.unit} was released by hand"

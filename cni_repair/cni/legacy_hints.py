@@ -1,0 +1,21 @@
+"""From a network configuration to what the seed's checkpoints lack."""
+
+from __future__ import annotations
+
+from cni_repair.node.hints import seed_hints
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.checkpoint.inventory import SeedHints
+    from cni_repair.cni.netconf import NetConf
+
+# Of the plugins themselves, where their configuration names none.
+_DEFAULT_MODES = {"macvlan": "bridge", "ipvlan": "l2"}
+
+
+def hints_of(conf: NetConf | None) -> SeedHints | None:
+    """None without a configuration, or where it leaves the master to the delegate."""
+    if conf is None or not conf.masters:
+        return None
+    mode = conf.rest.get("mode") or _DEFAULT_MODES.get(conf.delegate)
+    return seed_hints(conf.masters, conf.vlan_id, mode, conf.rest.get("mtu"))

@@ -1,0 +1,69 @@
+"""Which link of the node the delegate gets as its master; its VLAN made where it is missing."""
+
+from __future__ import annotations
+
+from _socket import if_nametoindex
+
+from cni_repair.base.errors import CONFIG, TRY_AGAIN, CniError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.cni.netconf import NetConf
+
+
+def uplink(conf: NetConf) -> str | None:
+    """The first of the configuration's masters that exists; None where none does.
+
+    Without a `master` it is the default route's device, as the macvlan plugin has it.
+    """
+    candidates = conf.masters or _default_route_device()
+    return next((name for name in candidates if _exists(name)), None)
+
+
+def missing_uplink(conf: NetConf) -> CniError:
+    """The error for a node on which :func:`uplink` found nothing."""
+    if conf.masters:
+        return CniError(TRY_AGAIN, f"no master exists: {', '.join(conf.masters)}")
+    return CniError(TRY_AGAIN, "no master configured, and the node has no default route")
+
+
+def ensure_master(conf: NetConf) -> str | None:
+    """The delegate's master, ready for use; None, where none is configured or found, leaves it to
+    the delegate to say so.
+
+    Debian 13's build of the macvlan plugin finds no default route by itself.
+    """
+    below = uplink(conf)
+    if below is None and conf.vlan_id is None and not conf.masters:
+        return None
+    if below is None:
+        raise missing_uplink(conf)
+    if conf.vlan_id is None:
+        return below
+    from cni_repair.uplink.ensure import ensure_vlan
+
+    return ensure_vlan(conf.run_dir, below, conf.master_over(below), conf.vlan_id)
+
+
+def likely_master(conf: NetConf) -> str | None:
+    """The delegate's master as far as names tell, for DEL: nothing is made."""
+    below = uplink(conf) or next(iter(conf.masters), None)
+    if below is None and conf.vlan_id is not None:
+        raise CniError(CONFIG, "vlanId without a master, and the node has no default route")
+    return conf.master_over(below) if below else None
+
+
+def _exists(name: str) -> bool:
+    try:
+        if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
+def _default_route_device() -> tuple[str, ...]:
+    """/proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask …"""
+    with open("/proc/thread-self/net/route", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    defaults = [(int(row[6]), row[0]) for row in rows if int(row[1], 16) == int(row[7], 16) == 0]
+    return tuple(name for _, name in sorted(defaults))

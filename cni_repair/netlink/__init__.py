@@ -1,0 +1,1 @@
+"""The kernel's netlink protocol: messages, sockets, namespaces. Knows no pods."""

@@ -1,0 +1,1 @@
+"""What all steps of a repair have in common, and the `ip` commands that they equal. Pure."""

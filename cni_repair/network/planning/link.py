@@ -1,0 +1,195 @@
+"""Planning a pod's interface itself: making it, its attributes, its sysctls, the way up. Pure."""
+
+from __future__ import annotations
+
+from cni_repair.base.frozen import record
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
+from cni_repair.network.model import SETTABLE_FLAGS, Attachment, HostLink, LiveLink, PodLink
+from cni_repair.network.operations.link import (
+    AddAltname,
+    AddPodLink,
+    SetAddrGenMode,
+    SetLink,
+    SetSysctl,
+    SetUp,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cni_repair.network.operations.link import PodOperation
+
+_NO_LINK_LOCAL = "1"  # IN6_ADDR_GEN_MODE_NONE
+# How findings call an attribute.
+_NAMES = {"mac": "MAC", "mtu": "MTU", "mode": "mode"}
+# What a pod turned on for itself takes nothing from it.
+_MAY_BE_ON = {"promisc", "allmulticast"}
+# What a pod's first qdisc makes of a queue of no length (qdisc_create: DEFAULT_TX_QUEUE_LEN).
+_BY_A_QDISC = ("txqueuelen", 0, 1000)
+
+
+@record
+class Gap:
+    """One thing that is missing or wrong, and the step that puts it right, if there is one."""
+
+    finding: str
+    step: PodOperation | None
+
+
+# --- a link that is gone --------------------------------------------------------------------------
+
+
+def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[PodOperation]:
+    """Create the interface and bring it up, with all that is the link's own.
+
+    `link`: as it is to be made; its index may not be free any more.
+    """
+    name = desired.ifname
+    steps: list[PodOperation] = [AddPodLink(name, desired.parents[0].name, link)]
+    if link.mode == "passthru" and link.mac and master is not None and master.mac != link.mac:
+        # It gets its master's MAC, and later shares every change with it (macvlan_set_mac_address).
+        steps.append(SetLink(name, "mac", link))
+    if link.alias:
+        steps.append(SetLink(name, "alias", link))
+    steps += [AddAltname(name, altname) for altname in link.altnames]
+    if link.device_flags is not None:
+        odd = link.device_flags ^ link.usual_flags
+        steps += [SetLink(name, what, link) for what, flag in SETTABLE_FLAGS.items() if odd & flag]
+    return [*steps, *bringing_up(desired)]
+
+
+def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[PodOperation]:
+    """Sysctls first: accept_ra or disable_ipv6 would come too late after `up`.
+
+    `live`: a link that is there, but down: maybe one that a repair left half-made.
+    """
+    there = dict(live.sysctls) if live else {}
+    wanted = dict(sorted(desired.sysctls, key=_secret_first))
+    if desired.addr_gen_mode is not None:
+        wanted[ADDR_GEN_MODE] = _NO_LINK_LOCAL
+    return [
+        *(
+            SetSysctl(desired.ifname, key, value)
+            for key, value in wanted.items()
+            if there.get(key) != value
+        ),
+        SetUp(desired.ifname),
+    ]
+
+
+def _secret_first(sysctl: tuple[str, str]) -> tuple[bool, str]:
+    """Setting the secret changes the way of making addresses (addrconf_sysctl_stable_secret)."""
+    return sysctl[0] != STABLE_SECRET, sysctl[0]
+
+
+def link_locals_as_before(desired: Attachment) -> list[PodOperation]:
+    """After the way up, and the recorded link-local addresses: the kernel may make them again."""
+    if desired.addr_gen_mode is None:
+        return []
+    return [SetAddrGenMode(desired.ifname, desired.addr_gen_mode)]
+
+
+# --- a link that is there -------------------------------------------------------------------------
+
+
+def link_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> list[Gap]:
+    """What is wrong with the link itself, but for being down."""
+    gaps = [*_always_compared(desired, live)]
+    if desired.settled:
+        gaps += [*_mac_gaps(desired, live), *_mtu_gaps(desired, live, master)]
+        gaps += [*_attribute_gaps(desired, live, "txqueuelen", "group")]
+        gaps += _flag_gaps(desired, live)
+    if desired.settled and live.up:
+        gaps += _sysctl_gaps(desired, live)
+    return gaps
+
+
+def _always_compared(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+    """What no later plugin of a chain changes; a record that does not know its ifindex (the
+    incident's own) does not know these either."""
+    wanted, found, name = desired.link, live.link, desired.ifname
+    if wanted.ifindex and (wanted.mode, wanted.flags) != (found.mode, found.flags):
+        yield _mode_gap(desired, live)
+    if wanted.bcqueuelen and found.bcqueuelen and wanted.bcqueuelen != found.bcqueuelen:
+        yield _gap(desired, live, "bcqueuelen")
+    if wanted.alias and wanted.alias != found.alias:
+        yield _gap(desired, live, "alias")
+    for altname in wanted.altnames:
+        if altname not in found.altnames:
+            yield Gap(f"altname {altname} of {name} is missing", AddAltname(name, altname))
+
+
+def _mode_gap(desired: Attachment, live: LiveLink) -> Gap:
+    wanted, found, name = desired.link, live.link, desired.ifname
+    if wanted.mode == found.mode:
+        finding = f"{name} has {wanted.kind} flags {found.flags}, it had {wanted.flags}"
+    else:
+        finding = f"{name} has mode {found.mode}, it had {wanted.mode}"
+    if "passthru" in (wanted.mode, found.mode) and wanted.mode != found.mode:
+        # macvlan_changelink(): EINVAL
+        return Gap(f"{finding}: only a new pod gets that back", None)
+    return Gap(finding, SetLink(name, "mode", wanted))
+
+
+def _mac_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+    wanted = desired.link.mac.lower()
+    if wanted and not desired.link.inherits_mac and wanted != live.link.mac:
+        yield _gap(desired, live, "mac")
+
+
+def _mtu_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> Iterator[Gap]:
+    wanted, name = desired.link.mtu, desired.ifname
+    if not wanted or wanted == live.link.mtu:
+        return
+    if master is not None and wanted > master.mtu:
+        # macvlan_device_event() took the pod's down together with the master's, and never up.
+        yield Gap(
+            f"{name} has MTU {live.link.mtu}, it had {wanted}: its master {master.name} has"
+            f" {master.mtu}: ip link set dev {master.name} mtu {wanted},"
+            " then cni-repair repair again",
+            None,
+        )
+    else:
+        yield _gap(desired, live, "mtu")
+
+
+def _attribute_gaps(desired: Attachment, live: LiveLink, *names: str) -> Iterator[Gap]:
+    for what in names:
+        had, has = getattr(desired.link, what), getattr(live.link, what)
+        if had != has and (what, had, has) != _BY_A_QDISC:
+            yield _gap(desired, live, what)
+
+
+def _gap(desired: Attachment, live: LiveLink, what: str) -> Gap:
+    name, wanted = desired.ifname, desired.link
+    had, has = (getattr(link, what) or "none" for link in (wanted, live.link))
+    finding = f"{name} has {_NAMES.get(what, what)} {has}, it had {had}"
+    return Gap(finding, SetLink(name, what, wanted))
+
+
+def _flag_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+    name, wanted, found = desired.ifname, desired.link, live.link.device_flags
+    if wanted.device_flags is None or found is None:
+        return
+    for what, flag in SETTABLE_FLAGS.items():
+        differs = (wanted.device_flags ^ found) & flag
+        if differs and not (what in _MAY_BE_ON and found & flag):
+            step = SetLink(name, what, wanted)
+            now = "off" if step.is_on() else "on"
+            yield Gap(f"{name} has {what} {now}", step)
+
+
+def _sysctl_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+    name, there = desired.ifname, dict(live.sysctls)
+    wanted = dict(desired.sysctls)
+    if desired.addr_gen_mode is not None:
+        wanted[ADDR_GEN_MODE] = str(desired.addr_gen_mode)
+    for key, value in wanted.items():
+        found = there.get(key, value)
+        if found != value:
+            family, _, leaf = key.partition("/")
+            step: PodOperation = SetSysctl(name, key, value)
+            if key == ADDR_GEN_MODE:
+                step = SetAddrGenMode(name, int(value))
+            yield Gap(f"sysctl net/{family}/conf/{name}/{leaf} is {found}, it was {value}", step)

@@ -1,0 +1,166 @@
+"""Planning: from what should be and what is, to what to do. Pure: no I/O, no clock.
+
+The invariants (tests/unit/test_plan_properties.py): a satisfied state plans nothing; applying a
+plan and planning again gives nothing.
+"""
+
+from __future__ import annotations
+
+from cni_repair.base.frozen import record, replace
+from cni_repair.network.model import Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.operations.entries import AddRule
+from cni_repair.network.planning.entries import (
+    address_gaps,
+    around_drops,
+    neighbour_gaps,
+    route_gaps,
+    rule_gaps,
+)
+from cni_repair.network.planning.link import bringing_up, link_gaps, link_locals_as_before, making
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.operations.link import PodOperation
+    from cni_repair.network.planning.link import Gap
+
+HEALTHY = "healthy"
+LOST = "lost"
+DEGRADED = "degraded"
+STALE = "stale"
+FOREIGN = "foreign"
+
+
+@record
+class Plan:
+    """The verdict on one attachment, and what would make it healthy."""
+
+    state: str
+    findings: tuple[str, ...] = ()  # what is wrong, in words
+    operations: tuple[PodOperation, ...] = ()
+    waits: bool = False  # something is left that needs another of the pod's links
+
+
+def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+    """What it takes to make `observed` what `desired` says.
+
+    `master` is the node's link that bears the recorded master's name now; None where it is still
+    to be made.
+    """
+    live = observed.link
+    if live is None:
+        return _plan_lost(desired, observed, master)
+    stranger = _why_foreign(desired, observed, live, master)
+    if stranger:
+        return Plan(FOREIGN, (stranger,))
+    return _plan_present(desired, observed, live, master)
+
+
+def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+    link = desired.link
+    findings = [f"{desired.ifname} is gone"]
+    if link.ifindex and observed.ifindex_taken_by:
+        findings.append(
+            f"its index {link.ifindex} belongs to {observed.ifindex_taken_by} now: sockets bound to"
+            f" {desired.ifname} will not recover"
+        )
+        link = replace(link, ifindex=0)
+    if master is not None and link.mtu > master.mtu:
+        # macvlan_common_newlink() refuses an MTU above the master's
+        findings.append(
+            f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
+            f" ip link set dev {master.name} mtu {link.mtu}, then cni-repair repair again"
+        )
+        if desired.settled:
+            # A network with smaller packets, not none; what it lacks is told from then on. (Of a
+            # record that is not settled, a smaller MTU may be a later plugin's work.)
+            link = replace(link, mtu=master.mtu)
+    findings += observed.troubles
+    gaps, steps = _entries(desired, observed)
+    # The others go with the link; that they are missing goes without saying.
+    findings += [gap.finding for gap in gaps if gap.step is None or isinstance(gap.step, AddRule)]
+    return Plan(LOST, tuple(findings), (*making(desired, link, master), *steps), _waits(gaps))
+
+
+def _plan_present(
+    desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
+) -> Plan:
+    wrong = link_gaps(desired, live, master)
+    gaps, entries = _entries(desired, observed)
+    findings = [
+        *_up_findings(desired, live, master),
+        *observed.troubles,
+        *(gap.finding for gap in wrong),
+        *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
+        *(gap.finding for gap in gaps),
+    ]
+    steps = [gap.step for gap in wrong if gap.step is not None]
+    steps += [] if live.up else bringing_up(desired, live)
+    state = DEGRADED if findings else HEALTHY
+    return Plan(state, tuple(findings), (*steps, *entries), _waits(gaps))
+
+
+def _entries(desired: Attachment, observed: Observed) -> tuple[list[Gap], list[PodOperation]]:
+    """What the interface carries: what is missing or wrong, and the steps for it in their order.
+
+    Neighbours before routes: the first packet by a route then finds its gateway's MAC.
+    """
+    addresses, routes = address_gaps(desired, observed), route_gaps(desired, observed)
+    neighbours, rules = neighbour_gaps(desired, observed), rule_gaps(desired, observed)
+    up = observed.link is not None and observed.link.up
+    steps = [
+        *_steps(addresses),
+        *([] if up else link_locals_as_before(desired)),
+        *_steps(neighbours),
+        *around_drops(desired, observed, _steps(addresses), _steps(routes)),
+        *_steps(rules),
+    ]
+    return [*addresses, *neighbours, *routes, *rules], steps
+
+
+def _steps(gaps: list[Gap]) -> list[PodOperation]:
+    return [gap.step for gap in gaps if gap.step is not None]
+
+
+def _waits(gaps: list[Gap]) -> bool:
+    return any(gap.step is None for gap in gaps)
+
+
+def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
+    if not live.up:
+        return (f"{desired.ifname} is down",)
+    if not live.carrier:
+        return (f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+    return ()
+
+
+def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
+    name = desired.parents[0].name
+    if master is not None and not master.up:
+        return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
+    return f"look at its master {name}"
+
+
+def _why_foreign(
+    desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
+) -> str:
+    """Why the link under our name is not ours; empty where it is.
+
+    A pod with CAP_NET_ADMIN can make a macvlan of the same name, on the same ifindex, over a link
+    of its own: only IFLA_LINK_NETNSID tells that the master is the node's.
+    """
+    name = desired.ifname
+    kind = desired.link.kind
+    if live.name != name:
+        return f"{name} is another name of the pod's link {live.name}"
+    if live.link.kind != kind:
+        return f"{name} is a {live.link.kind or 'hardware'} link, not a {kind}"
+    if live.master_netnsid is None:
+        return f"{name} is a {kind} over a link of the pod itself"
+    if live.master_netnsid != observed.host_netnsid:
+        return f"{name} is a {kind} over a link of another namespace than the node's"
+    if master is not None and live.master != master.ifindex:
+        return (
+            f"{name} is a {kind} over the node's link {live.master},"
+            f" not over {master.name} ({master.ifindex})"
+        )
+    return ""

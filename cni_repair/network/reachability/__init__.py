@@ -1,0 +1,1 @@
+"""Whether a pod is reached, and telling the network where it is."""

@@ -1,0 +1,289 @@
+"""Who else holds a pod's addresses: ARP probes (RFC 5227, shortened), neighbour solicitations.
+
+The kernel looks for duplicates of an IPv6 address once, when it is added, and tells no MAC; of an
+IPv4 address never. Both are asked here from inside the pod, over its own interface, so that pods
+beside it on the same master hear it, too (a macvlan's frames never come back to its master).
+"""
+
+from __future__ import annotations
+
+import _socket
+import ctypes
+import errno
+import struct
+import threading
+import time
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+from cni_repair.base.closeable import Closing
+from cni_repair.base.frozen import record
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Rtnetlink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from cni_repair.network.model import LiveLink
+
+PROBES = 3
+PROBE_SECONDS = 0.25  # between two probes, and to wait after the last one
+
+_ETH_ARP = 0x0806
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+_ARP_START = (1, 0x0800, 6, 4)  # Ethernet, IPv4, and the lengths of their addresses
+_ARP_REQUEST = 1
+_EVERYBODY = b"\xff" * 6
+_ETHERNET_BYTES = 14
+_SENDER_ADDRESS = _ETHERNET_BYTES + 14  # its offset in an ARP frame
+_SO_ATTACH_FILTER = 26
+
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_SOURCE_MAC, _TARGET_MAC = 1, 2  # options of neighbour discovery: type, length in 8 bytes, MAC
+_ICMPV6_FILTER = 1
+_HOP_LIMIT = 255  # what a router has passed on has less: it is no neighbour's (RFC 4861, 7.1)
+
+_MAX_FRAMES = 64  # to read at a time: the pod decides how many come
+_MAX_LINKS = 1024
+_CLOSERS = 64
+
+
+@record
+class Holder:
+    """Another interface that says it has one of the pod's addresses."""
+
+    address: str
+    mac: str
+
+
+class Duplicates(Closing):
+    """The addresses of one pod while they are probed.
+
+    Make it inside the pod's namespace: the sockets stay there, whichever namespace its user is in.
+    """
+
+    def __init__(self, rtnl: Rtnetlink, live: LiveLink, addresses: Sequence[str]) -> None:
+        ipv6 = [address for address in addresses if ":" in address]
+        ipv4 = [address for address in addresses if ":" not in address]
+        self._listeners: list[_Arp | _Discovery] = []
+        self._holders: dict[tuple[str, bytes], Holder] = {}
+        self._own = _macs(rtnl)
+        self._sent = 0
+        self._next = 0.0
+        try:
+            if ipv4:
+                self._listeners.append(_Arp(live, ipv4))
+            if ipv6:
+                self._listeners.append(_Discovery(live, ipv6))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            listener.sock.close()
+
+    @property
+    def decided(self) -> bool:
+        """Whether the last probe was sent, and waited for."""
+        return self._sent == PROBES and time.monotonic() >= self._next
+
+    def advance(self) -> None:
+        """Hear who answered; probe again when it is time."""
+        self._hear()
+        if self._sent < PROBES and time.monotonic() >= self._next:
+            for listener in self._listeners:
+                listener.probe()
+            self._sent += 1
+            self._next = time.monotonic() + PROBE_SECONDS
+
+    def result(self) -> tuple[Holder, ...]:
+        """Who was heard."""
+        return tuple(self._holders.values())
+
+    def _hear(self) -> None:
+        for listener in self._listeners:
+            for address, mac in listener.claims():
+                if mac not in self._own:
+                    text = ":".join(f"{octet:02x}" for octet in mac)
+                    self._holders[address, mac] = Holder(address, text)
+
+
+def _macs(rtnl: Rtnetlink) -> set[bytes]:
+    """The MACs of all links of the pod: what these say is no other host's word.
+
+    A loop in the network gives us back our own frames; and where a pod has two interfaces on one
+    wire, the kernel answers ARP for the addresses of both through each (arp_ignore 0).
+    """
+    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(nl.IFLA_EXT_MASK, 1 << 3)))
+    links = [nl.unpack_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
+    return {attributes.get(nl.IFLA_ADDRESS, b"") for _, _, attributes in links}
+
+
+class _Arp:
+    """Probes for IPv4 addresses: requests whose sender has none yet (RFC 5227, 2.1.1)."""
+
+    def __init__(self, live: LiveLink, addresses: list[str]) -> None:
+        self._frames = [arp_probe(_raw(live.link.mac), address) for address in addresses]
+        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        # Protocol 0: it hears nothing before it is filtered and bound.
+        self.sock = _socket.socket(_socket.AF_PACKET, kind, 0)
+        try:
+            _attach_filter(self.sock, senders_filter(addresses))
+            self.sock.bind((live.name, _ETH_ARP))
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def probe(self) -> None:
+        for frame in self._frames:
+            self.sock.send(frame)
+
+    def claims(self) -> Iterator[tuple[str, bytes]]:
+        for _ in range(_MAX_FRAMES):
+            try:
+                frame = self.sock.recv(256)
+            except BlockingIOError:
+                return
+            claim = arp_claim(frame)
+            if claim is not None:
+                yield claim
+
+
+class _Discovery:
+    """Solicitations for IPv6 addresses, from the link-local one: whoever holds them answers."""
+
+    def __init__(self, live: LiveLink, addresses: list[str]) -> None:
+        mac, ifindex = _raw(live.link.mac), live.link.ifindex
+        self._packets = [
+            (solicitation(mac, address), (solicited_node(address), 0, 0, ifindex))
+            for address in addresses
+        ]
+        self._addresses = {inet_ntop(AF_INET6, inet_pton(AF_INET6, one)) for one in addresses}
+        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        self.sock = _socket.socket(AF_INET6, kind, _socket.IPPROTO_ICMPV6)
+        try:
+            options = _socket.IPPROTO_IPV6
+            name = nl.raw_string(live.name)
+            self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, name)
+            self.sock.setsockopt(_socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _advertisements_alone())
+            self.sock.setsockopt(options, _socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
+            self.sock.setsockopt(options, _socket.IPV6_MULTICAST_LOOP, 0)
+            self.sock.setsockopt(options, _socket.IPV6_RECVHOPLIMIT, 1)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def probe(self) -> None:
+        try:
+            for packet, group in self._packets:
+                self.sock.sendto(packet, group)
+        except OSError as error:
+            # The link-local address itself may be taken, and no other be there to ask from.
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+
+    def claims(self) -> Iterator[tuple[str, bytes]]:
+        for _ in range(_MAX_FRAMES):
+            try:
+                packet, ancillary, _, _ = self.sock.recvmsg(256, 64)
+            except BlockingIOError:
+                return
+            claim = advertised(packet)
+            local = any(data == struct.pack("=i", _HOP_LIMIT) for _, _, data in ancillary)
+            if claim is not None and local and claim[0] in self._addresses:
+                yield claim
+
+
+def _raw(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def close_all(opened: list[Duplicates]) -> None:
+    """Close many at once: each packet socket waits for an RCU grace period (packet_release, 15-20
+    ms), but all may wait for the same one."""
+    threads = [
+        threading.Thread(target=_close_each, args=(opened[first::_CLOSERS],))
+        for first in range(min(_CLOSERS, len(opened)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _close_each(opened: list[Duplicates]) -> None:
+    for one in opened:
+        one.close()
+
+
+# --- The wire ------------------------------------------------------------------------------------
+
+
+def arp_probe(mac: bytes, address: str) -> bytes:
+    """A question to everybody that does not say who has the address."""
+    header = _EVERYBODY + mac + struct.pack("!H", _ETH_ARP)
+    wanted = inet_pton(AF_INET, address)
+    return header + _ARP.pack(*_ARP_START, _ARP_REQUEST, mac, bytes(4), bytes(6), wanted)
+
+
+def arp_claim(frame: bytes) -> tuple[str, bytes] | None:
+    """(address, MAC) of the sender of an ARP frame: a request claims the address like a reply."""
+    if len(frame) < _ETHERNET_BYTES + _ARP.size:
+        return None
+    *start, _, mac, address, _, _ = _ARP.unpack_from(frame, _ETHERNET_BYTES)
+    return (inet_ntop(AF_INET, address), mac) if tuple(start) == _ARP_START else None
+
+
+def solicited_node(address: str) -> str:
+    """The multicast group of all who hold an address like this (RFC 4291, 2.7.1)."""
+    group = inet_pton(AF_INET6, "ff02::1:ff00:0")[:13] + inet_pton(AF_INET6, address)[13:]
+    return inet_ntop(AF_INET6, group)
+
+
+def solicitation(mac: bytes, address: str) -> bytes:
+    """A neighbour solicitation (RFC 4861, 4.3); the kernel fills in the checksum."""
+    start = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + inet_pton(AF_INET6, address)
+    return start + bytes([_SOURCE_MAC, 1]) + mac
+
+
+def advertised(packet: bytes) -> tuple[str, bytes] | None:
+    """(address, MAC) of a neighbour advertisement (RFC 4861, 4.4) that tells the MAC."""
+    if len(packet) < 24 or packet[0] != _ADVERTISEMENT:
+        return None
+    offset = 24
+    while offset + 8 <= len(packet) and packet[offset + 1]:
+        if tuple(packet[offset : offset + 2]) == (_TARGET_MAC, 1):
+            return inet_ntop(AF_INET6, packet[8:24]), packet[offset + 2 : offset + 8]
+        offset += 8 * packet[offset + 1]
+    return None
+
+
+def _advertisements_alone() -> bytes:
+    """struct icmp6_filter: a bit for each type that is not to be heard."""
+    blocked = (1 << 256) - 1 & ~(1 << _ADVERTISEMENT)
+    return blocked.to_bytes(32, "little")
+
+
+def senders_filter(addresses: Iterable[str]) -> list[tuple[int, int, int, int]]:
+    """A classic BPF program that passes ARP frames whose sender's address is one of these.
+
+    200 pods that probe at once hear 600 probes each; reading those would take our time, and room
+    in the socket's queue.
+    """
+    wanted = [int.from_bytes(inet_pton(AF_INET, address), "big") for address in addresses]
+    load = (0x20, 0, 0, _SENDER_ADDRESS)  # BPF_LD | BPF_W | BPF_ABS
+    tests = [
+        (0x15, len(wanted) - number, 0, value)  # BPF_JMP | BPF_JEQ: to the last instruction
+        for number, value in enumerate(wanted)
+    ]
+    drop, keep = (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFF)  # BPF_RET: how many bytes
+    return [load, *tests, drop, keep]
+
+
+def _attach_filter(sock: _socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    memory = ctypes.create_string_buffer(code, len(code))
+    # struct sock_fprog: the number of instructions, and where they are
+    filter_at = struct.pack("@HP", len(program), ctypes.addressof(memory))
+    sock.setsockopt(_socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_at)

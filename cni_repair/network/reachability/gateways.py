@@ -1,0 +1,195 @@
+"""Whether a pod's gateways answer now: asked through the kernel's own neighbour table.
+
+That is what the pod's traffic will ask, too: ARP or a neighbour solicitation, from the pod's own
+address, past its own sysctls. No raw packets, and what is learned, the pod may use.
+
+A REACHABLE entry may be half a minute old, from before the wire broke. So an entry that is there
+is put to NUD_PROBE: the kernel asks the known MAC again, the pod's traffic flowing on meanwhile,
+and nothing but an answer brings REACHABLE back (__neigh_update, neigh_timer_handler). Where there
+is no entry, or that MAC stays silent (a gateway may be another machine by now), NTF_USE has the
+kernel ask everybody. It asks three times, one second apart, and then says FAILED: it is put to it
+again, for as long as its user has patience. A switch port may take half a minute to forward.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from _socket import AF_INET, AF_INET6, inet_pton
+
+from cni_repair.base.closeable import Closing
+from cni_repair.base.errors import DAMAGED, REPAIR_FAILED, CniError
+from cni_repair.base.frozen import record
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import Refusal, Rtnetlink, is_missing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# include/uapi/linux/neighbour.h
+NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0, 0x01, 0x02, 0x04, 0x08
+NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x10, 0x20, 0x40, 0x80
+_NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
+_NDA_FLAGS_EXT = 15
+
+# What may come of a gateway.
+ANSWERED = "answered"
+SILENT = "silent"  # as long as we asked
+PERMANENT = "permanent"  # its entry is kept by somebody else: ours to read only
+REFUSED = "refused"  # the kernel does not ask
+
+# What is to be done next about one that is not decided.
+WAIT = "wait"
+ASK_KNOWN = "ask the known MAC"
+ASK_ALL = "ask everybody"
+
+
+@record
+class Neighbour:
+    """An entry of the kernel's neighbour table."""
+
+    state: int = NUD_NONE  # there is none
+    mac: str = ""
+    kept: bool = False  # by an administrator or a routing daemon
+
+
+@record
+class Gateway:
+    """What came of one gateway."""
+
+    address: str
+    state: str
+    mac: str = ""
+    milliseconds: float | None = None  # until the answer was seen
+    refusal: str = ""
+
+
+def next_step(entry: Neighbour, asked: bool) -> str:
+    """What an entry means, and what it takes to learn more; `asked`: whether we did so far."""
+    if entry.kept:
+        # NTF_USE would take NUD_PERMANENT away, NUD_PROBE the flags of who keeps it.
+        return PERMANENT
+    if entry.state == NUD_REACHABLE and asked:
+        return ANSWERED
+    if entry.state in (NUD_REACHABLE, NUD_STALE, NUD_DELAY):
+        return ASK_KNOWN
+    if entry.state in (NUD_INCOMPLETE, NUD_PROBE):
+        return WAIT
+    return ASK_ALL
+
+
+class Gateways(Closing):
+    """A pod's gateways while they are asked.
+
+    Make it inside the pod's namespace: the socket stays there, whichever namespace its user is in.
+    """
+
+    def __init__(self, ifindex: int, addresses: Iterable[str]) -> None:
+        self._questions = [_Question(ifindex, address) for address in addresses]
+        self._rtnl = Rtnetlink()
+
+    def close(self) -> None:
+        self._rtnl.close()
+
+    @property
+    def decided(self) -> bool:
+        return not self._open()
+
+    def advance(self) -> None:
+        """Look at each undecided gateway's entry; ask, or ask again, where that is called for."""
+        questions = self._open()
+        answers = self._rtnl.get([question.look for question in questions])
+        asking = [
+            question
+            for question, answer in zip(questions, answers)
+            if question.take(_neighbour(answer))
+        ]
+        refusals = self._rtnl.send([question.message for question in asking])
+        for question, refusal in zip(asking, refusals):
+            question.sent(refusal)
+
+    def result(self) -> tuple[Gateway, ...]:
+        """What came of each: who has not answered by now is silent."""
+        return tuple(
+            question.gateway or Gateway(question.address, SILENT) for question in self._questions
+        )
+
+    def _open(self) -> list[_Question]:
+        return [question for question in self._questions if question.gateway is None]
+
+
+class _Question:
+    """One gateway while it is asked."""
+
+    def __init__(self, ifindex: int, address: str) -> None:
+        self.address = address
+        self.gateway: Gateway | None = None
+        self._family = AF_INET6 if ":" in address else AF_INET
+        self._ifindex = ifindex
+        self._destination = nl.attribute(nl.NDA_DST, inet_pton(self._family, address))
+        self._entry = Neighbour()
+        self._step = ""
+        self._asked = False
+        self._since = time.monotonic()
+        self.look = nl.Message(nl.RTM_GETNEIGH, 0, self._body(NUD_NONE, 0))
+
+    def _body(self, state: int, flags: int) -> bytes:
+        return nl.neighbour_body(self._family, self._ifindex, state, flags, self._destination)
+
+    def take(self, entry: Neighbour) -> bool:
+        """Note what stands in the table; whether there is something to ask now."""
+        self._entry, self._step = entry, next_step(entry, self._asked)
+        if self._step == ANSWERED:
+            waited = round((time.monotonic() - self._since) * 1000, 1)
+            self.gateway = Gateway(self.address, ANSWERED, entry.mac, waited)
+        elif self._step == PERMANENT:
+            self.gateway = Gateway(self.address, PERMANENT, entry.mac)
+        return self._step in (ASK_KNOWN, ASK_ALL)
+
+    @property
+    def message(self) -> nl.Message:
+        """The question to the kernel."""
+        if self._step == ASK_KNOWN:
+            # No NLM_F_REPLACE: it would take the entry's NTF_ROUTER away.
+            return nl.Message(nl.RTM_NEWNEIGH, 0, self._body(NUD_PROBE, 0))
+        # NLM_F_EXCL: an entry made meanwhile may be a permanent one.
+        new = nl.NLM_F_EXCL if self._entry.state == NUD_NONE else 0
+        return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | new, self._body(NUD_NONE, _NTF_USE))
+
+    def sent(self, refusal: Refusal) -> None:
+        """Note the kernel's answer to :attr:`message`."""
+        if refusal.errno == 0:
+            if not self._asked:
+                self._since = time.monotonic()
+            self._asked = True
+        elif not _entry_changed(self._step, refusal):
+            self.gateway = Gateway(self.address, REFUSED, refusal=_in_words(refusal))
+
+
+def _entry_changed(step: str, refusal: Refusal) -> bool:
+    """Whether the entry was just no more what it had been: the next look will show."""
+    if step == ASK_KNOWN:
+        # Gone, or no MAC is known any more.
+        return refusal.errno in (errno.ENOENT, errno.EINVAL)
+    return refusal.errno == errno.EEXIST
+
+
+def _in_words(refusal: Refusal) -> str:
+    if refusal.errno == errno.ENOBUFS:  # neigh_alloc: one table serves all the node's namespaces
+        return "the node's neighbour table is full: raise sysctl net.ipv4.neigh.default.gc_thresh3"
+    return str(refusal)
+
+
+def _neighbour(answer: bytes | Refusal) -> Neighbour:
+    if isinstance(answer, Refusal):
+        if answer.errno == errno.ENOENT:
+            return Neighbour()
+        if is_missing(answer):
+            raise CniError(DAMAGED, "the interface has gone since it was checked")
+        raise CniError(REPAIR_FAILED, "the kernel does not show a neighbour", str(answer))
+    _, _, state, flags, attributes = nl.unpack_neighbour(answer)
+    kept = state & (NUD_NOARP | NUD_PERMANENT) or flags & _NTF_EXT_LEARNED
+    kept_ext = any(attributes.get(_NDA_FLAGS_EXT, b""))  # NTF_EXT_MANAGED and the like
+    mac = attributes.get(nl.NDA_LLADDR, b"")
+    return Neighbour(state, ":".join(f"{octet:02x}" for octet in mac), bool(kept) or kept_ext)

@@ -1,0 +1,113 @@
+"""Pods that nobody remembers: interfaces over the node's links, without a checkpoint.
+
+What stands on the uplink is what goes with it. Every network namespace of the node is asked, not a
+runtime: pods of any runtime count, and those that were attached before cni-repair came.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.base.errors import CniError
+from cni_repair.base.frozen import record
+from cni_repair.netlink import codec as nl
+from cni_repair.netlink.netns import entered, open_netns
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.model import KINDS
+from cni_repair.network.observe import chain_from, live_link, netnsid_in, netnsid_request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cni_repair.network.model import LiveLink
+    from cni_repair.node.examine import Node
+
+# Where runtimes name namespaces; a pod that has no name there is found through its processes.
+_NAMED_IN = ("/run/netns", "/var/run/docker/netns")
+_MAX_LINKS = 1024
+
+Covered = tuple[int, int, str]  # nsfs device and inode, ifname
+
+
+@record
+class Uncovered:
+    """A pod's interface that would be lost with the uplink, and that no checkpoint knows."""
+
+    netns: str
+    ifname: str
+    master: str
+    kind: str = "macvlan"
+
+    def __str__(self) -> str:
+        return f"{self.netns} {self.ifname} ({self.kind} over {self.master})"
+
+
+def uncovered(node: Node, covered: set[Covered]) -> list[Uncovered]:
+    """All such interfaces over the node's links but those in `covered`; changes nothing."""
+    found: list[Uncovered] = []
+    for path, place in sorted(_namespaces(node).items()):
+        try:
+            for live in _children(node, path):
+                if (*place, live.name) not in covered:
+                    master = _name_of(node, live.master)
+                    found.append(Uncovered(path, live.name, master, live.link.kind))
+        except (CniError, OSError):
+            continue  # it went away while it was looked at, or answers nobody
+    return found
+
+
+def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
+    """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
+    status = os.fstat(node.own)
+    seen = {(status.st_dev, status.st_ino)}
+    found: dict[str, tuple[int, int]] = {}
+    for path in (*_names(), *_of_processes()):
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        place = status.st_dev, status.st_ino
+        if place not in seen:
+            seen.add(place)
+            found[path] = place
+    return found
+
+
+def _names() -> Iterator[str]:
+    for directory in _NAMED_IN:
+        try:
+            yield from (f"{directory}/{name}" for name in sorted(os.listdir(directory)))
+        except OSError:
+            continue
+
+
+def _of_processes() -> Iterable[str]:
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    return (f"/proc/{pid}/ns/net" for pid in pids)
+
+
+def _children(node: Node, path: str) -> list[LiveLink]:
+    """The interfaces over the node's links in one namespace, of the kinds that REPAIR makes."""
+    netns = open_netns(path)
+    try:
+        with entered(netns, node.own), Rtnetlink() as rtnl:
+            links = {one for kind in KINDS for one in _links_of_kind(rtnl, kind)}
+            # Asked after the dump, which gives the id where a link needs it.
+            netnsid = netnsid_in(rtnl.get([netnsid_request(node.own)])[0])
+    finally:
+        os.close(netns)
+    over_node = [one for one in links if one.link.kind in KINDS and one.is_over(netnsid)]
+    return sorted(over_node, key=lambda one: one.link.ifindex)
+
+
+def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
+    """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
+    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+    found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
+    return [one for one in found if one is not None]
+
+
+def _name_of(node: Node, ifindex: int) -> str:
+    chain = chain_from(node.rtnl, ifindex)
+    return chain[0].name if chain else f"link {ifindex}"

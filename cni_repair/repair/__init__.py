@@ -1,0 +1,1 @@
+"""Repairing attachments: whose turn it is, and one turn."""

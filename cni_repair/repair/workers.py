@@ -1,0 +1,183 @@
+"""More hands for many attachments: a process for each further processor, not for each pod.
+
+The kernel makes links one at a time (RTNL), but most of a repair's time is our own: looking,
+comparing, telling. Processes, since Python's threads take turns (GIL).
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # typeshed has none
+import gc
+import marshal
+import posix as os  # half of `os`: see __main__
+import select
+import sys
+
+from cni_repair.base.closeable import Closing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, NoReturn
+
+# With more than that, the kernel's lock is what all would wait for.
+_MOST = 4
+# Pods for which a process is worth its start (1-2 ms, and copies of the pages that it touches).
+_WORTH = 16
+_LENGTH_BYTES = 4
+_PIPE_BYTES = 1 << 16
+_NUMBER_BYTES = 4
+_STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+
+
+def hands_for(pods: int) -> int:
+    """How many processes should share the work, this one among them."""
+    if _has_threads():
+        return 1  # a fork would copy the locks that the others hold, and nobody to release them
+    return max(1, min(_MOST, len(os.sched_getaffinity(0)), pods // _WORTH))
+
+
+def _has_threads() -> bool:
+    threading = sys.modules.get("threading")  # not imported for the question's sake
+    return threading is not None and threading.active_count() > 1
+
+
+def _queue_of(numbers: Sequence[int]) -> tuple[int, int]:
+    """A pipe's end from which each number can be read once, by whichever process; and how many
+    have found room in it, 16,384 usually."""
+    queue, fill = os.pipe()
+    try:
+        os.set_blocking(fill, False)
+        data = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
+        return queue, os.write(fill, data) // _NUMBER_BYTES
+    except OSError:
+        os.close(queue)
+        raise
+    finally:
+        os.close(fill)  # so that it has an end
+
+
+def _taken_from(queue: int) -> Iterator[int]:
+    # (pipe_read() holds the pipe's lock, and it was filled by whole pages: no number is torn.)
+    while number := os.read(queue, _NUMBER_BYTES):
+        yield int.from_bytes(number, "big")
+
+
+class Hands(Closing):
+    """Context: processes that do the work together with this one; they have ended when it ends."""
+
+    def __init__(
+        self,
+        count: int,
+        numbers: Sequence[int],
+        begin: Callable[[], None],
+        work: Callable[[int], Any],
+    ) -> None:
+        """Each of `numbers` is taken by whoever is free next: by one of `count` other processes,
+        which call `begin` first and then `work` with each, and whose results, which :mod:`marshal`
+        must take, are read here; or by this one, from :meth:`mine`. A process that cannot be
+        started takes none; one that dies leaves the one number undone that it had."""
+        self._count = count
+        self._numbers = numbers
+        self._begin = begin
+        self._work = work
+        self._queue, self._queued = -1, 0
+        self._processes: list[int] = []
+        self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
+
+    def __enter__(self) -> Hands:
+        try:
+            if self._count:
+                self._queue, self._queued = _queue_of(self._numbers)
+            for _ in range(self._count):
+                self._start()
+        except OSError:
+            pass  # no process, or no descriptor, is to be had
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def mine(self) -> Iterator[int]:
+        """What is for this process to do, number by number."""
+        if self._queue >= 0:
+            yield from _taken_from(self._queue)
+        yield from self._numbers[self._queued :]
+
+    def _start(self) -> None:
+        ours, theirs = os.pipe()
+        os.set_blocking(ours, False)
+        self._parts[ours] = b""
+        # A signal's exception between fork and `try` would make the child a second first process.
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _STOPPING)
+        try:
+            process = os.fork()
+            if process == 0:
+                self._be_a_hand(theirs, mask)
+            self._processes.append(process)
+        finally:
+            os.close(theirs)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+
+    def _be_a_hand(self, pipe: int, mask: Iterable[int]) -> NoReturn:
+        """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it
+        has not done is found undone, and is told by who does it then."""
+        try:
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+            for one in self._parts:
+                os.close(one)  # who writes there gets EPIPE once the first process has closed it
+            gc.disable()  # a collection would touch, and so copy, every page that the two share
+            self._begin()
+            for number in _taken_from(self._queue):
+                data = marshal.dumps(self._work(number))
+                message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
+                while message:
+                    message = message[os.write(pipe, message) :]
+        finally:
+            os._exit(0)
+
+    def done(self) -> Iterator[Any]:
+        """What was done since the last call; it does not wait."""
+        for pipe in list(self._parts):
+            yield from self._read(pipe)
+
+    def rest(self) -> Iterator[Any]:
+        """What is done from now on, as it comes, until all have ended."""
+        while self._parts:
+            poll = select.poll()
+            for pipe in self._parts:
+                poll.register(pipe, select.POLLIN)
+            for pipe, _ in poll.poll():
+                yield from self._read(pipe)
+
+    def _read(self, pipe: int) -> Iterator[Any]:
+        try:
+            part = os.read(pipe, _PIPE_BYTES)
+        except BlockingIOError:
+            return
+        if not part:
+            del self._parts[pipe]
+            os.close(pipe)
+            return
+        data = self._parts[pipe] + part
+        start = 0
+        while len(data) >= start + _LENGTH_BYTES:
+            end = start + _LENGTH_BYTES + int.from_bytes(data[start : start + _LENGTH_BYTES], "big")
+            if len(data) < end:
+                break
+            yield marshal.loads(data[start + _LENGTH_BYTES : end])
+            start = end
+        self._parts[pipe] = data[start:]
+
+    def close(self) -> None:
+        if self._queue >= 0:
+            os.close(self._queue)
+            self._queue = -1
+        while self._parts:  # all of them first: whoever still writes gets EPIPE, and ends
+            pipe, _ = self._parts.popitem()
+            os.close(pipe)
+        while self._processes:
+            try:
+                os.waitpid(self._processes.pop(), 0)
+            except ChildProcessError:
+                pass  # where SIGCHLD came ignored, the kernel has reaped it

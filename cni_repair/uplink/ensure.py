@@ -1,0 +1,135 @@
+"""The masters of attachments: waited for, their VLANs made, both compared before use."""
+
+from __future__ import annotations
+
+from cni_repair.base.errors import MASTER_REFUSED, TRY_AGAIN, CniError
+from cni_repair.base.frozen import replace
+from cni_repair.checkpoint.locks import PARENTS, Lock
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.model import HostLink, Vlan
+from cni_repair.network.observe import chain_from, hardware, link_named
+from cni_repair.uplink.apply import apply_to_node
+from cni_repair.uplink.plan import (
+    MISSING,
+    READY,
+    RENAMED,
+    ParentPlan,
+    plan_parents,
+    renamed,
+    same_card,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.model import NodeLink
+    from cni_repair.uplink.belongings import NodeSide
+
+
+def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
+    """The VLAN device of that name over the uplink `below`, made if missing; its name (for ADD)."""
+    with Rtnetlink() as rtnl:
+        uplink = link_named(rtnl, below)
+        if uplink is None:
+            raise CniError(TRY_AGAIN, f"master {below} does not exist")
+        # It may be a VLAN itself: what that stands on belongs to the chain.
+        chain = chain_from(rtnl, uplink.ifindex) or (uplink,)
+        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), *chain))
+    return name
+
+
+def wanted_vlan(name: str, vlan_id: int) -> HostLink:
+    """A VLAN device as a configuration describes it: all else is the kernel's choice."""
+    return HostLink(name=name, ifindex=0, kind="vlan", mac="", mtu=0, vlan=Vlan(vlan_id))
+
+
+def look(
+    rtnl: Rtnetlink,
+    chain: tuple[HostLink, ...],
+    follow_renamed: bool = False,
+    on_vlans: tuple[NodeLink, ...] = (),
+) -> tuple[ParentPlan, HostLink | None]:
+    """The plan for a recorded chain of parents, and the master as it is now (None: absent).
+
+    `follow_renamed`: the recorded card counts under whatever name it has now. `on_vlans`: what the
+    node had on the VLANs of the chain.
+    """
+    present: dict[str, HostLink] = {}
+    for link in chain:
+        found = link_named(rtnl, link.name)
+        if found is None and link.vlan is None:
+            found = same_card(link, hardware(rtnl))
+            if found is not None and not follow_renamed:
+                return renamed(link, found), present.get(chain[0].name)
+        if found is not None:
+            present[link.name] = found
+            # What a VLAN really stands on has a name, too, for the words of a refusal.
+            for below in chain_from(rtnl, found.lower if found.kind == "vlan" else 0)[:1]:
+                present.setdefault(below.name, below)
+    plan = plan_parents(chain, present)
+    if on_vlans and plan.operations:
+        plan = _with_belongings(plan, present, on_vlans)
+    return plan, present.get(chain[0].name)
+
+
+def _with_belongings(
+    plan: ParentPlan, present: dict[str, HostLink], on_vlans: tuple[NodeLink, ...]
+) -> ParentPlan:
+    # ADD, which pays for its imports, never comes here.
+    from cni_repair.uplink.plan_belongings import with_belongings
+    from cni_repair.uplink.read import belongings_of
+
+    down = {operation.name for operation in plan.operations} & present.keys()
+    there = belongings_of(present[name] for name in down)
+    return replace(plan, operations=with_belongings(plan.operations, on_vlans, there))
+
+
+class MasterAway(CniError):
+    """The master is not there, or not under its name: both may change by themselves."""
+
+
+def ensure(
+    rtnl: Rtnetlink,
+    run_dir: str,
+    chain: tuple[HostLink, ...],
+    follow_renamed: bool = False,
+    side: NodeSide | None = None,
+) -> HostLink:
+    """Have the master of `chain` again, now; the link as it is then. VLANs that have to be made
+    get what the node had on them, as `side` remembers it.
+
+    Raises MasterAway (code 11, or MASTER_REFUSED for a card of another name) where waiting may
+    help, CniError (MASTER_REFUSED) where its name is another's.
+    """
+    with Lock(run_dir, PARENTS):
+        master = _try(rtnl, chain, follow_renamed, side)
+    if isinstance(master, HostLink):
+        return master
+    code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
+    raise MasterAway(code, master.reason, "call again once that has changed")
+
+
+def _try(
+    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool, side: NodeSide | None
+) -> HostLink | ParentPlan:
+    on_vlans = side.remembered(chain) if side else ()
+    plan, master = look(rtnl, chain, follow_renamed, on_vlans)
+    # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
+    # compare what they made.
+    for _ in range(3):
+        if plan.state in (MISSING, RENAMED):
+            return plan
+        if plan.state != READY:
+            raise CniError(
+                MASTER_REFUSED,
+                plan.reason,
+                "nothing was changed; put the link right and call again",
+            )
+        if master is not None and not plan.operations:
+            return master
+        applied = apply_to_node(rtnl, plan.operations)
+        if side:
+            side.tried(chain, applied.undone)
+        plan, master = look(rtnl, chain, follow_renamed, on_vlans)
+        if applied.complete and master is not None and plan.state == READY:
+            return master
+    raise CniError(TRY_AGAIN, f"master {chain[0].name} comes and goes")

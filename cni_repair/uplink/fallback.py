@@ -1,0 +1,54 @@
+"""`fallbackMaster`: pods may move to another of their configuration's masters.
+
+Never silently, and never on its own: the recorded master is waited for first, and only a pod that
+lost its interface is given one over another uplink.
+"""
+
+from __future__ import annotations
+
+from cni_repair.base.frozen import replace
+from cni_repair.base.names import valid_ifname
+from cni_repair.network.model import HostLink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.checkpoint.model import Checkpoint
+
+
+def other_chains(checkpoint: Checkpoint) -> list[tuple[HostLink, ...]]:
+    """The chains of parents that the attachment may have instead of the recorded one, in the order
+    of its configuration's masters; none where it does not say `fallbackMaster`.
+
+    A VLAN over another uplink keeps the recorded id, protocol and flags; of the uplink itself
+    nothing is known but the name.
+    """
+    if checkpoint.netconf.get("fallbackMaster") is not True:
+        return []
+    recorded = checkpoint.attachment.parents
+    vlan_id = checkpoint.netconf.get("vlanId", checkpoint.netconf.get("vlanID"))
+    chains = []
+    for name in _masters(checkpoint.netconf):
+        below = HostLink(name, 0, "", "", 0)
+        chain: tuple[HostLink, ...] = (below,)
+        if vlan_id is not None:
+            chain = (_same_vlan(recorded[0], f"{name}.{vlan_id}"), below)
+        if chain[0].name != recorded[0].name and valid_ifname(chain[0].name):
+            chains.append(chain)
+    return chains
+
+
+def _same_vlan(vlan: HostLink, name: str) -> HostLink:
+    # Its MTU is the new uplink's: that one's may be smaller.
+    return replace(vlan, name=name, ifindex=0, mtu=0)
+
+
+def _masters(netconf: dict[str, Any]) -> list[str]:
+    """The names that `master` and the seed's `master2` list (the rule of cni/netconf.py, which
+    checked them at ADD)."""
+    found: list[str] = []
+    for value in (netconf.get("master"), netconf.get("master2")):
+        names = value if isinstance(value, list) else [value]
+        found += [name for name in names if isinstance(name, str) and valid_ifname(name)]
+    return found

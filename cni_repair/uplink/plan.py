@@ -1,0 +1,157 @@
+"""Planning the node's side: whether an attachment's master can be used, and what it takes. Pure."""
+
+from __future__ import annotations
+
+from cni_repair.base.frozen import record, replace
+from cni_repair.network.model import HostLink
+from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cni_repair.uplink.operations import NodeOperation
+
+READY = "ready"
+MISSING = "missing"
+RENAMED = "renamed"
+REFUSED = "refused"
+
+
+@record
+class ParentPlan:
+    """Whether an attachment's master can be used, and what it takes."""
+
+    # READY (after the operations), MISSING (wait for it), RENAMED (likewise: udev may not be done),
+    # REFUSED (its name is another's)
+    state: str
+    reason: str = ""
+    operations: tuple[NodeOperation, ...] = ()
+
+
+def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> ParentPlan:
+    """What it takes to have the recorded master again.
+
+    `chain` is the master and what it stands on, as recorded; `present` the node's links that bear
+    those names now. Hardware and bonds are the distribution's: they are waited for, never made.
+    """
+    operations: list[NodeOperation] = []
+    below: HostLink | None = None  # as it is, or will be once it is made
+    was_below: HostLink | None = None  # as it was recorded
+    for wanted in reversed(chain):
+        found = present.get(wanted.name)
+        mismatch = found and _mismatch(wanted, found, below, present)
+        if mismatch:
+            return ParentPlan(REFUSED, mismatch)
+        if found is None and (wanted.vlan is None or below is None):
+            return ParentPlan(MISSING, f"master {wanted.name} does not exist")
+        if found is None and below is not None and wanted.mtu > below.mtu:
+            # Who configures the card may not be done: a driver comes back with its own default.
+            return ParentPlan(
+                MISSING,
+                f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
+                f" ip link set dev {below.name} mtu {wanted.mtu}",
+            )
+        if found is None and below is not None and wanted.vlan is not None:
+            mtu = wanted.mtu if wanted.mtu != below.mtu else 0
+            mac = _own_mac(wanted, was_below)
+            operations.append(AddVlan(wanted.name, below.name, wanted.vlan, mtu, mac))
+            found = replace(wanted, ifindex=0, mtu=mtu or below.mtu, flags=0)
+        # A VLAN over a link that is down cannot be set up (ENETDOWN); it follows that link up by
+        # itself (vlan_device_event). Hardware is set up by whoever configures it.
+        startable = wanted.vlan is not None and below is not None and below.up
+        if found is not None and below is not None and startable and not found.up:
+            operations.append(SetNodeLinkUp(wanted.name))
+            found = replace(found, flags=below.flags)
+        below, was_below = found, wanted
+    return ParentPlan(READY, _why_down(chain, present), tuple(operations))
+
+
+def _own_mac(wanted: HostLink, was_below: HostLink | None) -> str:
+    """A VLAN's MAC if somebody gave it one: else it has that of the link below, and follows it."""
+    known = was_below is not None and was_below.mac
+    return wanted.mac if known and wanted.mac != known else ""
+
+
+def _why_down(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> str:
+    """A word on hardware that nobody has set up yet: that is not ours to do."""
+    card = present.get(chain[-1].name)
+    if card is None or card.up:
+        return ""
+    return f"the node's {card.name} is down: ip link set dev {card.name} up"
+
+
+def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
+    """The link that is the recorded card, whatever its name: by its permanent MAC, else by its PCI
+    address; None where it is not there, or the record knows neither."""
+    if wanted.kind or not (wanted.permanent_mac or wanted.bus_address):
+        return None
+    for link in links:
+        if not link.kind and not _other_hardware(wanted, link):
+            if link.permanent_mac and link.permanent_mac == wanted.permanent_mac:
+                return link
+            if link.bus_address and link.bus_address == wanted.bus_address:
+                return link
+    return None
+
+
+def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
+    """The verdict where the recorded card is there under another name, and that is not allowed."""
+    return ParentPlan(
+        RENAMED,
+        f"master {wanted.name} does not exist; its card is called {found.name} now:"
+        f" ip link set dev {found.name} down; ip link set dev {found.name} name {wanted.name};"
+        f" ip link set dev {wanted.name} up",
+    )
+
+
+def _mismatch(
+    wanted: HostLink,
+    found: HostLink,
+    below: HostLink | None,
+    present: Mapping[str, HostLink],
+) -> str:
+    """Why the link that bears a recorded name must not be used; empty where it may be."""
+    name = wanted.name
+    if wanted.vlan is None:
+        return _other_hardware(wanted, found)
+    if found.vlan is None:
+        return (
+            f"{name} exists, but it is a {found.kind or 'hardware'} link, not VLAN {wanted.vlan.id}"
+        )
+    if found.vlan.id != wanted.vlan.id:
+        return f"{name} exists with VLAN id {found.vlan.id}, not {wanted.vlan.id}"
+    if found.vlan.protocol != wanted.vlan.protocol:
+        return (
+            f"{name} exists with VLAN protocol {found.vlan.protocol:#06x},"
+            f" not {wanted.vlan.protocol:#06x}"
+        )
+    # (What the lowest of the chain stands on is not known: another namespace has it.)
+    if below is not None and found.lower != below.ifindex:
+        names = {link.ifindex: link.name for link in present.values()}
+        over = names.get(found.lower, f"link {found.lower}")
+        return f"{name} exists over {over}, not over {below.name}"
+    return ""
+
+
+def _other_hardware(wanted: HostLink, found: HostLink) -> str:
+    """Names move between cards (renamed masters); a permanent MAC or a PCI address does not."""
+    name = wanted.name
+    # Without an index nothing was recorded but the name (the seed's checkpoints).
+    if wanted.ifindex and wanted.kind != found.kind:
+        return (
+            f"the node's {name} is a {found.kind or 'hardware'} link now,"
+            f" it was a {wanted.kind or 'hardware'} link"
+        )
+    if wanted.permanent_mac and found.permanent_mac:
+        if wanted.permanent_mac != found.permanent_mac:
+            return (
+                f"the node's {name} is another card now: permanent MAC {found.permanent_mac},"
+                f" it was {wanted.permanent_mac}"
+            )
+    elif wanted.bus_address and found.bus_address and wanted.bus_address != found.bus_address:
+        return (
+            f"the node's {name} is another card now: at {found.bus_address},"
+            f" it was at {wanted.bus_address}"
+        )
+    return ""
