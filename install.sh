@@ -345,8 +345,6 @@ build_environment() {
         fail "cannot remove pip from $NEW" "see above"
     quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
         fail "cannot byte-compile $NEW" "see above"
-    quietly "$NEW/bin/python3" -I -m cni_repair.pack ||
-        fail "cannot pack the modules in $NEW" "see above"
 }
 
 pip_install() { # ARGUMENT...

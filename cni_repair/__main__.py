@@ -1,13 +1,9 @@
-"""Which face: a CNI plugin where CNI_COMMAND is set, a command line where it is not.
-
-What ADD and DEL need before the delegate can start does without `os`: the system calls in it are
-:mod:`posix`, and the rest (an environment with methods, paths) costs the pod 1 ms.
-"""
+"""Which face: a CNI plugin where CNI_COMMAND is set, a command line where it is not."""
 
 from __future__ import annotations
 
 import gc
-import posix
+import os
 import sys
 
 
@@ -16,19 +12,16 @@ def main() -> int:
 
     Everything is written by then: taking the interpreter apart would cost 2 ms more.
     """
-    from cni_repair import packed
-
-    packed.use()
-    if posix.environ.get(b"CNI_COMMAND"):
+    if os.environ.get("CNI_COMMAND"):
         # Imports and one attachment leave no garbage, and each look for it costs the pod.
         gc.disable()
         from cni_repair.cni.skel import serve
 
-        posix._exit(serve())
+        os._exit(serve())
     try:
         from cni_repair.cli.main import run
 
-        posix._exit(run(sys.argv[1:]))
+        os._exit(run(sys.argv[1:]))
     except KeyboardInterrupt:  # before, or while, anything was done
         print("cni-repair: interrupted", file=sys.stderr)
         return 130

@@ -8,7 +8,7 @@ reboot), the netns cookie (never used twice), the nsfs inode (recurs), the start
 from __future__ import annotations
 
 import _socket
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import record

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import posix as os  # half of `os`: see __main__
+import os
 import time
 
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 import stat
 
 from cni_repair.base.closeable import Closing

@@ -5,7 +5,7 @@ What only a clean-up needs is imported by it: the delegate cannot start before t
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
 from cni_repair.base.strictjson import dumps, load_object

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself pays 7 ms for its enums
 import fcntl
-import posix as os  # half of `os`: see __main__
+import os
 import stat
 import time
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.strictjson import load_object

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import posix as os  # half of `os`: see __main__
+import os
 import sys
 
 from cni_repair.base.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
@@ -58,7 +58,7 @@ def serve() -> int:
     stdin = b""
     try:
         stdin = _read_stdin()
-        call = check(_environ(), stdin)
+        call = check(os.environ, stdin)
         text, status = _handler(call.command)(call)
     except CniError as error:
         text, status = _failed(error, stdin), 1
@@ -83,12 +83,6 @@ def _open_stderr() -> None:
     if fd != 2:
         os.dup2(fd, 2)
         os.close(fd)
-
-
-def _environ() -> dict[str, str]:
-    """As os.environ has it: a delegate gets the very bytes again, whatever the locale."""
-    how = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
-    return {name.decode(*how): value.decode(*how) for name, value in os.environ.items()}
 
 
 def check(environ: Mapping[str, str], stdin: bytes) -> Call:

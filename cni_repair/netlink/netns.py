@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 import fcntl
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.base.errors import STALE, CniError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket
 import errno
-import posix as os  # half of `os`: see __main__
+import os
 import struct
 import time
 

@@ -6,7 +6,7 @@ Operations travel many to a datagram; the kernel answers each, and goes on after
 from __future__ import annotations
 
 import errno
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import record, replace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 
 from cni_repair.netlink.netns import entered, open_netns, open_own
 from cni_repair.netlink.socket import Rtnetlink

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 import struct
 
 from cni_repair.base.closeable import Closing

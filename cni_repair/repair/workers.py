@@ -9,7 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # typeshed has none
 import gc
 import marshal
-import posix as os  # half of `os`: see __main__
+import os
 import select
 import sys
 

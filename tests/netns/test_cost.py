@@ -142,8 +142,7 @@ with netns.entered(netns.open_netns(sys.argv[2]), netns.open_own()):
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[Path]:
-    """cni-repair as install.sh makes it, but without pip, and without the pack of modules: what is
-    read from files is counted."""
+    """cni-repair as install.sh makes it, but without pip."""
     # Not in tmp_path, which is deeper or less deep: Python looks for landmarks on the way up.
     new = RUN / f"cni-repair-{secrets.token_hex(4)}"
     new.mkdir()

@@ -17,12 +17,12 @@ from tests.netns.test_announce import Wire, announced_by_arp, mac_of
 pytestmark = pytest.mark.slow  # pods take their time to be made
 
 PODS = 42
-ONE = "import posix\nposix.sched_getaffinity = lambda _: {0}\n"
+ONE = "import os\nos.sched_getaffinity = lambda _: {0}\n"
 # Three hands and the first process, whatever the machine has; each tells who it is.
 SEVERAL = """
-import os, posix
+import os
 from cni_repair.node import hands
-posix.sched_getaffinity = lambda _: {0, 1, 2, 3}
+os.sched_getaffinity = lambda _: {0, 1, 2, 3}
 hands._WORTH = 1
 _be_a_hand = hands.Hands._be_a_hand
 def noted(*args):

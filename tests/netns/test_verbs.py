@@ -203,11 +203,11 @@ from cni_repair.cni import delegate
 delegate.call = lambda *a, **k: os.kill(os.getpid(), 9)
 """
 KILL_BETWEEN_WRITE_AND_RENAME = """
-import os, posix
+import os
 from cni_repair.checkpoint.store import Store
 commit = Store.commit
 def killed(self, key, text):
-    posix.rename = lambda *a, **k: os.kill(os.getpid(), 9)
+    os.rename = lambda *a, **k: os.kill(os.getpid(), 9)
     commit(self, key, text)
 Store.commit = killed
 """

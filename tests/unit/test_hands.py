@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posix
 import signal
 import subprocess
 import sys
@@ -220,7 +219,7 @@ def test_result_of_which_only_a_part_came_is_none(monkeypatch: pytest.MonkeyPatc
         write(pipe, message[: BIG // 2])
         os._exit(0)
 
-    monkeypatch.setattr(posix, "write", half)
+    monkeypatch.setattr(os, "write", half)
     assert all_of([1, BIG, 3], lambda number: "x" * number) == ["x", "xxx"]
 
 
@@ -266,7 +265,7 @@ def test_no_further_process_is_to_be_had(monkeypatch: pytest.MonkeyPatch, grante
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         return fork()
 
-    monkeypatch.setattr(posix, "fork", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
     assert all_of([1]) == [(1, 2)][:granted]
 
 
@@ -274,7 +273,7 @@ def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> tuple[int, int]:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(posix, "pipe", refuse)
+    monkeypatch.setattr(os, "pipe", refuse)
     with Hands(2, [1, 2], nothing, twice) as others:
         assert (list(others.mine()), list(others.rest())) == ([1, 2], [])
 
@@ -313,7 +312,7 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
         os.kill(os.getpid(), number)
         return process
 
-    monkeypatch.setattr(posix, "fork", fork_and_signal)
+    monkeypatch.setattr(os, "fork", fork_and_signal)
     with signals_raise(number):
         try:
             with pytest.raises(KeyboardInterrupt), Hands(2, [1, 2], nothing, twice):
@@ -344,7 +343,7 @@ def test_hands_for(
     monkeypatch: pytest.MonkeyPatch, processors: int, pods: int, wanted: int
 ) -> None:
     monkeypatch.setattr(hands, "_has_threads", lambda: False)
-    monkeypatch.setattr(posix, "sched_getaffinity", lambda _: set(range(processors)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
     assert hands_for(pods) == wanted
 
 
@@ -362,9 +361,9 @@ def test_one_for_each_processor_that_we_may_use(monkeypatch: pytest.MonkeyPatch)
 def test_none_where_threads_run() -> None:
     """Whoever forks then copies the locks that the others hold."""
     code = """
-import posix, threading
+import os, threading
 from cni_repair.repair.workers import hands_for
-posix.sched_getaffinity = lambda _: range(4)
+os.sched_getaffinity = lambda _: range(4)
 found = [hands_for(1000)]
 go_on = threading.Event()
 thread = threading.Thread(target=go_on.wait)

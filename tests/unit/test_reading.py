@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posix
 from _socket import AF_INET
 from typing import Any
 
@@ -424,6 +423,6 @@ def test_kernels_that_tell_the_origin_of_addresses(
     release: str, tells: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uname = os.uname_result(("Linux", "node", release, "#1", "x86_64"))
-    monkeypatch.setattr(posix, "uname", lambda: uname)
+    monkeypatch.setattr(os, "uname", lambda: uname)
     monkeypatch.setattr(addresses, "_origins", [])
     assert addresses._tells_origin() is tells

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import posix  # the store's `os`
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -123,7 +122,7 @@ def test_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_short_writes_are_continued(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
-    monkeypatch.setattr(posix, "write", lambda fd, data: write(fd, data[:3]))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:3]))
     with Store(str(directory)) as store:
         store.commit(KEY, "0123456789")
     assert (directory / NAME).read_text() == "0123456789"
@@ -142,7 +141,7 @@ def test_failed_write_is_an_error_and_leaves_nothing(
     directory: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
     with Store(str(directory)) as store:
-        monkeypatch.setattr(posix, call, fails_with(number))
+        monkeypatch.setattr(os, call, fails_with(number))
         with pytest.raises(CniError) as caught:
             store.write_intent(KEY, "{}")
     assert caught.value.code == IO
@@ -154,7 +153,7 @@ def test_failed_write_is_an_error_and_leaves_nothing(
 def test_failed_commit_keeps_the_intent(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(str(directory)) as store:
         store.write_intent(KEY, "{}")
-        monkeypatch.setattr(posix, "write", fails_with(errno.ENOSPC))
+        monkeypatch.setattr(os, "write", fails_with(errno.ENOSPC))
         with pytest.raises(CniError):
             store.commit(KEY, "{}")
         assert store.phase(KEY) == INTENT
@@ -165,7 +164,7 @@ def test_failed_refresh_keeps_the_older_checkpoint(
 ) -> None:
     with Store(str(directory)) as store:
         store.commit(KEY, "old")
-        monkeypatch.setattr(posix, "write", fails_with(errno.ENOSPC))
+        monkeypatch.setattr(os, "write", fails_with(errno.ENOSPC))
         with pytest.raises(CniError):
             store.commit(KEY, "new")
         assert store.read(NAME) == b"old"

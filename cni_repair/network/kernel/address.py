@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 

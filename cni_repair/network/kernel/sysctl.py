@@ -6,7 +6,7 @@ they are in memory); only what a new link would begin with has to be read from /
 
 from __future__ import annotations
 
-import posix as os  # half of `os`: see __main__
+import os
 import struct
 from _socket import AF_INET, AF_INET6
 
