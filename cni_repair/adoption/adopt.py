@@ -30,16 +30,16 @@ from cni_repair.adoption.candidates import (
 )
 from cni_repair.adoption.sandbox import open_sandbox
 from cni_repair.base.errors import TRY_AGAIN, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
-from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_seed
+from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_legacy
 from cni_repair.netlink.netns import NoNetns
 from cni_repair.network.surroundings import with_all
 from cni_repair.node.capture import kept, pod_of, see
-from cni_repair.node.discovery import uncovered
+from cni_repair.node.discovery import unmanaged
 from cni_repair.node.examine import POD_FAILURES, wrapped
 from cni_repair.uplink.belongings import NodeSide
 
@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import Attachment
     from cni_repair.node.capture import Seen
-    from cni_repair.node.discovery import Uncovered
+    from cni_repair.node.discovery import Unmanaged
     from cni_repair.node.examine import Node
 
 
-@record
+@frozen
 class Options:
     """How adopting is to be done."""
 
@@ -69,7 +69,7 @@ class Options:
     configured: Callable[[dict[str, Any] | None], Configured]
 
 
-@record
+@frozen
 class Adoption:
     """What becomes of one attachment."""
 
@@ -103,7 +103,7 @@ class Adopter:
         self._options = options
         # The seed's checkpoints among them are candidates themselves.
         entries = inventory.read_all(store, None) if store else []
-        self._entries = [entry for entry in entries if not is_seed(entry.file)]
+        self._entries = [entry for entry in entries if not is_legacy(entry.file)]
         self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
         self._side = NodeSide(node.rtnl, store, self._entries)
 
@@ -130,14 +130,14 @@ class Adopter:
         """Whether a cache file is of an attachment that has its checkpoint, by the file's name."""
         return any(file.endswith(f"-{key.container_id}-{key.ifname}") for key in self._alive)
 
-    def nobody_remembers(self, adoptions: list[Adoption]) -> list[Uncovered]:
+    def nobody_remembers(self, adoptions: list[Adoption]) -> list[Unmanaged]:
         """Macvlan interfaces over the node's links that no file speaks of."""
         known = [(one.netns, one.key.ifname) for one in adoptions]
         for entry in self._entries:
             if entry.checkpoint is not None and entry.key in self._alive:
                 known.append((entry.checkpoint.netns_path, entry.key.ifname))
         places = [(_device_of(path), ifname) for path, ifname in known]
-        return uncovered(self._node, {(*place, ifname) for place, ifname in places if place})
+        return unmanaged(self._node, {(*place, ifname) for place, ifname in places if place})
 
     # One candidate
 

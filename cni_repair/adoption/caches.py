@@ -19,13 +19,13 @@ import re
 import stat
 
 from cni_repair.base.errors import DECODE, IO, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import load_object, loads
 from cni_repair.checkpoint import fields as readers
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint.fields import Misfit
-from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_seed
+from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
 from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
@@ -49,7 +49,7 @@ _BARE_NAME = re.compile(r"(?P<network>.+)-(?P<id>[0-9a-f]{64})-(?P<ifname>.+)")
 _ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
-@record
+@frozen
 class Remembered:
     """One attachment as others remember it; what they do not say is empty."""
 
@@ -63,7 +63,7 @@ class Remembered:
     result: dict[str, Any]
 
 
-@record
+@frozen
 class Unreadable:
     """A file, or a directory, that says nothing to us."""
 
@@ -71,7 +71,7 @@ class Unreadable:
     error: CniError
 
 
-@record
+@frozen
 class File:
     """A file as it was read."""
 
@@ -93,10 +93,10 @@ def read_caches(directories: Iterable[str]) -> tuple[list[Remembered], list[Unre
     return reading.found, reading.bad
 
 
-def read_seeds(store: Store) -> tuple[list[Remembered], list[Unreadable]]:
+def read_legacy(store: Store) -> tuple[list[Remembered], list[Unreadable]]:
     """The seed's checkpoints in a checkpoint directory."""
     reading = _Reading()
-    reading.directory(store.directory, is_seed, _seed)
+    reading.directory(store.directory, is_legacy, _seed)
     return reading.found, reading.bad
 
 

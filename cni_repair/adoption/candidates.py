@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import FOREIGN, STALE, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.legacy import attachment_in
-from cni_repair.checkpoint.store import is_seed
+from cni_repair.checkpoint.store import is_legacy
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
 from cni_repair.node.capture import attachment_of
 
@@ -39,7 +39,7 @@ OWN_TYPE = "cni-repair"
 _META = frozenset({"multus", "multus-shim"})
 
 
-@record
+@frozen
 class Configured:
     """What a configuration says of an attachment's node side."""
 
@@ -50,7 +50,7 @@ class Configured:
     mtu: int  # 0: the master's
 
 
-@record
+@frozen
 class Candidate:
     """One attachment, put together from everybody who remembers it."""
 
@@ -111,7 +111,7 @@ def _merged(group: list[Remembered], pod: list[Remembered], network: str) -> Can
         args=next((one.args for one in all_of_pod if one.args), {}),
         result=next((one.result for one in all_of_it if one.result), {}),
         written_at=best.written_at,
-        seed=next((name for one in group if is_seed(name := os.path.basename(one.file))), ""),
+        seed=next((name for one in group if is_legacy(name := os.path.basename(one.file))), ""),
     )
 
 

@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeVar
 
-    T = TypeVar("T", bound="Closing")
+    T = TypeVar("T", bound="Closeable")
 
 
-class Closing:
+class Closeable:
     """Context: :meth:`close` ends it, however its block ends. (contextlib costs start-up time.)"""
 
     def close(self) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@record
+@frozen
 class Row:
     """One attachment: its state, what else is to be seen of it, and why it is so."""
 
@@ -20,7 +20,7 @@ class Row:
     reason: str = ""
 
 
-@record
+@frozen
 class Line:
     """A line to print. Text that is `state` and more begins with it."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     @dataclass_transform(frozen_default=True)
-    def record(cls: type[T]) -> type[T]: ...
+    def frozen(cls: type[T]) -> type[T]: ...
 
     def replace(value: T, **changes: Any) -> T: ...
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     def fields(cls: type) -> tuple[str, ...]: ...
 else:
 
-    def record(cls):
+    def frozen(cls):
         """Give `cls` an initialiser, equality, hash and repr from its annotations; freeze it."""
         names = fields(cls)
         count = len(names)

@@ -11,7 +11,7 @@ import _socket
 import os
 
 from cni_repair.base.errors import STALE, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink.netns import cookie_of, entered, open_netns, same_netns
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-@record
+@frozen
 class Identity:
     """A namespace as it was when its pod was attached."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.checkpoint.store import Key, Store, is_seed
+from cni_repair.checkpoint.store import Key, Store, is_legacy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.model import HostLink
 
 
-@record
-class SeedHints:
+@frozen
+class LegacyHints:
     """What the seed's checkpoints lack, from their network's configuration."""
 
     parents: tuple[HostLink, ...]
@@ -23,7 +23,7 @@ class SeedHints:
     mtu: int = 0
 
 
-@record
+@frozen
 class Entry:
     """One file of the directory: its checkpoint, or why it is not used."""
 
@@ -48,7 +48,7 @@ def run_dir_of(entry: Entry, given: str) -> str:
     return given or known
 
 
-def read_all(store: Store, hints: SeedHints | None, network: str = "") -> list[Entry]:
+def read_all(store: Store, hints: LegacyHints | None, network: str = "") -> list[Entry]:
     """All attachments, in the order in which they were made (a pod's second interface after its
     first); of one network only, if named. Unreadable files come first, whatever their network."""
     entries = [_read(store, name, hints) for name in store.committed()]
@@ -56,23 +56,23 @@ def read_all(store: Store, hints: SeedHints | None, network: str = "") -> list[E
     return sorted(wanted, key=_order)
 
 
-def read_one(store: Store, key: Key, hints: SeedHints | None) -> Entry | None:
+def read_one(store: Store, key: Key, hints: LegacyHints | None) -> Entry | None:
     """One attachment; None where there is no checkpoint of it, ours or the seed's."""
     ours = _read(store, f"{key.name}.json", hints)
     if ours is not None:
         return ours
-    entry = _read(store, key.container_id[:12], hints) if is_seed(key.container_id[:12]) else None
+    entry = _read(store, key.container_id[:12], hints) if is_legacy(key.container_id[:12]) else None
     # Two containers may share twelve characters.
     return entry if entry and (entry.error or entry.key == key) else None
 
 
-def reread(store: Store, entry: Entry, hints: SeedHints | None) -> Entry | None:
+def reread(store: Store, entry: Entry, hints: LegacyHints | None) -> Entry | None:
     """The same file again, now that its lock is held; None where it is gone."""
     return _read(store, entry.file, hints, entry)
 
 
 def _read(
-    store: Store, name: str, hints: SeedHints | None, known: Entry | None = None
+    store: Store, name: str, hints: LegacyHints | None, known: Entry | None = None
 ) -> Entry | None:
     raw = b""
     try:
@@ -86,8 +86,8 @@ def _read(
         return Entry(name, raw, None, error)
 
 
-def _decode(raw: bytes, name: str, hints: SeedHints | None) -> model.Checkpoint:
-    if not is_seed(name):
+def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoint:
+    if not is_legacy(name):
         return model.decode(raw, name)
     if hints is None:
         raise CniError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
-from cni_repair.base.frozen import asdict, fields, record
+from cni_repair.base.frozen import asdict, fields, frozen
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
 from cni_repair.checkpoint.fields import (
@@ -43,7 +43,7 @@ SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"
 
 
-@record
+@frozen
 class Pod:
     """What Kubernetes calls the pod (K8S_* of CNI_ARGS); empty where the caller did not say."""
 
@@ -55,7 +55,7 @@ class Pod:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
 
-@record
+@frozen
 class Checkpoint:
     """One attachment as it was committed."""
 

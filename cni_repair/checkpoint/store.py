@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import stat
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.locks import make_private
 
 CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
@@ -24,7 +24,7 @@ DELETING = ".deleting"
 _SEED_NAME_LENGTH = 12
 
 
-@record
+@frozen
 class Key:
     """What names an attachment (SPEC, "Section 2": container id and ifname are unique together)."""
 
@@ -36,7 +36,7 @@ class Key:
         return f"{self.container_id}@{self.ifname}"
 
 
-class Store(Closing):
+class Store(Closeable):
     """An open checkpoint directory."""
 
     def __init__(self, directory: str, create: bool = False) -> None:
@@ -73,7 +73,7 @@ class Store(Closing):
         return sorted(
             name
             for name in os.listdir(self._fd)
-            if not name.startswith(".") and (name.endswith(COMMITTED) or is_seed(name))
+            if not name.startswith(".") and (name.endswith(COMMITTED) or is_legacy(name))
         )
 
     def unfinished(self) -> list[str]:
@@ -190,7 +190,7 @@ class Store(Closing):
             raise _unusable(self.directory, error) from error
 
 
-def is_seed(name: str) -> bool:
+def is_legacy(name: str) -> bool:
     """Whether a file name has the form of the seed's checkpoints (a container id, cut short)."""
     return len(name) == _SEED_NAME_LENGTH and name.isascii() and name.isalnum()
 

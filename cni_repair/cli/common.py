@@ -7,7 +7,7 @@ import sys
 from cni_repair.cli.printable import printable
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     if sys.stderr is None:  # as it is where the caller has closed it
         return
     try:

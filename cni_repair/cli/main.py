@@ -10,7 +10,7 @@ import os
 import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import complain
+from cni_repair.cli.common import print_error
 from cni_repair.cli.parser import make_parser
 
 TYPE_CHECKING = False
@@ -32,14 +32,14 @@ def run(arguments: list[str]) -> int:
     try:
         options = _parse(arguments)
         if os.geteuid() != 0 and options.needs_root:
-            complain("must run as root (it reads other processes' namespaces): use sudo")
+            print_error("must run as root (it reads other processes' namespaces): use sudo")
             return REFUSED
         work: Callable[[argparse.Namespace], int] = options.work
         status = work(options)
         sys.stdout.flush()  # here, where a reader that has gone is nothing to complain about
         return status
     except CniError as error:
-        complain(str(error))
+        print_error(str(error))
         return DAMAGED
     except BrokenPipeError:
         # `status | head`: the reader has seen enough.
@@ -47,7 +47,7 @@ def run(arguments: list[str]) -> int:
         return DAMAGED
     except OSError as error:
         # `repair --all >/full/disk/log`: what was done is done.
-        complain(f"cannot write the report: {error.strerror}; see cni-repair status")
+        print_error(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
 

@@ -70,7 +70,7 @@ def repair(options: argparse.Namespace) -> int:
         run_dir=scope.run_dir,
         master_timeout=timeout if options.wait is None else options.wait,
         hints=hints_of(scope.conf),
-        tell=_tell,
+        on_progress=_on_progress,
     )
     try:
         reports = work_on(
@@ -85,7 +85,7 @@ def repair(options: argparse.Namespace) -> int:
     return _show(scope, reports, lambda reports: render.repaired(reports, scope))
 
 
-def _tell(text: str) -> None:
+def _on_progress(text: str) -> None:
     """A word before a wait, for those who watch."""
     if sys.stderr is not None and sys.stderr.isatty():
         print(f"cni-repair: {text} (Ctrl-C is safe)", file=sys.stderr)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
 
 
-@record
+@frozen
 class Scope:
     """Which attachments a command is about, where its state lives, and how to show it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.cli.common import complain
+from cni_repair.cli.common import print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def plan(options: argparse.Namespace) -> int:
 def repair(options: argparse.Namespace) -> int:
     if bool(options.containers) == options.all:
         both = "not both" if options.all else "see cni-repair status"
-        complain(f"repair: name containers, or say --all ({both})")
+        print_error(f"repair: name containers, or say --all ({both})")
         return USAGE
     from cni_repair.cli import nodework
 

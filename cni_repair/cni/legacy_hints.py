@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from cni_repair.node.hints import seed_hints
+from cni_repair.node.hints import legacy_hints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.checkpoint.inventory import SeedHints
+    from cni_repair.checkpoint.inventory import LegacyHints
     from cni_repair.cni.netconf import NetConf
 
 # Of the plugins themselves, where their configuration names none.
 _DEFAULT_MODES = {"macvlan": "bridge", "ipvlan": "l2"}
 
 
-def hints_of(conf: NetConf | None) -> SeedHints | None:
+def hints_of(conf: NetConf | None) -> LegacyHints | None:
     """None without a configuration, or where it leaves the master to the delegate."""
     if conf is None or not conf.masters:
         return None
     mode = conf.rest.get("mode") or _DEFAULT_MODES.get(conf.delegate)
-    return seed_hints(conf.masters, conf.vlan_id, mode, conf.rest.get("mtu"))
+    return legacy_hints(conf.masters, conf.vlan_id, mode, conf.rest.get("mtu"))

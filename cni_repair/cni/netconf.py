@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.base.names import valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -31,7 +31,7 @@ _THEIRS = (
 _BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
-@record
+@frozen
 class NetConf:
     """One network configuration, checked."""
 

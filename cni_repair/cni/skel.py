@@ -7,7 +7,7 @@ import os
 import sys
 
 from cni_repair.base.errors import ENVIRONMENT, INTERNAL, IO, TRY_AGAIN, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.base.names import valid_id, valid_ifname
 from cni_repair.base.strictjson import dumps
 
@@ -19,7 +19,7 @@ _MAX_STDIN = 4 << 20
 _MAX_CONTAINER_ID = 200  # what a file name (255 bytes) leaves beside ifname and suffix
 
 
-@record
+@frozen
 class Call:
     """One invocation, its variables checked."""
 

@@ -18,7 +18,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_seed
+from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_legacy
 from cni_repair.cni import delegate
 from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.legacy_hints import hints_of
@@ -159,7 +159,7 @@ def _attachments_of(conf: NetConf) -> dict[Key, tuple[str, str]]:
                 phase = INTENT if name.endswith(INTENT) else DELETING
                 found |= _record_of(store, name, phase, conf.name)
             for name in store.committed():
-                if not is_seed(name):
+                if not is_legacy(name):
                     found |= _record_of(store, name, COMMITTED, conf.name)
     except FileNotFoundError:
         pass

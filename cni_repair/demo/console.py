@@ -11,7 +11,7 @@ _INDENT = "    "
 _BOLD, _GREEN, _RED = "1", "32", "31"
 
 
-class Teller:
+class Console:
     """Prints steps, commands, what these say, and verdicts; each line at once."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cni_repair.base.errors import CniError
-from cni_repair.demo.console import Teller
+from cni_repair.demo.console import Console
 from cni_repair.demo.lab import LOOK, Connection, Lab, LabError, Netns, Outcome, check_machine
 from cni_repair.demo.signals import Stopped, stopped_by_signals
 
@@ -48,29 +48,29 @@ def _complain(text: str, status: int) -> int:
 
 
 def _show(command: Sequence[str] | None, detect_duplicates: bool) -> int:
-    teller = Teller()
+    console = Console()
     started = time.monotonic()
-    teller.title("cni-repair demo: a node's uplink goes and comes back under three pods")
-    teller.output("All in namespaces of its own: this machine's network is not touched.")
+    console.title("cni-repair demo: a node's uplink goes and comes back under three pods")
+    console.output("All in namespaces of its own: this machine's network is not touched.")
     lab = Lab(PODS, name="demo", command=command, detect_duplicates=detect_duplicates)
     with lab:
-        lab.echo = teller.command
+        lab.echo = console.command
         try:
-            _Story(lab, teller).tell()
+            _Story(lab, console).tell()
         except (LabError, CniError) as error:
-            teller.failed(str(error))
+            console.failed(str(error))
             return FAILED
     seconds = time.monotonic() - started
-    teller.end(f"The demo passed in {seconds:.1f} s; everything that it made is gone.")
+    console.end(f"The demo passed in {seconds:.1f} s; everything that it made is gone.")
     return FINE
 
 
 class _Story:
     """The steps, in their order. Each raises LabError where what it claims does not hold."""
 
-    def __init__(self, lab: Lab, teller: Teller) -> None:
+    def __init__(self, lab: Lab, console: Console) -> None:
         self._lab = lab
-        self._teller = teller
+        self._console = console
         self._conf = lab.directory / "net.conf"
         self._status = ("status", "--all", "--checkpoint-dir", lab.checkpoint_dir)
         self._before: dict[Netns, Interface] = {}
@@ -88,52 +88,52 @@ class _Story:
         self._use_connection(connection)
 
     def _attach_pods(self) -> None:
-        self._teller.step("Attach three pods; cni-repair runs the real macvlan and host-local")
+        self._console.step("Attach three pods; cni-repair runs the real macvlan and host-local")
         self._conf.write_text(json.dumps(self._lab.netconf(), indent=2))
         for number, pod in enumerate(self._lab.pods, 1):
             name = f"K8S_POD_NAMESPACE=demo;K8S_POD_NAME=web-{number}"
             environ = {"CNI_ARGS": f"IgnoreUnknown=1;{name}"}
             self._succeed(self._lab.cni("ADD", pod, self._conf, env=environ))
             self._before[pod] = self._look(pod)
-            self._teller.ok(f"{pod.name} has eth0: {describe(self._before[pod])}")
+            self._console.ok(f"{pod.name} has eth0: {describe(self._before[pod])}")
 
     def _open_connection(self) -> Connection:
         pod = self._lab.pods[0]
-        self._teller.step(f"Open a TCP connection from {pod.name}, bound to its eth0")
+        self._console.step(f"Open a TCP connection from {pod.name}, bound to its eth0")
         connection = self._lab.connect(pod)
         connection.exchange("before the loss")
         here, there = connection.ends
-        self._teller.ok(f"{here} to {there} (SO_BINDTODEVICE eth0) carries bytes both ways")
+        self._console.ok(f"{here} to {there} (SO_BINDTODEVICE eth0) carries bytes both ways")
         return connection
 
     def _lose_uplink(self, connection: Connection) -> None:
-        self._teller.step("The node's uplink goes, as when its driver is unloaded")
+        self._console.step("The node's uplink goes, as when its driver is unloaded")
         self._lab.uplink_lost()
         connection.send("sent while eth0 was gone")
         for pod in self._lab.pods:
             if self._look(pod)["link"]:
                 raise LabError(f"{pod.name} still has eth0")
-        self._teller.ok("with it went every pod's eth0; the pod has sent on its connection")
+        self._console.ok("with it went every pod's eth0; the pod has sent on its connection")
 
     def _restore_uplink(self) -> None:
-        self._teller.step("The uplink comes back; the pods' interfaces do not")
+        self._console.step("The uplink comes back; the pods' interfaces do not")
         self._lab.uplink_back()
         for pod in self._lab.pods:
             if self._look(pod)["link"]:
                 raise LabError(f"{pod.name} has eth0 again, without a repair")
 
     def _repair(self) -> None:
-        self._teller.step("Repair: all attachments of the network")
+        self._console.step("Repair: all attachments of the network")
         done = self._succeed(self._lab.cni("REPAIR", None, self._conf))
         for line in repaired(done.document):
-            self._teller.output(line)
+            self._console.output(line)
         waiting = ", most of it IPv6 duplicate address detection" if self._lab.ipv6 else ""
-        self._teller.ok(f"REPAIR took {done.seconds:.2f} s{waiting}")
+        self._console.ok(f"REPAIR took {done.seconds:.2f} s{waiting}")
 
     def _expect_all(self, state: str) -> None:
-        self._teller.step(f"What cni-repair sees now: all {PODS} are {state}")
+        self._console.step(f"What cni-repair sees now: all {PODS} are {state}")
         done = self._lab.cli(*self._status)
-        self._teller.output(done.stdout + done.stderr)
+        self._console.output(done.stdout + done.stderr)
         expected = FINE if state == "healthy" else FAILED
         if done.returncode != expected:
             raise LabError(f"status ended with exit status {done.returncode}, not {expected}")
@@ -142,39 +142,39 @@ class _Story:
             raise LabError(f"status calls {len(rows)} of {PODS} attachments {state}")
 
     def _compare(self) -> None:
-        self._teller.step("Compare each pod's interface, addresses and routes with before")
+        self._console.step("Compare each pod's interface, addresses and routes with before")
         for pod, before in self._before.items():
             looks = "; ".join(f"ip -d -j {arguments}" for arguments in LOOK)
-            self._teller.command(f"{pod.name}# {looks}")
+            self._console.command(f"{pod.name}# {looks}")
             differing = differences(before, self._look(pod))
             if differing:
                 raise LabError(f"{pod.name} differs: {'; '.join(differing)}")
-            self._teller.ok(f"the same: {describe(before)}")
+            self._console.ok(f"the same: {describe(before)}")
 
     def _ping(self) -> None:
-        self._teller.step("Ping the gateway from every pod")
+        self._console.step("Ping the gateway from every pod")
         for pod in self._lab.pods:
             for gateway in self._lab.gateways:
                 done = self._lab.run(pod, ["ping", "-c", "1", "-W", "2", gateway])
                 answers = [line for line in done.stdout.splitlines() if "bytes from" in line]
                 if done.returncode != 0 or not answers:
                     raise LabError(f"no answer from {gateway}: {done.stdout} {done.stderr}")
-                self._teller.output(answers[0])
+                self._console.output(answers[0])
 
     def _use_connection(self, connection: Connection) -> None:
-        self._teller.step("The TCP connection that was open all the time")
+        self._console.step("The TCP connection that was open all the time")
         connection.answer("sent while eth0 was gone")
-        self._teller.ok("what was sent while eth0 was gone has arrived and was answered")
+        self._console.ok("what was sent while eth0 was gone has arrived and was answered")
         connection.exchange("after the repair")
         here, there = connection.ends
-        self._teller.ok(f"{here} to {there} carries on")
+        self._console.ok(f"{here} to {there} carries on")
 
     def _look(self, pod: Netns) -> Interface:
         return self._lab.interface(pod)
 
     def _succeed(self, done: Outcome) -> Outcome:
         if done.returncode != 0:
-            self._teller.output(done.stdout + done.stderr)
+            self._console.output(done.stdout + done.stderr)
             raise LabError(f"exit status {done.returncode}")
         return done
 

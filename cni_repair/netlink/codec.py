@@ -13,7 +13,7 @@ from __future__ import annotations
 import _socket
 import struct
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 
 # How the kernel numbers the families that we speak of.
 FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
@@ -70,7 +70,7 @@ _U32 = struct.Struct("=I")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
-@record
+@frozen
 class Message:
     """A request without its sequence number: the part that pure code can make."""
 

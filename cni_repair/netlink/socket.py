@@ -11,9 +11,9 @@ import os
 import struct
 import time
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import REPAIR_FAILED, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink.codec import NLM_F_DUMP, NLM_F_REQUEST, Message, attributes_of
 
 TYPE_CHECKING = False
@@ -46,8 +46,8 @@ class NotSupported(CniError):
     """This kernel was built without what was asked for."""
 
 
-@record
-class Refusal:
+@frozen
+class Ack:
     """The kernel's answer to one request: 0 is success; `text` is its own words, often empty."""
 
     errno: int
@@ -58,11 +58,11 @@ class Refusal:
         return f"{meaning} ({self.text})" if self.text else meaning
 
 
-_SUCCESS = Refusal(0, "")
+_SUCCESS = Ack(0, "")
 _NO_ERROR = bytes(4)
 
 
-class Rtnetlink(Closing):
+class Rtnetlink(Closeable):
     """A rtnetlink socket of the namespace that the calling thread is in when it is made."""
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Rtnetlink(Closing):
     def close(self) -> None:
         self.sock.close()
 
-    def send(self, messages: Sequence[Message]) -> list[Refusal]:
+    def send(self, messages: Sequence[Message]) -> list[Ack]:
         """Send the messages in one datagram; the kernel's answer to each, in their order.
 
         It works them off one after the other and goes on after one that fails. Failures are told
@@ -108,20 +108,20 @@ class Rtnetlink(Closing):
         while True:
             for kind, flags, sequence, body in self._read():
                 if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
-                    answers[sequence - first] = _refusal(flags, body)
+                    answers[sequence - first] = _ack_in(flags, body)
                     if sequence == self._sequence:
                         return answers
 
-    def get(self, messages: Sequence[Message]) -> list[bytes | Refusal]:
+    def get(self, messages: Sequence[Message]) -> list[bytes | Ack]:
         """For each request its one answer's body, or the refusal."""
         first = self._sequence + 1
         self._write(messages, NLM_F_REQUEST)
-        answers: dict[int, bytes | Refusal] = {}
+        answers: dict[int, bytes | Ack] = {}
         while len(answers) < len(messages):
             for kind, flags, sequence, body in self._read():
                 if first <= sequence <= self._sequence:
                     answers[sequence - first] = (
-                        _refusal(flags, body) if kind == _NLMSG_ERROR else body
+                        _ack_in(flags, body) if kind == _NLMSG_ERROR else body
                     )
         return [answers[i] for i in range(len(messages))]
 
@@ -168,7 +168,7 @@ class Rtnetlink(Closing):
                 if kind == _NLMSG_DONE:
                     return None if interrupted else entries
                 if kind == _NLMSG_ERROR:
-                    raise _refused_dump(_refusal(flags, body), what)
+                    raise _refused_dump(_ack_in(flags, body), what)
                 seen += 1
                 if seen > at_most:
                     raise TooMany(REPAIR_FAILED, f"more than {at_most} {what}: too many to mirror")
@@ -220,12 +220,12 @@ class Rtnetlink(Closing):
             offset += (length + 3) & ~3
 
 
-def _refused_dump(refusal: Refusal, what: str) -> CniError:
-    kind = NotSupported if refusal.errno == errno.EOPNOTSUPP else CniError
-    return kind(REPAIR_FAILED, f"the kernel refuses to list {what}", str(refusal))
+def _refused_dump(ack: Ack, what: str) -> CniError:
+    kind = NotSupported if ack.errno == errno.EOPNOTSUPP else CniError
+    return kind(REPAIR_FAILED, f"the kernel refuses to list {what}", str(ack))
 
 
-def _refusal(flags: int, body: bytes) -> Refusal:
+def _ack_in(flags: int, body: bytes) -> Ack:
     """struct nlmsgerr: the negative errno, the request's header, then the kernel's own words."""
     if body[:4] == _NO_ERROR:
         return _SUCCESS
@@ -235,9 +235,9 @@ def _refusal(flags: int, body: bytes) -> Refusal:
         request_length = _U32.unpack_from(body, 4)[0]
         offset = 4 + (_HEADER.size if flags & _NLM_F_CAPPED else request_length)
         words = attributes_of(body, offset).get(1, b"")  # NLMSGERR_ATTR_MSG
-    return Refusal(-code, words.rstrip(b"\0").decode("utf-8", "replace"))
+    return Ack(-code, words.rstrip(b"\0").decode("utf-8", "replace"))
 
 
-def is_missing(answer: bytes | Refusal) -> bool:
+def is_missing(answer: bytes | Ack) -> bool:
     """Whether a get was answered with "no such link"."""
-    return isinstance(answer, Refusal) and answer.errno == errno.ENODEV
+    return isinstance(answer, Ack) and answer.errno == errno.ENODEV

@@ -9,9 +9,9 @@ import errno
 import os
 
 from cni_repair.base.errors import REPAIR_FAILED, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink
+from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
 from cni_repair.network.kernel.neighbour import permanent_neighbours
 from cni_repair.network.kernel.sysctl import SYSCTLS
@@ -22,7 +22,7 @@ from cni_repair.network.operations.entries import (
     DropAddress,
     SetNeighbour,
 )
-from cni_repair.network.operations.link import AddPodLink, SetLink, SetSysctl, SetUp, Where
+from cni_repair.network.operations.link import AddPodLink, SetLink, SetSysctl, SetUp, Target
 from cni_repair.network.operations.route import AddRoute, DropRoute
 
 TYPE_CHECKING = False
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 _MESSAGES_A_SEND = 50
 
 
-@record
-class Sides:
+@frozen
+class NamespacePair:
     """Both ends of a pod's interface: a socket and an open descriptor of each namespace."""
 
     pod: Rtnetlink
@@ -54,7 +54,7 @@ class Sides:
 
 
 def apply_to_pod(
-    sides: Sides, operations: Sequence[PodOperation], where: Where, temporary: str
+    sides: NamespacePair, operations: Sequence[PodOperation], where: Target, temporary: str
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
@@ -88,7 +88,7 @@ def apply_to_pod(
 class _PodWork:
     """The steps of one pod in their order; messages travel together as far as they can."""
 
-    def __init__(self, sides: Sides, where: Where) -> None:
+    def __init__(self, sides: NamespacePair, where: Target) -> None:
         self._rtnl = sides.pod
         self._netns = sides.pod_path
         self._where = where
@@ -110,7 +110,7 @@ class _PodWork:
         try:
             _write_sysctl(step)
         except OSError as error:
-            self._fail(step, Refusal(error.errno or errno.EIO, ""))
+            self._fail(step, Ack(error.errno or errno.EIO, ""))
 
     def failures(self) -> tuple[str, ...]:
         """What failed, in words, now that all is sent."""
@@ -135,17 +135,19 @@ class _PodWork:
         if self._waiting:
             self._send()
 
-    def _fail(self, step: PodOperation | _MessageStep, answer: Refusal) -> None:
+    def _fail(self, step: PodOperation | _MessageStep, answer: Ack) -> None:
         self._failures.append(_failure(step, self._netns, answer))
 
 
-def _why_down(answer: Refusal) -> Refusal:
+def _why_down(answer: Ack) -> Ack:
     if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
-        return Refusal(answer.errno, "another interface over this master has the same MAC")
+        return Ack(answer.errno, "another interface over this master has the same MAC")
     return answer
 
 
-def _create(sides: Sides, create: AddPodLink, where: Where, temporary: str) -> tuple[Refusal, int]:
+def _create(
+    sides: NamespacePair, create: AddPodLink, where: Target, temporary: str
+) -> tuple[Ack, int]:
     """Make the interface; by way of the node where the kernel cannot do it in one message. With its
     index, where that is known: one that was asked for is given, or nothing is made."""
     (answer,) = sides.pod.send([create.message(where)])
@@ -190,7 +192,7 @@ def _as_good_as_done(step: _MessageStep) -> tuple[int, ...]:
     return (errno.EEXIST,)
 
 
-def _netnsid_of_node(sides: Sides) -> int:
+def _netnsid_of_node(sides: NamespacePair) -> int:
     """By which id the pod knows the node's namespace; given one if it has none yet.
 
     The kernel gives it by itself as soon as anybody lists a link whose master is there, so this
@@ -220,5 +222,5 @@ def delete_link(rtnl: Rtnetlink, ifindex: int) -> None:
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
 
 
-def _failure(operation: PodOperation | _MessageStep, netns: str, answer: Refusal) -> str:
+def _failure(operation: PodOperation | _MessageStep, netns: str, answer: Ack) -> str:
     return f"{operation.command(netns)}: {answer}"

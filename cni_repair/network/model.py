@@ -7,7 +7,7 @@ addresses and MACs are text in their usual form.
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 
 # enum macvlan_mode, include/uapi/linux/if_link.h
 MACVLAN_MODES = {1: "private", 2: "vepa", 4: "bridge", 8: "passthru", 16: "source"}
@@ -77,7 +77,7 @@ SETTABLE_FLAGS = {
 DEFAULT_BCQUEUELEN = 1000
 
 
-@record
+@frozen
 class Vlan:
     """A VLAN device's own attributes (IFLA_INFO_DATA of kind vlan)."""
 
@@ -88,7 +88,7 @@ class Vlan:
     ingress: tuple[tuple[int, int], ...] = ()  # (a frame's priority, that of its packet), sorted
 
 
-@record
+@frozen
 class HostLink:
     """A link of the node's own namespace: a pod's master, or what that stands on."""
 
@@ -115,7 +115,7 @@ class HostLink:
         return bool(self.flags & IFF_RUNNING)
 
 
-@record
+@frozen
 class PodLink:
     """The pod's interface."""
 
@@ -144,7 +144,7 @@ class PodLink:
         return IFF_MULTICAST | (IFF_NOARP if l3 else 0)
 
 
-@record
+@frozen
 class Address:
     """One address of the pod's interface."""
 
@@ -186,7 +186,7 @@ class Address:
         )
 
 
-@record
+@frozen
 class Hop:
     """One of the next hops of an IPv4 multipath route."""
 
@@ -197,7 +197,7 @@ class Hop:
     realm: int = 0
 
 
-@record
+@frozen
 class Route:
     """One route through the pod's interface.
 
@@ -246,7 +246,7 @@ class Route:
         return self
 
 
-@record
+@frozen
 class Rule:
     """One policy rule of the pod's namespace; what is absent selects everything."""
 
@@ -270,7 +270,7 @@ class Rule:
     protocol: int = 0
 
 
-@record
+@frozen
 class Neighbour:
     """A permanent neighbour on the pod's interface, or an address that it answers for (proxy)."""
 
@@ -286,7 +286,7 @@ class Neighbour:
         return self.family, self.address, self.mac is None
 
 
-@record
+@frozen
 class LiveLink:
     """A link as found under the attachment's name in the pod, ours or not."""
 
@@ -308,7 +308,7 @@ class LiveLink:
         return netnsid is not None and self.master_netnsid == netnsid
 
 
-@record
+@frozen
 class Observed:
     """What one look at a pod's namespace found."""
 
@@ -334,7 +334,7 @@ class Observed:
         return self.link is not None and self.link.is_over(self.host_netnsid)
 
 
-@record
+@frozen
 class Attachment:
     """The desired state of one pod interface, as the checkpoint remembers it."""
 
@@ -358,7 +358,7 @@ class Attachment:
     lifetimes_at: int = 0  # seconds since boot: when addresses and routes had these lifetimes
 
 
-@record
+@frozen
 class NodeLink:
     """What the node has of its own on a link that a repair makes: on a VLAN of the pods' masters,
     or on a shim, a link like the pods' in the node's own namespace, by which it talks to them."""
@@ -371,7 +371,7 @@ class NodeLink:
     up: bool = True  # of a shim; a VLAN is set up with the link that it stands on
 
 
-@record
+@frozen
 class NodeLinks:
     """What the node had so at one time."""
 

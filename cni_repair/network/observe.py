@@ -11,7 +11,7 @@ import struct
 
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink, is_missing
+from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
 from cni_repair.network.kernel.address import read_addresses
 from cni_repair.network.kernel.route import read_routes
 from cni_repair.network.kernel.sysctl import sysctls_in
@@ -137,9 +137,9 @@ def netnsid_request(netns: int) -> nl.Message:
     return nl.Message(nl.RTM_GETNSID, 0, bytes(4) + nl.u32(nl.NETNSA_FD, netns))
 
 
-def netnsid_in(answer: bytes | Refusal) -> int | None:
+def netnsid_in(answer: bytes | Ack) -> int | None:
     """The answer to :func:`netnsid_request`; None where there is no id yet."""
-    if isinstance(answer, Refusal):
+    if isinstance(answer, Ack):
         raise CniError(REPAIR_FAILED, "the kernel does not name namespaces", str(answer))
     netnsid: int = _S32.unpack(nl.attributes_of(answer, 4)[nl.NETNSA_NSID])[0]
     return netnsid if netnsid >= 0 else None
@@ -150,15 +150,15 @@ def _get_link(name: str = "", ifindex: int = 0) -> nl.Message:
     return nl.Message(nl.RTM_GETLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
 
 
-def _answered(answer: bytes | Refusal) -> tuple[int, int, dict[int, bytes]] | None:
-    if isinstance(answer, Refusal):
+def _answered(answer: bytes | Ack) -> tuple[int, int, dict[int, bytes]] | None:
+    if isinstance(answer, Ack):
         if is_missing(answer):
             return None
         raise CniError(REPAIR_FAILED, "the kernel does not show a link", str(answer))
     return nl.unpack_link(answer)
 
 
-def _host_link(answer: bytes | Refusal) -> HostLink | None:
+def _host_link(answer: bytes | Ack) -> HostLink | None:
     found = _answered(answer)
     if found is None:
         return None
@@ -201,7 +201,7 @@ def _map(raw: bytes) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(struct.unpack_from("=II", entry) for entry in entries))
 
 
-def live_link(answer: bytes | Refusal, sysctls: bool = True) -> LiveLink | None:
+def live_link(answer: bytes | Ack, sysctls: bool = True) -> LiveLink | None:
     found = _answered(answer)
     if found is None:
         return None

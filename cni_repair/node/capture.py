@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import CONFIG, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.identity import Identity, boot_id, identify
 from cni_repair.checkpoint.redact import redact
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import Address
 
 
-@record
+@frozen
 class Prepared:
     """What :func:`capture` needs and is there before the interface is."""
 
@@ -92,7 +92,7 @@ def restorable(live: LiveLink) -> bool:
     return live.link.mode in KINDS.get(live.link.kind, ())
 
 
-@record
+@frozen
 class Seen:
     """One look at an attachment's interface, and at the namespace that it is in."""
 

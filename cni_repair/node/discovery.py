@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.netns import entered, open_netns
 from cni_repair.netlink.socket import Rtnetlink
@@ -30,8 +30,8 @@ _MAX_LINKS = 1024
 Covered = tuple[int, int, str]  # nsfs device and inode, ifname
 
 
-@record
-class Uncovered:
+@frozen
+class Unmanaged:
     """A pod's interface that would be lost with the uplink, and that no checkpoint knows."""
 
     netns: str
@@ -43,15 +43,15 @@ class Uncovered:
         return f"{self.netns} {self.ifname} ({self.kind} over {self.master})"
 
 
-def uncovered(node: Node, covered: set[Covered]) -> list[Uncovered]:
+def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
-    found: list[Uncovered] = []
+    found: list[Unmanaged] = []
     for path, place in sorted(_namespaces(node).items()):
         try:
             for live in _children(node, path):
                 if (*place, live.name) not in covered:
                     master = _name_of(node, live.master)
-                    found.append(Uncovered(path, live.name, master, live.link.kind))
+                    found.append(Unmanaged(path, live.name, master, live.link.kind))
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
     return found

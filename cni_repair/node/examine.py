@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import struct
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import INTERNAL, IO, STALE, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.identity import Stale, belongs_to_sandbox, check_cookie, open_identified
 from cni_repair.netlink import netns as namespaces
 from cni_repair.netlink.netns import entered, open_netns, open_own, same_netns
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.apply import Sides
+from cni_repair.network.apply import NamespacePair
 from cni_repair.network.observe import observe_pod
 from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
@@ -45,7 +45,7 @@ POD_FAILURES = (CniError, OSError, ValueError, LookupError, struct.error)
 REPAIRABLE = (HEALTHY, LOST, DEGRADED)
 
 
-class Node(Closing):
+class Node(Closeable):
     """The node that this process is in: its namespace, and a netlink socket of it."""
 
     def __init__(self) -> None:
@@ -58,7 +58,9 @@ class Node(Closing):
         os.close(self.own)
 
 
-def in_pod(node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[Sides], T]) -> T:
+def in_pod(
+    node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[[NamespacePair], T]
+) -> T:
     """Do `work` inside the attachment's namespace, after it was identified."""
     netns = _open(node, checkpoint, given_netns)
     path = given_netns or checkpoint.netns_path
@@ -66,7 +68,7 @@ def in_pod(node: Node, checkpoint: Checkpoint, given_netns: str, work: Callable[
         with entered(netns, node.own), Rtnetlink() as rtnl:
             if checkpoint.netns is not None:
                 check_cookie(checkpoint.netns, rtnl.sock)
-            return work(Sides(rtnl, netns, path, node.rtnl, node.own))
+            return work(NamespacePair(rtnl, netns, path, node.rtnl, node.own))
     finally:
         os.close(netns)
 
@@ -204,7 +206,7 @@ def with_parents(
     return findings
 
 
-def observe(sides: Sides, checkpoint: Checkpoint) -> Observed:
+def observe(sides: NamespacePair, checkpoint: Checkpoint) -> Observed:
     """The attachment's interface as it is, as far as it is recorded."""
     wanted = checkpoint.attachment
     # (Until a record is settled, sysctls are given to what is set up, and not compared.)
@@ -222,13 +224,13 @@ def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None)
     return planning.plan(attachment, observed, master)
 
 
-def observe_all(sides: Sides, checkpoint: Checkpoint) -> Observed:
+def observe_all(sides: NamespacePair, checkpoint: Checkpoint) -> Observed:
     """The attachment's interface as it is, with everything that a checkpoint may hold."""
     wanted = checkpoint.attachment
     return with_all(sides.pod, _observe(sides, wanted), wanted.ifname)
 
 
-def _observe(sides: Sides, wanted: Attachment, sysctls: bool = True) -> Observed:
+def _observe(sides: NamespacePair, wanted: Attachment, sysctls: bool = True) -> Observed:
     netns, ifindex = sides.node_netns, wanted.link.ifindex
     return observe_pod(sides.pod, netns, wanted.ifname, ifindex, sysctls=sysctls)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.checkpoint.inventory import SeedHints
+from cni_repair.checkpoint.inventory import LegacyHints
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KIND_OF_MODE, HostLink
 from cni_repair.network.observe import chain_from, link_named
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def seed_hints(masters: Sequence[str], vlan_id: int | None, mode: object, mtu: object) -> SeedHints:
+def legacy_hints(
+    masters: Sequence[str], vlan_id: int | None, mode: object, mtu: object
+) -> LegacyHints:
     """The parents by the seed's own rule: the first of `masters` that exists now.
 
     None of them there yet: the first is waited for.
@@ -24,7 +26,7 @@ def seed_hints(masters: Sequence[str], vlan_id: int | None, mode: object, mtu: o
         chain = chain_from(rtnl, links[0].ifindex) if links else ()
     chain = chain or (HostLink(masters[0], 0, "", "", 0),)
     vlan = (wanted_vlan(f"{chain[0].name}.{vlan_id}", vlan_id),) if vlan_id is not None else ()
-    return SeedHints(
+    return LegacyHints(
         parents=(*vlan, *chain),
         mode=mode if isinstance(mode, str) and mode in KIND_OF_MODE else "bridge",
         mtu=mtu if type(mtu) is int and mtu > 0 else 0,

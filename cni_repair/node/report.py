@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ _FINDINGS_TOLD = 8
 STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
 
 
-@record
+@frozen
 class Report:
     """The verdict on one attachment."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.socket import TooMany
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
-from cni_repair.node.discovery import uncovered
+from cni_repair.node.discovery import unmanaged
 from cni_repair.node.examine import POD_FAILURES, examine, wrapped
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import UNREADABLE
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
-    from cni_repair.node.discovery import Covered, Uncovered
+    from cni_repair.node.discovery import Covered, Unmanaged
     from cni_repair.node.examine import Node
     from cni_repair.node.report import Report
 
 REFRESHED, UNCHANGED, KEPT = "refreshed", "unchanged", "kept"
 
 
-@record
+@frozen
 class Record:
     """What became of one attachment's checkpoint."""
 
@@ -61,16 +61,16 @@ class Record:
         return {**document, "reason": self.reason} if self.reason else document
 
 
-@record
+@frozen
 class Snapshot:
     """The coverage of a node."""
 
     records: tuple[Record, ...]
-    uncovered: tuple[Uncovered, ...]  # interfaces without any record
+    unmanaged: tuple[Unmanaged, ...]  # interfaces without any record
 
     @property
     def total(self) -> int:
-        return sum(one.counts for one in self.records) + len(self.uncovered)
+        return sum(one.counts for one in self.records) + len(self.unmanaged)
 
     @property
     def restorable(self) -> int:
@@ -87,7 +87,7 @@ class Snapshot:
             "attachments": [one.document() for one in self.records],
             "uncovered": [
                 {"netns": one.netns, "ifname": one.ifname, "master": one.master}
-                for one in self.uncovered
+                for one in self.unmanaged
             ],
             "coverage": {"attachments": self.total, "restorable": self.restorable},
         }
@@ -114,7 +114,7 @@ def snapshot(
         if write and (report.healthy or (accept and _accepts(report))):
             record_now = _refreshed(node, store, entry, run_dir, record_now, accept, side)
         records.append(record_now)
-    rest = uncovered(node, _covered(entries)) if all_pods else []
+    rest = unmanaged(node, _covered(entries)) if all_pods else []
     return Snapshot(tuple(records), tuple(rest))
 
 

@@ -12,9 +12,9 @@ import contextlib
 import resource
 import time
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.network.reachability.duplicates import Duplicates, Holder, close_all
 from cni_repair.network.reachability.gateways import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Key
-    from cni_repair.network.apply import Sides
+    from cni_repair.network.apply import NamespacePair
     from cni_repair.network.model import Attachment
 
 # A verdict is CHECK's state where that is not healthy, HEALTHY where every gateway answered, or
@@ -57,7 +57,7 @@ _UNICAST = 1  # RTN_UNICAST
 _SOCKETS_PER_POD = 3
 
 
-@record
+@frozen
 class Options:
     """How to verify."""
 
@@ -65,7 +65,7 @@ class Options:
     duplicates: bool = False  # probe for other holders of the pods' addresses, too
 
 
-@record
+@frozen
 class Conflict:
     """Somebody else who has an address of the pod."""
 
@@ -80,7 +80,7 @@ class Conflict:
         return f"{self.mac}{here} has address {self.address}, too"
 
 
-@record
+@frozen
 class Answers:
     """What was seen and heard from inside one pod."""
 
@@ -92,7 +92,7 @@ class Answers:
     error: CniError | None = None  # why there is not more
 
 
-@record
+@frozen
 class Verdict:
     """Whether one attachment works."""
 
@@ -215,7 +215,7 @@ def _descriptors_for(pods: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-class _Probe(Closing):
+class _Probe(Closeable):
     """What is asked for one attachment. Nothing, where CHECK says that there is no use."""
 
     def __init__(self, report: Report, options: Options) -> None:
@@ -237,7 +237,7 @@ class _Probe(Closing):
         except POD_FAILURES as error:
             self._fail(error)
 
-    def _open_inside(self, sides: Sides) -> None:
+    def _open_inside(self, sides: NamespacePair) -> None:
         checkpoint = self._report.checkpoint
         assert checkpoint is not None
         observed = observe(sides, checkpoint)

@@ -9,7 +9,7 @@ Attachments go by their places in the list of a pass over the node
 from __future__ import annotations
 
 from cni_repair.base.errors import TRY_AGAIN, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.network.observe import chain_from
@@ -24,8 +24,8 @@ from cni_repair.node.examine import (
     wrapped,
 )
 from cni_repair.node.report import Report
-from cni_repair.repair.pod import Claim, Overtaken, PodRepair, check_record
-from cni_repair.repair.uplink_cache import Ensured
+from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
+from cni_repair.repair.uplink_cache import UplinkCache
 from cni_repair.uplink import ensure as parents
 from cni_repair.uplink.fallback import other_chains
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from cni_repair.checkpoint.inventory import Entry, SeedHints
+    from cni_repair.checkpoint.inventory import Entry, LegacyHints
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import HostLink
@@ -43,21 +43,22 @@ if TYPE_CHECKING:
     from cni_repair.uplink.belongings import NodeSide
 
 
-@record
+@frozen
 class Options:
     """How a repair is to be done."""
 
     run_dir: str  # of the locks; empty: as each attachment's own configuration has it
     master_timeout: float  # seconds to wait for masters that are not there
-    hints: SeedHints | None = None
+    hints: LegacyHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
-    tell: Callable[[str], None] | None = None  # called before a wait, with what is waited for
+    # Called before a wait, with what is waited for.
+    on_progress: Callable[[str], None] | None = None
     # Called once all were looked at, with what each was like before anything was done in it.
     looked: Callable[[list[Report]], None] | None = None
     restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
 
 
-class Attempts:
+class AttachmentRepair:
     """The turns of a node's attachments, and what became of each."""
 
     def __init__(
@@ -70,7 +71,7 @@ class Attempts:
         announcer: Announcer,
     ) -> None:
         self.entries = [*entries]
-        self.masters = Ensured(node, side, self._say_away)
+        self.masters = UplinkCache(node, side, self._say_away)
         self.reports: list[Report | None] = [None] * len(entries)
         self.before: dict[int, Report] = {}  # what each was like before anything was done
         # Those that need another turn:
@@ -98,7 +99,7 @@ class Attempts:
             return
         try:
             self.reports[index] = self._attempt(index, entry.checkpoint, lock_seconds)
-        except Overtaken as news:
+        except RecordChanged as news:
             self.reports[index] = None
             if news.fresh is not None:
                 self.entries[index] = news.fresh
@@ -188,9 +189,11 @@ class Attempts:
         """A pod that is gone, and its record with it, has not failed: a DEL was quicker."""
         check_record(self._store, self.entries[index], self._options.hints)
 
-    def _claim(self, index: int, seconds: float) -> Claim:
+    def _claim(self, index: int, seconds: float) -> AttachmentLock:
         entry = self.entries[index]
-        return Claim(self._store, entry, self._options.hints, self.run_dir_of(index), seconds)
+        return AttachmentLock(
+            self._store, entry, self._options.hints, self.run_dir_of(index), seconds
+        )
 
     def run_dir_of(self, index: int) -> str:
         return inventory.run_dir_of(self.entries[index], self._options.run_dir)
@@ -239,11 +242,11 @@ class Attempts:
         return parents_of(checkpoint)
 
     def _say_away(self, why: str) -> None:
-        self.tell(f"waiting up to {self._options.master_timeout:g} s: {why}")
+        self.on_progress(f"waiting up to {self._options.master_timeout:g} s: {why}")
 
-    def tell(self, text: str) -> None:
-        if self._options.tell and text not in self._told:
-            self._options.tell(text)
+    def on_progress(self, text: str) -> None:
+        if self._options.on_progress and text not in self._told:
+            self._options.on_progress(text)
             self._told.add(text)
 
     # --- In another process ---
@@ -251,7 +254,7 @@ class Attempts:
     def become_a_hand(self) -> None:
         """In another process: sockets and callbacks are the first one's."""
         self._node.rtnl.renew()
-        self._options = replace(self._options, tell=None, restored=lambda _: None)
+        self._options = replace(self._options, on_progress=None, restored=lambda _: None)
         self._announce_by = lambda *words: self._announcements.append(words)  # to be sent there
 
     def repair_as_a_hand(self, index: int) -> Any:

@@ -8,10 +8,10 @@ from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.network.apply import Sides, apply_to_pod
+from cni_repair.network.apply import NamespacePair, apply_to_pod
 from cni_repair.network.observe import ifindex_of, name_at
 from cni_repair.network.operations.entries import ChangeAddress
-from cni_repair.network.operations.link import Where
+from cni_repair.network.operations.link import Target
 from cni_repair.network.planning.entries import with_extras
 from cni_repair.network.planning.linklocal import link_local_of
 from cni_repair.node.examine import observe, planned
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cni_repair.checkpoint.inventory import Entry, SeedHints
+    from cni_repair.checkpoint.inventory import Entry, LegacyHints
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import HostLink, Observed
@@ -38,7 +38,7 @@ def _temporary_name(checkpoint: Checkpoint) -> str:
     return f"{TEMPORARY}{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
-class Overtaken(Exception):
+class RecordChanged(Exception):
     """The record is not the one that was read: a DEL, a CHECK or an ADD was quicker."""
 
     def __init__(self, fresh: Entry | None) -> None:
@@ -46,28 +46,28 @@ class Overtaken(Exception):
         self.fresh = fresh  # as it is now; None where it is gone
 
 
-def check_record(store: Store, entry: Entry, hints: SeedHints | None) -> None:
+def check_record(store: Store, entry: Entry, hints: LegacyHints | None) -> None:
     """Raises Overtaken where the file does not say any more what `entry` does."""
     fresh = inventory.reread(store, entry, hints)
     if fresh is not entry:
-        raise Overtaken(fresh)
+        raise RecordChanged(fresh)
 
 
-class Claim(Lock):
+class AttachmentLock(Lock):
     """Context: nobody else works on the attachment, and `entry` is its record.
 
     Raises Overtaken where it is not, and as :class:`Lock` does.
     """
 
     def __init__(
-        self, store: Store, entry: Entry, hints: SeedHints | None, run_dir: str, seconds: float
+        self, store: Store, entry: Entry, hints: LegacyHints | None, run_dir: str, seconds: float
     ) -> None:
         super().__init__(run_dir, entry.key.name, seconds)
         self._store = store
         self._entry = entry
         self._hints = hints
 
-    def __enter__(self) -> Claim:
+    def __enter__(self) -> AttachmentLock:
         super().__enter__()
         try:
             check_record(self._store, self._entry, self._hints)
@@ -91,7 +91,9 @@ class PodRepair:
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the claim; nothing was done yet
 
-    def __call__(self, sides: Sides, claim: Claim, finish: Callable[[], None]) -> None:
+    def __call__(
+        self, sides: NamespacePair, claim: AttachmentLock, finish: Callable[[], None]
+    ) -> None:
         """Look, and repair what has a master, with the attachment claimed; `finish`, while it still
         is, where nothing failed."""
         self.observe(sides)
@@ -108,7 +110,7 @@ class PodRepair:
             if not self.failures:
                 finish()
 
-    def _is_still_gone(self, sides: Sides) -> bool:
+    def _is_still_gone(self, sides: NamespacePair) -> bool:
         """As it was at the first look: then the rest is, too. By its index, where that is known to
         be its own, since a repair restores it."""
         if self._observed.link is not None:
@@ -118,7 +120,7 @@ class PodRepair:
             return name_at(sides.pod, ifindex) is None
         return not ifindex_of(sides.pod, self._checkpoint.key.ifname)
 
-    def _repair(self, sides: Sides, master: HostLink) -> None:
+    def _repair(self, sides: NamespacePair, master: HostLink) -> None:
         for _ in range(_ROUNDS):
             done = self.after.operations
             if not done:
@@ -131,9 +133,9 @@ class PodRepair:
             if self.failures or self.after.operations == done:
                 return
 
-    def _apply(self, sides: Sides, master: HostLink) -> None:
+    def _apply(self, sides: NamespacePair, master: HostLink) -> None:
         live = self._observed.link
-        where = Where(
+        where = Target(
             ifindex=live.link.ifindex if live else 0,
             master=master.ifindex,
             node_netnsid=self._observed.host_netnsid,
@@ -143,7 +145,7 @@ class PodRepair:
             sides, self.after.operations, where, _temporary_name(self._checkpoint)
         )
 
-    def observe(self, sides: Sides) -> None:
+    def observe(self, sides: NamespacePair) -> None:
         """Look, and plan what is left to do."""
         self._netns = sides.pod_path
         self._observed = observe(sides, self._checkpoint)

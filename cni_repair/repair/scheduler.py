@@ -13,8 +13,8 @@ import time
 from cni_repair.base.frozen import replace
 from cni_repair.network.reachability.announce import Announcer
 from cni_repair.node.examine import REPAIRABLE, parents_of
-from cni_repair.repair.attachment import Attempts
-from cni_repair.repair.workers import Hands, hands_for
+from cni_repair.repair.attachment import AttachmentRepair
+from cni_repair.repair.workers import Workers, hands_for
 from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
@@ -42,14 +42,14 @@ def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> 
     """
     side = NodeSide(node.rtnl, store, entries)
     with Announcer() as announcer:
-        each = Attempts(node, store, entries, options, side, announcer)
+        each = AttachmentRepair(node, store, entries, options, side, announcer)
         return _Repair(each, side, options).run()
 
 
 class _Repair:
     """One pass over the node: who has his turn when, and in which process."""
 
-    def __init__(self, each: Attempts, side: NodeSide, options: Options) -> None:
+    def __init__(self, each: AttachmentRepair, side: NodeSide, options: Options) -> None:
         self._each = each
         self._side = side
         self._options = options
@@ -99,12 +99,12 @@ class _Repair:
             return [each.repair_as_a_hand(index) for index in pods[pod]]
 
         others = hands_for(len(everything)) - 1
-        with Hands(others, range(len(pods)), each.become_a_hand, by_another) as hands:
-            for pod in hands.mine():
+        with Workers(others, range(len(pods)), each.become_a_hand, by_another) as workers:
+            for pod in workers.mine():
                 for index in pods[pod]:
                     each.repair(index)
-                self._take(hands.done())
-            self._take(hands.rest())
+                self._take(workers.done())
+            self._take(workers.rest())
         for index in everything:
             if each.reports[index] is None:  # whoever had it died, or found another record
                 each.repair(index)
@@ -162,7 +162,9 @@ class _Repair:
         each = self._each
         pending, each.unsettled = each.unsettled, []
         if pending:
-            each.tell(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
+            each.on_progress(
+                f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses"
+            )
         while pending:
             last = time.monotonic() >= until
             pending = [one for one in pending if not each.has_settled(one, last) and not last]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cni_repair.uplink.plan import ParentPlan
 
 
-class Ensured:
+class UplinkCache:
     """What became of each chain of parents that a repair's pods stand on."""
 
     def __init__(self, node: Node, side: NodeSide, say_away: Callable[[str], None]) -> None:

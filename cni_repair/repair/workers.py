@@ -13,7 +13,7 @@ import os
 import select
 import sys
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _taken_from(queue: int) -> Iterator[int]:
         yield int.from_bytes(number, "big")
 
 
-class Hands(Closing):
+class Workers(Closeable):
     """Context: processes that do the work together with this one; they have ended when it ends."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Hands(Closing):
         self._processes: list[int] = []
         self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
 
-    def __enter__(self) -> Hands:
+    def __enter__(self) -> Workers:
         try:
             if self._count:
                 self._queue, self._queued = _queue_of(self._numbers)

@@ -12,9 +12,9 @@ import subprocess
 import time
 from collections import deque
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.locks import make_private
 from cni_repair.upgrade.planfile import SEARCH_PATH
 
@@ -39,7 +39,7 @@ _KEPT_BYTES = 4 << 20
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 
 
-@record
+@frozen
 class Running:
     """The command's process, and what tells it from a later one of the same PID."""
 
@@ -54,7 +54,7 @@ def noted(event: Mapping[str, Any]) -> Running:
     return Running(event["pid"], event["start"], event["deadline"])
 
 
-@record
+@frozen
 class Ended:
     """What came of the command."""
 
@@ -62,7 +62,7 @@ class Ended:
     timed_out: bool
 
 
-class Prepared(Closing):
+class Prepared(Closeable):
     """The command, ready to begin; closed before :meth:`go`, it never does."""
 
     def __init__(self, command: tuple[str, ...], run_dir: str, seconds: float) -> None:
@@ -115,13 +115,16 @@ def _spawn(command: tuple[str, ...], run_dir: str) -> subprocess.Popen[bytes]:
 
 
 def watch(
-    running: Running, run_dir: str, tell: Callable[[str], None], meanwhile: Callable[[float], None]
+    running: Running,
+    run_dir: str,
+    on_progress: Callable[[str], None],
+    meanwhile: Callable[[float], None],
 ) -> Ended:
     """Pass on the command's output, a line at a time, until it ends or its deadline does.
 
     `meanwhile` is called with seconds that it may take, again and again.
     """
-    lines = _Tail(_output(run_dir), tell)
+    lines = _Tail(_output(run_dir), on_progress)
     timed_out = False
     try:
         while is_alive(running, run_dir):
@@ -244,10 +247,10 @@ def _free(file: BinaryIO, size: int) -> None:
 class _Tail:
     """A growing file, line by line: its beginning as it comes, of a flood the end."""
 
-    def __init__(self, path: str, tell: Callable[[str], None]) -> None:
-        self._path, self._tell = path, tell
+    def __init__(self, path: str, on_progress: Callable[[str], None]) -> None:
+        self._path, self._on_progress = path, on_progress
         self._offset, self._freed, self._shown, self._rest = 0, 0, 0, b""
-        self._gap = False
+        self._drift = False
         self._last: deque[bytes] = deque(maxlen=_LAST_LINES)
 
     def read(self) -> None:
@@ -268,7 +271,7 @@ class _Tail:
     def _read(self, file: BinaryIO, size: int) -> bool:
         if self._shown >= _SHOWN_BYTES and size - self._offset > _TAIL_BYTES:
             # Whoever writes may be quicker than we are.
-            self._offset, self._rest, self._gap = size - _TAIL_BYTES, b"", True
+            self._offset, self._rest, self._drift = size - _TAIL_BYTES, b"", True
         file.seek(self._offset)
         data = file.read(min(size - self._offset, _CHUNK_BYTES))
         self._offset += len(data)
@@ -285,16 +288,16 @@ class _Tail:
             piece = line[at : at + _MAX_LINE]
             self._shown += len(piece) + _PER_LINE
             if self._shown < _SHOWN_BYTES:
-                self._tell(piece.decode("utf-8", "replace"))
+                self._on_progress(piece.decode("utf-8", "replace"))
             else:
-                self._gap |= len(self._last) == _LAST_LINES
+                self._drift |= len(self._last) == _LAST_LINES
                 self._last.append(piece)
 
     def end(self) -> None:
         """Tell what is left: the end of a flood, a last line without a line feed."""
         if self._rest:
             self._pass_on(self._rest)
-        if self._gap:
-            self._tell("[a part of the output is left out here]")
+        if self._drift:
+            self._on_progress("[a part of the output is left out here]")
         for line in self._last:
-            self._tell(line.decode("utf-8", "replace"))
+            self._on_progress(line.decode("utf-8", "replace"))

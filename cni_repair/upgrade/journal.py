@@ -11,7 +11,7 @@ import os
 import stat
 import time
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import make_private
@@ -47,7 +47,7 @@ _KEYS = {
 }
 
 
-class Journal(Closing):
+class Journal(Closeable):
     """An open journal, at its end."""
 
     def __init__(self, fd: int, why_not: str = "", whole: bool = False) -> None:

@@ -9,7 +9,7 @@ import os
 import shlex
 
 from cni_repair.base.errors import ENVIRONMENT, IO, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.upgrade.command import call, run
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ _TRIES = 3
 _NOT_LOADED = 5  # systemctl's exit status for a unit that is no more (systemctl(1))
 
 
-@record
+@frozen
 class Found:
     """How the kubelet was before it was held: what it becomes again."""
 

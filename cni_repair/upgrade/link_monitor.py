@@ -7,7 +7,7 @@ import errno
 import select
 import struct
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
 from cni_repair.network.model import IFF_RUNNING
 
@@ -20,7 +20,7 @@ _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _BUFFER = 1 << 18
 
 
-class Losses(Closing):
+class LinkMonitor(Closeable):
     """Listens to the node's links; tells once of each of `masters` that it is gone, or has lost
     its carrier."""
 

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 
 from cni_repair.base.errors import CONFIG, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.base.names import valid_ifname
 
 TYPE_CHECKING = False
@@ -39,32 +39,32 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,246}\.service")
 _MAX_SHOWN = 60
 
 
-@record
+@frozen
 class Kubelet:
     unit: str
     deadman: float  # seconds after which kubelet is let go, should we have vanished
 
 
-@record
+@frozen
 class Driver:
     command: tuple[str, ...]
     deadline: float  # seconds
 
 
-@record
+@frozen
 class Masters:
     names: tuple[str, ...]  # empty: those that the pods' checkpoints name
     deadline: float  # seconds
     carrier: bool
 
 
-@record
+@frozen
 class Verify:
     timeout: float  # seconds
     duplicates: bool
 
 
-@record
+@frozen
 class OnFailure:
     """RELEASE or HOLD: what becomes of kubelet at the end where that phase failed."""
 
@@ -74,7 +74,7 @@ class OnFailure:
     verify: str
 
 
-@record
+@frozen
 class Plan:
     kubelet: Kubelet | None  # None: nothing here rebuilds pods
     driver: Driver
@@ -133,7 +133,7 @@ class _Wrong(ValueError):
         self.problems = problems
 
 
-@record
+@frozen
 class _Key:
     read: Reader
     default: Any = None  # as the document would have it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.planning.plan import HEALTHY, LOST
 from cni_repair.upgrade.progress import SNAPSHOT
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _NAMED_AT_MOST = 5
 
 
-def few(words: list[str]) -> str:
+def summarise(words: list[str]) -> str:
     """Of 2,000 pods with the same trouble five will do; the report names them all."""
     more = len(words) - _NAMED_AT_MOST
     return "; ".join([*words[:_NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
-def by_reason(found: list[tuple[str, str]]) -> list[str]:
+def group_by_reason(found: list[tuple[str, str]]) -> list[str]:
     """Of (attachment, reason) pairs: each reason once, with the first whom it concerns."""
     sharing: dict[str, list[str]] = {}
     for title, reason in found:
@@ -34,7 +34,7 @@ def by_reason(found: list[tuple[str, str]]) -> list[str]:
     ]
 
 
-@record
+@frozen
 class Before:
     """Pods that were not well before the driver was touched."""
 
@@ -60,7 +60,7 @@ def before_of(progress: Progress) -> Before:
     )
 
 
-@record
+@frozen
 class PodResult:
     """One attachment: what was lost, what was done, how long its network was away."""
 

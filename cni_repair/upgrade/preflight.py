@@ -11,12 +11,12 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
 from cni_repair.network.observe import link_named
-from cni_repair.node.discovery import uncovered
+from cni_repair.node.discovery import unmanaged
 from cni_repair.node.examine import Node, wrapped
 from cni_repair.node.snapshot import Snapshot, snapshot
 from cni_repair.upgrade import kubelet
 from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
-from cni_repair.upgrade.pods import by_reason, few
+from cni_repair.upgrade.pods import group_by_reason, summarise
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:
             entries = inventory.read_all(store, settings.hints())
             return snapshot(node, store, entries, settings.run_dir, False, True), entries
     except FileNotFoundError:  # no pod was ever attached through us
-        return Snapshot((), tuple(uncovered(node, set()))), []
+        return Snapshot((), tuple(unmanaged(node, set()))), []
 
 
 def too_little_coverage(plan: Plan, taken: Snapshot) -> list[str]:
@@ -62,7 +62,7 @@ def too_little_coverage(plan: Plan, taken: Snapshot) -> list[str]:
         return []
     return [
         f"coverage is {taken.restorable} of {taken.total}, the plan wants {plan.coverage}%"
-        f" (see cni-repair snapshot): {few(by_reason(_lost_for_good(taken)))}"
+        f" (see cni-repair snapshot): {summarise(group_by_reason(_lost_for_good(taken)))}"
     ]
 
 
@@ -77,7 +77,7 @@ def _lost_for_good(taken: Snapshot) -> list[tuple[str, str]]:
         for one in taken.records
         if one.counts and not one.restorable
     ]
-    return [*known, *((str(one), "no record: cni-repair adopt") for one in taken.uncovered)]
+    return [*known, *((str(one), "no record: cni-repair adopt") for one in taken.unmanaged)]
 
 
 def _of_command(plan: Plan) -> list[str]:

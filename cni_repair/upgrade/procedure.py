@@ -13,7 +13,7 @@ import contextlib
 import time
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -26,8 +26,15 @@ from cni_repair.repair.attachment import Options
 from cni_repair.repair.scheduler import repair
 from cni_repair.upgrade import driver, kubelet, preflight
 from cni_repair.upgrade import uplinks as masters
-from cni_repair.upgrade.link_monitor import Losses
-from cni_repair.upgrade.pods import PodResult, before_of, by_reason, few, noted_before, pod_results
+from cni_repair.upgrade.link_monitor import LinkMonitor
+from cni_repair.upgrade.pods import (
+    PodResult,
+    before_of,
+    group_by_reason,
+    noted_before,
+    pod_results,
+    summarise,
+)
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.progress import (
     DRIVER,
@@ -47,7 +54,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from cni_repair.checkpoint.inventory import Entry, SeedHints
+    from cni_repair.checkpoint.inventory import Entry, LegacyHints
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.node.report import Report
     from cni_repair.upgrade.journal import Event, Journal
@@ -63,14 +70,14 @@ FINE, FAILED, REFUSED = 0, 1, 3
 _HURRIED = (MASTERS, REPAIR)
 
 
-@record
+@frozen
 class Settings:
     """Where the node's state lives, and how this upgrade is run."""
 
     checkpoint_dir: str
     run_dir: str  # of locks; empty: as each attachment's own configuration has it
     state_dir: str
-    hints: Callable[[], SeedHints | None]  # for the incident's own checkpoints
+    hints: Callable[[], LegacyHints | None]  # for the incident's own checkpoints
     hold_kubelet: bool = True
 
 
@@ -83,14 +90,14 @@ class Procedure:
         settings: Settings,
         journal: Journal,
         before: list[Event],
-        tell: Callable[[Event], None],
+        on_progress: Callable[[Event], None],
     ) -> None:
         """`before`: the journal's events up to now; `tell` gets each further one."""
         self._plan = plan
         self._settings = settings
         self._journal = journal
         self._events = before
-        self._tell = tell
+        self._on_progress = on_progress
         self._phases: dict[str, Callable[[], Outcome]] = {
             PREFLIGHT: self._preflight,
             SNAPSHOT: self._snapshot,
@@ -145,7 +152,7 @@ class Procedure:
 
     def _happened(self, event: Event) -> None:
         self._events.append(event)
-        self._tell(event)
+        self._on_progress(event)
 
     def _say(self, text: str) -> None:
         self._event("word", durable=False, text=text)
@@ -169,7 +176,9 @@ class Procedure:
     def _snapshot(self) -> Outcome:
         with self._node(create=True) as (node, store, entries):
             taken = snapshot(node, store, entries, self._settings.run_dir, True, True)
-        failed = by_reason([(one.report.title, one.reason) for one in taken.records if one.failed])
+        failed = group_by_reason(
+            [(one.report.title, one.reason) for one in taken.records if one.failed]
+        )
         coverage = preflight.too_little_coverage(self._plan, taken)
         refreshed = sum(one.outcome == REFRESHED for one in taken.records)
         words = f"{taken.restorable} of {taken.total} interfaces restorable, {refreshed} refreshed"
@@ -180,7 +189,7 @@ class Procedure:
             "notRestorable": preflight.not_restorable(taken),
         }
         if failed or coverage:
-            return False, "; ".join([*coverage, *([few(failed)] if failed else [])]), data
+            return False, "; ".join([*coverage, *([summarise(failed)] if failed else [])]), data
         return True, words, data
 
     def _hold(self) -> Outcome:
@@ -221,7 +230,9 @@ class Procedure:
             stacked = masters.stacked_names(_living(node, entries))
             names = masters.with_carrier(node.rtnl, stacked)
         began = time.monotonic()
-        with Losses(names, lambda link: self._event("lost", durable=False, link=link)) as losses:
+        with LinkMonitor(
+            names, lambda link: self._event("lost", durable=False, link=link)
+        ) as losses:
             ended = self._driver_of_before(losses) or self._watched(self._started(), losses)
         took = f"after {time.monotonic() - began:.1f} s"
         if ended.timed_out:
@@ -233,13 +244,13 @@ class Procedure:
         why = f": {last}" if ended.status and last else ""
         return ended.status == 0, f"exit {ended.status} {took}{why}", {"status": ended.status}
 
-    def _watched(self, running: driver.Running, losses: Losses) -> driver.Ended:
+    def _watched(self, running: driver.Running, losses: LinkMonitor) -> driver.Ended:
         return driver.watch(running, RUN_DIR, self._output, losses.listen)
 
     def _output(self, line: str) -> None:
         self._event("output", durable=False, line=line)
 
-    def _driver_of_before(self, losses: Losses) -> driver.Ended | None:
+    def _driver_of_before(self, losses: LinkMonitor) -> driver.Ended | None:
         """What came of the command that a killed upgrade started; None where there was none, or
         where it was killed, too, and has to be run again."""
         noted = self._progress.events.get("driver")
@@ -292,7 +303,7 @@ class Procedure:
         # The masters were waited for; one that is not there by now is not waited for again.
         how = Options(
             self._settings.run_dir, 0.0, self._settings.hints(),
-            tell=self._say, looked=look, restored=note,
+            on_progress=self._say, looked=look, restored=note,
         )  # fmt: skip
         with self._node() as (node, store, entries):
             self._check_records(entries)
@@ -327,13 +338,13 @@ class Procedure:
         given_up = before_of(self._progress).given_up
         known = [one for one in verdicts if one.verdict != STALE]
         wanted = [one for one in known if one.passed or one.key.name not in given_up]
-        bad = by_reason(
+        bad = group_by_reason(
             [(one.report.title, f"{one.verdict}: {one.reason}") for one in wanted if not one.passed]
         )
         data = {"verdicts": [one.document() for one in known]}
         passed = sum(one.passed for one in wanted)
         good = f"{passed} of {len(wanted)} verified"
-        return not bad, "; ".join([good, few(bad)] if bad else [good]), data
+        return not bad, "; ".join([good, summarise(bad)] if bad else [good]), data
 
     def _release(self) -> Outcome:
         held = self._noted_kubelet()
@@ -361,7 +372,7 @@ def _living(node: Node, entries: list[Entry]) -> list[Checkpoint]:
 
 def _repaired(results: list[PodResult]) -> Outcome:
     wanted = [one for one in results if one.state != STALE and not one.given_up]
-    bad = by_reason([(one.title, one.reason) for one in wanted if not one.healthy])
+    bad = group_by_reason([(one.title, one.reason) for one in wanted if not one.healthy])
     healthy = sum(one.healthy for one in wanted)
     done = sum(bool(one.steps) and one.healthy for one in wanted)
     words = [f"{healthy} of {len(wanted)} healthy, {done} of them repaired"]
@@ -369,5 +380,5 @@ def _repaired(results: list[PodResult]) -> Outcome:
     if given_up:
         words.append(f"{given_up} given up, as the plan's coverage allows")
     if bad:
-        words.append(few(bad))
+        words.append(summarise(bad))
     return not bad, "; ".join(words), {"pods": [one.document() for one in results]}

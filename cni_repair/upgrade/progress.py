@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ PHASES = (PREFLIGHT, SNAPSHOT, HOLD, DRIVER, MASTERS, REPAIR, VERIFY, RELEASE)
 RUNNING, CUT_SHORT, ENDED, REBOOTED = "running", "cut short", "ended", "rebooted"
 
 
-@record
+@frozen
 class Done:
     """A phase that came to its end."""
 
@@ -37,7 +37,7 @@ class Done:
     data: dict[str, Any]  # for the report, and for a resume
 
 
-@record
+@frozen
 class Progress:
     """What a journal tells."""
 

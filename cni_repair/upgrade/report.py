@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.columns import Row, table_of
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cni_repair.upgrade.progress import Done, Progress
 
 
-@record
+@frozen
 class Seen:
     """From where an upgrade is looked at."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.observe import link_named
 from cni_repair.node.examine import parents_of, wrapped
 from cni_repair.uplink import ensure as parents
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.05
 
 
-@record
+@frozen
 class Uplink:
     """What attachments stand on, as recorded."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 
 from cni_repair.base.errors import MASTER_REFUSED, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink
+from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
 from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from cni_repair.uplink.operations import NodeOperation
 
 
-@record
-class Undone:
+@frozen
+class Rejected:
     """An address or a route that the kernel refused."""
 
     operation: AddToNode
-    why: Refusal
+    why: Ack
 
     def __str__(self) -> str:
         return f"{self.operation.command()}: {self.why}"
 
 
-@record
+@frozen
 class Applied:
     """What came of a plan for the node."""
 
     complete: bool  # False: somebody else made one of the links meanwhile; look again
-    undone: tuple[Undone, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
 
 
 def apply_to_node(rtnl: Rtnetlink, operations: Sequence[NodeOperation]) -> Applied:
@@ -43,12 +43,12 @@ def apply_to_node(rtnl: Rtnetlink, operations: Sequence[NodeOperation]) -> Appli
     Stops at a link that is there already: systemd-networkd makes VLANs, too, and what it made has
     to be compared before it is used. An address or a route that fails stops nothing.
     """
-    undone: list[Undone] = []
+    rejected: list[Rejected] = []
     for operation in operations:
         if isinstance(operation, AddToNode):
             answer = _add(rtnl, operation)
             if answer.errno not in (0, errno.EEXIST):
-                undone.append(Undone(operation, answer))
+                rejected.append(Rejected(operation, answer))
         elif isinstance(operation, SetNodeLinkUp):
             ifindex = _existing(rtnl, operation.name)
             # ENETDOWN: the link below went down again; the VLAN follows it up by itself.
@@ -57,21 +57,21 @@ def apply_to_node(rtnl: Rtnetlink, operations: Sequence[NodeOperation]) -> Appli
             below = _existing(rtnl, operation.master)
             answer = _succeed(rtnl, operation, operation.message(below), (errno.EEXIST,))
             if answer.errno:
-                return Applied(False, tuple(undone))
-    return Applied(True, tuple(undone))
+                return Applied(False, tuple(rejected))
+    return Applied(True, tuple(rejected))
 
 
-def add_again(rtnl: Rtnetlink, undone: Sequence[Undone]) -> list[Undone]:
+def add_again(rtnl: Rtnetlink, rejected: Sequence[Rejected]) -> list[Rejected]:
     """Try once more what was refused: routes wait for a link that was down, or for duplicate
     address detection. What is refused still."""
-    tried = [Undone(one.operation, _add(rtnl, one.operation)) for one in undone]
+    tried = [Rejected(one.operation, _add(rtnl, one.operation)) for one in rejected]
     return [one for one in tried if one.why.errno not in (0, errno.EEXIST)]
 
 
-def _add(rtnl: Rtnetlink, operation: AddToNode) -> Refusal:
+def _add(rtnl: Rtnetlink, operation: AddToNode) -> Ack:
     ifindex = observe.ifindex_of(rtnl, operation.name)
     if not ifindex:
-        return Refusal(errno.ENODEV, "")
+        return Ack(errno.ENODEV, "")
     (answer,) = rtnl.send([operation.message(ifindex)])
     return answer
 
@@ -88,7 +88,7 @@ def _succeed(
     operation: AddVlan | AddShim | SetNodeLinkUp,
     message: nl.Message,
     tolerated: tuple[int, ...],
-) -> Refusal:
+) -> Ack:
     (answer,) = rtnl.send([message])
     if answer.errno in (0, *tolerated):
         return answer

@@ -13,7 +13,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import PARENTS, Lock
-from cni_repair.checkpoint.store import is_seed
+from cni_repair.checkpoint.store import is_legacy
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import HostLink, NodeLinks
 from cni_repair.network.observe import chain_from, link_named
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import NodeLink
-    from cni_repair.uplink.apply import Undone
+    from cni_repair.uplink.apply import Rejected
 
     Names = tuple[str, ...]  # of the links of a chain of parents: what it is known by here
 
@@ -46,7 +46,7 @@ class NodeSide:
         self._records: dict[str, tuple[Names, NodeLinks]] | None = None
         self._looks: dict[Names, NodeLinks] = {}
         self._troubles: dict[Names, str] = {}
-        self._undone: dict[Names, list[Undone]] = {}
+        self._rejected: dict[Names, list[Rejected]] = {}
 
     # What is remembered
 
@@ -139,9 +139,9 @@ class NodeSide:
 
     # Giving back
 
-    def tried(self, chain: tuple[HostLink, ...], undone: tuple[Undone, ...]) -> None:
+    def tried(self, chain: tuple[HostLink, ...], rejected: tuple[Rejected, ...]) -> None:
         """Keep what was refused on the way to a master, to be tried again at the end."""
-        self._undone.setdefault(_names(chain), []).extend(undone)
+        self._rejected.setdefault(_names(chain), []).extend(rejected)
 
     def knows_shims(self, chain: tuple[HostLink, ...]) -> bool:
         return any(one.shim for one in self.remembered(chain))
@@ -161,17 +161,17 @@ class NodeSide:
             applied = apply_to_node(self._rtnl, plan.operations)
         except CniError as error:
             return f"{plan.finding}: {error}"
-        self.tried(chain, applied.undone)
+        self.tried(chain, applied.rejected)
         return f"{plan.finding}: {'made again' if applied.complete else 'its name was just taken'}"
 
     def finish(self, chain: tuple[HostLink, ...]) -> list[str]:
         """Try again what was refused over a chain; what is refused still."""
-        undone = self._undone.pop(_names(chain), [])
+        rejected = self._rejected.pop(_names(chain), [])
         try:
-            undone = add_again(self._rtnl, undone)
+            rejected = add_again(self._rtnl, rejected)
         except (CniError, OSError):
             pass  # then the first answers stand
-        return [f"not done: {one}" for one in undone]
+        return [f"not done: {one}" for one in rejected]
 
 
 def _names(chain: tuple[HostLink, ...]) -> Names:
@@ -202,7 +202,7 @@ def _records_of(
 def _read(store: Store, file: str) -> model.Checkpoint | None:
     """A checkpoint that speaks of the node's links, if it can be read: else its own attachment's
     report says so."""
-    if is_seed(file):
+    if is_legacy(file):
         return None
     try:
         raw = store.read(file)

@@ -128,7 +128,7 @@ def _try(
             return master
         applied = apply_to_node(rtnl, plan.operations)
         if side:
-            side.tried(chain, applied.undone)
+            side.tried(chain, applied.rejected)
         plan, master = look(rtnl, chain, follow_renamed, on_vlans)
         if applied.complete and master is not None and plan.state == READY:
             return master

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.network.model import IFF_UP, PodLink, Vlan
 from cni_repair.network.operations.iproute2 import quoted, words
-from cni_repair.network.operations.link import AddPodLink, Where
+from cni_repair.network.operations.link import AddPodLink, Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _ALWAYS_KNOWN = 0xF  # VLAN_FLAG_REORDER_HDR, GVRP, LOOSE_BINDING, MVRP
 _BRIDGE_BINDING = 0x10
 
 
-@record
+@frozen
 class AddVlan:
     """Create a VLAN device on a link of the node."""
 
@@ -89,7 +89,7 @@ def _map_attribute(kind: int, pairs: tuple[tuple[int, int], ...]) -> bytes:
     return nl.attribute(kind, b"".join(entries)) if entries else b""
 
 
-@record
+@frozen
 class AddShim:
     """Create a link like the pods' in the node's own namespace, down."""
 
@@ -108,7 +108,7 @@ class AddShim:
         return AddPodLink(self.name, self.master, self.link)
 
 
-@record
+@frozen
 class SetNodeLinkUp:
     """Set a link of the node up."""
 
@@ -121,7 +121,7 @@ class SetNodeLinkUp:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
 
 
-@record
+@frozen
 class AddToNode:
     """Give a link of the node one address, or one route."""
 
@@ -135,4 +135,4 @@ class AddToNode:
         return self.step.command("").strip()
 
     def message(self, ifindex: int) -> nl.Message:
-        return self.step.message(Where(ifindex, 0, 0))
+        return self.step.message(Target(ifindex, 0, 0))

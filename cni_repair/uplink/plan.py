@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.model import HostLink
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 
@@ -18,7 +18,7 @@ RENAMED = "renamed"
 REFUSED = "refused"
 
 
-@record
+@frozen
 class ParentPlan:
     """Whether an attachment's master can be used, and what it takes."""
 

@@ -9,7 +9,7 @@ that.
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.model import NodeLink
 from cni_repair.network.operations.entries import AddAddress
 from cni_repair.network.operations.route import AddRoute
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cni_repair.uplink.operations import NodeOperation
 
 
-@record
+@frozen
 class ShimPlan:
     """What is wrong with one shim, and what it takes to have it again: nothing where its name is
     another link's."""

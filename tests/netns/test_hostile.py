@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink
+from cni_repair.netlink.socket import Ack, Rtnetlink
 from tests.netns.rig import states
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
     """
     was = rig.attach("pod1")
 
-    def ask() -> tuple[list[Refusal], list[bytes]]:
+    def ask() -> tuple[list[Ack], list[bytes]]:
         links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
         with Rtnetlink() as ours:
             ours.dump(links, 100)  # it has its port from its first request on
@@ -67,7 +67,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
             return ours.send([up]), ours.dump(links, 100)
 
     acknowledged, links = rig.inside(was.pod, ask)
-    assert acknowledged == [Refusal(0, "")]
+    assert acknowledged == [Ack(0, "")]
     assert len(links) == 2
 
 

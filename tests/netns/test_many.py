@@ -65,10 +65,10 @@ def hands_of(rig: Rig) -> list[int]:
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
-def repaired(rig: Rig, *texts: str, status: int = 0, hands: int = 3, **changes: Any) -> Json:
+def repaired(rig: Rig, *texts: str, status: int = 0, workers: int = 3, **changes: Any) -> Json:
     """REPAIR of the node, with this many hands."""
     report = rig.plugin("REPAIR", None, rig.conf(**changes), patch=patch_of(rig, *texts))
-    assert len(hands_of(rig)) == hands, report
+    assert len(hands_of(rig)) == workers, report
     return report.report(status)
 
 
@@ -112,7 +112,7 @@ Node = tuple[Rig, list[Attachment]]
 def test_all_lost_come_back_and_are_reported_as_by_one_process(node: Node) -> None:
     rig, pods = node
     cut(rig)
-    by_one = repaired(rig, ONE, hands=0)
+    by_one = repaired(rig, ONE, workers=0)
     cut(rig)
     with Wire(rig) as wire:
         assert repaired(rig, SEVERAL) == by_one
@@ -185,8 +185,8 @@ def test_first_process_killed_while_hands_work(node: Node) -> None:
     assert out == b""
     eventually(lambda: have_ended(rig), "the hands' end")
     report = repaired(rig, SEVERAL)
-    undone = [entry for entry in report["attachments"] if entry["actions"]]
-    assert len(undone) > PODS / 2
+    rejected = [entry for entry in report["attachments"] if entry["actions"]]
+    assert len(rejected) > PODS / 2
     assert_all_restored(rig, pods)
 
 
@@ -355,12 +355,12 @@ def test_every_kind_of_trouble_is_reported_as_by_one_process(mixed: Rig) -> None
     told = []
     with (rig.base / "run" / f"{locked.pod.id}@eth0.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for patch, hands in ((ONE, 0), (SEVERAL, 3)):
+        for patch, workers in ((ONE, 0), (SEVERAL, 3)):
             lose_all()
             words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", conf["runDir"]]
             texts = patch_of(rig, patch, brief)
             done = rig.cli("repair", "--all", *words, "-o", "json", patch=texts)
-            assert len(hands_of(rig)) == hands
+            assert len(hands_of(rig)) == workers
             told.append(done.report(1))
     assert told[0] == told[1]
     assert entry_of(told[1], stale.pod)["state"] == "stale"
@@ -428,11 +428,11 @@ ensured.Ensured._ready = lambda *_: None
     words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
     report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
     assert {entry_of(report, was.pod)["state"] for was in pods} == {"healthy"}
-    hands = hands_of(rig)
-    assert len(hands) == 3
+    workers = hands_of(rig)
+    assert len(workers) == 3
     calls = [line.split() for line in (rig.base / "asked").read_text().splitlines()]
     assert [name for _, name in calls].count("eth1") == 1
-    assert not [name for process, name in calls if int(process) in hands]
+    assert not [name for process, name in calls if int(process) in workers]
     assert_all_restored(rig, pods)
 
 

@@ -401,14 +401,14 @@ def test_many_pods_wait_side_by_side(rig: Rig) -> None:
     for number in range(40):
         rig.attach(f"pod{number}")
     words = ["verify", "--checkpoint-dir", str(rig.checkpoints), "--duplicates"]
-    few = ["sh", "-c", 'ulimit -S -n 48; exec "$@"', "sh", rig.launcher(), *words]
+    summarise = ["sh", "-c", 'ulimit -S -n 48; exec "$@"', "sh", rig.launcher(), *words]
     environ = {"PATH": os.environ["PATH"]}
     started = time.monotonic()
-    assert rig.run(*few, env=environ).out == "40 attachments: 40 healthy\n"
+    assert rig.run(*summarise, env=environ).out == "40 attachments: 40 healthy\n"
     assert time.monotonic() - started < 5
     silence(rig)
     started = time.monotonic()
-    said = rig.run(*few, "--timeout", "1.5", env=environ, check=False)
+    said = rig.run(*summarise, "--timeout", "1.5", env=environ, check=False)
     assert time.monotonic() - started < 6
     assert said.status == 1
     assert "40 attachments: 40 unreachable\n" in said.out

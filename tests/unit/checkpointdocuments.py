@@ -50,7 +50,7 @@ def sealed(document: dict[str, Any]) -> bytes:
     return dumps({**document, "checksum": model.checksum(raw, zeros)}).encode()
 
 
-def refusal(raw: bytes, name: str = NAME) -> CniError:
+def ack(raw: bytes, name: str = NAME) -> CniError:
     with pytest.raises(CniError) as caught:
         model.decode(raw, name)
     assert caught.value.code == BAD_CHECKPOINT

@@ -101,7 +101,7 @@ def seen(link: LiveLink | None = None, **changes: Any) -> Seen:
     return Seen(replace(observed, **changes), (("ipv4/arp_notify", "1"),), IDENTITY, parents)
 
 
-def refusal(one: Candidate, look: Seen) -> NotAdopted:
+def ack(one: Candidate, look: Seen) -> NotAdopted:
     assert look.observed.link is not None
     with pytest.raises(NotAdopted) as raised:
         live_attachment(one, look, look.observed.link)
@@ -238,12 +238,12 @@ def with_link(**changes: Any) -> LiveLink:
     ],
 )
 def test_what_is_not_adopted(link: LiveLink, state: str, words: str) -> None:
-    error = refusal(candidate(MACVLAN), seen(link))
+    error = ack(candidate(MACVLAN), seen(link))
     assert (error.state, words in str(error)) == (state, True), error
 
 
 def test_a_master_that_has_just_gone() -> None:
-    assert "over no link of the node" in str(refusal(candidate(MACVLAN), seen(parents=())))
+    assert "over no link of the node" in str(ack(candidate(MACVLAN), seen(parents=())))
 
 
 def test_no_carrier_is_no_reason() -> None:
@@ -274,7 +274,7 @@ def result(*addresses: str, mac: str = LINK.mac, routes: list[Json] | None = Non
     ],
 )
 def test_another_interface_than_the_remembered_one(told: Json, words: list[str]) -> None:
-    error = refusal(candidate(MACVLAN, result=told), seen())
+    error = ack(candidate(MACVLAN, result=told), seen())
     assert error.state == REFUSED
     assert all(word in str(error) for word in words), error
 
@@ -289,7 +289,7 @@ def test_another_mac_with_the_remembered_addresses() -> None:
 def test_an_interface_without_addresses() -> None:
     look = seen(addresses=())
     assert live_attachment(candidate(MACVLAN, result=result()), look, live())[1] == ()
-    error = refusal(candidate(MACVLAN, result=result("10.161.75.155/22")), look)
+    error = ack(candidate(MACVLAN, result=result("10.161.75.155/22")), look)
     assert "eth0 has no address" in str(error)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.adoption.caches import Remembered, Unreadable, read_caches, read_seeds
+from cni_repair.adoption.caches import Remembered, Unreadable, read_caches, read_legacy
 from cni_repair.checkpoint.store import Key, Store
 from tests.unit.samples import CONTAINER, NETNS, RESULT, SEED, SEED_NAME
 from tests.unit.strategies import ids, ifnames, json_objects, json_values
@@ -431,7 +431,7 @@ def test_one_bad_file_stops_no_other(cache: Path) -> None:
 
 def seeds(directory: Path) -> tuple[list[Remembered], list[Unreadable]]:
     with Store(str(directory)) as store:
-        return read_seeds(store)
+        return read_legacy(store)
 
 
 def test_the_seeds_checkpoints(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def parsed(**changes: Any) -> netconf.NetConf:
     return netconf.parse(json.dumps({**MINIMAL, **changes}).encode())
 
 
-def refusal(**changes: Any) -> CniError:
+def ack(**changes: Any) -> CniError:
     with pytest.raises(CniError) as caught:
         parsed(**changes)
     return caught.value
@@ -171,7 +171,7 @@ def test_delegate_cannot_speak_another_version_than_we_do() -> None:
 )
 def test_wrong_spelling_is_refused_with_the_right_one(written: str, right: str) -> None:
     """Go folds case: the delegate would take what we pass over."""
-    error = refusal(**{written: "eth0"})
+    error = ack(**{written: "eth0"})
     assert error.code == CONFIG
     assert repr(written) in error.details
     assert repr(right) in error.details
@@ -179,7 +179,7 @@ def test_wrong_spelling_is_refused_with_the_right_one(written: str, right: str) 
 
 @pytest.mark.parametrize("key", ["Mode", "vlanid", "Type"])
 def test_wrong_spelling_in_the_delegates_object_is_refused(key: str) -> None:
-    error = refusal(delegate={key: "x"})
+    error = ack(delegate={key: "x"})
     assert error.code == CONFIG
     assert repr(key) in error.details
 
@@ -255,7 +255,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("key", "value", "remedy"), BAD, ids=[f"{key}-{ascii(value)[:20]}" for key, value, _ in BAD]
 )
 def test_bad_value_names_its_key_and_the_remedy(key: str, value: Any, remedy: str) -> None:
-    error = refusal(**{key: value})
+    error = ack(**{key: value})
     # Half of a surrogate pair is not even a document.
     assert error.code == (DECODE if value == "\ud800" else CONFIG)
     assert key in error.details or error.code == DECODE
@@ -270,7 +270,7 @@ def test_name_is_needed() -> None:
 
 def test_name_of_the_vlan_must_fit() -> None:
     assert parsed(master="x" * 10, vlanId=4094).master_over("x" * 10) == "x" * 10 + ".4094"
-    error = refusal(master="x" * 11, vlanId=4094)
+    error = ack(master="x" * 11, vlanId=4094)
     assert error.code == CONFIG
     assert "xxxxxxxxxxx.4094" in error.details
 
@@ -279,7 +279,7 @@ def test_name_of_the_vlan_must_fit() -> None:
     "version", ["0.2.0", "0.1.0", "2.0.0", "1.0", "", 1.0, None, ["1.0.0"], {}], ids=repr
 )
 def test_other_versions_are_code_1(version: Any) -> None:
-    error = refusal(cniVersion=version)
+    error = ack(cniVersion=version)
     assert error.code == INCOMPATIBLE_VERSION
     assert repr(version) in error.details
     assert "1.1.0" in error.details

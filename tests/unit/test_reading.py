@@ -18,7 +18,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal
+from cni_repair.netlink.socket import Ack
 from cni_repair.network import observe
 from cni_repair.network.kernel import address as addresses
 from cni_repair.network.kernel import neighbour as neighbours
@@ -36,7 +36,7 @@ from cni_repair.network.model import (
     Vlan,
 )
 from cni_repair.network.operations.entries import AddAddress, AddRule, SetNeighbour
-from cni_repair.network.operations.link import AddAltname, AddPodLink, Where
+from cni_repair.network.operations.link import AddAltname, AddPodLink, Target
 from tests.unit import strategies as our
 from tests.unit.samples import LINK, RULE
 from tests.unit.wire import (
@@ -149,7 +149,7 @@ def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
 
 
 @given(our.pod_links, wheres)
-def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Where) -> None:
+def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Target) -> None:
     link = replace(link, mtu=link.mtu or 1500)  # 0 leaves it to the kernel
     made = observe.live_link(AddPodLink("eth0", "eth0.3", link).message(where).body)
     # Its own message each has what follows; an ipvlan has its master's MAC, a macvlan a queue of
@@ -167,7 +167,7 @@ def test_altnames_are_read_as_they_were_given() -> None:
     names = ("podnet@eth0", "a b", "x" * 127)
     entries = b""
     for name in names:
-        raw = AddAltname("eth0", name).message(Where(7, 5, 0)).body
+        raw = AddAltname("eth0", name).message(Target(7, 5, 0)).body
         entries += nl.attributes_of(raw, 16)[nl.IFLA_PROP_LIST]
     body = nl.link_body(
         7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + nl.attribute(nl.IFLA_PROP_LIST, entries)
@@ -180,7 +180,7 @@ def test_altnames_are_read_as_they_were_given() -> None:
 @pytest.mark.parametrize("mode", MACVLAN_MODES.values())
 def test_macvlan_modes_are_the_kernels(mode: str) -> None:
     link = PodLink(7, LINK.mac, 1500, "macvlan", mode, 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Where(7, 5, 0)))
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Target(7, 5, 0)))
     assert attributes(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"]["IFLA_MACVLAN_MODE"] == mode
 
 
@@ -228,7 +228,7 @@ def without_own_peer(address: Address) -> Address:
 
 
 @given(our.addresses, wheres)
-def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Where) -> None:
+def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Target) -> None:
     """The kernel always tells the lifetimes; to be told, it needs those that end."""
     address = replace(address, valid=86400)
     body = AddAddress("eth0", address).message(where).body
@@ -242,7 +242,7 @@ def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Whe
 )  # fmt: skip
 def test_flags_that_nobody_configures_are_not_recorded(flags: int, derived: bool) -> None:
     address = Address(6, "fd00::1", 64, valid=86400, flags=flags)
-    _, read = address_in(AddAddress("eth0", address).message(Where(7, 5, 0)).body)
+    _, read = address_in(AddAddress("eth0", address).message(Target(7, 5, 0)).body)
     assert read.flags == (0 if derived else flags)
 
 
@@ -284,7 +284,7 @@ def test_rule_as_the_kernel_shows_it(rule: Rule, detached: int) -> None:
 
 
 @given(our.rules, wheres)
-def test_rule_that_we_add_is_read_back_as_it_was(rule: Rule, where: Where) -> None:
+def test_rule_that_we_add_is_read_back_as_it_was(rule: Rule, where: Target) -> None:
     assert rules.rule_in(AddRule(rule).message(where).body) == rule
 
 
@@ -347,7 +347,7 @@ def test_neighbour_as_the_kernel_shows_it(
 
 
 @given(our.neighbours, wheres)
-def test_neighbour_that_we_make_is_read_back_as_it_was(neighbour: Neighbour, where: Where) -> None:
+def test_neighbour_that_we_make_is_read_back_as_it_was(neighbour: Neighbour, where: Target) -> None:
     body = SetNeighbour("eth0", neighbour).message(where).body
     assert neighbours.neighbour_in(body, where.ifindex) == neighbour
 
@@ -365,9 +365,9 @@ def test_netns_id(netnsid: int, meaning: int | None) -> None:
 
 
 def test_link_that_is_not_there() -> None:
-    refusal = Refusal(errno.ENODEV, "")
-    assert observe._host_link(refusal) is None
-    assert observe.live_link(refusal) is None
+    ack = Ack(errno.ENODEV, "")
+    assert observe._host_link(ack) is None
+    assert observe.live_link(ack) is None
 
 
 BY_KERNEL: dict[str, tuple[str, int, int, bool, bool]] = {

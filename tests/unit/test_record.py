@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from cni_repair.base.frozen import asdict, fields, record, replace
+from cni_repair.base.frozen import asdict, fields, frozen, replace
 
 
-@record
+@frozen
 class Point:
     """A point."""
 
@@ -17,7 +17,7 @@ class Point:
         return abs(self.x) + abs(self.y)
 
 
-@record
+@frozen
 class Other:
     x: int
     y: int = 0

@@ -15,7 +15,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, _refusal
+from cni_repair.netlink.socket import Ack, _ack_in
 from cni_repair.network import observe
 from cni_repair.network.kernel.sysctl import BY_MESSAGE, sysctls_in
 from cni_repair.network.model import IFF_UP, SETTABLE_FLAGS, Address, PodLink, Route, Vlan
@@ -27,7 +27,7 @@ from cni_repair.network.operations.link import (
     SetLink,
     SetSysctl,
     SetUp,
-    Where,
+    Target,
 )
 from cni_repair.network.operations.route import AddRoute
 from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
@@ -46,7 +46,7 @@ from tests.unit.wire import (
 
 
 @given(our.pod_links, wheres)
-def test_pod_link_is_made_in_its_place(link: PodLink, where: Where) -> None:
+def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
     message = AddPodLink("eth0", "eth0.3", link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, NEW_EXCLUSIVE)
@@ -92,7 +92,7 @@ def check_made_of(body: bytes, link: PodLink) -> None:
 
 def test_unknown_values_of_a_seed_are_the_kernels_to_choose() -> None:
     link = PodLink(0, "", 0, "macvlan", "bridge", 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Where(0, 5, 0)))
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Target(0, 5, 0)))
     assert read["index"] == 0
     assert not {"IFLA_ADDRESS", "IFLA_MTU"} & attributes(read).keys()
 
@@ -120,7 +120,7 @@ def test_queue_of_broadcasts_is_asked_for_where_it_is_not_the_usual(
 ) -> None:
     """Kernels before 5.12 ignore it."""
     link = replace(LINK, bcqueuelen=queue)
-    _, data = info_of(AddPodLink("eth0", "m", link).message(Where(7, 5, 0)).body)
+    _, data = info_of(AddPodLink("eth0", "m", link).message(Target(7, 5, 0)).body)
     assert data.get(7) == (struct.pack("=I", queue) if asked else None)
 
 
@@ -175,7 +175,7 @@ def test_shim_is_made_in_the_node(name: str, link: PodLink, below: int) -> None:
 def test_what_is_on_the_nodes_links_is_added_as_a_pods(
     address: Address, route: Route, ifindex: int
 ) -> None:
-    where = Where(ifindex, 0, 0)
+    where = Target(ifindex, 0, 0)
     for step in (AddAddress("eth0.3", address), AddRoute("eth0.3", route)):
         assert AddToNode(step).message(ifindex) == step.message(where)
         command = step.command("/n").replace("nsenter --net=/n ", "")
@@ -186,7 +186,7 @@ def test_what_is_on_the_nodes_links_is_added_as_a_pods(
 def test_up_changes_the_one_flag(ifindex: int) -> None:
     for message in (
         SetNodeLinkUp("eth0.3").message(ifindex),
-        SetUp("eth0").message(Where(ifindex, 5, 0)),
+        SetUp("eth0").message(Target(ifindex, 5, 0)),
     ):
         read = read_by_pyroute2(ifinfmsg, message)
         assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
@@ -204,7 +204,7 @@ SETTINGS = {
 
 
 @given(our.pod_links, st.sampled_from(sorted(SETTINGS)), wheres)
-def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Where) -> None:
+def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Target) -> None:
     message = SetLink("eth0", what, link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
@@ -217,7 +217,7 @@ def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Where
 
 
 @given(our.pod_links, wheres)
-def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Where) -> None:
+def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Target) -> None:
     message = SetLink("eth0", "mode", link).message(where)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
     assert nl.attributes_of(message.body, 16).keys() == {18}
@@ -225,7 +225,7 @@ def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Where)
 
 
 @given(our.macvlans, wheres)
-def test_queue_of_a_link_is_set_alone(link: PodLink, where: Where) -> None:
+def test_queue_of_a_link_is_set_alone(link: PodLink, where: Target) -> None:
     message = SetLink("eth0", "bcqueuelen", link).message(where)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
     assert info_of(message.body) == (b"macvlan\0", {7: struct.pack("=I", link.bcqueuelen)})
@@ -233,7 +233,7 @@ def test_queue_of_a_link_is_set_alone(link: PodLink, where: Where) -> None:
 
 @pytest.mark.parametrize("what", SETTABLE_FLAGS)
 @given(our.pod_links, wheres)
-def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Where) -> None:
+def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Target) -> None:
     message = SetLink("eth0", what, link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     flag = SETTABLE_FLAGS[what]
@@ -243,7 +243,7 @@ def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Where) -
 
 
 @given(our.altnames, wheres)
-def test_name_is_added(altname: str, where: Where) -> None:
+def test_name_is_added(altname: str, where: Target) -> None:
     message = AddAltname("eth0", altname).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (108, NEW_EXCLUSIVE)  # RTM_NEWLINKPROP
@@ -252,7 +252,7 @@ def test_name_is_added(altname: str, where: Where) -> None:
 
 
 @given(st.integers(0, 3), wheres)
-def test_way_of_making_link_local_addresses(mode: int, where: Where) -> None:
+def test_way_of_making_link_local_addresses(mode: int, where: Target) -> None:
     message = SetAddrGenMode("eth0", mode).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
@@ -263,7 +263,7 @@ def test_way_of_making_link_local_addresses(mode: int, where: Where) -> None:
 @pytest.mark.parametrize("key", sorted(BY_MESSAGE))
 def test_set_sysctl(key: str) -> None:
     """As read: AF_INET's array of all, from 1 on (pyroute2 knows no message that sets one)."""
-    where = Where(ifindex=7, master=0, node_netnsid=None)
+    where = Target(ifindex=7, master=0, node_netnsid=None)
     message = SetSysctl("eth0", key, "-2").message(where)
     assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
     ifindex, flags, found = nl.unpack_link(message.body)
@@ -327,9 +327,9 @@ def test_flags_of_an_attributes_type_are_no_part_of_it() -> None:
 def test_refusal_in_the_kernels_words(flags: int, tail: bytes, words: str) -> None:
     request_length = HEADER if flags & 0x100 else HEADER + 4
     header = struct.pack("=IHHII", request_length, 16, 0, 1, 0)
-    refusal = _refusal(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
-    assert refusal == Refusal(errno.EINVAL, words)
-    assert str(refusal) == ("Invalid argument" + (f" ({words})" if words else ""))
+    ack = _ack_in(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
+    assert ack == Ack(errno.EINVAL, words)
+    assert str(ack) == ("Invalid argument" + (f" ({words})" if words else ""))
 
 
 @given(st.binary().filter(lambda raw: not raw.endswith(b"\0")))

@@ -25,7 +25,7 @@ from cni_repair.network.operations.entries import (
     SetAddress,
     SetNeighbour,
 )
-from cni_repair.network.operations.link import Where
+from cni_repair.network.operations.link import Target
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from tests.unit import strategies as our
 from tests.unit.samples import ADDRESS, ADDRESS_6, ROUTE
@@ -44,21 +44,21 @@ from tests.unit.wire import (
 
 
 @given(our.addresses, wheres)
-def test_address(address: Address, where: Where) -> None:
+def test_address(address: Address, where: Target) -> None:
     message = AddAddress("eth0", address).message(where)
     assert (message.type, message.flags) == (nl.RTM_NEWADDR, NEW_EXCLUSIVE)
     check_address(message, address, where)
 
 
 @given(our.addresses, wheres)
-def test_address_is_changed_by_what_it_is_added_by(address: Address, where: Where) -> None:
+def test_address_is_changed_by_what_it_is_added_by(address: Address, where: Target) -> None:
     message = SetAddress("eth0", address).message(where)
     assert (message.type, message.flags) == (nl.RTM_NEWADDR, 0x500)  # create, replace
     check_address(message, address, where)
 
 
 @given(our.addresses, wheres)
-def test_address_is_dropped_by_what_tells_it_apart(address: Address, where: Where) -> None:
+def test_address_is_dropped_by_what_tells_it_apart(address: Address, where: Target) -> None:
     message = DropAddress("eth0", address).message(where)
     read = read_by_pyroute2(ifaddrmsg, message)
     assert (message.type, message.flags) == (nl.RTM_DELADDR, 0)
@@ -106,7 +106,7 @@ def test_address_goes_for_a_moment_where_the_kernel_cannot_change_it(
     assert steps == ((SetAddress("eth0", wanted),) if in_place else dropped)
 
 
-def check_address(message: nl.Message, address: Address, where: Where) -> None:
+def check_address(message: nl.Message, address: Address, where: Target) -> None:
     read = read_by_pyroute2(ifaddrmsg, message)
     assert (read["family"], read["prefixlen"]) == (FAMILIES[address.family], address.prefix)
     assert (read["scope"], read["index"]) == (address.scope, where.ifindex)
@@ -128,7 +128,7 @@ def check_address(message: nl.Message, address: Address, where: Where) -> None:
 
 
 @given(our.single_routes, wheres)
-def test_route(route: Route, where: Where) -> None:
+def test_route(route: Route, where: Target) -> None:
     message = AddRoute("eth0", route).message(where)
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
@@ -180,7 +180,7 @@ def realm(way: Route | Hop) -> dict[str, Any]:
 
 
 @given(our.multipath_routes, wheres, st.integers(1, 0xFFFF))
-def test_ipv4_route_by_several_ways(route: Route, where: Where, first: int) -> None:
+def test_ipv4_route_by_several_ways(route: Route, where: Target, first: int) -> None:
     """Other links by their index, which `where` knows; the interface itself is in no doubt."""
     names = sorted({hop.ifname for hop in route.hops} - {"eth0"})
     links = {name: first + place for place, name in enumerate(names)}
@@ -202,7 +202,7 @@ def test_ipv4_route_by_several_ways(route: Route, where: Where, first: int) -> N
 
 @given(our.shared_routes, wheres)
 def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
-    route: Route, where: Where
+    route: Route, where: Target
 ) -> None:
     """An entry of RTA_MULTIPATH is the only place for a weight."""
     message = AddRoute("eth0", route, "append").message(where)
@@ -222,18 +222,18 @@ def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
 @pytest.mark.parametrize(("how", "flags"), [("add", 0x600), ("replace", 0x500), ("append", 0xC00)])
 def test_route_stands_beside_others_or_in_their_place(how: str, flags: int) -> None:
     for route in (ROUTE, replace(ROUTE, gateway=None, hops=(Hop("eth0"),))):
-        assert AddRoute("eth0", route, how).message(Where(7, 5, 0)).flags == flags
+        assert AddRoute("eth0", route, how).message(Target(7, 5, 0)).flags == flags
 
 
 @given(our.single_routes, wheres)
-def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Where) -> None:
+def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Target) -> None:
     message = DropRoute("eth0", route).message(where)
     assert (message.type, message.flags) == (nl.RTM_DELROUTE, 0)
     assert message.body == AddRoute("eth0", route).message(where).body
 
 
 @given(our.rules, wheres)
-def test_rule(rule: Rule, where: Where) -> None:
+def test_rule(rule: Rule, where: Target) -> None:
     message = AddRule(rule).message(where)
     read = read_by_pyroute2(fibmsg, message)
     assert (message.type, message.flags) == (nl.RTM_NEWRULE, NEW_EXCLUSIVE)
@@ -261,7 +261,7 @@ def test_rule(rule: Rule, where: Where) -> None:
 
 
 @given(our.neighbours, wheres)
-def test_neighbour(neighbour: Neighbour, where: Where) -> None:
+def test_neighbour(neighbour: Neighbour, where: Target) -> None:
     message = SetNeighbour("eth0", neighbour).message(where)
     read = read_by_pyroute2(ndmsg, message)
     assert (message.type, message.flags) == (nl.RTM_NEWNEIGH, 0x500)  # create, replace

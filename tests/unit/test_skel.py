@@ -45,7 +45,7 @@ def serve(verb: str, stdin: bytes = b"", **environ: str) -> subprocess.Completed
 # --- the environment ----------------------------------------------------------------------------
 
 
-def refusal(environ: dict[str, str]) -> CniError:
+def ack(environ: dict[str, str]) -> CniError:
     with pytest.raises(CniError) as caught:
         skel.check(environ, b"")
     assert caught.value.code == ENVIRONMENT
@@ -61,11 +61,11 @@ def test_missing_variable_is_named(verb: str, missing: str, how: str) -> None:
     environ = {**GOOD, "CNI_COMMAND": verb, missing: ""}
     if how == "absent":
         del environ[missing]
-    assert missing in refusal(environ).msg
+    assert missing in ack(environ).msg
 
 
 def test_all_missing_variables_are_named_at_once() -> None:
-    msg = refusal({"CNI_COMMAND": "ADD"}).msg
+    msg = ack({"CNI_COMMAND": "ADD"}).msg
     assert all(name in msg for name in GOOD)
 
 
@@ -81,7 +81,7 @@ def test_good_environment(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ["add", "ADD ", "ADD\n", "UNKNOWN", "\u0391DD"])
 def test_unknown_verb(verb: str) -> None:
-    error = refusal({**GOOD, "CNI_COMMAND": verb})
+    error = ack({**GOOD, "CNI_COMMAND": verb})
     assert "CNI_COMMAND" in error.msg
     assert "REPAIR" in error.details
 
@@ -93,10 +93,7 @@ def test_unknown_verb(verb: str) -> None:
 )
 @pytest.mark.parametrize("verb", VERBS)
 def test_bad_container_id(verb: str, container: str) -> None:
-    assert (
-        "CNI_CONTAINERID"
-        in refusal({**GOOD, "CNI_COMMAND": verb, "CNI_CONTAINERID": container}).msg
-    )
+    assert "CNI_CONTAINERID" in ack({**GOOD, "CNI_COMMAND": verb, "CNI_CONTAINERID": container}).msg
 
 
 @pytest.mark.parametrize(
@@ -104,11 +101,11 @@ def test_bad_container_id(verb: str, container: str) -> None:
 )
 @pytest.mark.parametrize("verb", VERBS)
 def test_bad_ifname(verb: str, ifname: str) -> None:
-    assert "CNI_IFNAME" in refusal({**GOOD, "CNI_COMMAND": verb, "CNI_IFNAME": ifname}).msg
+    assert "CNI_IFNAME" in ack({**GOOD, "CNI_COMMAND": verb, "CNI_IFNAME": ifname}).msg
 
 
 def test_repair_of_one_needs_its_ifname() -> None:
-    assert "CNI_IFNAME" in refusal({"CNI_COMMAND": "REPAIR", "CNI_CONTAINERID": "a"}).msg
+    assert "CNI_IFNAME" in ack({"CNI_COMMAND": "REPAIR", "CNI_CONTAINERID": "a"}).msg
     assert skel.check({"CNI_COMMAND": "REPAIR"}, b"").container_id == ""
 
 

@@ -17,7 +17,7 @@ def loaded(text: str | bytes) -> Any:
     return strictyaml.loads(text if isinstance(text, bytes) else text.encode(), "plan.yaml")
 
 
-def refusal(text: str | bytes) -> str:
+def ack(text: str | bytes) -> str:
     with pytest.raises(CniError) as caught:
         loaded(text)
     assert caught.value.code == DECODE
@@ -134,7 +134,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "words"), REFUSED.values(), ids=REFUSED.keys())
 def test_refused_in_one_line(text: str | bytes, words: str) -> None:
-    assert words in refusal(text)
+    assert words in ack(text)
 
 
 def test_deepest_that_is_read() -> None:

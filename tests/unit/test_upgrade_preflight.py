@@ -6,7 +6,7 @@ from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.model import Pod
 from cni_repair.checkpoint.store import Key
-from cni_repair.node.discovery import Uncovered
+from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import Report
 from cni_repair.node.snapshot import Snapshot, judge
 from cni_repair.upgrade.planfile import plan_of
@@ -23,8 +23,8 @@ def report(name: str, state: str, reason: str) -> Report:
 
 
 def taken(*reports: Report, bare: int = 0) -> Snapshot:
-    uncovered = tuple(Uncovered(f"/run/netns/{name}", "net1", "eth0") for name in range(bare))
-    return Snapshot(tuple(judge(one) for one in reports), uncovered)
+    unmanaged = tuple(Unmanaged(f"/run/netns/{name}", "net1", "eth0") for name in range(bare))
+    return Snapshot(tuple(judge(one) for one in reports), unmanaged)
 
 
 LOST = [report(f"web-{number}", "lost", "eth0 is gone; no master") for number in range(200)]

@@ -103,14 +103,14 @@ class Run:
         self.did.append([])
         count = 0
 
-        def tell(_: Event) -> None:
+        def on_progress(_: Event) -> None:
             nonlocal count
             count += 1
             if count == dies_at:
                 raise Killed
 
         settings = Settings("", "", self.directory, lambda: None)
-        procedure = Procedure(PLAN, settings, journal, events, tell)
+        procedure = Procedure(PLAN, settings, journal, events, on_progress)
         procedure._phases = {name: self._phase(procedure, name) for name in PHASES}
         with journal:
             try:

@@ -22,7 +22,7 @@ from cni_repair.node.report import Report
 from cni_repair.upgrade import report
 from cni_repair.upgrade.describe import command, steps
 from cni_repair.upgrade.planfile import HOLD, Plan, plan_of
-from cni_repair.upgrade.pods import by_reason, few, pod_results
+from cni_repair.upgrade.pods import group_by_reason, pod_results, summarise
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.procedure import Settings
 from cni_repair.upgrade.progress import (
@@ -356,12 +356,12 @@ def test_report_as_text() -> None:
 
 
 def test_of_many_with_the_same_trouble_few_are_named() -> None:
-    assert few(["a", "b"]) == "a; b"
-    assert by_reason([("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]) == [
+    assert summarise(["a", "b"]) == "a; b"
+    assert group_by_reason([("a", "x"), ("b", "y"), ("c", "x"), ("d", "x")]) == [
         "a and 2 more: x",
         "b: y",
     ]
-    assert few([str(number) for number in range(2000)]) == "0; 1; 2; 3; 4; and 1995 more"
+    assert summarise([str(number) for number in range(2000)]) == "0; 1; 2; 3; 4; and 1995 more"
 
 
 # --- outages -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.cli.commands import verify as cli
 from cni_repair.cli.scope import Scope
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal
+from cni_repair.netlink.socket import Ack
 from cni_repair.network.model import Route
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.reachability import duplicates
@@ -158,11 +158,11 @@ def test_entry_as_the_kernel_shows_it(state: int, flags: int, ext: int | None, k
 
 
 def test_entry_that_is_not_there() -> None:
-    assert probe._neighbour(Refusal(errno.ENOENT, "")) == Neighbour()
+    assert probe._neighbour(Ack(errno.ENOENT, "")) == Neighbour()
     with pytest.raises(CniError, match="has gone"):
-        probe._neighbour(Refusal(errno.ENODEV, ""))
+        probe._neighbour(Ack(errno.ENODEV, ""))
     with pytest.raises(CniError, match="not supported"):
-        probe._neighbour(Refusal(errno.EOPNOTSUPP, ""))
+        probe._neighbour(Ack(errno.EOPNOTSUPP, ""))
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,10 @@ def test_entry_that_is_not_there() -> None:
         (Neighbour(), errno.ENOBUFS, "gc_thresh3"),
     ],
 )
-def test_question_that_the_kernel_refuses(
-    entry: Neighbour, error: int, refusal: str | None
-) -> None:
+def test_question_that_the_kernel_refuses(entry: Neighbour, error: int, refusal: str | None) -> None:
     question = probe._Question(7, "10.9.0.1")
     assert question.take(entry)
-    question.sent(Refusal(error, "IPv6 is disabled on this device"))
+    question.sent(Ack(error, "IPv6 is disabled on this device"))
     if refusal is None:
         assert question.gateway is None
         # It was not asked: an entry that is good by now is still an old one.

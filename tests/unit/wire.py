@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cni_repair.netlink.codec import Message
-from cni_repair.network.operations.link import Where
+from cni_repair.network.operations.link import Target
 
 HEADER = 16
 NEW_EXCLUSIVE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -52,7 +52,7 @@ def without_none(**values: Any) -> dict[str, Any]:
 
 
 indices = st.integers(1, 0x7FFFFFFF)
-wheres = st.builds(Where, indices, indices, st.integers(0, 0x7FFFFFFF))
+wheres = st.builds(Target, indices, indices, st.integers(0, 0x7FFFFFFF))
 mtus = st.integers(0, 0xFFFFFFFF)
 
 

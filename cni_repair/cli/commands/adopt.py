@@ -7,11 +7,11 @@ import sys
 
 from cni_repair.adoption import candidates as adopting
 from cni_repair.adoption.adopt import Adopter, Adoption, Options
-from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_seeds
+from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_legacy
 from cni_repair.adoption.candidates import Configured, candidates
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, CniError
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.nodework import scope_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cni_repair.adoption.caches import Unreadable
     from cni_repair.cli.scope import Scope
     from cni_repair.cni.netconf import NetConf
-    from cni_repair.node.discovery import Uncovered
+    from cni_repair.node.discovery import Unmanaged
 
 # What REPAIR reads of an attachment's configuration; the macvlan plugin's says none of it.
 _REPAIRS_KEYS = (
@@ -52,13 +52,13 @@ _STATES = (
 )
 
 
-@record
+@frozen
 class _Found:
     """All that there is to say."""
 
     adoptions: list[Adoption]
     unreadable: list[Unreadable]
-    forgotten: list[Uncovered]  # nobody remembers them
+    forgotten: list[Unmanaged]  # nobody remembers them
 
     @property
     def complete(self) -> bool:
@@ -106,7 +106,7 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
     store = _store(scope, create=write)
     try:
         if store is not None:
-            seeds, bad = read_seeds(store)
+            seeds, bad = read_legacy(store)
             remembered += seeds
             unreadable += bad
         wanted = candidates(remembered, network)

@@ -9,7 +9,7 @@ from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
-from cni_repair.node.discovery import uncovered
+from cni_repair.node.discovery import unmanaged
 from cni_repair.node.examine import Node
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
 from cni_repair.node.snapshot import snapshot as take
@@ -49,7 +49,7 @@ def snapshot(options: argparse.Namespace) -> int:
 
 def _of_no_record(everything: bool) -> Snapshot:
     with Node() as node:
-        return Snapshot((), tuple(uncovered(node, set())) if everything else ())
+        return Snapshot((), tuple(unmanaged(node, set())) if everything else ())
 
 
 def show(found: Snapshot, scope: Scope, check: bool) -> None:
@@ -64,9 +64,9 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
             "record kept: where what is missing or changed is meant to stay so,"
             f" cni-repair snapshot --accept{scope.again} {which}"
         )
-    for pod in found.uncovered:
+    for pod in found.unmanaged:
         print(f"{'no record':15} {one_line(str(pod))}")
-    if found.uncovered:
+    if found.unmanaged:
         print(f"no record: cni-repair adopt{scope.again} makes one where it can")
     if not check:
         counts = [

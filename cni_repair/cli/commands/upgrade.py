@@ -12,11 +12,11 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.cli.common import complain
+from cni_repair.cli.common import print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
-from cni_repair.cli.upgrade.lock import Refused, alone
+from cni_repair.cli.upgrade.lock import Refused, exclusive
 from cni_repair.cli.upgrade.options import again, kept, mistake_in, put_back, settings_of
 from cni_repair.cli.upgrade.status import INTERRUPTED, print_report
 from cni_repair.cli.upgrade.view import shown
@@ -44,7 +44,7 @@ def upgrade(options: argparse.Namespace) -> int:
     """Do what was asked for; exit status 0 fine, 1 failed, 2 wrong usage, 3 refused."""
     mistake = mistake_in(options)
     if mistake:
-        complain(f"upgrade: {mistake}")
+        print_error(f"upgrade: {mistake}")
         return USAGE
     try:
         if options.status:
@@ -54,10 +54,10 @@ def upgrade(options: argparse.Namespace) -> int:
         return _resume(options) if options.resume else _start(options)
     except PlanError as error:
         for problem in error.problems:
-            complain(f"{options.plan or 'the journal'}: {problem}")
+            print_error(f"{options.plan or 'the journal'}: {problem}")
         return USAGE
-    except Refused as refusal:
-        complain(str(refusal))
+    except Refused as ack:
+        print_error(str(ack))
         return REFUSED
 
 
@@ -73,10 +73,10 @@ def _start(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(options, plan, settings, as_json)
     if not options.foreground:
-        with alone():
+        with exclusive():
             _check_start(options)
         return upgradefollow.in_unit(options, ["upgrade", os.path.abspath(options.plan)])
-    with alone():
+    with exclusive():
         _check_start(options)
         begin = {
             "plan": plan.document, "planFile": os.path.abspath(options.plan),
@@ -93,10 +93,10 @@ def _start(options: argparse.Namespace) -> int:
 def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_json: bool) -> int:
     problems, words = preflight.check(plan, settings)
     try:
-        with alone():
+        with exclusive():
             _check_start(options)
-    except Refused as refusal:
-        problems.append(str(refusal))
+    except Refused as ack:
+        problems.append(str(ack))
     if as_json:
         print(dumps({"steps": steps(plan, settings), "problems": problems}))
     else:
@@ -136,10 +136,10 @@ def _check_start(options: argparse.Namespace) -> None:
 
 def _resume(options: argparse.Namespace) -> int:
     if not options.foreground:
-        with alone():
+        with exclusive():
             _begun(options)
         return upgradefollow.in_unit(options, ["upgrade", "--resume"])
-    with alone():
+    with exclusive():
         events = _begun(options)
         begin = progress_of(events).begin
         put_back(options, begin["options"])
@@ -200,10 +200,10 @@ def _run(
         except KeyboardInterrupt:
             status = INTERRUPTED
         except RuntimeError as error:
-            complain(f"{error}: go on with cni-repair upgrade --resume{again(options)}")
+            print_error(f"{error}: go on with cni-repair upgrade --resume{again(options)}")
             status = FAILED
     if journal.trouble:
-        complain(f"the journal in {options.state_dir} is not complete: {journal.trouble}")
+        print_error(f"the journal in {options.state_dir} is not complete: {journal.trouble}")
     return status, events
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from cni_repair.base.errors import CniError
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.store import is_seed
+from cni_repair.checkpoint.store import is_legacy
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import load_file, plugins_in
 from cni_repair.network.model import HostLink
@@ -45,7 +45,7 @@ def _check(path: str) -> tuple[str, list[str]]:
     raw, document = load_file(path)
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
-    if "sandbox" in document and is_seed(os.path.basename(path)):
+    if "sandbox" in document and is_legacy(os.path.basename(path)):
         return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
     return _check_conf(document)
 

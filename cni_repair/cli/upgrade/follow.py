@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import complain
+from cni_repair.cli.common import print_error
 from cni_repair.cli.upgrade.lock import Refused
 from cni_repair.cli.upgrade.options import again, for_unit
 from cni_repair.cli.upgrade.status import INTERRUPTED, print_report
@@ -36,7 +36,7 @@ def in_unit(options: argparse.Namespace, words: list[str]) -> int:
     try:
         return follower.follow()
     except KeyboardInterrupt:
-        complain(
+        print_error(
             f"the upgrade goes on in {follower.unit}: cni-repair upgrade --status"
             f"{again(options)} shows it (journalctl -u {follower.unit})"
         )
@@ -61,10 +61,12 @@ class _Follower:
                 running = unit.is_running(self.unit)
                 self._pass_on(show)
         if not self._begun and not self._options.resume:
-            complain(f"{self.unit} did not begin, nothing was done: see journalctl -u {self.unit}")
+            print_error(
+                f"{self.unit} did not begin, nothing was done: see journalctl -u {self.unit}"
+            )
             return REFUSED
         if not self._ended():
-            complain(
+            print_error(
                 f"{self.unit} ended without a word: see journalctl -u {self.unit}; go on with"
                 f" cni-repair upgrade --resume{again(self._options)}"
             )

@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def exclusive() -> Iterator[None]:
     """No other upgrade of this node runs meanwhile. Raises Refused where one does."""
     lock = Lock(RUN_DIR, _LOCK, _LOCK_SECONDS)
     try:

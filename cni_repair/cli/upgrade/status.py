@@ -8,9 +8,9 @@ import time
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.cli.common import complain
+from cni_repair.cli.common import print_error
 from cni_repair.cli.printable import printable
-from cni_repair.cli.upgrade.lock import alone, is_at_work
+from cni_repair.cli.upgrade.lock import exclusive, is_at_work
 from cni_repair.cli.upgrade.options import again
 from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
@@ -93,7 +93,7 @@ def _say_driver(progress: Progress) -> None:
 
 def release(options: argparse.Namespace) -> int:
     """Give the last upgrade up, and release the kubelet that it may hold."""
-    with alone():
+    with exclusive():
         progress = progress_of(journals.read(options.state_dir))
         if not progress.begin:
             print("no upgrade was begun on this node: nothing to release")
@@ -109,7 +109,7 @@ def release(options: argparse.Namespace) -> int:
     print(words)
     _say_driver(progress)
     if journal.trouble:
-        complain(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
+        print_error(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
     return FINE
 
 

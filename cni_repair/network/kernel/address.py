@@ -6,7 +6,7 @@ import os
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import (
@@ -28,7 +28,7 @@ MAX_ADDRESSES = 1024
 _KERNELS_OWN = {1, 2, 3}
 
 
-@record
+@frozen
 class Addresses:
     """What a link has."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from _socket import AF_INET, AF_INET6, inet_ntop
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink
+from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network.model import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_KERNEL, Hop, Route
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ _RTAX_CC_ALGO = 16
 _TICKS = 100  # USER_HZ, the same on every architecture that Linux still has
 
 
-@record
+@frozen
 class Routes:
     """What goes through a link."""
 
@@ -70,7 +70,7 @@ def _namer(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
         if index not in names:
             request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(index, 0, 0, b""))
             answer = rtnl.get([request])[0]
-            raw = b"" if isinstance(answer, Refusal) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
+            raw = b"" if isinstance(answer, Ack) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
             names[index] = nl.string_of(raw)
         return names[index]
 

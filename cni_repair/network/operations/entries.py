@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from _socket import inet_pton
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
 from cni_repair.network.model import (
     FIB_RULE_INVERT,
@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from cni_repair.network.operations.link import Where
+    from cni_repair.network.operations.link import Target
     from cni_repair.network.operations.route import AddRoute, DropRoute
 
     Addition: TypeAlias = (
@@ -42,7 +42,7 @@ _ADDRESS_FLAGS = {
 }  # fmt: skip
 
 
-@record
+@frozen
 class AddAddress:
     """Give the pod's interface one address."""
 
@@ -89,7 +89,7 @@ class AddAddress:
             f"dev {quoted(self.ifname)}",
         )
 
-    def message(self, where: Where, flags: int = _NEW) -> nl.Message:
+    def message(self, where: Target, flags: int = _NEW) -> nl.Message:
         a = self.address
         family = nl.NUMBERS[a.family]
         local = inet_pton(family, a.address)
@@ -117,7 +117,7 @@ def _with_peer(a: Address) -> str:
     return f"{a.address} peer {a.peer}/{a.prefix}" if a.peer else f"{a.address}/{a.prefix}"
 
 
-@record
+@frozen
 class DropAddress:
     """Take one address away: half of :class:`ChangeAddress`."""
 
@@ -132,7 +132,7 @@ class DropAddress:
         dev = f"dev {quoted(self.ifname)}"
         return f"{inside(netns)} ip address del {_with_peer(self.address)} {dev}"
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         a = self.address
         family = nl.NUMBERS[a.family]
         local = inet_pton(family, a.address)
@@ -142,7 +142,7 @@ class DropAddress:
         return nl.Message(nl.RTM_DELADDR, 0, body)
 
 
-@record
+@frozen
 class ChangeAddress:
     """Make an address what it was: it is there, with another broadcast address, label, flags …
 
@@ -179,7 +179,7 @@ class ChangeAddress:
         return kept.fixed == wanted.fixed
 
 
-@record
+@frozen
 class SetAddress:
     """Change in place what the kernel changes of an address: half of :class:`ChangeAddress`."""
 
@@ -193,12 +193,12 @@ class SetAddress:
     def command(self, netns: str) -> str:
         return self.alone(netns)
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         add = AddAddress(self.ifname, self.address)
         return add.message(where, nl.NLM_F_CREATE | nl.NLM_F_REPLACE)
 
 
-@record
+@frozen
 class SetNeighbour:
     """Make a permanent neighbour, or a proxy entry.
 
@@ -218,7 +218,7 @@ class SetNeighbour:
             f"protocol {n.protocol}" if n.protocol else "",
         )
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         n = self.neighbour
         family = nl.NUMBERS[n.family]
         attributes = (
@@ -231,7 +231,7 @@ class SetNeighbour:
         return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, body)
 
 
-@record
+@frozen
 class AddRule:
     """Add one policy rule to the pod's namespace."""
 
@@ -270,7 +270,7 @@ class AddRule:
             f"protocol {r.protocol}" if r.protocol else "",
         )
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         r = self.rule
         family = nl.NUMBERS[r.family]
         attributes = nl.u32(nl.FRA_PRIORITY, r.priority) + nl.u32(nl.FRA_TABLE, r.table)

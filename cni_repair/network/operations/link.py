@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from _socket import AF_INET, AF_INET6
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
 from cni_repair.network.kernel.sysctl import BY_MESSAGE
 from cni_repair.network.model import (
@@ -44,8 +44,8 @@ _ADDR_GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
 _NUMBERS = {"mtu": nl.IFLA_MTU, "txqueuelen": nl.IFLA_TXQLEN, "group": nl.IFLA_GROUP}
 
 
-@record
-class Where:
+@frozen
+class Target:
     """What a pod's messages need to know that only the moment tells (indices and ids)."""
 
     ifindex: int  # of the pod's interface
@@ -54,7 +54,7 @@ class Where:
     links: tuple[tuple[str, int], ...] = ()  # the pod's other links that its routes go through
 
 
-@record
+@frozen
 class AddPodLink:
     """Create the pod's interface, down, in its place, with its old index, name and MAC.
 
@@ -82,7 +82,7 @@ class AddPodLink:
             _kind_words(self.link),
         )
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         assert where.node_netnsid is not None
         netnsid = nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
         attributes = nl.text(nl.IFLA_IFNAME, self.ifname) + netnsid + self._made_of(where.master)
@@ -148,7 +148,7 @@ def _has_own_queue(link: PodLink) -> bool:
     return link.bcqueuelen not in (0, DEFAULT_BCQUEUELEN)
 
 
-@record
+@frozen
 class SetLink:
     """Give the pod's interface one of its attributes back: `what` of `link`.
 
@@ -181,7 +181,7 @@ class SetLink:
             return f"address {link.mac}"
         return f"{self.what} {quoted(str(getattr(link, self.what)))}"
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         flag = SETTABLE_FLAGS.get(self.what, 0)
         flags = (self.link.device_flags or 0) & flag
         body = nl.link_body(where.ifindex, flags, flag, self._attributes())
@@ -208,7 +208,7 @@ class SetLink:
         return is_set != (self.what == "arp")
 
 
-@record
+@frozen
 class AddAltname:
     """Give the pod's interface one more name."""
 
@@ -221,7 +221,7 @@ class AddAltname:
             f"altname {quoted(self.altname)}",
         )
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         # Younger than NLA_F_NESTED (2019), this attribute must say that it has others inside.
         kind = nl.IFLA_PROP_LIST | nl.NLA_F_NESTED
         names = nl.attribute(kind, nl.text(nl.IFLA_ALT_IFNAME, self.altname))
@@ -229,7 +229,7 @@ class AddAltname:
         return nl.Message(nl.RTM_NEWLINKPROP, _NEW, body)
 
 
-@record
+@frozen
 class SetSysctl:
     """Set one of the interface's own sysctls: in a file below /proc/sys/net, or by a message, which
     travels with the link's others (the macvlan plugin sets `arp_notify` for every pod)."""
@@ -247,7 +247,7 @@ class SetSysctl:
     def has_message(self) -> bool:
         return self.key in BY_MESSAGE
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         value = nl.attribute(BY_MESSAGE[self.key], struct.pack("=i", int(self.value)))
         family = nl.attribute(AF_INET, nl.attribute(nl.IFLA_INET_CONF, value))
         body = nl.link_body(where.ifindex, 0, 0, nl.attribute(nl.IFLA_AF_SPEC, family))
@@ -258,7 +258,7 @@ class SetSysctl:
         return f"{inside(netns)} sysctl -q -w {quoted(f'net/{name}={self.value}')}"
 
 
-@record
+@frozen
 class SetAddrGenMode:
     """Set how link-local addresses are made from now on.
 
@@ -273,13 +273,13 @@ class SetAddrGenMode:
         name = _ADDR_GEN_MODES.get(self.mode, str(self.mode))
         return f"{inside(netns)} ip link set dev {quoted(self.ifname)} addrgenmode {name}"
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         mode = nl.attribute(nl.IFLA_INET6_ADDR_GEN_MODE, bytes([self.mode]))
         families = nl.attribute(nl.IFLA_AF_SPEC, nl.attribute(AF_INET6, mode))
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, 0, 0, families))
 
 
-@record
+@frozen
 class SetUp:
     """Set the pod's interface up."""
 
@@ -288,5 +288,5 @@ class SetUp:
     def command(self, netns: str) -> str:
         return f"{inside(netns)} ip link set dev {quoted(self.ifname)} up"
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))

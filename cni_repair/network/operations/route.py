@@ -8,14 +8,14 @@ from __future__ import annotations
 import struct
 from _socket import AF_INET6, inet_pton
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.network.model import Hop, Route
 from cni_repair.network.operations.iproute2 import SCOPES, inside, ip, quoted, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.operations.link import Where
+    from cni_repair.network.operations.link import Target
 
 # As `ip route` calls them. Append: beside what else is in its place (the other next hops).
 _HOW = {
@@ -39,7 +39,7 @@ _FEATURE_ECN = 1
 _PREFERENCES = {1: "high", 3: "low"}  # RFC 4191
 
 
-@record
+@frozen
 class AddRoute:
     """Add one route through the pod's interface.
 
@@ -86,7 +86,7 @@ class AddRoute:
     def command(self, netns: str) -> str:
         return f"{inside(netns)} {ip(self.route.family)} route {self.how} {self.words}"
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         r = self.route
         if not (r.hops or r.weight > 1):
             return nl.Message(
@@ -115,7 +115,7 @@ class AddRoute:
         return (Hop(self.ifname, r.gateway, r.weight, r.onlink),)
 
 
-@record
+@frozen
 class DropRoute:
     """Take away a route that came with an address, and that had been taken away before."""
 
@@ -129,7 +129,7 @@ class DropRoute:
             f"dev {quoted(self.ifname)} table main proto kernel",
         )
 
-    def message(self, where: Where) -> nl.Message:
+    def message(self, where: Target) -> nl.Message:
         return nl.Message(nl.RTM_DELROUTE, 0, _route_body(self.route, where.ifindex))
 
 

@@ -19,7 +19,7 @@ from cni_repair.network.model import (
 )
 from cni_repair.network.operations.entries import AddAddress, AddRule, ChangeAddress, SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
-from cni_repair.network.planning.link import Gap
+from cni_repair.network.planning.link import Drift
 from cni_repair.network.planning.linklocal import link_local_of, makes_eui64
 from cni_repair.network.prefixes import missing_prefix_routes, network_of, prefix_routes
 
@@ -49,26 +49,26 @@ def with_extras(desired: Attachment, observed: Observed) -> Attachment:
     )
 
 
-def address_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def address_drifts(desired: Attachment, observed: Observed) -> list[Drift]:
     """Addresses that are missing, in the order in which to add them; and changed ones."""
     there = {one.key: one for one in (*observed.addresses_by_kernel, *observed.addresses)}
     missing = [one for one in desired.addresses if one.key not in there]
     name = desired.ifname
-    gaps = [
-        Gap(f"address {one.address}/{one.prefix} is missing", AddAddress(name, one))
+    drifts = [
+        Drift(f"address {one.address}/{one.prefix} is missing", AddAddress(name, one))
         for one in as_made(missing)
     ]
     if desired.settled:
         changed = [one for one in desired.addresses if _differs(one, there.get(one.key))]
-        gaps += [
-            Gap(_changes(one, there[one.key]), ChangeAddress(name, one, there[one.key]))
+        drifts += [
+            Drift(_changes(one, there[one.key]), ChangeAddress(name, one, there[one.key]))
             for one in changed
         ]
-        gaps += _link_local_gaps(desired, observed)
-    return gaps
+        drifts += _link_local_gaps(desired, observed)
+    return drifts
 
 
-def _link_local_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def _link_local_gaps(desired: Attachment, observed: Observed) -> list[Drift]:
     """The link-local address that the kernel made of the recorded MAC, and somebody deleted.
 
     It is in no record, as a new link gets it by itself: see Attachment.addr_gen_mode.
@@ -80,7 +80,7 @@ def _link_local_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
     if any(one.address == address for one in (*observed.addresses_by_kernel, *observed.addresses)):
         return []
     made = Address(6, address, 64, scope=RT_SCOPE_LINK, proto=IFAPROT_KERNEL_LL)
-    return [Gap(f"address {address}/64 is missing", AddAddress(desired.ifname, made))]
+    return [Drift(f"address {address}/64 is missing", AddAddress(desired.ifname, made))]
 
 
 def as_made(addresses: Iterable[Address]) -> list[Address]:
@@ -117,40 +117,40 @@ def _value(address: Address, part: str) -> str:
     return "for ever" if value == FOREVER else str(value or "none")
 
 
-def neighbour_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def neighbour_drifts(desired: Attachment, observed: Observed) -> list[Drift]:
     """Permanent neighbours and proxy entries that are missing; and changed ones."""
     there = {entry.key: entry for entry in observed.neighbours}
-    gaps = []
+    drifts = []
     for wanted in desired.neighbours:
         found = there.get(wanted.key)
         kind = "permanent neighbour" if wanted.mac else "proxy entry"
         step = SetNeighbour(desired.ifname, wanted)
         if found is None:
-            gaps.append(Gap(f"{kind} {wanted.address} is missing", step))
+            drifts.append(Drift(f"{kind} {wanted.address} is missing", step))
         elif desired.settled and found != wanted:
             what = f"has MAC {found.mac}, it had {wanted.mac}"
             what = what if found.mac != wanted.mac else "has other flags"
-            gaps.append(Gap(f"{kind} {wanted.address} {what}", step))
-    return gaps
+            drifts.append(Drift(f"{kind} {wanted.address} {what}", step))
+    return drifts
 
 
-def rule_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def rule_drifts(desired: Attachment, observed: Observed) -> list[Drift]:
     """Rules that are missing. They outlive the link: those still there must not come twice."""
     there = set(observed.rules)
     steps = [AddRule(rule) for rule in desired.rules if rule not in there]
-    return [Gap(f"rule {step.words} is missing", step) for step in steps]
+    return [Drift(f"rule {step.words} is missing", step) for step in steps]
 
 
 # --- routes ---------------------------------------------------------------------------------------
 
 
-def route_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def route_drifts(desired: Attachment, observed: Observed) -> list[Drift]:
     """Routes that are missing, those to a gateway after those that make gateways reachable (the
     kernel checks); and changed ones."""
     return [*_prefix_gaps(desired, observed), *_recorded_gaps(desired, observed)]
 
 
-def _prefix_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def _prefix_gaps(desired: Attachment, observed: Observed) -> list[Drift]:
     """The routes that came with an address by themselves, and that somebody took away since the
     record was settled: it names those that were gone by then."""
     if not desired.settled:
@@ -163,20 +163,20 @@ def _prefix_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
         for route in missing_prefix_routes(observed)
         if route.dst in came
     ]
-    return [Gap(f"route {step.route.dst} is missing", step) for step in steps]
+    return [Drift(f"route {step.route.dst} is missing", step) for step in steps]
 
 
-def _recorded_gaps(desired: Attachment, observed: Observed) -> list[Gap]:
+def _recorded_gaps(desired: Attachment, observed: Observed) -> list[Drift]:
     routes = _missing_routes(desired, observed)
     strangers = {} if not desired.settled else _strangers(desired, observed)
     taken = {route.slot for route in desired.routes} & {route.slot for route in observed.routes}
-    gaps = []
+    drifts = []
     # Of several in one place the first counts: they keep their order.
     far = {route.slot for route in routes if route.gateway or route.hops}
     for route in sorted(routes, key=lambda one: one.slot in far):
-        gaps.append(_route_gap(desired, observed, route, strangers.pop(route.slot, None), taken))
+        drifts.append(_route_gap(desired, observed, route, strangers.pop(route.slot, None), taken))
         taken.add(route.slot)
-    return gaps
+    return drifts
 
 
 def _missing_routes(desired: Attachment, observed: Observed) -> list[Route]:
@@ -229,22 +229,22 @@ def _route_gap(
     route: Route,
     stranger: Route | None,
     taken: set[tuple[object, ...]],
-) -> Gap:
+) -> Drift:
     """`taken`: the places of recorded routes that are there, or come before."""
     name = desired.ifname
     words = _in_words(route)
     known = {name, *(link for link, _ in observed.links)}
     absent = sorted({hop.ifname for hop in route.hops} - known)
     if absent:
-        return Gap(f"route {words} waits for {', '.join(absent)}", None)
+        return Drift(f"route {words} waits for {', '.join(absent)}", None)
     if stranger is not None and not route.shared:
         now = AddRoute(name, stranger).words
         step = AddRoute(name, route, "replace")
-        return Gap(f"route {step.words} is now {now}", step)
+        return Drift(f"route {step.words} is now {now}", step)
     how = "append" if route.shared or route.slot in taken else "add"
     # An IPv6 route beside another link's would share its traffic.
     beside = how == "add" and route.family == 4 and desired.settled
-    return Gap(f"route {words} is missing", AddRoute(name, route, how, beside))
+    return Drift(f"route {words} is missing", AddRoute(name, route, how, beside))
 
 
 def _in_words(route: Route) -> str:

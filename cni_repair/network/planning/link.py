@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.model import SETTABLE_FLAGS, Attachment, HostLink, LiveLink, PodLink
 from cni_repair.network.operations.link import (
@@ -29,8 +29,8 @@ _MAY_BE_ON = {"promisc", "allmulticast"}
 _BY_A_QDISC = ("txqueuelen", 0, 1000)
 
 
-@record
-class Gap:
+@frozen
+class Drift:
     """One thing that is missing or wrong, and the step that puts it right, if there is one."""
 
     finding: str
@@ -93,34 +93,34 @@ def link_locals_as_before(desired: Attachment) -> list[PodOperation]:
 # --- a link that is there -------------------------------------------------------------------------
 
 
-def link_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> list[Gap]:
+def link_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) -> list[Drift]:
     """What is wrong with the link itself, but for being down."""
-    gaps = [*_always_compared(desired, live)]
+    drifts = [*_always_compared(desired, live)]
     if desired.settled:
-        gaps += [*_mac_gaps(desired, live), *_mtu_gaps(desired, live, master)]
-        gaps += [*_attribute_gaps(desired, live, "txqueuelen", "group")]
-        gaps += _flag_gaps(desired, live)
+        drifts += [*_mac_drifts(desired, live), *_mtu_drifts(desired, live, master)]
+        drifts += [*_attribute_drifts(desired, live, "txqueuelen", "group")]
+        drifts += _flag_drifts(desired, live)
     if desired.settled and live.up:
-        gaps += _sysctl_gaps(desired, live)
-    return gaps
+        drifts += _sysctl_drifts(desired, live)
+    return drifts
 
 
-def _always_compared(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+def _always_compared(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
     """What no later plugin of a chain changes; a record that does not know its ifindex (the
     incident's own) does not know these either."""
     wanted, found, name = desired.link, live.link, desired.ifname
     if wanted.ifindex and (wanted.mode, wanted.flags) != (found.mode, found.flags):
-        yield _mode_gap(desired, live)
+        yield _mode_drift(desired, live)
     if wanted.bcqueuelen and found.bcqueuelen and wanted.bcqueuelen != found.bcqueuelen:
-        yield _gap(desired, live, "bcqueuelen")
+        yield _drift(desired, live, "bcqueuelen")
     if wanted.alias and wanted.alias != found.alias:
-        yield _gap(desired, live, "alias")
+        yield _drift(desired, live, "alias")
     for altname in wanted.altnames:
         if altname not in found.altnames:
-            yield Gap(f"altname {altname} of {name} is missing", AddAltname(name, altname))
+            yield Drift(f"altname {altname} of {name} is missing", AddAltname(name, altname))
 
 
-def _mode_gap(desired: Attachment, live: LiveLink) -> Gap:
+def _mode_drift(desired: Attachment, live: LiveLink) -> Drift:
     wanted, found, name = desired.link, live.link, desired.ifname
     if wanted.mode == found.mode:
         finding = f"{name} has {wanted.kind} flags {found.flags}, it had {wanted.flags}"
@@ -128,47 +128,47 @@ def _mode_gap(desired: Attachment, live: LiveLink) -> Gap:
         finding = f"{name} has mode {found.mode}, it had {wanted.mode}"
     if "passthru" in (wanted.mode, found.mode) and wanted.mode != found.mode:
         # macvlan_changelink(): EINVAL
-        return Gap(f"{finding}: only a new pod gets that back", None)
-    return Gap(finding, SetLink(name, "mode", wanted))
+        return Drift(f"{finding}: only a new pod gets that back", None)
+    return Drift(finding, SetLink(name, "mode", wanted))
 
 
-def _mac_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+def _mac_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
     wanted = desired.link.mac.lower()
     if wanted and not desired.link.inherits_mac and wanted != live.link.mac:
-        yield _gap(desired, live, "mac")
+        yield _drift(desired, live, "mac")
 
 
-def _mtu_gaps(desired: Attachment, live: LiveLink, master: HostLink | None) -> Iterator[Gap]:
+def _mtu_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) -> Iterator[Drift]:
     wanted, name = desired.link.mtu, desired.ifname
     if not wanted or wanted == live.link.mtu:
         return
     if master is not None and wanted > master.mtu:
         # macvlan_device_event() took the pod's down together with the master's, and never up.
-        yield Gap(
+        yield Drift(
             f"{name} has MTU {live.link.mtu}, it had {wanted}: its master {master.name} has"
             f" {master.mtu}: ip link set dev {master.name} mtu {wanted},"
             " then cni-repair repair again",
             None,
         )
     else:
-        yield _gap(desired, live, "mtu")
+        yield _drift(desired, live, "mtu")
 
 
-def _attribute_gaps(desired: Attachment, live: LiveLink, *names: str) -> Iterator[Gap]:
+def _attribute_drifts(desired: Attachment, live: LiveLink, *names: str) -> Iterator[Drift]:
     for what in names:
         had, has = getattr(desired.link, what), getattr(live.link, what)
         if had != has and (what, had, has) != _BY_A_QDISC:
-            yield _gap(desired, live, what)
+            yield _drift(desired, live, what)
 
 
-def _gap(desired: Attachment, live: LiveLink, what: str) -> Gap:
+def _drift(desired: Attachment, live: LiveLink, what: str) -> Drift:
     name, wanted = desired.ifname, desired.link
     had, has = (getattr(link, what) or "none" for link in (wanted, live.link))
     finding = f"{name} has {_NAMES.get(what, what)} {has}, it had {had}"
-    return Gap(finding, SetLink(name, what, wanted))
+    return Drift(finding, SetLink(name, what, wanted))
 
 
-def _flag_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+def _flag_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
     name, wanted, found = desired.ifname, desired.link, live.link.device_flags
     if wanted.device_flags is None or found is None:
         return
@@ -177,10 +177,10 @@ def _flag_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
         if differs and not (what in _MAY_BE_ON and found & flag):
             step = SetLink(name, what, wanted)
             now = "off" if step.is_on() else "on"
-            yield Gap(f"{name} has {what} {now}", step)
+            yield Drift(f"{name} has {what} {now}", step)
 
 
-def _sysctl_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
+def _sysctl_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
     name, there = desired.ifname, dict(live.sysctls)
     wanted = dict(desired.sysctls)
     if desired.addr_gen_mode is not None:
@@ -192,4 +192,4 @@ def _sysctl_gaps(desired: Attachment, live: LiveLink) -> Iterator[Gap]:
             step: PodOperation = SetSysctl(name, key, value)
             if key == ADDR_GEN_MODE:
                 step = SetAddrGenMode(name, int(value))
-            yield Gap(f"sysctl net/{family}/conf/{name}/{leaf} is {found}, it was {value}", step)
+            yield Drift(f"sysctl net/{family}/conf/{name}/{leaf} is {found}, it was {value}", step)

@@ -6,22 +6,22 @@ plan and planning again gives nothing.
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import record, replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.model import Attachment, HostLink, LiveLink, Observed
 from cni_repair.network.operations.entries import AddRule
 from cni_repair.network.planning.entries import (
-    address_gaps,
+    address_drifts,
     around_drops,
-    neighbour_gaps,
-    route_gaps,
-    rule_gaps,
+    neighbour_drifts,
+    route_drifts,
+    rule_drifts,
 )
-from cni_repair.network.planning.link import bringing_up, link_gaps, link_locals_as_before, making
+from cni_repair.network.planning.link import bringing_up, link_drifts, link_locals_as_before, making
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.operations.link import PodOperation
-    from cni_repair.network.planning.link import Gap
+    from cni_repair.network.planning.link import Drift
 
 HEALTHY = "healthy"
 LOST = "lost"
@@ -30,7 +30,7 @@ STALE = "stale"
 FOREIGN = "foreign"
 
 
-@record
+@frozen
 class Plan:
     """The verdict on one attachment, and what would make it healthy."""
 
@@ -75,37 +75,39 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             # record that is not settled, a smaller MTU may be a later plugin's work.)
             link = replace(link, mtu=master.mtu)
     findings += observed.troubles
-    gaps, steps = _entries(desired, observed)
+    drifts, steps = _entries(desired, observed)
     # The others go with the link; that they are missing goes without saying.
-    findings += [gap.finding for gap in gaps if gap.step is None or isinstance(gap.step, AddRule)]
-    return Plan(LOST, tuple(findings), (*making(desired, link, master), *steps), _waits(gaps))
+    findings += [
+        drift.finding for drift in drifts if drift.step is None or isinstance(drift.step, AddRule)
+    ]
+    return Plan(LOST, tuple(findings), (*making(desired, link, master), *steps), _waits(drifts))
 
 
 def _plan_present(
     desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
 ) -> Plan:
-    wrong = link_gaps(desired, live, master)
-    gaps, entries = _entries(desired, observed)
+    wrong = link_drifts(desired, live, master)
+    drifts, entries = _entries(desired, observed)
     findings = [
         *_up_findings(desired, live, master),
         *observed.troubles,
-        *(gap.finding for gap in wrong),
+        *(drift.finding for drift in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
-        *(gap.finding for gap in gaps),
+        *(drift.finding for drift in drifts),
     ]
-    steps = [gap.step for gap in wrong if gap.step is not None]
+    steps = [drift.step for drift in wrong if drift.step is not None]
     steps += [] if live.up else bringing_up(desired, live)
     state = DEGRADED if findings else HEALTHY
-    return Plan(state, tuple(findings), (*steps, *entries), _waits(gaps))
+    return Plan(state, tuple(findings), (*steps, *entries), _waits(drifts))
 
 
-def _entries(desired: Attachment, observed: Observed) -> tuple[list[Gap], list[PodOperation]]:
+def _entries(desired: Attachment, observed: Observed) -> tuple[list[Drift], list[PodOperation]]:
     """What the interface carries: what is missing or wrong, and the steps for it in their order.
 
     Neighbours before routes: the first packet by a route then finds its gateway's MAC.
     """
-    addresses, routes = address_gaps(desired, observed), route_gaps(desired, observed)
-    neighbours, rules = neighbour_gaps(desired, observed), rule_gaps(desired, observed)
+    addresses, routes = address_drifts(desired, observed), route_drifts(desired, observed)
+    neighbours, rules = neighbour_drifts(desired, observed), rule_drifts(desired, observed)
     up = observed.link is not None and observed.link.up
     steps = [
         *_steps(addresses),
@@ -117,12 +119,12 @@ def _entries(desired: Attachment, observed: Observed) -> tuple[list[Gap], list[P
     return [*addresses, *neighbours, *routes, *rules], steps
 
 
-def _steps(gaps: list[Gap]) -> list[PodOperation]:
-    return [gap.step for gap in gaps if gap.step is not None]
+def _steps(drifts: list[Drift]) -> list[PodOperation]:
+    return [drift.step for drift in drifts if drift.step is not None]
 
 
-def _waits(gaps: list[Gap]) -> bool:
-    return any(gap.step is None for gap in gaps)
+def _waits(drifts: list[Drift]) -> bool:
+    return any(drift.step is None for drift in drifts)
 
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import _socket
 import struct
 from _socket import AF_INET, AF_INET6, inet_pton
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _NEIGHBOUR_ADVERTISEMENT = 136
 _OVERRIDE = 0x20000000
 
 
-class Announcer(Closing):
+class Announcer(Closeable):
     """Context: one packet socket a master, made when the first pod over it is announced."""
 
     def __init__(self) -> None:

@@ -15,8 +15,8 @@ import threading
 import time
 from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-from cni_repair.base.closeable import Closing
-from cni_repair.base.frozen import record
+from cni_repair.base.closeable import Closeable
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Rtnetlink
 
@@ -48,7 +48,7 @@ _MAX_LINKS = 1024
 _CLOSERS = 64
 
 
-@record
+@frozen
 class Holder:
     """Another interface that says it has one of the pod's addresses."""
 
@@ -56,7 +56,7 @@ class Holder:
     mac: str
 
 
-class Duplicates(Closing):
+class Duplicates(Closeable):
     """The addresses of one pod while they are probed.
 
     Make it inside the pod's namespace: the sockets stay there, whichever namespace its user is in.

@@ -17,11 +17,11 @@ import errno
 import time
 from _socket import AF_INET, AF_INET6, inet_pton
 
-from cni_repair.base.closeable import Closing
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, REPAIR_FAILED, CniError
-from cni_repair.base.frozen import record
+from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Refusal, Rtnetlink, is_missing
+from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ ASK_KNOWN = "ask the known MAC"
 ASK_ALL = "ask everybody"
 
 
-@record
+@frozen
 class Neighbour:
     """An entry of the kernel's neighbour table."""
 
@@ -54,7 +54,7 @@ class Neighbour:
     kept: bool = False  # by an administrator or a routing daemon
 
 
-@record
+@frozen
 class Gateway:
     """What came of one gateway."""
 
@@ -79,7 +79,7 @@ def next_step(entry: Neighbour, asked: bool) -> str:
     return ASK_ALL
 
 
-class Gateways(Closing):
+class Gateways(Closeable):
     """A pod's gateways while they are asked.
 
     Make it inside the pod's namespace: the socket stays there, whichever namespace its user is in.
@@ -105,9 +105,9 @@ class Gateways(Closing):
             for question, answer in zip(questions, answers)
             if question.take(_neighbour(answer))
         ]
-        refusals = self._rtnl.send([question.message for question in asking])
-        for question, refusal in zip(asking, refusals):
-            question.sent(refusal)
+        acks = self._rtnl.send([question.message for question in asking])
+        for question, ack in zip(asking, acks):
+            question.sent(ack)
 
     def result(self) -> tuple[Gateway, ...]:
         """What came of each: who has not answered by now is silent."""
@@ -157,32 +157,32 @@ class _Question:
         new = nl.NLM_F_EXCL if self._entry.state == NUD_NONE else 0
         return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | new, self._body(NUD_NONE, _NTF_USE))
 
-    def sent(self, refusal: Refusal) -> None:
+    def sent(self, ack: Ack) -> None:
         """Note the kernel's answer to :attr:`message`."""
-        if refusal.errno == 0:
+        if ack.errno == 0:
             if not self._asked:
                 self._since = time.monotonic()
             self._asked = True
-        elif not _entry_changed(self._step, refusal):
-            self.gateway = Gateway(self.address, REFUSED, refusal=_in_words(refusal))
+        elif not _entry_changed(self._step, ack):
+            self.gateway = Gateway(self.address, REFUSED, refusal=_in_words(ack))
 
 
-def _entry_changed(step: str, refusal: Refusal) -> bool:
+def _entry_changed(step: str, ack: Ack) -> bool:
     """Whether the entry was just no more what it had been: the next look will show."""
     if step == ASK_KNOWN:
         # Gone, or no MAC is known any more.
-        return refusal.errno in (errno.ENOENT, errno.EINVAL)
-    return refusal.errno == errno.EEXIST
+        return ack.errno in (errno.ENOENT, errno.EINVAL)
+    return ack.errno == errno.EEXIST
 
 
-def _in_words(refusal: Refusal) -> str:
-    if refusal.errno == errno.ENOBUFS:  # neigh_alloc: one table serves all the node's namespaces
+def _in_words(ack: Ack) -> str:
+    if ack.errno == errno.ENOBUFS:  # neigh_alloc: one table serves all the node's namespaces
         return "the node's neighbour table is full: raise sysctl net.ipv4.neigh.default.gc_thresh3"
-    return str(refusal)
+    return str(ack)
 
 
-def _neighbour(answer: bytes | Refusal) -> Neighbour:
-    if isinstance(answer, Refusal):
+def _neighbour(answer: bytes | Ack) -> Neighbour:
+    if isinstance(answer, Ack):
         if answer.errno == errno.ENOENT:
             return Neighbour()
         if is_missing(answer):

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from cni_repair.repair import workers as hands
-from cni_repair.repair.workers import Hands, hands_for
+from cni_repair.repair import workers
+from cni_repair.repair.workers import Workers, hands_for
 
 DEADLINE = 20.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -58,7 +58,7 @@ def all_of(
     count: int = 2,
 ) -> list[Any]:
     """What `count` other processes find; this one takes nothing."""
-    with Hands(count, numbers, begin, work) as others:
+    with Workers(count, numbers, begin, work) as others:
         return sorted(others.rest())
 
 
@@ -98,7 +98,7 @@ def test_every_result_once() -> None:
 
 
 def test_this_process_works_too() -> None:
-    with Hands(2, range(500), nothing, lambda number: (os.getpid(), number)) as others:
+    with Workers(2, range(500), nothing, lambda number: (os.getpid(), number)) as others:
         mine = list(others.mine())
         theirs = list(others.rest())
     assert sorted([*mine, *(number for _, number in theirs)]) == list(range(500))
@@ -106,14 +106,14 @@ def test_this_process_works_too() -> None:
 
 
 def test_alone_it_does_all() -> None:
-    with Hands(0, [3, 1, 2], nothing, twice) as others:
+    with Workers(0, [3, 1, 2], nothing, twice) as others:
         assert list(others.mine()) == [3, 1, 2]
         assert list(others.rest()) == []
 
 
 def test_more_than_a_pipe_takes() -> None:
     numbers = range(1 << 15)
-    with Hands(1, numbers, nothing, lambda number: number) as others:
+    with Workers(1, numbers, nothing, lambda number: number) as others:
         mine = [*others.mine()]
         assert sorted([*mine, *others.rest()]) == [*numbers]
         assert {*numbers[1 << 14 :]} <= {*mine}
@@ -127,7 +127,7 @@ def test_whoever_is_free_takes_the_next() -> None:
                 gate.wait()
             return number
 
-        with Hands(2, range(20), nothing, work) as others:
+        with Workers(2, range(20), nothing, work) as others:
             results = others.rest()
             assert [next(results) for _ in range(19)] == [*range(1, 20)]
             gate.open()
@@ -145,7 +145,7 @@ def test_values_of_all_kinds_that_reports_are_made_of() -> None:
 
 
 def test_what_was_done_so_far_is_had_without_waiting() -> None:
-    with Gate() as gate, Hands(1, [1, 2], gate.wait, twice) as others:
+    with Gate() as gate, Workers(1, [1, 2], gate.wait, twice) as others:
         assert list(others.done()) == []
         gate.open()
         found: list[Any] = []
@@ -164,7 +164,7 @@ def test_whoever_is_slow_holds_up_no_other() -> None:
                 gate.wait()
             return number, "x" * BIG
 
-        with Hands(2, [0, 1, 2], nothing, work) as others:
+        with Workers(2, [0, 1, 2], nothing, work) as others:
             results = others.rest()
             assert [next(results)[0], next(results)[0]] == [1, 2]
             gate.open()
@@ -230,7 +230,7 @@ def test_what_cannot_be_sent_is_undone() -> None:
 def test_leaving_early_ends_them_all() -> None:
     """Also those that have a pipe full of results, while others are at work that were forked
     later: these must not keep it open for reading."""
-    with pytest.raises(KeyError), Hands(3, range(6), nothing, lambda _: "x" * BIG):
+    with pytest.raises(KeyError), Workers(3, range(6), nothing, lambda _: "x" * BIG):
         raise KeyError
 
 
@@ -241,7 +241,7 @@ def test_killed_with_its_hands_at_work_all_of_them_end() -> None:
     if first == 0:
         try:
             os.close(told)
-            with Hands(3, range(6), nothing, lambda _: "x" * BIG) as others:
+            with Workers(3, range(6), nothing, lambda _: "x" * BIG) as others:
                 next(others.rest())
                 kill_self()
         finally:
@@ -274,7 +274,7 @@ def test_no_descriptor_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(os, "pipe", refuse)
-    with Hands(2, [1, 2], nothing, twice) as others:
+    with Workers(2, [1, 2], nothing, twice) as others:
         assert (list(others.mine()), list(others.rest())) == ([1, 2], [])
 
 
@@ -315,7 +315,7 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
     monkeypatch.setattr(os, "fork", fork_and_signal)
     with signals_raise(number):
         try:
-            with pytest.raises(KeyboardInterrupt), Hands(2, [1, 2], nothing, twice):
+            with pytest.raises(KeyboardInterrupt), Workers(2, [1, 2], nothing, twice):
                 pass
         finally:
             if os.getpid() != first:  # the defect: pytest itself would go on twice
@@ -342,13 +342,13 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
 def test_hands_for(
     monkeypatch: pytest.MonkeyPatch, processors: int, pods: int, wanted: int
 ) -> None:
-    monkeypatch.setattr(hands, "_has_threads", lambda: False)
+    monkeypatch.setattr(workers, "_has_threads", lambda: False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
     assert hands_for(pods) == wanted
 
 
 def test_one_for_each_processor_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hands, "_has_threads", lambda: False)
+    monkeypatch.setattr(workers, "_has_threads", lambda: False)
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})

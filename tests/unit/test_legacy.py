@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint.model import Checkpoint
-from cni_repair.checkpoint.store import is_seed
+from cni_repair.checkpoint.store import is_legacy
 from cni_repair.network.model import Address, Route
 from tests.unit.samples import CONTAINER, LINK, MASTER, SEED, SEED_NAME, UPLINK
 from tests.unit.strategies import json_values
@@ -56,7 +56,7 @@ def test_what_it_lacks_comes_from_the_caller() -> None:
 
 
 def test_name_is_the_sandboxes_beginning() -> None:
-    assert is_seed(SEED_NAME)
+    assert is_legacy(SEED_NAME)
     assert CONTAINER.startswith(SEED_NAME)
 
 
