@@ -18,13 +18,13 @@ import os
 import re
 import stat
 
+from cni_repair.base import kinds as readers
 from cni_repair.base.errors import DECODE, IO, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import load_object, loads
-from cni_repair.checkpoint import fields as readers
 from cni_repair.checkpoint import legacy as seed
-from cni_repair.checkpoint.fields import Misfit
 from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
 from cni_repair.network.model import HostLink
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from cni_repair.checkpoint.fields import Reader
+    from cni_repair.base.kinds import Reader
 
     Parse = Callable[["File"], list["Remembered"]]
 

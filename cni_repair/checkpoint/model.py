@@ -11,9 +11,7 @@ import binascii
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import asdict, fields, frozen
-from cni_repair.base.strictjson import dumps, load_object
-from cni_repair.checkpoint import records
-from cni_repair.checkpoint.fields import (
+from cni_repair.base.kinds import (
     Misfit,
     any_object,
     any_value,
@@ -26,9 +24,10 @@ from cni_repair.checkpoint.fields import (
     object_of,
     record_of,
     some_of,
-    sysctls,
     text,
 )
+from cni_repair.base.strictjson import dumps, load_object
+from cni_repair.checkpoint import records
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.store import MAX_BYTES, Key
 from cni_repair.network.model import Attachment, NodeLinks
@@ -37,7 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.checkpoint.fields import Reader
+    from cni_repair.base.kinds import Reader
 
 SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"
@@ -239,7 +238,7 @@ _REQUIRED: dict[str, Reader] = {
     "parents": some_of(records.parent),
     "addresses": list_of(records.address),
     "routes": list_of(records.route),
-    "sysctls": sysctls,
+    "sysctls": records.sysctls,
 }
 # Absent, too, from what an older cni-repair wrote.
 _OPTIONAL: dict[str, Reader] = {

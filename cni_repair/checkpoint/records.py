@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from cni_repair.checkpoint.fields import (
+from cni_repair.base.kinds import (
     Misfit,
     altname,
+    any_object,
+    family_of,
     flag,
     ifname,
     integer,
@@ -19,6 +21,7 @@ from cni_repair.checkpoint.fields import (
     record_of_family,
     text,
 )
+from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS
 from cni_repair.network.model import (
     KINDS,
     RULE_ACTIONS,
@@ -195,3 +198,17 @@ node_link = record_of(
         "up": flag,
     },
 )
+
+
+def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
+    for key, setting in any_object(value).items():
+        if key not in SYSCTLS:
+            raise Misfit(f": {key!r} is no sysctl that a pod may get back")
+        if key == STABLE_SECRET:
+            if not isinstance(setting, str) or family_of(setting) is None:
+                raise Misfit(f".{key}: expected an IP address")
+            continue
+        digits = setting.removeprefix("-") if isinstance(setting, str) else ""
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
+            raise Misfit(f".{key}: expected a number in a text")
+    return tuple(value.items())

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pytest
 
 from cni_repair.base.frozen import fields, replace
-from cni_repair.checkpoint.fields import camel
+from cni_repair.base.kinds import camel
 from cni_repair.network.model import (
     IFF_UP,
     Address,

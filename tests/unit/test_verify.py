@@ -175,7 +175,9 @@ def test_entry_that_is_not_there() -> None:
         (Neighbour(), errno.ENOBUFS, "gc_thresh3"),
     ],
 )
-def test_question_that_the_kernel_refuses(entry: Neighbour, error: int, refusal: str | None) -> None:
+def test_question_that_the_kernel_refuses(
+    entry: Neighbour, error: int, refusal: str | None
+) -> None:
     question = probe._Question(7, "10.9.0.1")
     assert question.take(entry)
     question.sent(Ack(error, "IPv6 is disabled on this device"))

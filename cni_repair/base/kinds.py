@@ -5,7 +5,6 @@ from __future__ import annotations
 from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.base.names import valid_id, valid_ifname
-from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,20 +125,6 @@ def any_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _expected("an object")
     return value
-
-
-def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
-    for key, setting in any_object(value).items():
-        if key not in SYSCTLS:
-            raise Misfit(f": {key!r} is no sysctl that a pod may get back")
-        if key == STABLE_SECRET:
-            if not isinstance(setting, str) or family_of(setting) is None:
-                raise Misfit(f".{key}: expected an IP address")
-            continue
-        digits = setting.removeprefix("-") if isinstance(setting, str) else ""
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
-            raise Misfit(f".{key}: expected a number in a text")
-    return tuple(value.items())
 
 
 def altname(value: Any) -> str:
