@@ -6,8 +6,9 @@ import time
 
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import Identity, boot_id, identify
+from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.netlink.netns import entered, open_own
 from cni_repair.netlink.socket import Rtnetlink
