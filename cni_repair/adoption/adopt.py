@@ -16,7 +16,6 @@ from cni_repair.adoption.candidates import (
     LEFT_ALONE,
     LEFTOVER,
     MACVLAN,
-    OWN_TYPE,
     REFUSED,
     REMOVED,
     WOULD_ADOPT,
@@ -31,6 +30,7 @@ from cni_repair.adoption.candidates import (
 from cni_repair.adoption.sandbox import open_sandbox
 from cni_repair.base.errors import TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
