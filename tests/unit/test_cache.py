@@ -186,7 +186,7 @@ def test_names_with_hyphens(cache: Path) -> None:
         ({"config": in_base64([])}, "$.config: cannot decode the configuration: it is not"),
         ({"config": in_base64({"plugins": "x"})}, "$.config.plugins: expected a list"),
         ({"config": in_base64({"plugins": ["x"]})}, "$.config.plugins[0]: expected an object"),
-        ({"config": base64.b64encode(b'{"type":"a","Type":"b"}').decode()}, "stands twice"),
+        ({"config": base64.b64encode(b'{"type":"a","Type":"b"}').decode()}, "appears twice"),
         ({"cniArgs": [["K8S_POD_NAME"]]}, "$.cniArgs: expected pairs"),
         ({"cniArgs": {"K8S_POD_NAME": "x"}}, "$.cniArgs: expected a list"),
         ({"cniArgs": [["a", 1]]}, "$.cniArgs[0][1]: expected a text"),
