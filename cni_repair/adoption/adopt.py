@@ -16,7 +16,6 @@ from cni_repair.adoption.candidates import (
     LEFT_ALONE,
     LEFTOVER,
     MACVLAN,
-    OWN_TYPE,
     REFUSED,
     REMOVED,
     WOULD_ADOPT,
@@ -31,12 +30,13 @@ from cni_repair.adoption.candidates import (
 from cni_repair.adoption.sandbox import open_sandbox
 from cni_repair.base.errors import TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_legacy
-from cni_repair.netlink.netns import NoNetns
+from cni_repair.netlink.netns import NoNetns, netns_id_at
 from cni_repair.network.surroundings import with_all
 from cni_repair.node.capture import kept, pod_of, see
 from cni_repair.node.discovery import unmanaged
@@ -136,7 +136,7 @@ class Adopter:
         for entry in self._entries:
             if entry.checkpoint is not None and entry.key in self._alive:
                 known.append((entry.checkpoint.netns_path, entry.key.ifname))
-        places = [(_device_of(path), ifname) for path, ifname in known]
+        places = [(netns_id_at(path), ifname) for path, ifname in known]
         return unmanaged(self._node, {(*place, ifname) for place, ifname in places if place})
 
     # One candidate
@@ -273,7 +273,7 @@ class Adopter:
         """All that the seed's checkpoint says stands in ours by now; with both there, the
         attachment would be listed twice."""
         if candidate.seed and self._store is not None:
-            self._store.remove_seed(candidate.seed)
+            self._store.remove_file(candidate.seed)
 
     def _lock(self, checkpoint: Checkpoint) -> Lock:
         """The lock that ADD, DEL and REPAIR of this attachment take."""
@@ -319,14 +319,6 @@ class Adopter:
         return replace(seen, state=REMOVED)
 
 
-def _device_of(netns: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(netns)
-    except (OSError, ValueError):
-        return None
-    return status.st_dev, status.st_ino
-
-
 def without_rivals(adoptions: list[Adoption], living: list[Checkpoint]) -> list[Adoption]:
     """Refuse interfaces that two attachments claim: one of them is of a pod that is gone.
 
@@ -341,7 +333,7 @@ def without_rivals(adoptions: list[Adoption], living: list[Checkpoint]) -> list[
 
 
 def _place(key: Key, identity: Identity) -> object:
-    return identity.boot_id, identity.dev, identity.ino, identity.cookie, key.ifname
+    return identity.boot_id, identity.netns_id, identity.cookie, key.ifname
 
 
 def _unless_claimed(one: Adoption, claims: dict[object, set[Key]]) -> Adoption:

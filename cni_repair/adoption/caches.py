@@ -16,10 +16,10 @@ from __future__ import annotations
 import base64
 import os
 import re
-import stat
 
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import DECODE, IO, CniError
+from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
@@ -127,7 +127,7 @@ class _Reading:
             return
         try:
             names = sorted(filter(wanted, os.listdir(opened)))
-            why = _why_distrusted(os.fstat(opened))
+            why = why_untrusted(os.fstat(opened))
             if names and why:
                 self._is_bad(path, IO, f"directory {path} is not trusted", why)
                 return
@@ -151,38 +151,11 @@ class _Reading:
         self.bad.append(Unreadable(path, CniError(code, msg, details)))
 
 
-def _why_distrusted(status: os.stat_result) -> str:
-    if status.st_uid != os.geteuid():
-        return f"it belongs to uid {status.st_uid}, not {os.geteuid()}"
-    if status.st_mode & 0o022:
-        return f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
-    return ""
-
-
 def _read(directory: int, path: str, name: str) -> File:
     try:
-        # O_NONBLOCK: a FIFO must not hang us.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CniError(IO, f"cannot open {path}", error.strerror or str(error)) from error
-    try:
-        status = os.fstat(fd)
-        why = _why_distrusted(status)
-        if not stat.S_ISREG(status.st_mode):
-            why = "it is no regular file"
-        elif status.st_size > MAX_BYTES:
-            why = f"{status.st_size} bytes; at most {MAX_BYTES} are read"
-        if why:
-            raise CniError(IO, f"{path} is not used", why)
-        with os.fdopen(os.dup(fd), "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
-    finally:
-        os.close(fd)
+        raw, status = read_trusted(name, MAX_BYTES, directory)
+    except Untrusted as error:
+        raise CniError(IO, f"{path} is not used", str(error)) from error
     return File(path, raw, status.st_mtime_ns // 1_000_000)
 
 

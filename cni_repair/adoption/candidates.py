@@ -8,6 +8,7 @@ import os
 
 from cni_repair.base.errors import FOREIGN, STALE, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint.legacy import attachment_in
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
@@ -34,7 +35,6 @@ LEFTOVER = "leftover"  # an adopted attachment whose pod went without our knowin
 REMOVED = "removed"
 
 MACVLAN = "macvlan"
-OWN_TYPE = "cni-repair"
 # They call other plugins; which, their scratch files tell.
 _META = frozenset({"multus", "multus-shim"})
 

@@ -6,7 +6,8 @@ import os
 import time
 
 from cni_repair.adoption.candidates import GONE, REFUSED, NotAdopted
-from cni_repair.checkpoint.identity import belongs_to_sandbox, start_of
+from cni_repair.base.procfs import start_of
+from cni_repair.checkpoint.identity import belongs_to_sandbox
 from cni_repair.netlink.netns import open_netns, same_netns
 
 TYPE_CHECKING = False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, IO, CniError
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import load_object
-from cni_repair.cni.netconf import OWN_TYPE, NetConf, check
+from cni_repair.cni.netconf import NetConf, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

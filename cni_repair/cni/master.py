@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from _socket import if_nametoindex
-
 from cni_repair.base.errors import CONFIG, TRY_AGAIN, CniError
+from cni_repair.base.lightsocket import if_nametoindex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +15,14 @@ def uplink(conf: NetConf) -> str | None:
 
     Without a `master` it is the default route's device, as the macvlan plugin has it.
     """
-    candidates = conf.masters or _default_route_device()
+    candidates = conf.masters or _default_route_devices()
     return next((name for name in candidates if _exists(name)), None)
+
+
+def _default_route_devices() -> tuple[str, ...]:
+    from cni_repair.base.procfs import default_route_devices  # most configurations name a master
+
+    return default_route_devices()
 
 
 def missing_uplink(conf: NetConf) -> CniError:
@@ -59,11 +64,3 @@ def _exists(name: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _default_route_device() -> tuple[str, ...]:
-    """/proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask …"""
-    with open("/proc/thread-self/net/route", encoding="ascii") as file:
-        rows = [line.split() for line in file.readlines()[1:]]
-    defaults = [(int(row[6]), row[0]) for row in rows if int(row[1], 16) == int(row[7], 16) == 0]
-    return tuple(name for _, name in sorted(defaults))

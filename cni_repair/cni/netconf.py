@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.names import valid_id, valid_ifname
+from cni_repair.base.names import OWN_TYPE, valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 DEFAULT_DELEGATE = "macvlan"
-OWN_TYPE = "cni-repair"
 MASTER_TIMEOUT_SECONDS = 10.0
 
 # The production configuration of the seed calls them otherwise.

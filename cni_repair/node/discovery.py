@@ -10,8 +10,9 @@ import os
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.procfs import process_ids
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.netns import entered, open_netns
+from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
 from cni_repair.network.observe import chain_from, live_link, netnsid_in, netnsid_request
@@ -59,16 +60,11 @@ def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
 
 def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
     """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
-    status = os.fstat(node.own)
-    seen = {(status.st_dev, status.st_ino)}
+    seen = {netns_id(node.own)}
     found: dict[str, tuple[int, int]] = {}
     for path in (*_names(), *_of_processes()):
-        try:
-            status = os.stat(path)
-        except OSError:
-            continue
-        place = status.st_dev, status.st_ino
-        if place not in seen:
+        place = netns_id_at(path)
+        if place is not None and place not in seen:
             seen.add(place)
             found[path] = place
     return found
@@ -83,8 +79,7 @@ def _names() -> Iterator[str]:
 
 
 def _of_processes() -> Iterable[str]:
-    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    return (f"/proc/{pid}/ns/net" for pid in pids)
+    return (f"/proc/{pid}/ns/net" for pid in process_ids())
 
 
 def _children(node: Node, path: str) -> list[LiveLink]:

@@ -6,10 +6,9 @@ known, and a pod that could not be restored is known before it is lost.
 
 from __future__ import annotations
 
-import os
-
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
+from cni_repair.netlink.netns import netns_id_at
 from cni_repair.netlink.socket import TooMany
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.node.discovery import unmanaged
@@ -174,9 +173,5 @@ def _covered(entries: list[Entry]) -> set[Covered]:
 def _place(checkpoint: Checkpoint) -> tuple[int, int] | None:
     """Device and inode of the attachment's namespace; the seed's checkpoints know a path only."""
     if checkpoint.netns is not None:
-        return checkpoint.netns.dev, checkpoint.netns.ino
-    try:
-        status = os.stat(checkpoint.netns_path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        return checkpoint.netns.netns_id
+    return netns_id_at(checkpoint.netns_path)

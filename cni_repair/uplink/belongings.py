@@ -10,8 +10,8 @@ import time
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
+from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.netlink.socket import Rtnetlink

@@ -575,7 +575,7 @@ def with_plugin(**changes: object) -> dict[str, Any]:
         ({"type": "macvlan"}, "no plugin of type 'cni-repair'"),
         ("", "empty"),
         ("{", "decode"),
-        ('{"type":"cni-repair","Type":"x"}', "stands twice"),
+        ('{"type":"cni-repair","Type":"x"}', "appears twice"),
         ("[]", "not a JSON object"),
     ],
     ids=lambda value: value if isinstance(value, str) and value else None,

@@ -8,6 +8,7 @@ import sys
 from importlib import resources
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import is_legacy
@@ -89,9 +90,9 @@ def _check_conf(document: dict[str, Any]) -> tuple[str, list[str]]:
         plugins = plugins_in(document)
     except CniError as error:
         return kind, [str(error)]
-    mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == netconf.OWN_TYPE]
+    mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == OWN_TYPE]
     if not mine:
-        return kind, [f"$: no plugin of type {netconf.OWN_TYPE!r} in it"]
+        return kind, [f"$: no plugin of type {OWN_TYPE!r} in it"]
     errors = [error for path, plugin in mine for error in _check_plugin(path, plugin)]
     if not errors:
         # A slip of the pen in a key of ours looks like a key of theirs.

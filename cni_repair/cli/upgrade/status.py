@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
-from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import print_error
 from cni_repair.cli.printable import printable
