@@ -415,7 +415,7 @@ def test_nothing_to_adopt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     conf = tmp_path / "pods.conf"
     conf.write_text(json.dumps({**OURS, "cniVersion": "1.0.0"}))
     # (Without --conf, whatever this machine has is looked at, too.)
-    assert cli.adopt(options(tmp_path, conf=str(conf))) == 0
+    assert cli.run(options(tmp_path, conf=str(conf))) == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first == f"no attachments in {tmp_path}/cni/results"
     again = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 
 from cni_repair.adoption import candidates as adopting
 from cni_repair.adoption.adopt import Adopter, Adoption, Options
@@ -14,8 +13,9 @@ from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
-from cni_repair.cli.nodework import scope_of
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.render import one_line
+from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.node.examine import Node
@@ -67,18 +67,15 @@ class _Found:
         return not (failed or self.unreadable or self.forgotten)
 
 
-def adopt(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Commit, or say what would be committed; 0 if that is all that should be."""
     scope = scope_of(options)
     directories = tuple(options.cache_dir or CACHE_DIRS)
     try:
         found = _work(scope, directories, options.write)
     except KeyboardInterrupt:
-        print(
-            "cni-repair: interrupted; what was adopted stays adopted, call again for the rest",
-            file=sys.stderr,
-        )
-        return 130
+        print_error("interrupted; what was adopted stays adopted, call again for the rest")
+        return INTERRUPTED
     if scope.json:
         print(dumps(_document(found, options.write)))
     else:
@@ -90,7 +87,7 @@ def adopt(options: argparse.Namespace) -> int:
                 "dry run: nothing was written;"
                 f" cni-repair adopt --write{_again(options, scope)} commits"
             )
-    return 0 if found.complete else 1
+    return 0 if found.complete else DAMAGED
 
 
 def _again(options: argparse.Namespace, scope: Scope) -> str:

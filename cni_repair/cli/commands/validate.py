@@ -12,22 +12,24 @@ from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import is_legacy
+from cni_repair.cli.common import DAMAGED
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import load_file, plugins_in
 from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
 _ENDS_OF_PLANS = (".yaml", ".yml")
 _ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
-def validate(files: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print a line a file, and one an error; 1 if there is any."""
     failed = False
-    for path in files:
+    for path in options.files:
         try:
             kind, errors = _check(path)
         except CniError as error:
@@ -37,7 +39,7 @@ def validate(files: list[str]) -> int:
         if not errors:
             print(f"{path}: a valid {kind}")
         failed = failed or bool(errors)
-    return 1 if failed else 0
+    return DAMAGED if failed else 0
 
 
 def _check(path: str) -> tuple[str, list[str]]:
