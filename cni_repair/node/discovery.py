@@ -11,6 +11,7 @@ import os
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.netns import entered, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
@@ -103,7 +104,7 @@ def _children(node: Node, path: str) -> list[LiveLink]:
 
 def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
     """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
-    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
     found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
     return [one for one in found if one is not None]
 

@@ -8,6 +8,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import (
     IFA_DERIVED,
@@ -41,7 +42,7 @@ class Addresses:
 
 def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
     """Those of a link; its MAC tells on older kernels which one the kernel made of it."""
-    request = nl.Message(nl.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
+    request = nl.Message(rt.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
     configured: list[Address] = []
     by_kernel: list[Address] = []
     tentative, dadfailed = [], []
@@ -50,8 +51,8 @@ def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
         family, prefix, scope, link, attributes = nl.unpack_address(body)
         if link != ifindex or family not in nl.FAMILIES:
             continue
-        flags = nl.u32_of(attributes[nl.IFA_FLAGS])
-        if attributes.get(nl.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
+        flags = nl.u32_of(attributes[rt.IFA_FLAGS])
+        if attributes.get(rt.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
             # A daemon's own, that it may have given up by the time of a repair, to another host
             # even (keepalived's virtual addresses).
             continue
@@ -82,11 +83,11 @@ def _address(
 ) -> Address:
     # The kernel leaves out an IPv4 peer that is 0.0.0.0 (inet_fill_ifaddr).
     any_address = bytes(4 if family == AF_INET else 16)
-    far = attributes.get(nl.IFA_ADDRESS, any_address)
-    local = attributes.get(nl.IFA_LOCAL, far)
-    broadcast = attributes.get(nl.IFA_BROADCAST)
-    label = attributes.get(nl.IFA_LABEL)
-    preferred, valid = struct.unpack_from("=II", attributes[nl.IFA_CACHEINFO])
+    far = attributes.get(rt.IFA_ADDRESS, any_address)
+    local = attributes.get(rt.IFA_LOCAL, far)
+    broadcast = attributes.get(rt.IFA_BROADCAST)
+    label = attributes.get(rt.IFA_LABEL)
+    preferred, valid = struct.unpack_from("=II", attributes[rt.IFA_CACHEINFO])
     return Address(
         family=nl.FAMILIES[family],
         address=inet_ntop(family, local),
@@ -98,8 +99,8 @@ def _address(
         valid=valid,
         preferred=preferred,
         peer=inet_ntop(family, far) if far != local else None,
-        metric=nl.u32_of(attributes.get(nl.IFA_RT_PRIORITY, bytes(4))),
-        proto=attributes.get(nl.IFA_PROTO, b"\0")[0],
+        metric=nl.u32_of(attributes.get(rt.IFA_RT_PRIORITY, bytes(4))),
+        proto=attributes.get(rt.IFA_PROTO, b"\0")[0],
     )
 
 
