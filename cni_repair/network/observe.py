@@ -13,7 +13,7 @@ from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
-from cni_repair.network.kernel.address import read_addresses
+from cni_repair.network.kernel.address import MAX_ADDRESSES, addresses_in, addresses_request
 from cni_repair.network.kernel.route import read_routes
 from cni_repair.network.kernel.sysctl import sysctls_in
 from cni_repair.network.model import (
@@ -28,6 +28,10 @@ from cni_repair.network.model import (
     PodLink,
     Vlan,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.kernel.address import Addresses
 
 _MAX_LINKS = 65536
 _SETTABLE = sum(SETTABLE_FLAGS.values())
@@ -101,6 +105,12 @@ def observe_pod(
         routes_by_kernel=routes.by_kernel,
         stable_private=addresses.stable_private,
     )
+
+
+def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
+    """The addresses of the link of that index and MAC."""
+    bodies = rtnl.dump(addresses_request(ifindex), MAX_ADDRESSES, "addresses")
+    return addresses_in(bodies, ifindex, mac)
 
 
 def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:

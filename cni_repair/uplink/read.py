@@ -7,10 +7,9 @@ from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink, TooMany
-from cni_repair.network.kernel.address import read_addresses
 from cni_repair.network.kernel.route import read_routes
 from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, NodeLink
-from cni_repair.network.observe import live_link
+from cni_repair.network.observe import live_link, read_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

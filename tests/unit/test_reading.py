@@ -220,8 +220,7 @@ def test_address_as_the_kernel_shows_it(address: Address, ifindex: int, derived:
 
 def address_in(body: bytes) -> tuple[int, Address]:
     family, prefix, scope, ifindex, ours = nl.unpack_address(body)
-    flags = int.from_bytes(ours.get(rt.IFA_FLAGS, b""), "little")
-    return ifindex, addresses._address(family, prefix, scope, flags, ours)
+    return ifindex, addresses.decode(family, prefix, scope, ours)
 
 
 def without_own_peer(address: Address) -> Address:

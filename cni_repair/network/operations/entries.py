@@ -11,6 +11,7 @@ from _socket import inet_pton
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
+from cni_repair.network.kernel.address import encode, encode_key
 from cni_repair.network.model import (
     FIB_RULE_INVERT,
     FOREVER,
@@ -91,26 +92,7 @@ class AddAddress:
         )
 
     def message(self, where: Target, flags: int = _NEW) -> nl.Message:
-        a = self.address
-        family = nl.NUMBERS[a.family]
-        local = inet_pton(family, a.address)
-        attributes = (
-            nl.attribute(rt.IFA_LOCAL, local)
-            + nl.attribute(rt.IFA_ADDRESS, inet_pton(family, a.peer) if a.peer else local)
-            + (
-                nl.attribute(rt.IFA_BROADCAST, inet_pton(family, a.broadcast))
-                if a.broadcast
-                else b""
-            )
-            + (nl.text(rt.IFA_LABEL, a.label) if a.label else b"")
-            + (nl.u32(rt.IFA_FLAGS, a.flags) if a.flags else b"")
-            + (nl.u32(rt.IFA_RT_PRIORITY, a.metric) if a.metric else b"")
-            + (nl.attribute(rt.IFA_PROTO, bytes([a.proto])) if a.proto else b"")
-        )
-        if a.valid != FOREVER or a.preferred != FOREVER:
-            lifetimes = struct.pack("=IIII", a.preferred, a.valid, 0, 0)
-            attributes += nl.attribute(rt.IFA_CACHEINFO, lifetimes)
-        body = nl.address_body(family, a.prefix, a.flags, a.scope, where.ifindex, attributes)
+        body = encode(self.address, where.ifindex)
         return nl.Message(rt.RTM_NEWADDR, flags, body)
 
 
@@ -134,12 +116,7 @@ class DropAddress:
         return f"{inside(netns)} ip address del {_with_peer(self.address)} {dev}"
 
     def message(self, where: Target) -> nl.Message:
-        a = self.address
-        family = nl.NUMBERS[a.family]
-        local = inet_pton(family, a.address)
-        far = inet_pton(family, a.peer) if a.peer else local
-        attributes = nl.attribute(rt.IFA_LOCAL, local) + nl.attribute(rt.IFA_ADDRESS, far)
-        body = nl.address_body(family, a.prefix, 0, 0, where.ifindex, attributes)
+        body = encode_key(self.address, where.ifindex)
         return nl.Message(rt.RTM_DELADDR, 0, body)
 
 
