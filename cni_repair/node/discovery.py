@@ -12,6 +12,7 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import process_ids
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
@@ -98,7 +99,7 @@ def _children(node: Node, path: str) -> list[LiveLink]:
 
 def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
     """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
-    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
     found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
     return [one for one in found if one is not None]
 

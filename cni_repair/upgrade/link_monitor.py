@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import errno
 import select
-import struct
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.model import IFF_RUNNING
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RTMGRP_LINK = 1
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _BUFFER = 1 << 18
 
 
@@ -51,18 +50,13 @@ class LinkMonitor(Closeable):
                 self._take(data)
 
     def _take(self, data: bytes) -> None:
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size:
-                return
-            if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
-                self._look(kind, data[offset + _HEADER.size : offset + length])
-            offset += (length + 3) & ~3
+        for kind, _, _, body in nl.messages_in(data):
+            if kind in (rt.RTM_NEWLINK, rt.RTM_DELLINK):
+                self._look(kind, body)
 
     def _look(self, kind: int, body: bytes) -> None:
         _, flags, attributes = nl.unpack_link(body)
-        name = attributes.get(nl.IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-        if name in self._waiting and (kind == nl.RTM_DELLINK or not flags & IFF_RUNNING):
+        name = attributes.get(rt.IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+        if name in self._waiting and (kind == rt.RTM_DELLINK or not flags & IFF_RUNNING):
             self._waiting.discard(name)
             self._lost(name)

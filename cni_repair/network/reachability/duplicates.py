@@ -18,6 +18,7 @@ from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
 
 TYPE_CHECKING = False
@@ -115,9 +116,9 @@ def _macs(rtnl: Rtnetlink) -> set[bytes]:
     A loop in the network gives us back our own frames; and where a pod has two interfaces on one
     wire, the kernel answers ARP for the addresses of both through each (arp_ignore 0).
     """
-    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(nl.IFLA_EXT_MASK, 1 << 3)))
+    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(rt.IFLA_EXT_MASK, 1 << 3)))
     links = [nl.unpack_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return {attributes.get(nl.IFLA_ADDRESS, b"") for _, _, attributes in links}
+    return {attributes.get(rt.IFLA_ADDRESS, b"") for _, _, attributes in links}
 
 
 class _Arp:
