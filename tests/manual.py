@@ -1,6 +1,6 @@
-"""The pages that people read (README.md, cni_repair/manual): their blocks, and what these must show.
+"""The pages that people read (README.md, cni_repair/manual): their blocks, and what they show.
 
-    sudo python3 -m tests.manual [PAGE...]           play every console block; a diff where one differs
+    sudo python3 -m tests.manual [PAGE...]           play all console blocks; print how they differ
     sudo python3 -m tests.manual --write [PAGE...]   and write into the pages what was printed
 
 A page is Markdown. What stands in a fenced block depends on its tag:

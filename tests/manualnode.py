@@ -2,8 +2,8 @@
 
 It is the lab's node (veth pair for an uplink, the real macvlan and host-local) with three pods of
 the namespace shop. Commands see directories of their own in the place of /var/lib (records, leases,
-the runtime's cache), of /usr/local/sbin (cni-repair, sudo, the driver's upgrade script) and of /mnt,
-where they are run.
+the runtime's cache), of /usr/local/sbin (cni-repair, sudo, the driver's upgrade script) and of
+/mnt, where they are run.
 """
 
 from __future__ import annotations
@@ -157,20 +157,32 @@ class ManualNode:
         """Something else is called eth0 once the card is gone."""
         self._on_node("ip link add eth0 type bridge; ip link set eth0 up")
 
+    def take_mac(self, pod: str) -> None:
+        """The node makes a link of its own with a pod's MAC."""
+        mac = json.loads(self._record(pod).read_text(encoding="utf-8"))["link"]["mac"]
+        self._on_node(f"ip link add link eth0 name shim0 address {mac} type macvlan mode bridge")
+        self._on_node("ip link set shim0 up")
+
     def upgrade_script_fails_to_return_it(self) -> None:
         self._script("sbin/upgrade-i40e", f"set -e\n{_TAKE}\n")
 
     def delete_route(self, pod: str) -> None:
         self._in_pod(pod, "route delete default")
 
-    def set_down(self, pod: str) -> None:
-        self._in_pod(pod, "link set eth0 down")
-
     def delete_link(self, pod: str) -> None:
         self._in_pod(pod, "link delete eth0")
 
-    def add_policy_rule(self, pod: str) -> None:
-        self._in_pod(pod, "rule add from 10.9.0.2 table 100")
+    def bring_records_up_to_date(self) -> None:
+        self._on_node("cni-repair snapshot")
+
+    def change_mtu(self, pod: str) -> None:
+        self._in_pod(pod, "link set eth0 mtu 1400")
+
+    def add_neighbour(self, pod: str) -> None:
+        self._in_pod(pod, "neighbour add 10.9.0.99 lladdr 02:00:00:00:00:99 dev eth0")
+
+    def delete_neighbour(self, pod: str) -> None:
+        self._in_pod(pod, "neighbour delete 10.9.0.99 dev eth0")
 
     def squat(self, pod: str) -> None:
         """A pod makes an eth0 of its own."""
@@ -249,11 +261,14 @@ EVENTS: dict[str, Callable[..., None]] = {
     "uplink lost": ManualNode.lose_uplink,
     "uplink back": ManualNode.return_uplink,
     "another link named eth0": ManualNode.take_name_of_uplink,
+    "MAC taken": ManualNode.take_mac,
     "uplink that will stay away": ManualNode.upgrade_script_fails_to_return_it,
     "route deleted": ManualNode.delete_route,
-    "link down": ManualNode.set_down,
     "link gone": ManualNode.delete_link,
-    "policy rule": ManualNode.add_policy_rule,
+    "snapshot": ManualNode.bring_records_up_to_date,
+    "MTU changed": ManualNode.change_mtu,
+    "neighbour added": ManualNode.add_neighbour,
+    "neighbour deleted": ManualNode.delete_neighbour,
     "strange eth0": ManualNode.squat,
     "end": ManualNode.end,
     "gateway silent": ManualNode.silence_gateway,
