@@ -38,8 +38,9 @@ def all_blocks() -> list[Block]:
 @every_page
 def test_a_page_shows_what_is_printed(page: Path) -> None:
     """To write the pages anew: python3 -m tests.manual --write"""
-    played = play(blocks_of(page), ManualNode)
-    assert "\n".join(one.diff for one in played if not one.holds) == ""
+    differing = [one.diff for one in play(blocks_of(page), ManualNode) if not one.holds]
+    if differing:
+        pytest.fail("\n".join(differing), pytrace=False)
 
 
 def test_few_blocks_are_not_played() -> None:
@@ -192,6 +193,25 @@ def test_figures_of_cost_are_the_benchmarks() -> None:
     assert len(figures) > 30
     for (figure,) in figures:
         assert re.search(rf"(?<![\d.]){re.escape(figure)}(?![\d.])", printed), figure
+
+
+def test_figures_of_the_readme_are_the_benchmarks() -> None:
+    printed = (manual.REPOSITORY / "integration/README.md").read_text()
+
+    def figure(row: str, column: str) -> float:
+        """The figure that stands in a row's column, counted from the row's beginning."""
+        (found,) = re.findall(rf"^{row} {column}", printed, re.MULTILINE)
+        return float(found)
+
+    each, median = r"(?:\s+[\d.]+){6}\s+([\d.]+)", r"\s+\d+\s+([\d.]+)"
+    add = figure("ADD, cni-repair minus the bare plugin", r"\s+([\d.]+) ms")
+    delete = figure("DEL, cni-repair minus the bare plugin", r"\s+([\d.]+) ms")
+    by_hand = figure(r"repair, all lost +50  nine commands a pod", each)
+    pods_200 = figure(r"repair, all lost +200  cni-repair, CNI verb", median)
+    readme = " ".join((manual.REPOSITORY / "README.md").read_text().split())
+    assert f"each ADD (+{add:.0f} ms) and DEL (+{delete:.0f} ms)" in readme
+    assert f"about {by_hand:.0f} ms and nine commands a pod" in readme
+    assert f"200 pods in {pods_200 / 1000:.1f} s" in readme
 
 
 # --- What finds and compares the blocks ----------------------------------------------------------
