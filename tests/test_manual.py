@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from cni_repair.cli.parser import make_parser
 from cni_repair.demo.lab import product
+from cni_repair.node.report import STATES
 from tests import manual
 from tests.manual import Block, PageError, blocks_of, commands_of, matches, pages, play
 from tests.manualnode import ManualNode
@@ -165,6 +168,22 @@ def test_a_page_is_for_a_serial_console(page: Path) -> None:
     printed = {line for block in blocks_of(page) if block.tag == "console" for line in block.lines}
     lines = [line for line in (summary, *rest) if not line.startswith("<!--")]  # help hides those
     assert [line for line in lines if len(line) > COLUMNS and line not in printed] == []
+
+
+def test_every_state_is_explained() -> None:
+    readme, on_call = manual.REPOSITORY / "README.md", manual.MANUAL / "on-call.md"
+    for state in STATES:
+        assert f"\n| `{state}` |" in readme.read_text()
+        assert f"\n- `{state}`: " in on_call.read_text()
+
+
+def test_every_key_is_explained() -> None:
+    schema = json.loads(
+        resources.files("cni_repair.cni").joinpath("schema/netconf.json").read_text()
+    )
+    page = (manual.MANUAL / "configuration.md").read_text()
+    own = schema["properties"].keys() - {"cniVersion", "name", "type", "ipam"}
+    assert [key for key in own if f"`{key}`" not in page] == []
 
 
 def anchors(page: Path) -> set[str]:
