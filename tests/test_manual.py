@@ -204,6 +204,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(there), f"{page}: {target}"
 
 
+def test_rooms_that_the_architecture_names_are_there() -> None:
+    package = manual.REPOSITORY / "cni_repair"
+    text = (package / "README.md").read_text()
+    paths = [span for span in re.findall(r"`([^`\s]+)`", text) if "/" in span]
+    assert len(paths) > 30
+    for path in paths:
+        places = (package / path, package / f"{path}.py", manual.REPOSITORY / path)
+        assert any(place.exists() for place in places), path
+
+
 def test_figures_of_cost_are_the_benchmarks() -> None:
     """The page's table is an excerpt of what the benchmark printed."""
     printed = (manual.REPOSITORY / "integration/README.md").read_text()
