@@ -195,7 +195,7 @@ def _seconds(values: dict[str, Any], key: str, default: float) -> float:
 
 
 def keys_of_delegate(document: dict[str, Any]) -> list[str]:
-    """The keys of a configuration that are neither ours nor the SPEC's: the delegate checks them."""
+    """The keys of a configuration that are neither ours nor the SPEC's: the delegate's."""
     known = {*_OURS, *_SYNONYMS, "cniVersion", "name", "type", "_comment"}
     return [key for key in document if key not in known]
 
