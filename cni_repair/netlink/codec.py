@@ -10,14 +10,14 @@ Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,fib_rules,neighbo
 
 from __future__ import annotations
 
-import _socket
 import struct
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
 
 # How the kernel numbers the families that we speak of.
-FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
-NUMBERS = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22

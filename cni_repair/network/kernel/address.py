@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import (

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6
 
+from cni_repair.base.lightsocket import AF_INET, AF_INET6
 from cni_repair.netlink import codec as nl
 
 # Their places in the kernel's arrays: IPV4_DEVCONF_* in include/uapi/linux/ip.h (from 1 on),

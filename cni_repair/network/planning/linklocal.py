@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from _socket import AF_INET6, inet_ntop
-
+from cni_repair.base.lightsocket import AF_INET6, inet_ntop
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE
 from cni_repair.network.model import RT_SCOPE_LINK, Address, LiveLink
 
