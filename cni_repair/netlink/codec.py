@@ -8,9 +8,9 @@ message that is made or read here with pyroute2's idea of it.
 
 from __future__ import annotations
 
-import _socket
 import struct
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink.constants import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, NLM_F_ACK
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 # How the kernel numbers the families that we speak of.
-FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
-NUMBERS = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")

@@ -545,7 +545,7 @@ def test_good_checkpoint_of_the_seed(tmp_path: Path) -> None:
     path = written(tmp_path, SEED, SEED_NAME)
     assert outcome("validate", path) == (
         FINE,
-        f"{path}: a valid checkpoint of the seed's format\n",
+        f"{path}: a valid checkpoint of the predecessor's format\n",
         "",
     )
 
