@@ -36,8 +36,8 @@ from cni_repair.demo.process import PATH, Outcome, run
 from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
-    "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab", "LabError", "Netns",
-    "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
+    "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
+    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
