@@ -107,11 +107,11 @@ def raw_mac(text: str) -> bytes:
 
 
 def ip_of(raw: bytes) -> str:
-    return _socket.inet_ntop(_socket.AF_INET if len(raw) == 4 else _socket.AF_INET6, raw)
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def raw_ip(text: str) -> bytes:
-    return _socket.inet_pton(_socket.AF_INET6 if ":" in text else _socket.AF_INET, text)
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
 # --- attributes -----------------------------------------------------------------------------------
