@@ -1,279 +1,125 @@
-"""Checkpoints for attachments that others made: read from what runtimes remember, compared with
-the live interface, and committed without a touch to the pod.
+"""Records for attachments that others made: read from what runtimes remember, compared with the
+live interface, and committed; the pod itself is not touched.
 
     remembered ─► candidates ─► (netns identified, interface read) ─► verdict ─► commit
+      caches      candidates          sandbox, examine                verdict    here
 """
 
 from __future__ import annotations
 
-import os
-
-from cni_repair.adoption.candidates import (
+from cni_repair.adoption.examine import Examiner
+from cni_repair.adoption.verdict import (
     ADOPTED,
     FAILED,
-    GONE,
-    HAS_CHECKPOINT,
-    LEFT_ALONE,
     LEFTOVER,
-    MACVLAN,
-    REFUSED,
+    RECORDED,
     REMOVED,
     WOULD_ADOPT,
-    Candidate,
-    Configured,
-    NotAdopted,
-    check_was_ours,
-    live_attachment,
-    lost_attachment,
-    result_of,
+    Adoption,
+    without_rivals,
 )
-from cni_repair.adoption.sandbox import open_sandbox
 from cni_repair.base.errors import TRY_AGAIN, CniError
-from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.frozen import replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
-from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_legacy
-from cni_repair.netlink.netns import NoNetns, netns_id_at
-from cni_repair.network.surroundings import with_all
-from cni_repair.node.capture import kept, pod_of, see
+from cni_repair.checkpoint.model import encode_checked
+from cni_repair.checkpoint.store import COMMITTED, is_legacy
+from cni_repair.netlink.netns import netns_id_at
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import POD_FAILURES, wrapped
+from cni_repair.node.examine import wrapped
 from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from cni_repair.checkpoint.identity import Identity
+    from cni_repair.adoption.candidates import Candidate
+    from cni_repair.adoption.examine import Options
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
-    from cni_repair.network.model import Attachment
-    from cni_repair.node.capture import Seen
     from cni_repair.node.discovery import Unmanaged
     from cni_repair.node.examine import Node
-
-
-@frozen
-class Options:
-    """How adopting is to be done."""
-
-    checkpoint_dir: str
-    run_dir: str  # of the locks; empty: as each attachment's own configuration has it
-    network: str  # only attachments of this one; empty: all
-    settings: dict[str, Any]  # the keys of ours that a checkpoint's configuration is to hold
-    # Reads a plugin's configuration (or, without one, the command's); CniError where it is wrong.
-    configured: Callable[[dict[str, Any] | None], Configured]
-
-
-@frozen
-class Adoption:
-    """What becomes of one attachment."""
-
-    key: Key
-    file: str
-    state: str
-    netns: str
-    network: str
-    pod: Pod
-    reason: str = ""  # why it is not adopted
-    unknown: tuple[str, ...] = ()  # what could not be learnt of it
-    checkpoint: Checkpoint | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self.state in (REFUSED, FAILED)
-
-    @property
-    def lost(self) -> bool:
-        """Whether the record was made without the interface, which is gone."""
-        return self.checkpoint is not None and not self.checkpoint.attachment.link.ifindex
 
 
 class Adopter:
     """One pass over the node: what its steps share."""
 
     def __init__(self, node: Node, store: Store | None, options: Options) -> None:
-        """`store` None: there is no checkpoint directory yet."""
+        """`store` is None where there is no checkpoint directory yet."""
         self._node = node
         self._store = store
         self._options = options
-        # The seed's checkpoints among them are candidates themselves.
+        # The predecessor's records are candidates themselves.
         entries = inventory.read_all(store, None) if store else []
         self._entries = [entry for entry in entries if not is_legacy(entry.file)]
         self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
-        self._side = NodeSide(node.rtnl, store, self._entries)
+        side = NodeSide(node.rtnl, store, self._entries)
+        self._examiner = Examiner(node, store, options, side)
 
     def _is_alive(self, entry: Entry) -> bool:
         identity = entry.checkpoint.netns if entry.checkpoint else None
         return identity is not None and still_stands(identity, self._node.own)
 
-    def examine(self, found: list[Candidate]) -> list[Adoption]:
-        """What adopting would come to; changes nothing."""
-        seen = [self._examine(candidate) for candidate in found]
+    def examine(self, candidates: list[Candidate]) -> list[Adoption]:
+        """What adopting would do; changes nothing."""
+        adoptions = [self._examiner.examine(candidate) for candidate in candidates]
         living = [
             entry.checkpoint
             for entry in self._entries
             if entry.checkpoint is not None and entry.key in self._alive
         ]
-        return [*without_rivals(seen, living), *self._leftovers(seen)]
+        return [*without_rivals(adoptions, living), *self._leftovers(adoptions)]
 
-    def write(self, found: list[Candidate]) -> list[Adoption]:
-        """Commit what can be adopted, and forget what was left over."""
-        by_key = {candidate.key: candidate for candidate in found}
-        return [self._write(one, by_key.get(one.key)) for one in self.examine(found)]
+    def write(self, candidates: list[Candidate]) -> list[Adoption]:
+        """Commit what can be adopted, and forget the leftovers."""
+        by_key = {candidate.key: candidate for candidate in candidates}
+        examined = self.examine(candidates)
+        return [self._write(adoption, by_key.get(adoption.key)) for adoption in examined]
 
     def covers(self, file: str) -> bool:
-        """Whether a cache file is of an attachment that has its checkpoint, by the file's name."""
+        """Whether a cache file is, by its name, of an attachment that has a record."""
         return any(file.endswith(f"-{key.container_id}-{key.ifname}") for key in self._alive)
 
-    def nobody_remembers(self, adoptions: list[Adoption]) -> list[Unmanaged]:
-        """Macvlan interfaces over the node's links that no file speaks of."""
-        known = [(one.netns, one.key.ifname) for one in adoptions]
+    def not_remembered(self, adoptions: list[Adoption]) -> list[Unmanaged]:
+        """Macvlan interfaces over the node's links that no file tells of."""
+        known = [(adoption.netns, adoption.key.ifname) for adoption in adoptions]
         for entry in self._entries:
             if entry.checkpoint is not None and entry.key in self._alive:
                 known.append((entry.checkpoint.netns_path, entry.key.ifname))
         places = [(netns_id_at(path), ifname) for path, ifname in known]
         return unmanaged(self._node, {(*place, ifname) for place, ifname in places if place})
 
-    # One candidate
-
-    def _examine(self, candidate: Candidate) -> Adoption:
-        pod = pod_of(candidate.args)
-        verdict = Adoption(
-            candidate.key, candidate.file, WOULD_ADOPT, candidate.netns, candidate.network, pod
-        )
-        try:
-            known = self._known(candidate)
-            if known is not None:
-                return replace(verdict, state=HAS_CHECKPOINT, checkpoint=known)
-            checkpoint, unknown = self._checkpoint(candidate, pod)
-            encode_checked(checkpoint)
-        except NotAdopted as error:
-            return replace(verdict, state=error.state, reason=str(error))
-        except NoNetns as error:
-            return replace(verdict, state=GONE, reason=str(error))
-        except POD_FAILURES as error:
-            return replace(verdict, state=REFUSED, reason=str(wrapped(error)))
-        return replace(verdict, unknown=unknown, checkpoint=checkpoint)
-
-    def _known(self, candidate: Candidate) -> Checkpoint | None:
-        """The checkpoint that there is already. One of an earlier life of the same container does
-        not count: its namespace is gone."""
-        key = candidate.key
-        phase = self._store.phase(key) if self._store else None
-        if phase is None or self._store is None:
-            return None
-        if phase == DELETING:
-            raise NotAdopted(LEFT_ALONE, "it is being deleted")
-        entry = inventory.read_one(self._store, key, None) if phase == COMMITTED else None
-        if entry is None:
-            raise NotAdopted(REFUSED, "an ADD of it has not ended, or was killed", "call again")
-        if entry.checkpoint is None or entry.checkpoint.netns is None:
-            raise NotAdopted(
-                REFUSED,
-                f"{self._store.directory}/{entry.file} cannot be used: {entry.error}",
-                "move it away, and adopt again",
-            )
-        alive = still_stands(entry.checkpoint.netns, self._node.own)
-        return entry.checkpoint if alive else None
-
-    def _checkpoint(self, candidate: Candidate, pod: Pod) -> tuple[Checkpoint, tuple[str, ...]]:
-        netconf = {"name": candidate.network, **kept(candidate.plugin or {})}
-        netconf.update(self._options.settings)
-        if not candidate.network:
-            raise NotAdopted(
-                REFUSED,
-                f"{candidate.file} does not name its network",
-                "give the network's configuration: --conf FILE",
-            )
-        delegate = candidate.kind or MACVLAN
-        if candidate.kind == OWN_TYPE:
-            delegate = self._own(candidate).delegate
-        seen = self._see(candidate)
-        attachment, unknown = self._attachment(
-            candidate, seen, netconf.get("followRenamedMaster") is True
-        )
-        if not pod.name:
-            unknown = (*unknown, "the pod's name")
-        checkpoint = Checkpoint(
-            key=candidate.key,
-            network=candidate.network,
-            pod=pod,
-            attached_at=candidate.written_at,
-            netns=seen.identity,
-            netns_path=candidate.netns,
-            delegate=delegate,
-            netconf=netconf,
-            result=candidate.result or result_of(attachment, candidate.netns),
-            attachment=attachment,
-        )
-        live = seen.observed.link
-        return self._side.noted(checkpoint, live.master) if live else checkpoint, unknown
-
-    def _own(self, candidate: Candidate) -> Configured:
-        """What our own configuration says. (Its checkpoint was lost, or is elsewhere.)"""
-        configured = self._options.configured(candidate.plugin)
-        if configured.checkpoint_dir != self._options.checkpoint_dir:
-            raise NotAdopted(
-                LEFT_ALONE,
-                f"its checkpoints live in {configured.checkpoint_dir}",
-                f"--checkpoint-dir {configured.checkpoint_dir}",
-            )
-        return configured
-
-    def _see(self, candidate: Candidate) -> Seen:
-        netns = open_sandbox(candidate, self._node.own)
-        try:
-            name, node = candidate.key.ifname, self._node
-            return see(name, candidate.netns, netns, node.own, node.rtnl, with_all)
-        finally:
-            os.close(netns)
-
-    def _attachment(
-        self, candidate: Candidate, seen: Seen, follow_renamed: bool
-    ) -> tuple[Attachment, tuple[str, ...]]:
-        if seen.observed.link is not None:
-            return live_attachment(candidate, seen, seen.observed.link, follow_renamed)
-        check_was_ours(candidate)
-        if not os.path.exists(candidate.file):
-            raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
-        configured = self._options.configured(candidate.plugin)
-        return lost_attachment(candidate, configured, follow_renamed)
-
     # Committing
 
-    def _write(self, seen: Adoption, candidate: Candidate | None) -> Adoption:
+    def _write(self, examined: Adoption, candidate: Candidate | None) -> Adoption:
         try:
-            if seen.state == LEFTOVER:
-                return self._remove(seen)
-            if candidate is not None and seen.state == WOULD_ADOPT:
-                return self._commit(seen, candidate)
-            if candidate is not None and seen.state == HAS_CHECKPOINT:
-                self._retire_seed(candidate)
+            if examined.state == LEFTOVER:
+                return self._remove(examined)
+            if candidate is not None and examined.state == WOULD_ADOPT:
+                return self._commit(examined, candidate)
+            if candidate is not None and examined.state == RECORDED:
+                self._retire_legacy(candidate)
         except (CniError, OSError) as error:
-            return replace(seen, state=FAILED, reason=str(wrapped(error)))
-        return seen
+            return replace(examined, state=FAILED, reason=str(wrapped(error)))
+        return examined
 
-    def _commit(self, seen: Adoption, candidate: Candidate) -> Adoption:
-        """Look again under the lock: an ADD or DEL of ours may have been quicker."""
-        assert self._store is not None and seen.checkpoint is not None
-        with self._lock(seen.checkpoint):
-            now = self._examine(candidate)
+    def _commit(self, examined: Adoption, candidate: Candidate) -> Adoption:
+        """Commit after a second look under the lock: an ADD or DEL may have come first."""
+        assert self._store is not None and examined.checkpoint is not None
+        with self._lock(examined.checkpoint):
+            now = self._examiner.examine(candidate)
             if now.state == WOULD_ADOPT and now.checkpoint is not None:
                 self._store.commit(candidate.key, encode_checked(now.checkpoint))
                 now = replace(now, state=ADOPTED)
-                self._retire_seed(candidate)
+                self._retire_legacy(candidate)
             return now
 
-    def _retire_seed(self, candidate: Candidate) -> None:
-        """All that the seed's checkpoint says stands in ours by now; with both there, the
-        attachment would be listed twice."""
-        if candidate.seed and self._store is not None:
-            self._store.remove_file(candidate.seed)
+    def _retire_legacy(self, candidate: Candidate) -> None:
+        """Remove the predecessor's record: ours has all that it says, and with both the attachment
+        would be listed twice."""
+        if candidate.legacy_file and self._store is not None:
+            self._store.remove_file(candidate.legacy_file)
 
     def _lock(self, checkpoint: Checkpoint) -> Lock:
         """The lock that ADD, DEL and REPAIR of this attachment take."""
@@ -285,9 +131,9 @@ class Adopter:
 
     def _leftovers(self, adoptions: list[Adoption]) -> list[Adoption]:
         """Adopted attachments whose pods are gone: their DEL went to the plugin that made them."""
-        # With its DEL its cache entry would have gone: who sees the entry, but not the namespace,
-        # may look from another mount namespace.
-        taken = {one.key for one in adoptions}
+        # DEL removes the cache entry, too. Where that is still there, but not the namespace, we may
+        # look from another mount namespace than the runtime's.
+        remembered = {adoption.key for adoption in adoptions}
         return [
             Adoption(
                 key=entry.key,
@@ -301,47 +147,19 @@ class Adopter:
             )
             for entry in self._entries
             if (checkpoint := entry.checkpoint)
-            and entry.key not in self._alive | taken
+            and entry.key not in self._alive | remembered
             and self._options.network in ("", checkpoint.network)
-            # DEL of what we attached ourselves comes to us.
+            # The DEL of what cni-repair attached comes to cni-repair.
             and checkpoint.netconf.get("type") != OWN_TYPE
         ]
 
-    def _remove(self, seen: Adoption) -> Adoption:
-        assert self._store is not None and seen.checkpoint is not None
-        with self._lock(seen.checkpoint) as lock:
-            entry = inventory.read_one(self._store, seen.key, None)
-            if entry is not None and entry.checkpoint != seen.checkpoint:
+    def _remove(self, leftover: Adoption) -> Adoption:
+        assert self._store is not None and leftover.checkpoint is not None
+        with self._lock(leftover.checkpoint) as lock:
+            entry = inventory.read_one(self._store, leftover.key, None)
+            if entry is not None and entry.checkpoint != leftover.checkpoint:
                 raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")
-            self._store.tombstone(seen.key)
-            self._store.remove(seen.key)
+            self._store.tombstone(leftover.key)
+            self._store.remove(leftover.key)
             lock.forget()
-        return replace(seen, state=REMOVED)
-
-
-def without_rivals(adoptions: list[Adoption], living: list[Checkpoint]) -> list[Adoption]:
-    """Refuse interfaces that two attachments claim: one of them is of a pod that is gone.
-
-    `living`: the checkpoints of pods that are there.
-    """
-    claims: dict[object, set[Key]] = {}
-    for checkpoint in [*living, *(one.checkpoint for one in adoptions)]:
-        if checkpoint is not None and checkpoint.netns is not None:
-            place = _place(checkpoint.key, checkpoint.netns)
-            claims.setdefault(place, set()).add(checkpoint.key)
-    return [_unless_claimed(one, claims) for one in adoptions]
-
-
-def _place(key: Key, identity: Identity) -> object:
-    return identity.boot_id, identity.netns_id, identity.cookie, key.ifname
-
-
-def _unless_claimed(one: Adoption, claims: dict[object, set[Key]]) -> Adoption:
-    if one.state != WOULD_ADOPT or one.checkpoint is None or one.checkpoint.netns is None:
-        return one
-    others = claims[_place(one.key, one.checkpoint.netns)] - {one.key}
-    if not others:
-        return one
-    whose = ", ".join(sorted(key.container_id for key in others))
-    reason = f"{one.key.ifname} in {one.netns} is claimed by container {whose}, too"
-    return replace(one, state=REFUSED, reason=reason, checkpoint=None)
+        return replace(leftover, state=REMOVED)

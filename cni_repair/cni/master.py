@@ -1,4 +1,4 @@
-"""Which link of the node the delegate gets as its master; its VLAN made where it is missing."""
+"""Which link of the node the delegate gets as its master; its VLAN is created where missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def uplink(conf: NetConf) -> str | None:
     """The first of the configuration's masters that exists; None where none does.
 
-    Without a `master` it is the default route's device, as the macvlan plugin has it.
+    Without a `master`, it is the device of the default route, as for the macvlan plugin.
     """
     candidates = conf.masters or _default_route_devices()
     return next((name for name in candidates if _exists(name)), None)
@@ -26,17 +26,18 @@ def _default_route_devices() -> tuple[str, ...]:
 
 
 def missing_uplink(conf: NetConf) -> CniError:
-    """The error for a node on which :func:`uplink` found nothing."""
+    """The error where :func:`uplink` found nothing."""
     if conf.masters:
         return CniError(TRY_AGAIN, f"no master exists: {', '.join(conf.masters)}")
     return CniError(TRY_AGAIN, "no master configured, and the node has no default route")
 
 
 def ensure_master(conf: NetConf) -> str | None:
-    """The delegate's master, ready for use; None, where none is configured or found, leaves it to
-    the delegate to say so.
+    """The delegate's master, ready for use; None where none is configured and none is found: the
+    delegate reports that.
 
-    Debian 13's build of the macvlan plugin finds no default route by itself.
+    The default route's device is named, too: Debian 13's build of the macvlan plugin does not find
+    it.
     """
     below = uplink(conf)
     if below is None and conf.vlan_id is None and not conf.masters:
@@ -51,7 +52,7 @@ def ensure_master(conf: NetConf) -> str | None:
 
 
 def likely_master(conf: NetConf) -> str | None:
-    """The delegate's master as far as names tell, for DEL: nothing is made."""
+    """The name of the delegate's master, whether it exists or not; creates nothing (for DEL)."""
     below = uplink(conf) or next(iter(conf.masters), None)
     if below is None and conf.vlan_id is not None:
         raise CniError(CONFIG, "vlanId without a master, and the node has no default route")

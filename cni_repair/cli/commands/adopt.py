@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 
-from cni_repair.adoption import candidates as adopting
-from cni_repair.adoption.adopt import Adopter, Adoption, Options
+from cni_repair.adoption import verdict as adopting
+from cni_repair.adoption.adopt import Adopter
 from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_legacy
-from cni_repair.adoption.candidates import Configured, candidates
+from cni_repair.adoption.candidates import candidates
+from cni_repair.adoption.examine import Options
+from cni_repair.adoption.verdict import Adoption, Configured
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
@@ -42,8 +44,8 @@ _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _STATES = (
     adopting.ADOPTED,
     adopting.WOULD_ADOPT,
-    adopting.HAS_CHECKPOINT,
-    adopting.LEFT_ALONE,
+    adopting.RECORDED,
+    adopting.SKIPPED,
     adopting.REFUSED,
     adopting.FAILED,
     adopting.REMOVED,
@@ -111,7 +113,7 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
             adopter = Adopter(node, store, _options(scope, network))
             adoptions = (adopter.write if write else adopter.examine)(wanted)
             # Another network's pods are not asked about.
-            forgotten = [] if network else adopter.nobody_remembers(adoptions)
+            forgotten = [] if network else adopter.not_remembered(adoptions)
             bad = [one for one in unreadable if not adopter.covers(one.file)]
             return _Found(adoptions, bad, forgotten)
     finally:
