@@ -8,12 +8,12 @@ fixed header, two fields in one attribute) the noun's own module does, and the r
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import fields, frozen
+from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from cni_repair.base.kinds import Reader
@@ -37,8 +37,6 @@ INT31 = integer(0, 0x7FFFFFFF)
 # Scopes of addresses and routes: include/uapi/linux/rtnetlink.h, as iproute2 writes them
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 
-_ALWAYS_SAID = object()
-
 
 @frozen
 class Field:
@@ -52,15 +50,26 @@ class Field:
     word: str | Callable[[Any], str] | None = None
     set_: str = ANYTIME
     compared: str = SETTLED
-    # Of the noun's family, which a checkpoint's reader checks.
-    of_family: bool = False
-    because: Mapping[str, str] = {}  # which half ("wire", "word", …) is missing here, and why
+    within: str = ""  # of a link: the attribute is one of this kind's own (IFLA_INFO_DATA)
+    of_family: bool = False  # an address, which must be of the noun's family
+    # Values that go without saying, besides the field's default: neither sent nor spoken of.
+    unsaid: tuple[Any, ...] = ()
+    always_sent: bool = False  # the default, too
+    # What the kernel gives by itself: read as the default, and so in no record. `limit`: where the
+    # value is that of this attribute, the kernel took it from the master.
+    usual: int | None = None
+    limit: int | None = None
+    is_silent: bool = False  # a recorded default says nothing: it is not compared
+    because: Mapping[str, str] | None = None  # which half ("wire", "word", …) is missing, and why
+
+    @property
+    def is_given(self) -> bool:
+        """Whether what is made gets it at once."""
+        return self.set_ in (ANYTIME, AT_CREATION)
 
     def said(self, value: Any) -> str:
         """The field in the words of `ip`."""
-        if isinstance(self.word, str):
-            return self.word.format(value)
-        return self.word(value) if self.word else ""
+        return self.word(value) if callable(self.word) else str(self.word).format(value)
 
 
 class Table:
@@ -70,19 +79,15 @@ class Table:
         self.noun = noun
         self.rows = rows
         self.by_name = {row.name: row for row in rows}
-        # What goes without saying, neither sent nor spoken of. (A field without a default value is
-        # always said.)
-        self.unsaid = {row.name: getattr(noun, row.name, _ALWAYS_SAID) for row in rows}
-        self._defaults = {name: getattr(noun, name) for name in fields(noun) if hasattr(noun, name)}
-        carried = [
-            (row.attribute, row.name, row.codec)
-            for row in rows
-            if row.attribute is not None and row.codec is not None
-        ]
-        self._decoders = tuple((kind, name, codec.decode) for kind, name, codec in carried)
-        self._encoders = tuple(
-            (name, kind, codec.encode, self.unsaid[name]) for kind, name, codec in carried
-        )
+        self._defaults = {row.name: vars(noun)[row.name] for row in rows if row.name in vars(noun)}
+        self.unsaid = {row.name: (*self._default(row), *row.unsaid) for row in rows}
+        self.spoken = tuple((row.name, row, self.unsaid[row.name]) for row in rows if row.is_given)
+        # What a repair of hundreds of pods walks over, once for each message.
+        self._plain = self._decoding("", plain=True)
+        self._with_usual = self._decoding("", plain=False)
+        kinds = {row.within for row in rows}
+        self._own = {kind: self._decoding(kind, plain=True) for kind in kinds}
+        self._encoders = {kind: self._encoding(kind) for kind in kinds | {""}}
 
     @property
     def readers(self) -> dict[str, Reader]:
@@ -94,21 +99,66 @@ class Table:
         """The fields that must be of the noun's family."""
         return tuple(row.name for row in self.rows if row.of_family)
 
+    def compared(self, when: str) -> tuple[Field, ...]:
+        """The rows that are compared then."""
+        return tuple(row for row in self.rows if row.compared == when)
+
     def decode(self, attributes: Mapping[int, bytes]) -> dict[str, Any]:
         """The values that the attributes carry, and the defaults of the others."""
         values = self._defaults.copy()
-        for kind, name, decode in self._decoders:
+        for kind, name, decode in self._plain:
             raw = attributes.get(kind)
             if raw is not None:
                 values[name] = decode(raw)
+        for kind, name, decode, usual, limit in self._with_usual:
+            raw = attributes.get(kind)
+            if raw is not None and raw != usual and raw != attributes.get(limit):
+                values[name] = decode(raw)
         return values
 
-    def encode(self, value: object) -> bytes:
-        """The attributes of what does not go without saying."""
-        values = value.__dict__
+    def decode_own(self, values: dict[str, Any], kind: str, data: Mapping[int, bytes]) -> None:
+        """Add what a link's kind has of its own (IFLA_INFO_DATA)."""
+        for number, name, decode in self._own.get(kind, ()):
+            raw = data.get(number)
+            if raw is not None:
+                values[name] = decode(raw)
+
+    def encode(self, value: object, within: str = "") -> bytes:
+        """The attributes that what is made gets, but for what goes without saying."""
+        values = vars(value)
         parts = []
-        for name, kind, encode, unsaid in self._encoders:
+        for name, kind, encode, unsaid in self._encoders.get(within, ()):
             one = values[name]
-            if one != unsaid:
+            if one not in unsaid:
                 parts.append(encode(kind, one))
         return b"".join(parts)
+
+    def encode_field(self, name: str, value: Any) -> bytes:
+        """The attribute of one field."""
+        row = self.by_name[name]
+        assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
+        return row.codec.encode(row.attribute, value)
+
+    def _default(self, row: Field) -> tuple[Any, ...]:
+        return (self._defaults[row.name],) if row.name in self._defaults else ()
+
+    def _carried(self, within: str) -> Iterator[tuple[Field, int, Codec]]:
+        for row in self.rows:
+            if row.within == within and row.attribute is not None and row.codec is not None:
+                yield row, row.attribute, row.codec
+
+    def _decoding(self, within: str, plain: bool) -> tuple[tuple[Any, ...], ...]:
+        return tuple(
+            (attribute, row.name, codec.decode)
+            if plain
+            else (attribute, row.name, codec.decode, codec.encode(0, row.usual)[4:], row.limit)
+            for row, attribute, codec in self._carried(within)
+            if plain == (row.usual is None)
+        )
+
+    def _encoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(
+            (row.name, attribute, codec.encode, () if row.always_sent else self.unsaid[row.name])
+            for row, attribute, codec in self._carried(within)
+            if row.is_given
+        )
