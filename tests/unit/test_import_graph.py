@@ -36,9 +36,10 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("reachability",),
         ("observe", "apply"),
         ("planning",),
+        ("operations",),
         ("kernel",),
-        ("operations", "prefixes"),
-        ("model", "surroundings"),
+        ("prefixes",),
+        ("model",),
     ),
 }
 

@@ -67,9 +67,10 @@ class Field:
         """Whether what is made gets it at once."""
         return self.set_ in (ANYTIME, AT_CREATION)
 
-    def said(self, value: Any) -> str:
-        """The field in the words of `ip`."""
-        return self.word(value) if callable(self.word) else str(self.word).format(value)
+    @property
+    def say(self) -> Callable[[Any], str] | None:
+        """Puts a value into the words of `ip`."""
+        return self.word.format if isinstance(self.word, str) else self.word
 
 
 class Table:
@@ -80,14 +81,12 @@ class Table:
         self.rows = rows
         self.by_name = {row.name: row for row in rows}
         self._defaults = {row.name: vars(noun)[row.name] for row in rows if row.name in vars(noun)}
-        self.unsaid = {row.name: (*self._default(row), *row.unsaid) for row in rows}
-        self.spoken = tuple((row.name, row, self.unsaid[row.name]) for row in rows if row.is_given)
-        # What a repair of hundreds of pods walks over, once for each message.
-        self._plain = self._decoding("", plain=True)
-        self._with_usual = self._decoding("", plain=False)
-        kinds = {row.within for row in rows}
-        self._own = {kind: self._decoding(kind, plain=True) for kind in kinds}
-        self._encoders = {kind: self._encoding(kind) for kind in kinds | {""}}
+        # What a repair of hundreds of pods walks over, once for each message. ADD writes none.
+        self._plain = self._decoding("")
+        self._with_usual = tuple(self._decoding_usual())
+        self._own = {row.within: self._decoding(row.within) for row in rows if row.within}
+        self._encoders: dict[str, tuple[tuple[Any, ...], ...]] = {}
+        self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
 
     @property
     def readers(self) -> dict[str, Reader]:
@@ -99,9 +98,28 @@ class Table:
         """The fields that must be of the noun's family."""
         return tuple(row.name for row in self.rows if row.of_family)
 
+    @property
+    def spoken(self) -> tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...]:
+        """What is said of a new one: each name, how it is put, which values go without saying."""
+        if not self._spoken:
+            given = [row for row in self.rows if row.is_given]
+            self._spoken = tuple((row.name, row.say, self.unsaid(row)) for row in given)
+        return self._spoken
+
+    def said(self, name: str, value: Any) -> str:
+        """One field in the words of `ip`."""
+        say = self.by_name[name].say
+        assert say is not None, f"{name} has no word"
+        return say(value)
+
     def compared(self, when: str) -> tuple[Field, ...]:
         """The rows that are compared then."""
         return tuple(row for row in self.rows if row.compared == when)
+
+    def unsaid(self, row: Field) -> tuple[Any, ...]:
+        """The values that go without saying: the default, if there is one, and the row's own."""
+        default = (self._defaults[row.name],) if row.name in self._defaults else ()
+        return (*default, *row.unsaid)
 
     def decode(self, attributes: Mapping[int, bytes]) -> dict[str, Any]:
         """The values that the attributes carry, and the defaults of the others."""
@@ -125,9 +143,11 @@ class Table:
 
     def encode(self, value: object, within: str = "") -> bytes:
         """The attributes that what is made gets, but for what goes without saying."""
+        if within not in self._encoders:
+            self._encoders[within] = tuple(self._encoding(within))
         values = vars(value)
         parts = []
-        for name, kind, encode, unsaid in self._encoders.get(within, ()):
+        for name, kind, encode, unsaid in self._encoders[within]:
             one = values[name]
             if one not in unsaid:
                 parts.append(encode(kind, one))
@@ -139,26 +159,21 @@ class Table:
         assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
         return row.codec.encode(row.attribute, value)
 
-    def _default(self, row: Field) -> tuple[Any, ...]:
-        return (self._defaults[row.name],) if row.name in self._defaults else ()
+    def _decoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(
+            (row.attribute, row.name, row.codec.decode)
+            for row in self.rows
+            if row.codec is not None and row.within == within and row.usual is None
+        )
 
-    def _carried(self, within: str) -> Iterator[tuple[Field, int, Codec]]:
+    def _decoding_usual(self) -> Iterator[tuple[Any, ...]]:
         for row in self.rows:
-            if row.within == within and row.attribute is not None and row.codec is not None:
-                yield row, row.attribute, row.codec
+            if row.codec is not None and row.usual is not None:
+                usual = row.codec.encode(0, row.usual)[4:]
+                yield row.attribute, row.name, row.codec.decode, usual, row.limit
 
-    def _decoding(self, within: str, plain: bool) -> tuple[tuple[Any, ...], ...]:
-        return tuple(
-            (attribute, row.name, codec.decode)
-            if plain
-            else (attribute, row.name, codec.decode, codec.encode(0, row.usual)[4:], row.limit)
-            for row, attribute, codec in self._carried(within)
-            if plain == (row.usual is None)
-        )
-
-    def _encoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
-        return tuple(
-            (row.name, attribute, codec.encode, () if row.always_sent else self.unsaid[row.name])
-            for row, attribute, codec in self._carried(within)
-            if row.is_given
-        )
+    def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
+        for row in self.rows:
+            if row.codec is not None and row.within == within and row.is_given:
+                unsaid = () if row.always_sent else self.unsaid(row)
+                yield row.name, row.attribute, row.codec.encode, unsaid

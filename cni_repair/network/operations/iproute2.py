@@ -47,9 +47,9 @@ def said(table: Table, noun: object, own: dict[str, str]) -> list[str]:
     `own`: those that are not made by the table."""
     values = vars(noun)
     parts = []
-    for name, row, unsaid in table.spoken:
+    for name, say, unsaid in table.spoken:
         if name in own:
             parts.append(own[name])
-        elif row.word is not None and (value := values[name]) not in unsaid:
-            parts.append(row.said(quoted(value) if isinstance(value, str) else value))
+        elif say is not None and (value := values[name]) not in unsaid:
+            parts.append(say(quoted(value) if isinstance(value, str) else value))
     return parts

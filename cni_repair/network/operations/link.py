@@ -124,7 +124,7 @@ class SetLink(Operation):
             return f"type {link.kind} {mode_words(link)}"
         row = TABLE.by_name[self.what]
         value = getattr(link, self.what)
-        text = row.said(quoted(value) if isinstance(value, str) else value)
+        text = TABLE.said(row.name, quoted(value) if isinstance(value, str) else value)
         return f"type {link.kind} {text}" if row.within else text
 
     def requests(self, target: Target) -> list[nl.Message]:

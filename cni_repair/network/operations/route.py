@@ -64,7 +64,7 @@ class AddRoute(Operation):
         several = hops_of(route, self.ifname)
         own = {
             "gateway": "" if several else _way_words(route, self.ifname),
-            "scope": TABLE.by_name["scope"].said(route.scope) if route.family == 4 else "",
+            "scope": TABLE.said("scope", route.scope) if route.family == 4 else "",
             "metrics": " ".join(_metrics(route.metrics)),
             "congctl": _congctl(route),
             "hops": " ".join(_hop_words(hop, route.family) for hop in several),

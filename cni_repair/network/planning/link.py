@@ -57,7 +57,7 @@ def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[
 
 
 def _is_said(row: Field, link: PodLink) -> bool:
-    return getattr(link, row.name) not in TABLE.unsaid[row.name]
+    return getattr(link, row.name) not in TABLE.unsaid(row)
 
 
 def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[Operation]:
@@ -118,7 +118,7 @@ def _field_drifts(
 
 def _differs(row: Field, wanted: PodLink, found: PodLink) -> bool:
     had, has = getattr(wanted, row.name), getattr(found, row.name)
-    if row.is_silent and had in TABLE.unsaid[row.name][:1]:
+    if row.is_silent and had in TABLE.unsaid(row)[:1]:
         return False
     return bool(had != has) and (row.name, had, has) != _BY_A_QDISC
 
