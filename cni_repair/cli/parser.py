@@ -127,7 +127,7 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         dest="output",
         choices=("table", "json"),
         default="table",
-        help="json: one document (status, plan, repair: as the REPAIR verb prints it)",
+        help="json: one document (schemas: cni_repair/cli/schema)",
     )
 
 
@@ -276,7 +276,7 @@ def _add_adopt(commands: _Commands) -> None:
         "Give pods that another plugin attached, or that were there before cni-repair,\n"
         "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
         "own checkpoints, and the live interface. Pods are not touched. What is no\n"
-        "macvlan over a link of the node is left alone and named. A dry run by default.\n"
+        "macvlan over a link of the node is skipped and named. A dry run by default.\n"
         "Exit status 1 if an attachment cannot be adopted that should be.",
     )
     parser.add_argument("--write", action="store_true", help="commit the checkpoints")

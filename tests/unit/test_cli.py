@@ -408,7 +408,7 @@ def test_snapshot_says_how_to_accept(
     kept = [
         Record(
             Report(KEY, replace(CHECKPOINT, pod=pod), NETNS, "degraded", ("why",)),
-            KEPT, True, "why",
+            KEPT, True, ("why",),
         )
         for pod in pods
     ]  # fmt: skip
