@@ -41,6 +41,10 @@ def mistakes_in(document: object, name: str) -> list[str]:
     return [f"{error.json_path}: {error.message[:300]}" for error in found]
 
 
+def is_valid(document: object, name: str) -> bool:
+    return bool(_validator(name).is_valid(document))
+
+
 def schema_for(words: tuple[str, ...]) -> str:
     """The schema of what a command line (without `cni-repair`) prints as JSON."""
     command = words[0]
