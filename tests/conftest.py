@@ -1,4 +1,7 @@
-"""Every test runs in a private mount namespace, and none may leave anything of a lab behind."""
+"""Every test runs in a private mount namespace, and none may leave anything of a lab behind.
+
+Those in tests/unit run without root, too, where mounts are not to be had, nor needed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from cni_repair.demo.lab import Lab, LabError
 from tests.background import Background
 from tests.leaks import enter_own_mounts, expect_no_more_than, traces
 
+_IS_ROOT = os.geteuid() == 0
+_FOR_EVERYONE = Path(__file__).parent / "unit"
 _RIGS = Path(__file__).parents[1] / "integration"
 # By the fixture that tests wait for it with: in the order in which they are at their end.
 _BACKGROUND = {
@@ -22,8 +27,8 @@ _BACKGROUND = {
 
 
 def pytest_configure() -> None:
-    if os.geteuid() != 0:
-        pytest.exit("the tests make network namespaces: run them as root", returncode=2)
+    if not _IS_ROOT:
+        return
     try:
         enter_own_mounts()
     except LabError as error:
@@ -39,8 +44,22 @@ def _waits_for(item: pytest.Item) -> int:
     return 1 + list(_BACKGROUND).index(names[0]) if names else 0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not _IS_ROOT:
+        _leave_to_root(config, items)
     items.sort(key=_waits_for)  # stable: those that wait come last
+
+
+def _leave_to_root(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out what an ordinary user cannot run; pytest's summary counts it as deselected."""
+    if not all(item.path.is_relative_to(_FOR_EVERYONE) for item in items):
+        pytest.exit(
+            "these tests make network namespaces: run them as root (all but tests/unit)",
+            returncode=2,
+        )
+    left_out = [item for item in items if item.get_closest_marker("needs_root")]
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_runtestloop(session: pytest.Session) -> None:

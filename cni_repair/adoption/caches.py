@@ -117,7 +117,7 @@ class _Reading:
         self.bad: list[Unreadable] = []
 
     def directory(self, path: str, wanted: Callable[[str], bool], parse: Parse) -> None:
-        """Read the files whose names are wanted; where there are any, only of a trusted directory."""
+        """Read the files whose names are wanted, but only in a directory that can be trusted."""
         try:
             opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:

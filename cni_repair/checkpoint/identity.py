@@ -14,11 +14,12 @@ from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import boot_id, cgroups_of, start_of
+from cni_repair.base.strictjson import load_object
 from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from cni_repair.checkpoint.store import Store
 
 
 @frozen
@@ -60,10 +61,15 @@ def identify(path: str, netns: int, sock: socket.socket) -> Identity:
     )
 
 
-def identity_in(document: dict[str, Any]) -> Identity | None:
-    """The identity in a record's document, read without the rest of it (for DEL); None where there
-    is no usable one."""
-    found = document.get("netns")
+def recorded_identity(store: Store, name: str) -> Identity | None:
+    """The identity in a record, by its file's name; None where there is no usable one.
+
+    The rest of the record is not read: DEL needs no more, and has no time for it.
+    """
+    try:
+        found = load_object(store.read(name), name).get("netns")
+    except (FileNotFoundError, CniError):
+        return None
     if not isinstance(found, dict):
         return None
     path, boot = found.get("path"), found.get("bootId")

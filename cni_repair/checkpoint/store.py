@@ -57,10 +57,10 @@ class Store(Closeable):
             self._fd = open_directory(directory)
         except FileNotFoundError as error:
             if create:
-                raise self._unusable(error) from error
+                raise _unusable(self.directory, error) from error
             raise
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(self.directory, error) from error
         why = why_untrusted(os.fstat(self._fd))
         if why:
             os.close(self._fd)
@@ -127,7 +127,7 @@ class Store(Closeable):
             except FileNotFoundError:
                 pass
             except OSError as error:
-                raise self._unusable(error) from error
+                raise _unusable(self.directory, error) from error
 
     def remove(self, key: Key) -> None:
         """Forget an attachment that is gone, and what a writer that was killed has left of it."""
@@ -141,19 +141,20 @@ class Store(Closeable):
         try:
             unlink_if_there(name, self._fd)
         except OSError as error:
-            raise self._unusable(error) from error
+            raise _unusable(self.directory, error) from error
 
     def _write(self, name: str, text: str) -> None:
         try:
             replace_durably(self._fd, name, text.encode("ascii"))
         except OSError as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: OSError) -> CniError:
-        why = error.strerror or str(error)
-        return CniError(IO, f"cannot use the checkpoint directory {self.directory}", why)
+            raise _unusable(self.directory, error) from error
 
 
 def is_legacy(name: str) -> bool:
     """Whether a file is named as the predecessor's records are: after a container id, cut short."""
     return len(name) == _LEGACY_NAME_LENGTH and name.isascii() and name.isalnum()
+
+
+def _unusable(directory: str, error: OSError) -> CniError:
+    why = error.strerror or str(error)
+    return CniError(IO, f"cannot use the checkpoint directory {directory}", why)

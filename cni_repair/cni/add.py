@@ -90,13 +90,9 @@ def _is_alive(store: Store, key: Key) -> bool:
 
     False where its record cannot be read: ADD can harm nothing then.
     """
-    from cni_repair.checkpoint.identity import identity_in, still_stands
+    from cni_repair.checkpoint.identity import recorded_identity, still_stands
 
-    name = key.name + COMMITTED
-    try:
-        recorded = identity_in(load_object(store.read(name), name))
-    except CniError:
-        return False
+    recorded = recorded_identity(store, key.name + COMMITTED)
     own = open_own()
     try:
         return recorded is not None and still_stands(recorded, own)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.strictjson import load_object
-from cni_repair.checkpoint.identity import Identity, identity_in, still_stands
+from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
@@ -60,7 +59,7 @@ def _verified_netns(call: Call, store: Store, key: Key) -> str:
     netns = _safe_netns(call.netns)
     if not netns:
         return ""
-    recorded = _recorded_identity(store, key.name + COMMITTED)
+    recorded = recorded_identity(store, key.name + COMMITTED)
     if recorded is None:
         # There is nothing to compare with, as at the second DEL of a pod. Is it another pod's?
         return "" if _is_anothers(store, key, netns) else netns
@@ -77,20 +76,12 @@ def _is_anothers(store: Store, key: Key, path: str) -> bool:
     try:
         for name in store.committed():
             if name.endswith(f"@{key.ifname}{COMMITTED}") and name != key.name + COMMITTED:
-                recorded = _recorded_identity(store, name)
+                recorded = recorded_identity(store, name)
                 if recorded is not None and still_stands(recorded, own, path):
                     return True
     finally:
         os.close(own)
     return False
-
-
-def _recorded_identity(store: Store, name: str) -> Identity | None:
-    """The identity in a record: DEL needs no more of it, and has no time to read the rest."""
-    try:
-        return identity_in(load_object(store.read(name), name))
-    except (FileNotFoundError, CniError):
-        return None
 
 
 def _safe_netns(path: str) -> str:

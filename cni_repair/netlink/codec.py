@@ -8,9 +8,9 @@ message that is made or read here with pyroute2's idea of it.
 
 from __future__ import annotations
 
-import _socket
 import struct
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink.constants import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, NLM_F_ACK
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 # How the kernel numbers the families that we speak of.
-FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
-NUMBERS = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")
@@ -107,11 +107,11 @@ def raw_mac(text: str) -> bytes:
 
 
 def ip_of(raw: bytes) -> str:
-    return _socket.inet_ntop(_socket.AF_INET if len(raw) == 4 else _socket.AF_INET6, raw)
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def raw_ip(text: str) -> bytes:
-    return _socket.inet_pton(_socket.AF_INET6 if ":" in text else _socket.AF_INET, text)
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
 # --- attributes -----------------------------------------------------------------------------------

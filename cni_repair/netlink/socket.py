@@ -5,12 +5,12 @@ Sources: include/uapi/linux/netlink.h, net/netlink/af_netlink.c.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 import struct
 import time
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
@@ -75,8 +75,8 @@ class Rtnetlink(Closeable):
 
     def _open(self) -> None:
         self.netnsids: dict[int, int] = {}  # by open descriptor, as far as they were asked for
-        self.sock = _socket.socket(
-            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
+        self.sock = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
         self._sequence = 0
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
@@ -87,7 +87,7 @@ class Rtnetlink(Closeable):
         except OSError:
             pass  # before 4.20; readers filter for themselves, too
         # The kernel's own timeout: Python's would ask poll(2) before every call.
-        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _TIMEVAL)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
 
     def close(self) -> None:
         self.sock.close()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import _socket
 import errno
 import select
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
@@ -26,8 +26,8 @@ class LinkMonitor(Closeable):
     def __init__(self, masters: set[str], lost: Callable[[str], None]) -> None:
         self._waiting = set(masters)
         self._lost = lost
-        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-        self._sock = _socket.socket(_socket.AF_NETLINK, kind, 0)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(socket.AF_NETLINK, kind, 0)
         self._sock.bind((0, _RTMGRP_LINK))
 
     def close(self) -> None:

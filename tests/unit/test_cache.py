@@ -373,7 +373,11 @@ def spoilt_directory(path: Path) -> None:
         (spoilt_directory, "not a regular file"),
         (lambda path: path.chmod(0o620), "others may write to it (mode 0620)"),
         (lambda path: path.chmod(0o602), "others may write to it (mode 0602)"),
-        (lambda path: os.chown(path, 1234, 0), "belongs to uid 1234"),
+        pytest.param(
+            lambda path: os.chown(path, 1234, 0),
+            "belongs to uid 1234",
+            marks=pytest.mark.needs_root,
+        ),
         (lambda path: path.write_bytes(b"{}" + b" " * (1 << 20)), "longer than 1048576 bytes"),
     ],
 )

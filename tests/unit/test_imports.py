@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -162,3 +163,23 @@ def test_planning_imports_no_io(module: str) -> None:
     loaded = imported_by([f"cni_repair.{module}"])
     assert not {name for name in loaded if name.endswith((".observe", ".apply", ".netns"))}
     assert not {"select", "fcntl", "socket"} & loaded
+
+
+# The C half of a slow module, used without it: where, and nowhere else.
+C_HALVES = {
+    ("_ctypes", "netlink/netns.py"),
+    ("_json", "base/strictjson.py"),
+    ("_signal", "cni/delegate.py"),
+    ("_signal", "repair/workers.py"),
+    ("_socket", "base/lightsocket.py"),
+}
+
+
+def test_c_halves_of_modules_are_used_in_few_places() -> None:
+    package = REPOSITORY / "cni_repair"
+    found = {
+        (name, str(path.relative_to(package)))
+        for path in package.rglob("*.py")
+        for name in re.findall(r"^\s*(?:import|from) (_[a-z]\w*)", path.read_text("utf-8"), re.M)
+    }
+    assert found == C_HALVES

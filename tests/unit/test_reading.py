@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import AF_INET
+from socket import AF_INET
 from typing import Any
 
 import pytest

@@ -18,7 +18,7 @@ from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, 
 KEY = Key("06c9b8d0a800", "eth0")
 NAME = "06c9b8d0a800@eth0.json"
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+as_root = pytest.mark.needs_root  # gives files to other users
 
 
 @pytest.fixture
@@ -273,11 +273,9 @@ def test_directory_is_refused(directory: Path) -> None:
     assert "not a regular file" in refused(directory)
 
 
-def test_device_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        os.mknod(directory / NAME, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
-    except PermissionError:
-        pytest.skip("may not make device nodes")
+@as_root
+def test_device_is_refused(directory: Path) -> None:
+    os.mknod(directory / NAME, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
     refused(directory)
 
 

@@ -193,6 +193,7 @@ def refused(directory: str, why: str) -> None:
     assert why in caught.value.details
 
 
+@pytest.mark.needs_root
 def test_journals_of_others_are_not_used(directory: str, tmp_path: Path) -> None:
     path = Path(f"{directory}/journal")
     path.chmod(0o620)

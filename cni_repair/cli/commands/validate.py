@@ -9,8 +9,7 @@ from importlib import resources
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.checkpoint import legacy as seed
-from cni_repair.checkpoint import model
+from cni_repair.checkpoint import legacy, model
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cni import netconf
@@ -49,7 +48,7 @@ def _check(path: str) -> tuple[str, list[str]]:
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_legacy(os.path.basename(path)):
-        return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
+        return "checkpoint of the predecessor's format", _check_legacy(raw, os.path.basename(path))
     return _check_conf(document)
 
 
@@ -78,9 +77,9 @@ def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[s
     return []
 
 
-def _check_seed(raw: bytes, name: str) -> list[str]:
+def _check_legacy(raw: bytes, name: str) -> list[str]:
     try:
-        seed.decode(raw, name, _ANY_MASTER)
+        legacy.decode(raw, name, _ANY_MASTER)
     except CniError as error:
         return [error.details]
     return []

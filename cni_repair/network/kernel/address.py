@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer, ip_address, one_of, text
+from cni_repair.base.lightsocket import AF_INET6, inet_ntop
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.table import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from _socket import inet_ntop
 
 from cni_repair.base.errors import REPAIR_FAILED
+from cni_repair.base.lightsocket import inet_ntop
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink, TooMany

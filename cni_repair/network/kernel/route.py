@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink

@@ -7,8 +7,8 @@ somebody took away since.
 from __future__ import annotations
 
 import struct
-from _socket import inet_ntop
 
+from cni_repair.base.lightsocket import inet_ntop
 from cni_repair.base.names import valid_ifname
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6
 
+from cni_repair.base.lightsocket import AF_INET, AF_INET6
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 

@@ -6,9 +6,9 @@ Operations are frozen values without I/O: see :mod:`~cni_repair.network.operatio
 from __future__ import annotations
 
 import struct
-from _socket import inet_pton
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.address import encode, encode_key

@@ -10,9 +10,9 @@ that it works in: the pod's. Here are those for the link itself; see
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import AF_INET, AF_INET6
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.sysctl import BY_MESSAGE

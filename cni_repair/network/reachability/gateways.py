@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import errno
 import time
-from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
