@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from cni_repair.adoption.examine import Examiner
 from cni_repair.adoption.verdict import (
+    ADOPTABLE,
     ADOPTED,
     FAILED,
     LEFTOVER,
     RECORDED,
     REMOVED,
-    WOULD_ADOPT,
     Adoption,
     without_rivals,
 )
@@ -96,7 +96,7 @@ class Adopter:
         try:
             if examined.state == LEFTOVER:
                 return self._remove(examined)
-            if candidate is not None and examined.state == WOULD_ADOPT:
+            if candidate is not None and examined.state == ADOPTABLE:
                 return self._commit(examined, candidate)
             if candidate is not None and examined.state == RECORDED:
                 self._retire_legacy(candidate)
@@ -109,7 +109,7 @@ class Adopter:
         assert self._store is not None and examined.checkpoint is not None
         with self._lock(examined.checkpoint):
             now = self._examiner.examine(candidate)
-            if now.state == WOULD_ADOPT and now.checkpoint is not None:
+            if now.state == ADOPTABLE and now.checkpoint is not None:
                 self._store.commit(candidate.key, encode_checked(now.checkpoint))
                 now = replace(now, state=ADOPTED)
                 self._retire_legacy(candidate)

@@ -6,11 +6,11 @@ import os
 
 from cni_repair.adoption.sandbox import open_sandbox
 from cni_repair.adoption.verdict import (
+    ADOPTABLE,
     GONE,
     RECORDED,
     REFUSED,
     SKIPPED,
-    WOULD_ADOPT,
     Adoption,
     Configured,
     NotAdopted,
@@ -71,7 +71,7 @@ class Examiner:
         """What adopting the candidate would do."""
         pod = pod_of(candidate.args)
         verdict = Adoption(
-            candidate.key, candidate.file, WOULD_ADOPT, candidate.netns, candidate.network, pod
+            candidate.key, candidate.file, ADOPTABLE, candidate.netns, candidate.network, pod
         )
         try:
             recorded = self._recorded(candidate)

@@ -11,6 +11,7 @@ from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint.legacy import attachment_in
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
 from cni_repair.node.capture import attachment_of
+from cni_repair.node.report import attachment_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from cni_repair.node.capture import Seen
 
 ADOPTED = "adopted"
-WOULD_ADOPT = "would adopt"
-RECORDED = "already recorded"
+ADOPTABLE = "adoptable"  # a dry run adopts nothing
+RECORDED = "recorded"
 SKIPPED = "skipped"  # not of a kind that cni-repair repairs, or being deleted
 GONE = "gone"  # its namespace does not exist any more
 REFUSED = "refused"
@@ -51,6 +52,18 @@ class Adoption:
     @property
     def failed(self) -> bool:
         return self.state in (REFUSED, FAILED)
+
+    def document(self) -> dict[str, Any]:
+        """As `adopt -o json` prints it."""
+        known = attachment_document(self.key, self.checkpoint, self.netns, self.state)
+        return {
+            **known,
+            "network": known["network"] or self.network,
+            "pod": known["pod"] or str(self.pod),
+            "file": self.file,
+            "notKnown": list(self.unknown),
+            "findings": [self.reason] if self.reason else [],
+        }
 
     @property
     def lost(self) -> bool:
@@ -229,7 +242,7 @@ def _place(key: Key, identity: Identity) -> object:
 
 def _unless_claimed(adoption: Adoption, claims: dict[object, set[Key]]) -> Adoption:
     checkpoint = adoption.checkpoint
-    if adoption.state != WOULD_ADOPT or checkpoint is None or checkpoint.netns is None:
+    if adoption.state != ADOPTABLE or checkpoint is None or checkpoint.netns is None:
         return adoption
     others = claims[_place(adoption.key, checkpoint.netns)] - {adoption.key}
     if not others:

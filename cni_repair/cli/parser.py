@@ -28,6 +28,7 @@ on call, pods without a network:
   cni-repair plan              the ip commands that a repair would equal
   cni-repair repair --all      repair them; healthy pods are not touched
   cni-repair verify            ask every pod's gateways
+  cni-repair help on-call      all this, explained
 
 before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
 kubelet is masked: cni-repair upgrade --status says why and until when.
@@ -42,10 +43,10 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     terminal's width, by way of `shutil`, which takes 3 ms to import."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
+        super().__init__(prog, width=columns() - 2)
 
 
-def _columns() -> int:
+def columns() -> int:
     """The terminal's width, as :func:`shutil.get_terminal_size` finds it."""
     given = os.environ.get("COLUMNS", "")
     if given.isascii() and given.isdigit() and int(given) > 0:
@@ -75,6 +76,14 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for add in [_COMMANDS[first]] if first in _COMMANDS else _COMMANDS.values():
         add(commands)
     return parser
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Each command's parser by its name: for what is made from them."""
+    commands = argparse.ArgumentParser(prog="cni-repair").add_subparsers()
+    for add in _COMMANDS.values():
+        add(commands)
+    return dict(commands.choices)
 
 
 def _command(
@@ -127,7 +136,7 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         dest="output",
         choices=("table", "json"),
         default="table",
-        help="json: one document (status, plan, repair: as the REPAIR verb prints it)",
+        help="json: one document (schemas: cni_repair/cli/schema)",
     )
 
 
@@ -276,7 +285,7 @@ def _add_adopt(commands: _Commands) -> None:
         "Give pods that another plugin attached, or that were there before cni-repair,\n"
         "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
         "own checkpoints, and the live interface. Pods are not touched. What is no\n"
-        "macvlan over a link of the node is left alone and named. A dry run by default.\n"
+        "macvlan over a link of the node is skipped and named. A dry run by default.\n"
         "Exit status 1 if an attachment cannot be adopted that should be.",
     )
     parser.add_argument("--write", action="store_true", help="commit the checkpoints")
@@ -337,6 +346,18 @@ def _add_validate(commands: _Commands) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE")
 
 
+def _add_help(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "help",
+        "the manual: how to, and why",
+        "Show a page of the manual; without a topic, list them. The options of a command:\n"
+        "cni-repair COMMAND --help.",
+        needs_root=False,
+    )
+    parser.add_argument("topic", nargs="?", metavar="TOPIC")
+
+
 def _add_demo(commands: _Commands) -> None:
     _command(
         commands,
@@ -358,5 +379,6 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "adopt": _add_adopt,
     "upgrade": _add_upgrade,
     "validate": _add_validate,
+    "help": _add_help,
     "demo": _add_demo,
 }

@@ -23,6 +23,7 @@ from cni_repair.network.observe import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
     from cni_repair.network.model import LiveLink
     from cni_repair.node.examine import Node
@@ -45,6 +46,15 @@ class Unmanaged:
 
     def __str__(self) -> str:
         return f"{self.netns} {self.ifname} ({self.kind} over {self.master})"
+
+    def document(self) -> dict[str, Any]:
+        """As `snapshot` and `adopt` print it with `-o json`."""
+        return {
+            "netns": self.netns,
+            "ifname": self.ifname,
+            "master": self.master,
+            "kind": self.kind,
+        }
 
 
 def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:

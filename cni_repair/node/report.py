@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Words: TypeAlias = tuple[str, ...]
     Verdict: TypeAlias = tuple[str, Words, Words, tuple[int, str, str] | None, Words]
 
+DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
 STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
@@ -59,39 +60,76 @@ class Report:
     @property
     def title(self) -> str:
         """Which attachment it is about, for people."""
-        parts = (self.pod, self.key.container_id[:12], self.key.ifname)
-        return " ".join(part for part in parts if part)
+        return title_of(self.pod, self.key.container_id, self.key.ifname)
 
     @property
     def reason(self) -> str:
         """Why it is not healthy, and what else is to be said, in one line that a screen holds."""
-        words = [*self.findings[:_FINDINGS_TOLD]]
-        if len(self.findings) > _FINDINGS_TOLD:
-            words.append(f"and {len(self.findings) - _FINDINGS_TOLD} more (-o json has them)")
-        words += self.notes
-        return "; ".join([*words, str(self.error)] if self.error else words)
+        error = (str(self.error),) if self.error else ()
+        return in_one_line(self.findings, (*self.notes, *error))
+
+    @property
+    def everything(self) -> Words:
+        """All that :attr:`reason` says, nothing left out."""
+        return (*self.findings, *self.notes, *([str(self.error)] if self.error else []))
 
     def document(self) -> dict[str, Any]:
-        """As REPAIR prints it; `error`, `findings` and `notes` stand only where there are any."""
-        document: dict[str, Any] = {
-            "containerID": self.key.container_id,
-            "ifname": self.key.ifname,
-            "netns": self.netns,
-            "pod": self.pod,
-            "state": self.state,
+        """As REPAIR prints it; `error` stands only where there is one."""
+        return {
+            **attachment_document(self.key, self.checkpoint, self.netns, self.state),
             "actions": list(self.actions),
+            "findings": list(self.findings),
+            "notes": list(self.notes),
+            **error_document(self.error),
         }
-        if self.findings:
-            document["findings"] = list(self.findings)
-        if self.notes:
-            document["notes"] = list(self.notes)
-        if self.error is not None:
-            document["error"] = {
-                "code": self.error.code,
-                "msg": self.error.msg,
-                "details": self.error.details,
-            }
-        return document
+
+
+def title_of(pod: str, container_id: str, ifname: str) -> str:
+    """An attachment's name for people."""
+    return " ".join(part for part in (pod, container_id[:12], ifname) if part)
+
+
+def in_one_line(findings: Words, more: Words = ()) -> str:
+    """Findings as a screen can hold them, then what else is to be said."""
+    words = [*findings[:_FINDINGS_TOLD]]
+    if len(findings) > _FINDINGS_TOLD:
+        words.append(f"and {len(findings) - _FINDINGS_TOLD} more (-o json has them)")
+    return "; ".join([*words, *more])
+
+
+def attachment_document(
+    key: Key, checkpoint: Checkpoint | None, netns: str, state: str
+) -> dict[str, Any]:
+    """What every document that cni-repair prints says of an attachment first.
+
+    The schemas are in `cni_repair/cli/schema`, this part is `attachment` in common.json there. A
+    text that is not known is empty.
+    """
+    recorded = checkpoint.attachment if checkpoint else None
+    return {
+        "containerID": key.container_id,
+        "ifname": key.ifname,
+        "network": checkpoint.network if checkpoint else "",
+        "netns": netns,
+        "pod": str(checkpoint.pod) if checkpoint else "",
+        "master": recorded.parents[0].name if recorded else "",
+        "addresses": [f"{a.address}/{a.prefix}" for a in recorded.addresses] if recorded else [],
+        "state": state,
+    }
+
+
+def reason_in(document: dict[str, Any]) -> str:
+    """The :attr:`Report.reason` of a report's document."""
+    error = document.get("error")
+    known = (str(CniError(**error)),) if error else ()
+    return in_one_line(document["findings"], (*document["notes"], *known))
+
+
+def error_document(error: CniError | None) -> dict[str, Any]:
+    """The key `error`, where there is one."""
+    if error is None:
+        return {}
+    return {"error": {"code": error.code, "msg": error.msg, "details": error.details}}
 
 
 def summary(reports: list[Report]) -> dict[str, int]:
@@ -102,8 +140,9 @@ def summary(reports: list[Report]) -> dict[str, int]:
 
 
 def document(reports: list[Report], cni_version: str) -> dict[str, Any]:
-    """The whole answer of REPAIR, and of the command line's `-o json`."""
+    """The whole answer of REPAIR, and of `status`, `plan` and `repair` with `-o json`."""
     return {
+        "schemaVersion": DOCUMENT_VERSION,
         "cniVersion": cni_version,
         "attachments": [report.document() for report in reports],
         "summary": summary(reports),

@@ -14,7 +14,7 @@ from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, S
 from cni_repair.node.discovery import unmanaged
 from cni_repair.node.examine import POD_FAILURES, examine, wrapped
 from cni_repair.node.refresh import refresh
-from cni_repair.node.report import UNREADABLE
+from cni_repair.node.report import DOCUMENT_VERSION, UNREADABLE, attachment_document, in_one_line
 from cni_repair.uplink.belongings import NodeSide
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class Record:
     outcome: str  # REFRESHED, UNCHANGED, or KEPT: not compared, or not written
     restorable: bool
     # why it is not restorable, why the older record was kept, or what of the node it leaves out
-    reason: str = ""
+    findings: tuple[str, ...] = ()
     failed: bool = False  # it could not be brought up to date
 
     @property
@@ -47,17 +47,19 @@ class Record:
         """A stale record is of a pod that is no more."""
         return self.report.state != STALE
 
+    @property
+    def reason(self) -> str:
+        """The findings in one line that a screen holds."""
+        return in_one_line(self.findings)
+
     def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "containerID": self.report.key.container_id,
-            "ifname": self.report.key.ifname,
-            "netns": self.report.netns,
-            "pod": self.report.pod,
-            "state": self.report.state,
+        report = self.report
+        return {
+            **attachment_document(report.key, report.checkpoint, report.netns, report.state),
             "outcome": self.outcome,
             "restorable": self.restorable,
+            "findings": list(self.findings),
         }
-        return {**document, "reason": self.reason} if self.reason else document
 
 
 @frozen
@@ -83,12 +85,22 @@ class Snapshot:
     def document(self) -> dict[str, Any]:
         """As `snapshot -o json` prints it."""
         return {
+            "schemaVersion": DOCUMENT_VERSION,
             "attachments": [one.document() for one in self.records],
-            "uncovered": [
-                {"netns": one.netns, "ifname": one.ifname, "master": one.master}
-                for one in self.unmanaged
-            ],
-            "coverage": {"attachments": self.total, "restorable": self.restorable},
+            "unmanaged": [one.document() for one in self.unmanaged],
+            "summary": self.summary(),
+        }
+
+    def summary(self) -> dict[str, int]:
+        """`interfaces` are those of living pods, with a record or without."""
+        outcomes = (REFRESHED, UNCHANGED, KEPT)
+        return {
+            "attachments": len(self.records),
+            **{name: sum(one.outcome == name for one in self.records) for name in outcomes},
+            "failed": sum(one.failed for one in self.records),
+            "unmanaged": len(self.unmanaged),
+            "interfaces": self.total,
+            "restorable": self.restorable,
         }
 
 
@@ -120,20 +132,20 @@ def snapshot(
 def judge(report: Report) -> Record:
     """Whether a repair could restore the attachment, by what is known of it now."""
     if report.state in (UNREADABLE, FOREIGN, STALE):
-        return Record(report, KEPT, False, report.reason)
+        return Record(report, KEPT, False, report.everything)
     if report.state == LOST:
         # Without a step its master is refused: see the reason.
-        return Record(report, KEPT, bool(report.actions), report.reason)
+        return Record(report, KEPT, bool(report.actions), report.everything)
     if isinstance(report.error, TooMany):
         # A repair of the lost link goes by the older record, and is not in the way of that.
-        return Record(report, KEPT, True, f"its older record stays: {report.reason}")
+        return Record(report, KEPT, True, (f"its older record stays: {report.reason}",))
     if report.error is not None:
-        return Record(report, KEPT, False, report.reason)
+        return Record(report, KEPT, False, report.everything)
     if report.checkpoint is not None and report.checkpoint.netns is None:
         why = "the incident's own checkpoint: its ifindex is not known; cni-repair adopt learns it"
-        return Record(report, KEPT, True, why)
+        return Record(report, KEPT, True, (why,))
     if report.state != HEALTHY:
-        return Record(report, KEPT, True, report.reason)
+        return Record(report, KEPT, True, report.everything)
     return Record(report, UNCHANGED, True)
 
 
@@ -158,11 +170,11 @@ def _refreshed(
         changed = refresh(node, store, locks, entry, accept=accept, side=side)
     except POD_FAILURES as error:
         why = f"its older record stays: {wrapped(error)}"
-        return replace(before, outcome=KEPT, reason=why, failed=True)
+        return replace(before, outcome=KEPT, findings=(why,), failed=True)
     trouble = side.trouble(entry.checkpoint.attachment.parents)
     if changed:
-        return replace(before, outcome=REFRESHED, reason=trouble)
-    return replace(before, reason=trouble) if trouble else before
+        return replace(before, outcome=REFRESHED, findings=(trouble,) if trouble else ())
+    return replace(before, findings=(trouble,)) if trouble else before
 
 
 def _covered(entries: list[Entry]) -> set[Covered]:

@@ -26,7 +26,13 @@ from cni_repair.network.reachability.gateways import (
     Gateways,
 )
 from cni_repair.node.examine import POD_FAILURES, Node, examine, in_pod, observe, wrapped
-from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.node.report import (
+    DOCUMENT_VERSION,
+    UNREADABLE,
+    Report,
+    attachment_document,
+    error_document,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +104,7 @@ class Verdict:
 
     report: Report  # CHECK's
     verdict: str
-    reason: str = ""
+    heard: tuple[str, ...] = ()  # what is wrong beyond CHECK's findings
     gateways: tuple[Gateway, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     error: CniError | None = None
@@ -120,44 +126,55 @@ class Verdict:
         """Whether nothing is wrong: where there is nobody to ask, being configured must do."""
         return self.verdict in (HEALTHY, NOT_VERIFIED) and self.error is None
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, in one line."""
+        words = (self.report.reason, *self.heard, str(self.error or ""))
+        return "; ".join(word for word in words if word)
+
     def document(self) -> dict[str, Any]:
-        """As `-o json` prints it; `reason`, `conflicts` and `error` stand only where there are."""
-        document: dict[str, Any] = {
-            "containerID": self.key.container_id,
-            "ifname": self.key.ifname,
-            "netns": self.netns,
-            "pod": self.pod,
-            "state": self.report.state,
+        """As `-o json` prints it; `error` stands only where there is one."""
+        report = self.report
+        return {
+            **attachment_document(report.key, report.checkpoint, report.netns, report.state),
             "verdict": self.verdict,
+            "findings": [*report.findings, *report.notes, *self.heard],
             "gateways": [_gateway_document(gateway) for gateway in self.gateways],
+            "conflicts": [
+                {"address": one.address, "mac": one.mac, "pod": one.pod} for one in self.conflicts
+            ],
+            **error_document(self.error or report.error),
         }
-        if self.reason:
-            document["reason"] = self.reason
-        if self.conflicts:
-            document["conflicts"] = [
-                {"address": one.address, "mac": one.mac or None, "pod": one.pod or None}
-                for one in self.conflicts
-            ]
-        error = self.error or self.report.error
-        if error is not None:
-            document["error"] = {"code": error.code, "msg": error.msg, "details": error.details}
-        return document
 
 
 def _gateway_document(gateway: Gateway) -> dict[str, Any]:
     return {
         "address": gateway.address,
         "state": gateway.state,
-        "mac": gateway.mac or None,
+        "mac": gateway.mac,
         "milliseconds": gateway.milliseconds,
     }
 
 
-def summary(verdicts: list[Verdict]) -> dict[str, int]:
-    """How many attachments there are of each verdict, and how many did not pass."""
-    counts = {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in VERDICTS}
-    failed = sum(not one.passed for one in verdicts)
-    return {"attachments": len(verdicts), **counts, "failed": failed}
+def counts_of(verdicts: list[Verdict]) -> dict[str, int]:
+    """How many attachments there are of each verdict."""
+    return {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in VERDICTS}
+
+
+def document(verdicts: list[Verdict]) -> dict[str, Any]:
+    """The whole answer of `verify -o json`."""
+    counts = counts_of(verdicts)
+    not_verified = counts.pop(NOT_VERIFIED)
+    return {
+        "schemaVersion": DOCUMENT_VERSION,
+        "attachments": [verdict.document() for verdict in verdicts],
+        "summary": {
+            "attachments": len(verdicts),
+            **counts,
+            "configuredNotVerified": not_verified,
+            "failed": sum(not one.passed for one in verdicts),
+        },
+    }
 
 
 def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
@@ -311,15 +328,12 @@ def gateways_of(attachment: Attachment) -> list[str]:
 def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
     """What CHECK found and what was heard, weighed; `pods` are the node's, by their MACs. Pure."""
     conflicts = _conflicts(answers, pods)
-    words = [report.reason] if report.reason else []
-    words += [str(conflict) for conflict in conflicts]
-    words += [text for text in map(_about, answers.gateways) if text]
-    verdict = _verdict(report, answers, conflicts)
+    heard = [str(conflict) for conflict in conflicts]
+    heard += [text for text in map(_about, answers.gateways) if text]
     if report.healthy and not answers.gateways and answers.error is None:
-        words.append("no gateway to ask")
-    if answers.error is not None:
-        words.append(str(answers.error))
-    return Verdict(report, verdict, "; ".join(words), answers.gateways, conflicts, answers.error)
+        heard.append("no gateway to ask")
+    verdict = _verdict(report, answers, conflicts)
+    return Verdict(report, verdict, tuple(heard), answers.gateways, conflicts, answers.error)
 
 
 def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:

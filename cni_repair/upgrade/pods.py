@@ -64,29 +64,37 @@ def before_of(progress: Progress) -> Before:
 class PodResult:
     """One attachment: what was lost, what was done, how long its network was away."""
 
-    container_id: str
-    ifname: str
-    pod: str
-    title: str  # of the attachment, for people
-    state: str
+    report: Report  # of the repair; its actions are the ip commands that it equals
     lost: tuple[str, ...]  # what the first look after the driver's return found
-    steps: tuple[str, ...]  # the ip commands that the repair equals
     outage_ms: int | None  # None: nobody saw it go, or it is not back
-    reason: str
-    healthy: bool
     given_up: bool  # it could not have been restored, and the plan allowed that
 
+    @property
+    def title(self) -> str:
+        return self.report.title
+
+    @property
+    def state(self) -> str:
+        return self.report.state
+
+    @property
+    def reason(self) -> str:
+        return self.report.reason
+
+    @property
+    def healthy(self) -> bool:
+        return self.report.healthy
+
+    @property
+    def repaired(self) -> bool:
+        return self.report.healthy and bool(self.report.actions)
+
     def document(self) -> dict[str, Any]:
+        """As the journal keeps it, and the report prints it."""
         return {
-            "containerID": self.container_id,
-            "ifname": self.ifname,
-            "pod": self.pod,
-            "title": self.title,
-            "state": self.state,
+            **self.report.document(),
             "lost": list(self.lost),
-            "actions": list(self.steps),
             "outageMs": self.outage_ms,
-            "reason": self.reason,
             "givenUp": self.given_up,
         }
 
@@ -100,19 +108,11 @@ def pod_results(
     results = []
     for report in reports:
         name, found = report.key.name, first_look[report.key.name]
+        damaged_before = name in before.damaged
         result = PodResult(
-            container_id=report.key.container_id,
-            ifname=report.key.ifname,
-            pod=report.pod,
-            title=report.title,
-            state=report.state,
+            report,
             lost=() if found.state == HEALTHY else found.findings,
-            steps=report.actions,
-            outage_ms=None
-            if name in before.damaged
-            else _outage(found, report, restored, progress),
-            reason=report.reason,
-            healthy=report.healthy,
+            outage_ms=None if damaged_before else _outage(found, report, restored, progress),
             given_up=name in before.given_up and not report.healthy,
         )
         results.append(result)

@@ -183,7 +183,8 @@ class Procedure:
         refreshed = sum(one.outcome == REFRESHED for one in taken.records)
         words = f"{taken.restorable} of {taken.total} interfaces restorable, {refreshed} refreshed"
         data = {
-            **taken.document()["coverage"],
+            "attachments": taken.total,
+            "restorable": taken.restorable,
             "living": sum(one.counts for one in taken.records),
             "before": noted_before(taken),
             "notRestorable": preflight.not_restorable(taken),
@@ -374,7 +375,7 @@ def _repaired(results: list[PodResult]) -> Outcome:
     wanted = [one for one in results if one.state != STALE and not one.given_up]
     bad = group_by_reason([(one.title, one.reason) for one in wanted if not one.healthy])
     healthy = sum(one.healthy for one in wanted)
-    done = sum(bool(one.steps) and one.healthy for one in wanted)
+    done = sum(one.repaired for one in wanted)
     words = [f"{healthy} of {len(wanted)} healthy, {done} of them repaired"]
     given_up = sum(one.given_up for one in results)
     if given_up:

@@ -22,7 +22,8 @@ RELEASE = "release"
 PHASES = (PREFLIGHT, SNAPSHOT, HOLD, DRIVER, MASTERS, REPAIR, VERIFY, RELEASE)
 
 # Where an upgrade stands.
-RUNNING, CUT_SHORT, ENDED, REBOOTED = "running", "cut short", "ended", "rebooted"
+RUNNING, CUT_SHORT, ENDED, REBOOTED = "running", "cut-short", "ended", "rebooted"
+NONE = "none"  # none was begun
 
 
 @frozen

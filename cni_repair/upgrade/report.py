@@ -6,6 +6,7 @@ import time
 
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
+from cni_repair.node.report import DOCUMENT_VERSION, STATES, reason_in, title_of
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -37,33 +38,82 @@ class Seen:
 
 
 def document(progress: Progress, seen: Seen) -> dict[str, Any]:
-    """The report as `-o json` prints it. Times are Unix times in seconds."""
-    done = [progress.done[name] for name in PHASES if name in progress.done]
+    """The report as `-o json` prints it. Times are Unix times in seconds; where no upgrade was
+    begun, it says so, and nothing else."""
+    begin, end = progress.begin, progress.end
+    attachments = _attachments(progress)
     return {
+        "schemaVersion": DOCUMENT_VERSION,
         "standing": seen.standing,
-        "status": progress.end["status"] if progress.end else None,
-        "began": progress.begin["at"],
-        "ended": progress.end["at"] if progress.end else None,
+        "status": end["status"] if end else None,
+        "began": begin.get("at"),
+        "ended": end["at"] if end else None,
         "phases": [
-            {
-                "phase": one.phase,
-                "ok": one.ok,
-                "began": one.began,
-                "seconds": round(one.ended - one.began, 3),
-                "words": one.words,
-            }
-            for one in done
+            _phase_document(progress.done[name]) for name in PHASES if name in progress.done
         ],
         "current": progress.current or None,
-        "remaining": [] if seen.standing == REBOOTED else list(remaining(progress)),
-        "lost": progress.lost,
-        "back": progress.back,
+        "remaining": list(remaining(progress)) if begin and seen.standing != REBOOTED else [],
+        "links": _links_document(progress),
         "kubelet": kubelet_document(progress, seen),
-        "pods": _data(progress, REPAIR, "pods"),
+        "attachments": attachments,
+        "summary": _summary(attachments),
         "notRestorable": _data(progress, SNAPSHOT, "notRestorable"),
-        "verdicts": _data(progress, VERIFY, "verdicts"),
-        "plan": progress.begin["plan"],
+        "verdicts": [_current(one, _SINCE_VERDICT) for one in _data(progress, VERIFY, "verdicts")],
+        "plan": begin.get("plan"),
     }
+
+
+def _phase_document(done: Done) -> dict[str, Any]:
+    return {
+        "phase": done.phase,
+        "ok": done.ok,
+        "began": done.began,
+        "seconds": round(done.ended - done.began, 3),
+        "words": done.words,
+    }
+
+
+def _links_document(progress: Progress) -> list[dict[str, Any]]:
+    """When the node's links went, and when its uplinks were back."""
+    return [
+        {"name": name, "lostAt": progress.lost.get(name), "backAt": progress.back.get(name)}
+        for name in {**progress.lost, **progress.back}
+    ]
+
+
+def _summary(attachments: list[dict[str, Any]]) -> dict[str, int]:
+    counts = {state: sum(one["state"] == state for one in attachments) for state in STATES}
+    return {
+        "attachments": len(attachments),
+        **counts,
+        "failed": sum("error" in one for one in attachments),
+        "givenUp": sum(one["givenUp"] for one in attachments),
+    }
+
+
+# The journal of an upgrade that an earlier version did has these keys not yet, and has a sentence
+# (`reason`) in the place of findings.
+_SINCE_ATTACHMENT = {"network": "", "netns": "", "master": "", "addresses": [], "notes": []}
+_SINCE_VERDICT = {"network": "", "master": "", "addresses": [], "conflicts": []}
+
+
+def _attachments(progress: Progress) -> list[dict[str, Any]]:
+    """What was repaired, as the journal has it."""
+    return [_current(one, _SINCE_ATTACHMENT) for one in _data(progress, REPAIR, "pods")]
+
+
+def _current(noted: dict[str, Any], since: dict[str, Any]) -> dict[str, Any]:
+    """A journal's entry in the form of this version."""
+    if "findings" in noted:
+        return noted
+    reason = noted.get("reason")
+    kept = {key: value for key, value in noted.items() if key not in ("title", "reason")}
+    return {**since, **kept, "findings": [reason] if reason else []}
+
+
+def dry_run_document(steps: list[str], problems: list[str]) -> dict[str, Any]:
+    """What `--dry-run -o json` prints: what would be done, and what is in the way of that."""
+    return {"schemaVersion": DOCUMENT_VERSION, "steps": steps, "findings": problems}
 
 
 def kubelet_document(progress: Progress, seen: Seen) -> dict[str, Any] | None:
@@ -93,7 +143,7 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
     if len(problems) > 1:
         text += [f"  {problem}" for problem in problems]
     text += _link_lines(progress)
-    pods = [pod for pod in _data(progress, REPAIR, "pods") if pod["state"] != "stale"]
+    pods = [pod for pod in _attachments(progress) if pod["state"] != "stale"]
     if pods:
         text += ["", *_pod_lines(pods)]
     given_up = _data(progress, SNAPSHOT, "notRestorable")
@@ -132,12 +182,12 @@ def _pod_lines(pods: list[dict[str, Any]]) -> list[str]:
 
 def _pod_row(pod: dict[str, Any]) -> Row:
     cells = (
-        pod["title"],
+        title_of(pod["pod"], pod["containerID"], pod["ifname"]),
         str(len(pod["actions"])),
         "-" if pod["outageMs"] is None else _seconds(pod["outageMs"] / 1000),
         "; ".join(pod["lost"]) or "-",
     )
-    return Row(pod["state"], cells, pod["reason"])
+    return Row(pod["state"], cells, reason_in(pod))
 
 
 def _seconds(value: float) -> str:

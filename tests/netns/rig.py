@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests.outputs import mistakes_in, schema_for
+
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -431,12 +433,15 @@ class Rig:
     ) -> Outcome:
         """Run our plugin (or another) as a runtime would; more of its environment by name."""
         document = conf if isinstance(conf, str) else json.dumps(conf or self.conf())
-        return self.run(
+        outcome = self.run(
             executable or self.launcher(patch),
             stdin=document,
             env=self.environ(verb, pod, ifname, netns, **environ),
             check=False,
         )
+        if verb == "REPAIR" and '"attachments"' in outcome.out:
+            assert mistakes_in(json.loads(outcome.out), "repair.json") == []
+        return outcome
 
     def bare(self, verb: str, pod: Pod, conf: Json, kind: str = "macvlan", **env: str) -> Outcome:
         """The real plugin, without us."""
@@ -460,7 +465,10 @@ class Rig:
 
     def cli(self, *words: str, patch: str = "") -> Outcome:
         environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        return self.run(self.launcher(patch), *words, env=environ, check=False)
+        outcome = self.run(self.launcher(patch), *words, env=environ, check=False)
+        if "json" in words and outcome.out:  # every document that a test sees is as published
+            assert mistakes_in(json.loads(outcome.out), schema_for(words)) == []
+        return outcome
 
     def write_plugin(self, name: str, text: str) -> Path:
         """An executable in the first directory of CNI_PATH."""

@@ -26,6 +26,7 @@ from tests.netns.rig import (
     states,
     without,
 )
+from tests.outputs import reason_of
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
@@ -168,9 +169,15 @@ def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
     assert told.status == 0, told
     lines = told.out.splitlines()
     assert lines[0].split() == ["STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES"]
-    assert lines[1].split() == ["would", "adopt", "shop/a1", one.pod.id[:12], "eth0", "eth0",
-                                one.address]  # fmt: skip
-    assert lines[-2] == "2 attachments: 2 would adopt"
+    assert lines[1].split() == [
+        "adoptable",
+        "shop/a1",
+        one.pod.id[:12],
+        "eth0",
+        "eth0",
+        one.address,
+    ]
+    assert lines[-2] == "2 attachments: 2 adoptable"
     assert lines[-1].startswith("dry run: nothing was written; cni-repair adopt --write")
     assert rig.kept() == []
     assert not rig.checkpoints.exists()
@@ -180,7 +187,7 @@ def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
     report = adopt(rig, "--write")
     assert states(report) == {one.pod.id: "adopted", two.pod.id: "adopted"}
     assert report["written"] is True
-    assert all("notKnown" not in entry for entry in report["attachments"])
+    assert all(entry["notKnown"] == [] for entry in report["attachments"])
     assert [rig.state(was.pod) for was in (one, two)] == [one.state, two.state]
 
     connection = rig.connection(one.pod, one.address)
@@ -262,7 +269,7 @@ def test_a_second_time_there_is_nothing_to_do(rig: Rig) -> None:
     adopt(rig, "--write")
     before = {path: path.read_bytes() for path in rig.checkpoints.iterdir()}
     again = adopt(rig, "--write")
-    assert states(again) == {one.pod.id: "already recorded", ours.pod.id: "already recorded"}
+    assert states(again) == {one.pod.id: "recorded", ours.pod.id: "recorded"}
     assert {path: path.read_bytes() for path in rig.checkpoints.iterdir()} == before
 
 
@@ -337,11 +344,11 @@ def test_a_checkpoint_that_lives_elsewhere(rig: Rig) -> None:
     remember(rig, was.pod, as_list(rig.conf(checkpointDir=elsewhere)), was.result)
     entry = entry_of(adopt(rig, "--write"), was.pod)
     assert entry["state"] == "skipped"
-    assert f"--checkpoint-dir {elsewhere}" in entry["reason"]
+    assert f"--checkpoint-dir {elsewhere}" in reason_of(entry)
     assert rig.kept() == []
 
 
-# --- what is left alone ---------------------------------------------------------------------------
+# --- what is skipped ------------------------------------------------------------------------------
 
 
 def test_bridge_and_ptp_are_left_alone_and_named(rig: Rig) -> None:
@@ -353,8 +360,8 @@ def test_bridge_and_ptp_are_left_alone_and_named(rig: Rig) -> None:
     assert states(report) == {
         macvlan.pod.id: "adopted", bridged.pod.id: "skipped", routed.pod.id: "skipped",
     }  # fmt: skip
-    assert entry_of(report, bridged.pod)["reason"] == "eth0 is a veth link, made by plugin bridge"
-    assert entry_of(report, routed.pod)["reason"] == "eth0 is a veth link, made by plugin ptp"
+    assert reason_of(entry_of(report, bridged.pod)) == "eth0 is a veth link, made by plugin bridge"
+    assert reason_of(entry_of(report, routed.pod)) == "eth0 is a veth link, made by plugin ptp"
     told = command(rig).out
     assert "shop/b2" in told and "made by plugin bridge" in told
     assert rig.kept() == [rig.checkpoint(macvlan.pod).name]
@@ -364,7 +371,7 @@ def test_a_bridge_pod_that_lost_its_interface(rig: Rig) -> None:
     was = attach_bare(rig, "b2", bridge_conf(rig), "bridge")
     rig.ip("link del eth0", was.pod)
     entry = entry_of(adopt(rig, "--write"), was.pod)
-    assert (entry["state"], entry["reason"]) == (
+    assert (entry["state"], reason_of(entry)) == (
         "skipped", "eth0 is gone, and plugin bridge made it",
     )  # fmt: skip
 
@@ -408,7 +415,7 @@ def refused(rig: Rig, pod: Pod) -> str:
     entry = entry_of(adopt(rig, "--write", status=1), pod)
     assert entry["state"] == "refused", entry
     assert not rig.checkpoint(pod).exists()
-    return str(entry["reason"])
+    return reason_of(entry)
 
 
 def test_other_addresses_than_remembered(rig: Rig) -> None:
@@ -422,7 +429,7 @@ def test_other_addresses_than_remembered(rig: Rig) -> None:
 def test_another_mac_where_there_is_no_address_to_compare(rig: Rig) -> None:
     conf = bare_conf(rig, ipam=None)
     was = attach_bare(rig, "a1", conf)
-    assert states(adopt(rig)) == {was.pod.id: "would adopt"}
+    assert states(adopt(rig)) == {was.pod.id: "adoptable"}
     rig.ip("link set eth0 address 02:00:00:00:00:99", was.pod)
     reason = refused(rig, was.pod)
     assert "02:00:00:00:00:99" in reason and was.result["interfaces"][0]["mac"] in reason
@@ -514,7 +521,7 @@ def test_two_containers_that_claim_one_interface(rig: Rig) -> None:
     remember(rig, other, as_list(bare_conf(rig)), was.result, netns=was.pod.path)
     report = adopt(rig, "--write", status=1)
     assert states(report) == {was.pod.id: "refused", other.id: "refused"}
-    assert other.id in entry_of(report, was.pod)["reason"]
+    assert other.id in reason_of(entry_of(report, was.pod))
     assert rig.kept() == []
 
 
@@ -545,7 +552,7 @@ def test_a_damaged_checkpoint_is_not_replaced(rig: Rig) -> None:
     rig.checkpoint(was.pod).write_text("{torn")
     entry = entry_of(adopt(rig, "--write", status=1), was.pod)
     assert entry["state"] == "refused"
-    assert str(rig.checkpoint(was.pod)) in entry["reason"]
+    assert str(rig.checkpoint(was.pod)) in reason_of(entry)
     assert rig.checkpoint(was.pod).read_text() == "{torn"
 
 
@@ -554,8 +561,10 @@ def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
     cache_file(rig, was.pod, "pods", "eth0").unlink()
     report = adopt(rig, "--write", status=1)
     assert report["attachments"] == []
-    assert report["notRemembered"] == [{"netns": was.pod.path, "ifname": "eth0", "master": "eth0"}]
-    assert f"not remembered: {was.pod.path} eth0" in command(rig).out
+    assert report["unmanaged"] == [
+        {"netns": was.pod.path, "ifname": "eth0", "master": "eth0", "kind": "macvlan"}
+    ]
+    assert f"unmanaged: {was.pod.path} eth0" in command(rig).out
 
 
 # --- namespaces named by a process ----------------------------------------------------------------
@@ -696,7 +705,7 @@ def test_lost_with_a_version_that_we_do_not_speak(rig: Rig) -> None:
     was = attach_bare(rig, "a1")
     remember(rig, was.pod, as_list(bare_conf(rig, cniVersion="1.9.0")), was.result)
     rig.reload()
-    assert states(adopt(rig)) == {was.pod.id: "would adopt"}
+    assert states(adopt(rig)) == {was.pod.id: "adoptable"}
 
 
 def test_lost_and_the_entry_without_a_configuration(rig: Rig) -> None:
@@ -816,7 +825,7 @@ def test_multus_of_before_it_had_a_cache_of_its_own(rig: Rig) -> None:
     report = adopt(rig, "--write")
     eth0, net1 = (entry_of(report, made[0].pod, ifname) for ifname in ("eth0", "net1"))
     assert (eth0["state"], net1["state"]) == ("adopted", "adopted")
-    assert "notKnown" not in eth0
+    assert eth0["notKnown"] == []
     assert net1["notKnown"] == ["its Result (made up from the interface)"]
     document = json.loads(rig.checkpoint(made[1].pod, "net1").read_text())
     assert document["result"]["ips"] == [{"interface": 0, "address": "10.8.0.7/24"}]
@@ -829,8 +838,8 @@ def test_multus_without_its_own_files(rig: Rig) -> None:
     for path in (f"{MULTUS}/results", f"{MULTUS}/{was.pod.id}"):
         rig.run("rm", "-r", path)
     report = adopt(rig, status=1)  # net1 is remembered by nobody
-    assert entry_of(report, was.pod)["state"] == "would adopt"
-    assert [one["ifname"] for one in report["notRemembered"]] == ["net1"]
+    assert entry_of(report, was.pod)["state"] == "adoptable"
+    assert [one["ifname"] for one in report["unmanaged"]] == ["net1"]
     rig.uplink_down()
     assert "names no master" in refused(rig, was.pod)
 
@@ -894,7 +903,7 @@ def test_a_seeds_checkpoint_beside_a_full_one_is_taken_away(rig: Rig) -> None:
     was = attach_bare(rig, "a1")
     adopt(rig, "--write")
     seeds(rig, was)
-    assert states(adopt(rig, "--write")) == {was.pod.id: "already recorded"}
+    assert states(adopt(rig, "--write")) == {was.pod.id: "recorded"}
     assert rig.kept() == [rig.checkpoint(was.pod).name]
 
 
@@ -906,11 +915,11 @@ def test_what_is_left_over_when_del_went_to_the_other_plugin(rig: Rig) -> None:
     adopt(rig, "--write")
     detach_bare(rig, one)
     report = adopt(rig)
-    assert states(report) == {one.pod.id: "leftover", two.pod.id: "already recorded"}
+    assert states(report) == {one.pod.id: "leftover", two.pod.id: "recorded"}
     assert rig.checkpoint(one.pod).exists()
     assert states(adopt(rig, "--write"))[one.pod.id] == "removed"
     assert rig.kept() == [rig.checkpoint(two.pod).name]
-    assert states(adopt(rig)) == {two.pod.id: "already recorded"}
+    assert states(adopt(rig)) == {two.pod.id: "recorded"}
 
 
 def test_records_of_pods_whose_namespaces_cannot_be_seen_stay(rig: Rig) -> None:
@@ -1032,7 +1041,7 @@ def test_bad_files_stop_nobody(rig: Rig) -> None:
     assert states(report) == {was.pod.id: "adopted"}
     names = {Path(one["file"]).name for one in report["unreadable"]}
     assert names == {*bad, "link", "fifo", "directory", "others"}
-    assert all(Path(one["file"]).name in one["reason"] for one in report["unreadable"])
+    assert all(Path(one["file"]).name in reason_of(one) for one in report["unreadable"])
     told = command(rig)
     assert told.status == 1
     assert "Traceback" not in told.out + told.err
@@ -1054,7 +1063,7 @@ def test_a_directory_that_others_may_write_to(rig: Rig) -> None:
     report = adopt(rig, "--write", status=1)
     assert report["attachments"] == []
     (bad,) = report["unreadable"]
-    assert (bad["file"], "not trusted" in bad["reason"]) == ("/var/lib/cni/results", True)
+    assert (bad["file"], "not trusted" in reason_of(bad)) == ("/var/lib/cni/results", True)
 
 
 def test_one_hostile_pod_fails_alone(rig: Rig) -> None:
@@ -1096,5 +1105,5 @@ def test_another_cache_directory(rig: Rig) -> None:
     remember(rig, was.pod, as_list(bare_conf(rig)), was.result, directory=elsewhere)
     cache_file(rig, was.pod, "pods", "eth0").unlink()
     told = command(rig, "--cache-dir", elsewhere)
-    assert "1 attachment: 1 would adopt" in told.out
+    assert "1 attachment: 1 adoptable" in told.out
     assert f"adopt --write --cache-dir '{elsewhere}'" in told.out.splitlines()[-1]

@@ -154,7 +154,7 @@ class Batch:
     def snapshot(self) -> None:
         """What the generator took away or changed is to stay so: that, `--accept` says."""
         report = self._taken()
-        assert not report["uncovered"]
+        assert not report["unmanaged"]
         kept = {one["containerID"] for one in report["attachments"] if one["outcome"] == "kept"}
         if kept:
             report = self._taken("--accept", *kept)
@@ -164,7 +164,7 @@ class Batch:
 
     def _taken(self, *words: str) -> Json:
         report = self.told("snapshot", *words)
-        assert report["coverage"]["restorable"] == len(report["attachments"])
+        assert report["summary"]["restorable"] == len(report["attachments"])
         return report
 
     def entries(self, report: Json) -> Iterator[tuple[Case, Json]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.rig import Attachment, Json, Outcome, Rig, eventually
+from tests.outputs import reason_of
 
 
 def snapshot(rig: Rig, *words: str) -> Outcome:
@@ -22,6 +23,11 @@ def report(rig: Rig, status: int, *words: str) -> Json:
 def record_of(found: Json, was: Attachment) -> Json:
     (entry,) = [one for one in found["attachments"] if one["containerID"] == was.pod.id]
     return dict(entry)
+
+
+def coverage(found: Json) -> tuple[int, int]:
+    """How many interfaces of living pods there are, and how many could be restored."""
+    return found["summary"]["interfaces"], found["summary"]["restorable"]
 
 
 def checkpoint(rig: Rig, was: Attachment) -> Path:
@@ -48,7 +54,7 @@ def test_check_writes_nothing(rig: Rig) -> None:
     was = rig.attach("pod1")
     rig.ip("addr add 10.77.0.1/24 dev eth0", was.pod)
     before = checkpoint(rig, was).read_bytes()
-    assert report(rig, 0, "--check")["coverage"] == {"attachments": 1, "restorable": 1}
+    assert coverage(report(rig, 0, "--check")) == (1, 1)
     assert checkpoint(rig, was).read_bytes() == before
 
 
@@ -61,7 +67,7 @@ def test_good_record_survives_a_damaged_interface(rig: Rig, damage: str) -> None
     rig.ip(damage, was.pod)
     found = record_of(report(rig, 0), was)
     assert (found["outcome"], found["restorable"]) == ("kept", True)
-    assert found["reason"]
+    assert reason_of(found)
     assert checkpoint(rig, was).read_bytes() == before
     rig.plugin("REPAIR", None).report(0)
     assert rig.state(was.pod) == was.state
@@ -84,8 +90,8 @@ def test_what_cannot_be_restored_is_named(rig: Rig) -> None:
     assert record_of(found, gone)["state"] == "stale"
     # The torn one's interface has no usable record: that is said as well, and the pod that is gone
     # counts for nothing.
-    assert [one["ifname"] for one in found["uncovered"]] == ["eth0"]
-    assert found["coverage"] == {"attachments": 4, "restorable": 1}
+    assert [one["ifname"] for one in found["unmanaged"]] == ["eth0"]
+    assert coverage(found) == (4, 1)
 
 
 def test_pods_without_a_record_are_found(rig: Rig) -> None:
@@ -100,8 +106,10 @@ def test_pods_without_a_record_are_found(rig: Rig) -> None:
     rig.ip("link add link dummyish name eth0 type macvlan", "own")
     with rig.started("unshare", "--net", "cat"):
         found = report(rig, 1)
-    assert found["uncovered"] == [{"netns": "/run/netns/bare", "ifname": "net1", "master": "eth0"}]
-    assert found["coverage"] == {"attachments": 2, "restorable": 1}
+    assert found["unmanaged"] == [
+        {"netns": "/run/netns/bare", "ifname": "net1", "master": "eth0", "kind": "macvlan"}
+    ]
+    assert coverage(found) == (2, 1)
     text = snapshot(rig, "--check")
     assert "/run/netns/bare net1 (macvlan over eth0)" in text.out
     assert text.out.splitlines()[-1] == "coverage: 1 of 2 interfaces could be restored"
@@ -116,16 +124,16 @@ def test_pod_that_only_a_process_keeps_is_found(rig: Rig) -> None:
         its = Path(f"/proc/{process.pid}/ns/net")
         eventually(lambda: its.stat().st_ino == inode, "the process to be in the namespace")
         rig.drop_pod(pod)
-        (found,) = report(rig, 1)["uncovered"]
+        (found,) = report(rig, 1)["unmanaged"]
         assert found["netns"] == f"/proc/{process.pid}/ns/net"
 
 
 def test_node_without_checkpoints(rig: Rig) -> None:
-    assert report(rig, 0)["coverage"] == {"attachments": 0, "restorable": 0}
+    assert coverage(report(rig, 0)) == (0, 0)
     rig.pod("bare")
     rig.ip("link add link eth0 name eth0x type macvlan")
     rig.ip("link set eth0x netns bare name eth0")
-    assert report(rig, 1)["coverage"] == {"attachments": 1, "restorable": 0}
+    assert coverage(report(rig, 1)) == (1, 0)
 
 
 def test_disk_that_cannot_be_written_to(rig: Rig) -> None:
@@ -138,7 +146,7 @@ def test_disk_that_cannot_be_written_to(rig: Rig) -> None:
     found = record_of(report(rig, 1), was)
     rig.run("umount", directory)
     assert (found["outcome"], found["restorable"]) == ("kept", True)
-    assert "Read-only" in found["reason"]
+    assert "Read-only" in reason_of(found)
     assert checkpoint(rig, was).read_bytes() == before
 
 
@@ -148,7 +156,7 @@ def test_refused_master_counts_as_not_restorable(rig: Rig) -> None:
     rig.ip("link add eth0 type bridge")
     found = record_of(report(rig, 1), was)
     assert not found["restorable"]
-    assert "bridge" in found["reason"]
+    assert "bridge" in reason_of(found)
 
 
 def test_selection_is_about_the_selected_only(rig: Rig) -> None:
@@ -158,7 +166,7 @@ def test_selection_is_about_the_selected_only(rig: Rig) -> None:
     rig.ip("link add link eth0 name eth0x type macvlan")
     rig.ip("link set eth0x netns bare name eth0")
     found = report(rig, 0, one.pod.id)
-    assert found["coverage"] == {"attachments": 1, "restorable": 1}
+    assert coverage(found) == (1, 1)
     assert json.loads(checkpoint(rig, one).read_text())["containerId"] == one.pod.id
 
 

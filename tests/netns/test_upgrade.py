@@ -80,9 +80,10 @@ def test_report_tells_each_pods_loss_and_outage(rig: Rig) -> None:
     assert (document["standing"], document["status"], document["current"]) == ("ended", 0, None)
     assert [phase["phase"] for phase in document["phases"]] == list(PHASES)
     assert all(phase["ok"] and phase["seconds"] >= 0 for phase in document["phases"])
-    away = document["back"]["eth0"] - document["lost"]["eth0"]
+    (uplink,) = [one for one in document["links"] if one["name"] == "eth0"]
+    away = uplink["backAt"] - uplink["lostAt"]
     assert 0.1 <= away < document["ended"] - document["began"]
-    for pod, was in zip(document["pods"], pods):
+    for pod, was in zip(document["attachments"], pods):
         assert (pod["containerID"], pod["ifname"]) == (was.pod.id, "eth0")
         assert (pod["pod"], pod["state"]) == (f"shop/{was.pod.name}", "healthy")
         assert pod["lost"] == ["eth0 is gone"]
@@ -108,8 +109,8 @@ def test_pod_without_macvlan_is_left_alone(rig: Rig) -> None:
     """A driver command that takes nothing away is no reason to touch any pod."""
     pods = attached(rig)
     document = start(rig, plan(rig, ["/bin/true"]), "-o", "json").report(FINE)
-    assert [pod["actions"] for pod in document["pods"]] == [[], []]
-    assert [pod["outageMs"] for pod in document["pods"]] == [None, None]
+    assert [pod["actions"] for pod in document["attachments"]] == [[], []]
+    assert [pod["outageMs"] for pod in document["attachments"]] == [None, None]
     assert_as_before(rig, pods)
 
 
@@ -139,7 +140,21 @@ def test_dry_run_changes_nothing(rig: Rig) -> None:
     assert {name: (rig.checkpoints / name).read_bytes() for name in rig.kept()} == records
     assert not state_dir(rig).exists()
     document = start(rig, plan(rig), "--dry-run", "-o", "json").report(FINE)
-    assert document["problems"] == []
+    assert document["findings"] == []
+
+
+def test_documents_where_none_was_begun(rig: Rig) -> None:
+    for option, code in (("--status", FAILED), ("--release", FINE)):
+        document = rig.cli("upgrade", option, "-o", "json", *where(rig)).report(code)
+        assert (document["standing"], document["plan"]) == ("none", None)
+
+
+@pytest.mark.slow
+def test_document_of_one_that_is_given_up(rig: Rig) -> None:
+    attached(rig, 1)
+    assert start(rig, plan(rig, ["/bin/false"])).status == FAILED
+    document = rig.cli("upgrade", "--release", "-o", "json", *where(rig)).report(FINE)
+    assert (document["standing"], document["status"], document["remaining"]) == ("ended", 1, [])
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -292,7 +307,7 @@ def test_pod_that_is_being_worked_on_holds_the_start_up(rig: Rig) -> None:
 @pytest.mark.slow
 def test_nothing_to_look_at_resume_or_release(rig: Rig) -> None:
     assert status(rig).out == "no upgrade was begun on this node\n"
-    assert report(rig) is None
+    assert report(rig)["standing"] == "none"
     done = resume(rig)
     assert done.status == REFUSED
     assert "nothing to resume" in done.err
@@ -322,7 +337,7 @@ def test_coverage_that_the_plan_allows(rig: Rig) -> None:
     text = done.out.partition("could not have been restored, which the plan's coverage allows:")[2]
     assert f"  shop/{bad.pod.name} " in text
     assert "  /run/netns/bare net1 (macvlan over eth0): no record" in text
-    found = {pod["containerID"]: pod["givenUp"] for pod in report(rig)["pods"]}
+    found = {pod["containerID"]: pod["givenUp"] for pod in report(rig)["attachments"]}
     assert found == {good.pod.id: False, bad.pod.id: True}
 
 
@@ -332,7 +347,7 @@ def test_pod_that_was_lost_before_comes_back_without_an_outage_of_ours(rig: Rig)
     rig.ip("link del eth0", pods[0].pod)
     document = start(rig, plan(rig), "-o", "json").report(FINE)
     assert_as_before(rig, pods)
-    outages = [pod["outageMs"] for pod in document["pods"]]
+    outages = [pod["outageMs"] for pod in document["attachments"]]
     assert outages[0] is None
     assert outages[1] > 0
 
@@ -346,7 +361,7 @@ def test_pod_that_is_deleted_meanwhile_is_left_out(rig: Rig) -> None:
         assert end_of(process).status == FINE
     assert_as_before(rig, [stays])
     assert "eth0" not in rig.links(goes.pod)
-    assert [pod["containerID"] for pod in report(rig)["pods"]] == [stays.pod.id]
+    assert [pod["containerID"] for pod in report(rig)["attachments"]] == [stays.pod.id]
 
 
 @pytest.mark.slow
@@ -472,7 +487,7 @@ def test_master_that_does_not_come_back(rig: Rig, instead: Spoil | None, words: 
     assert words in line
     assert line.endswith("(after 0.5 s)")
     if instead is not link_down:
-        assert {pod["state"] for pod in report(rig)["pods"]} == {"lost"}
+        assert {pod["state"] for pod in report(rig)["attachments"]} == {"lost"}
     assert "left to do: hold, masters, repair, verify, release: cni-repair upgrade" in done.out
     rig.run("ip", "link", "del", "eth0", check=False)
     rig.uplink_up()

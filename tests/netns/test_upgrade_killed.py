@@ -78,7 +78,7 @@ def test_killed_at_a_boundary_and_resumed(rig: Rig, at: tuple[str, str]) -> None
     assert runs(rig) == 1
     document = report(rig)
     assert [one["phase"] for one in document["phases"]] == list(PHASES)
-    assert [pod["state"] for pod in document["pods"]] == ["healthy", "healthy"]
+    assert [pod["state"] for pod in document["attachments"]] == ["healthy", "healthy"]
     assert document["kubelet"]["held"] is False
     assert asked(rig)[-2:] == ["release", "disarm"]
     if "hold" in before:
@@ -183,7 +183,7 @@ def test_killed_while_the_driver_command_works_on(rig: Rig) -> None:
     assert_as_before(rig, pods)
     assert connection.carries(b"after")
     assert runs(rig) == 1
-    outages = [pod["outageMs"] for pod in report(rig)["pods"]]
+    outages = [pod["outageMs"] for pod in report(rig)["attachments"]]
     assert all(outage > 0 for outage in outages)
 
 

@@ -13,6 +13,7 @@ import pytest
 from cni_repair.network.observe import ifindex_of
 from cni_repair.network.reachability.gateways import Gateways
 from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
+from tests.outputs import reason_of
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
@@ -83,7 +84,7 @@ def test_gateways_of_both_families_answer(rig: Rig) -> None:
     was = dual_stack(rig, "pod1")
     entry = of(rig, was, 0)
     assert (entry["state"], entry["verdict"]) == ("healthy", "healthy")
-    assert "reason" not in entry
+    assert entry["findings"] == []
     answers = {one["address"]: (one["state"], one["mac"]) for one in entry["gateways"]}
     gateway = mac(rig, "tor0", "tor")
     assert answers == {GATEWAY4: ("answered", gateway), GATEWAY6: ("answered", gateway)}
@@ -101,8 +102,8 @@ def test_old_reachable_entry_proves_nothing(rig: Rig) -> None:
     entry = of(rig, was, 1, "--timeout", "1")
     assert (entry["state"], entry["verdict"]) == ("healthy", "unreachable")
     assert [one["state"] for one in entry["gateways"]] == ["silent", "silent"]
-    assert f"gateway {GATEWAY4} does not answer ARP" in entry["reason"]
-    assert f"gateway {GATEWAY6} does not answer neighbour solicitations" in entry["reason"]
+    assert f"gateway {GATEWAY4} does not answer ARP" in reason_of(entry)
+    assert f"gateway {GATEWAY6} does not answer neighbour solicitations" in reason_of(entry)
 
 
 def test_stale_entry_is_asked_again(rig: Rig) -> None:
@@ -119,7 +120,7 @@ def test_one_silent_gateway_of_two(rig: Rig) -> None:
     entry = of(rig, was, 1, "--timeout", "1")
     assert entry["verdict"] == "unreachable"
     assert [one["state"] for one in entry["gateways"]] == ["answered", "silent"]
-    assert GATEWAY4 not in entry["reason"]
+    assert GATEWAY4 not in reason_of(entry)
 
 
 @pytest.mark.slow
@@ -163,8 +164,8 @@ def test_link_local_gateway_and_ipv4_via_ipv6(rig: Rig) -> None:
     rig.ip("addr del fe80::98/64 dev tor0", "tor")
     rig.ip("addr del fe80::99/64 dev tor0", "tor")
     entry = of(rig, was, 1, "--timeout", "1")
-    assert "gateway fe80::98 does not answer" in entry["reason"]
-    assert "gateway fe80::99 does not answer" in entry["reason"]
+    assert "gateway fe80::98 does not answer" in reason_of(entry)
+    assert "gateway fe80::99 does not answer" in reason_of(entry)
 
 
 def test_pod_without_gateway(rig: Rig) -> None:
@@ -172,7 +173,7 @@ def test_pod_without_gateway(rig: Rig) -> None:
     was = rig.attach("pod1", rig.conf(ipam=ipam))
     entry = of(rig, was, 0)
     assert entry["verdict"] == "configured-not-verified"
-    assert entry["reason"] == "no gateway to ask"
+    assert reason_of(entry) == "no gateway to ask"
 
 
 @pytest.mark.slow
@@ -203,7 +204,7 @@ def test_without_carrier(rig: Rig, cut: str) -> None:
     eventually(lambda: rig.links(was.pod)["eth0"]["operstate"] != "UP", "the carrier to go")
     entry = of(rig, was, 1)
     assert (entry["state"], entry["verdict"]) == ("degraded", "unreachable")
-    assert "eth0 has no carrier" in entry["reason"]
+    assert "eth0 has no carrier" in reason_of(entry)
     assert entry["gateways"] == []
 
 
@@ -219,7 +220,7 @@ def test_pod_with_more_gateways_than_are_asked(rig: Rig) -> None:
     entry = of(rig, was, 1, "--timeout", "0.3")
     assert len(entry["gateways"]) == 16
     assert entry["gateways"][0]["state"] == "answered"  # of the default route
-    assert "21 gateways: only 16 were asked" in entry["reason"]
+    assert "21 gateways: only 16 were asked" in reason_of(entry)
     assert len(rig.ip_json("neigh show dev eth0", was.pod)) <= 16
 
 
@@ -237,7 +238,7 @@ def test_lost_and_stale_pods_keep_their_states(rig: Rig) -> None:
         healthy.pod.id: "healthy",
     }
     assert report["summary"]["failed"] == 2
-    assert "eth0 is gone" in entry_of(report, lost.pod)["reason"]
+    assert "eth0 is gone" in reason_of(entry_of(report, lost.pod))
 
 
 def test_degraded_pod_is_not_asked(rig: Rig) -> None:
@@ -278,7 +279,7 @@ verify._listen = after_the_link_went
     assert verdicts(report)[other.pod.id] == "healthy"
     entry = entry_of(report, hostile.pod)
     assert entry["verdict"] == "configured-not-verified"
-    assert "has gone since it was checked" in entry["reason"]
+    assert "has gone since it was checked" in reason_of(entry)
     assert entry["error"]["code"]
     assert report["summary"]["failed"] == 1
 
@@ -318,8 +319,8 @@ def test_address_that_another_host_has(rig: Rig) -> None:
     assert of(rig, was, 0)["verdict"] == "healthy"  # not asked for
     entry = of(rig, was, 1, "--duplicates")
     assert (entry["state"], entry["verdict"]) == ("healthy", "conflict")
-    assert entry["conflicts"] == [{"address": was.address, "mac": holder, "pod": None}]
-    assert f"{holder} has address {was.address}, too" in entry["reason"]
+    assert entry["conflicts"] == [{"address": was.address, "mac": holder, "pod": ""}]
+    assert f"{holder} has address {was.address}, too" in reason_of(entry)
 
 
 @pytest.mark.slow
@@ -347,7 +348,7 @@ def test_probes_do_not_find_the_pods_themselves(rig: Rig) -> None:
     rig.attach("pod2")
     report = verify(rig, 0, "--duplicates")
     assert report["summary"]["healthy"] == 2
-    assert report["summary"]["configured-not-verified"] == 1
+    assert report["summary"]["configuredNotVerified"] == 1
 
 
 @pytest.mark.slow
@@ -385,11 +386,11 @@ def test_ipv6_address_that_failed_its_detection(rig: Rig) -> None:
     assert (entry["state"], entry["verdict"]) == ("degraded", "conflict")
     plain, holder = address.partition("/")[0], mac(rig, "eth0", sibling.pod)
     assert entry["conflicts"] == [{"address": plain, "mac": holder, "pod": "shop/pod2"}]
-    assert "(dadfailed)" in entry["reason"]
+    assert "(dadfailed)" in reason_of(entry)
     rig.ip("link set eth0 down", sibling.pod)
     entry = of(rig, was, 1, was.pod.id)
     assert entry["verdict"] == "conflict"
-    assert entry["conflicts"] == [{"address": plain, "mac": None, "pod": None}]
+    assert entry["conflicts"] == [{"address": plain, "mac": "", "pod": ""}]
 
 
 # --- many ----------------------------------------------------------------------------------------

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from cni_repair.adoption.caches import Remembered
 from cni_repair.adoption.candidates import Candidate, candidates
 from cni_repair.adoption.verdict import (
+    ADOPTABLE,
     ADOPTED,
     GONE,
     RECORDED,
     REFUSED,
     SKIPPED,
-    WOULD_ADOPT,
     Adoption,
     Configured,
     NotAdopted,
@@ -365,7 +365,7 @@ def test_was_none() -> None:
 # --- rivals ---------------------------------------------------------------------------------------
 
 
-def adoption(container_id: str = "a", state: str = WOULD_ADOPT, ifname: str = "eth0") -> Adoption:
+def adoption(container_id: str = "a", state: str = ADOPTABLE, ifname: str = "eth0") -> Adoption:
     key = Key(container_id, ifname)
     checkpoint = replace(CHECKPOINT, key=key, netns=IDENTITY) if state != GONE else None
     return Adoption(key, "/file", state, "/run/netns/x", "podnet", Pod(), checkpoint=checkpoint)
@@ -374,7 +374,7 @@ def adoption(container_id: str = "a", state: str = WOULD_ADOPT, ifname: str = "e
 def test_rivals_are_refused_with_each_others_names() -> None:
     one, two, other = adoption("a"), adoption("b"), adoption("a", ifname="net1")
     told = without_rivals([one, two, other], [])
-    assert [one.state for one in told] == [REFUSED, REFUSED, WOULD_ADOPT]
+    assert [one.state for one in told] == [REFUSED, REFUSED, ADOPTABLE]
     assert "container b" in told[0].reason and "container a" in told[1].reason
     assert told[0].checkpoint is None
 
@@ -437,13 +437,13 @@ def test_words_that_all_of_a_state_share_are_said_once() -> None:
     lines = shown(*rows, alone)
     assert [line.split()[0] for line in lines] == [
         "STATE",
-        "would",
-        "would",
+        "adoptable",
+        "adoptable",
         "skipped",
         "eth0",
         "all",
     ]
-    assert lines[-1] == "    all 2 would adopt: not known: eth0 is gone: its ifindex"
+    assert lines[-1] == "    all 2 adoptable: not known: eth0 is gone: its ifindex"
     different = replace(rows[1], unknown=("its MTU",))
     assert shown(rows[0], different)[-1] == "    not known: its MTU"
     assert shown(rows[0])[-1] == "    not known: eth0 is gone: its ifindex"

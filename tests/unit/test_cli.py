@@ -35,7 +35,8 @@ from tests.unit.samples import (
 
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
 COMMANDS = [
-    "status", "plan", "repair", "verify", "snapshot", "adopt", "upgrade", "validate", "demo",
+    "status", "plan", "repair", "verify", "snapshot", "adopt", "upgrade", "validate", "help",
+    "demo",
 ]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
@@ -412,7 +413,7 @@ def test_snapshot_says_how_to_accept(
     kept = [
         Record(
             Report(KEY, replace(CHECKPOINT, pod=pod), NETNS, "degraded", ("why",)),
-            KEPT, True, "why",
+            KEPT, True, ("why",),
         )
         for pod in pods
     ]  # fmt: skip

@@ -321,9 +321,10 @@ def test_what_is_left_to_do_is_said_with_its_command() -> None:
 
 def pod(**changes: Any) -> Event:
     return {
-        "containerID": "c", "ifname": "eth0", "pod": "shop/a", "title": "shop/a c eth0",
+        "containerID": "c", "ifname": "eth0", "network": "podnet", "netns": "/run/netns/a",
+        "pod": "shop/a", "master": "eth0", "addresses": ["10.9.0.2/24"],
         "state": "healthy", "lost": ["eth0 is gone"], "actions": ["one", "two"],
-        "outageMs": 1234, "reason": "", "givenUp": False, **changes,
+        "findings": [], "notes": [], "outageMs": 1234, "givenUp": False, **changes,
     }  # fmt: skip
 
 
@@ -337,7 +338,7 @@ def test_report_as_text() -> None:
         done(
             "repair",
             ok=False,
-            pods=[pod(), pod(state="lost", outageMs=None, reason="no master", title="b")],
+            pods=[pod(), pod(state="lost", outageMs=None, findings=["no master"], pod="b")],
         ),
     )
     when = report.clock(NOON)
@@ -349,7 +350,7 @@ def test_report_as_text() -> None:
         "",
         "STATE    ATTACHMENT     STEPS  OUTAGE  LOST",
         "healthy  shop/a c eth0  2      1.23 s  eth0 is gone",
-        "lost     b              2      -       eth0 is gone",
+        "lost     b c eth0       2      -       eth0 is gone",
         "    no master",
         "longest outage: 1.23 s",
     ]

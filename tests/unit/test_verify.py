@@ -52,9 +52,9 @@ from cni_repair.node.verify import (
     UNREACHABLE,
     Answers,
     Verdict,
+    document,
     gateways_of,
     judge,
-    summary,
 )
 from tests.unit.samples import ATTACHMENT, CHECKPOINT, KEY, NETNS
 
@@ -303,24 +303,27 @@ def test_advice_is_for_what_there_is(capsys: pytest.CaptureFixture[str]) -> None
 def test_document_and_summary() -> None:
     silent = judge(report(), Answers(gateways=(OK, QUIET6)), {})
     broken = judge(report(DEGRADED, error=BROKEN), Answers(), {})
-    document = silent.document()
-    assert document == {
+    assert silent.document() == {
         "containerID": KEY.container_id,
         "ifname": "eth0",
+        "network": "podnet",
         "netns": NETNS,
         "pod": "shop/cart-0",
+        "master": CHECKPOINT.attachment.parents[0].name,
+        "addresses": [f"{a.address}/{a.prefix}" for a in CHECKPOINT.attachment.addresses],
         "state": "healthy",
         "verdict": "unreachable",
         "gateways": [
             {"address": "10.9.0.1", "state": "answered", "mac": MAC, "milliseconds": 1.5},
-            {"address": "fe80::1", "state": "silent", "mac": None, "milliseconds": None},
+            {"address": "fe80::1", "state": "silent", "mac": "", "milliseconds": None},
         ],
-        "reason": "gateway fe80::1 does not answer neighbour solicitations",
+        "findings": ["gateway fe80::1 does not answer neighbour solicitations"],
+        "conflicts": [],
     }
     assert broken.document()["error"] == {"code": DAMAGED, "msg": "it broke", "details": "in two"}
-    counts = summary([silent, broken, judge(report(), Answers(), {})])
+    counts = document([silent, broken, judge(report(), Answers(), {})])["summary"]
     assert {key: count for key, count in counts.items() if count} == {
-        "attachments": 3, "configured-not-verified": 1, "unreachable": 1, "degraded": 1,
+        "attachments": 3, "configuredNotVerified": 1, "unreachable": 1, "degraded": 1,
         "failed": 2,
     }  # fmt: skip
 

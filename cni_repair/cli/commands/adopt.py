@@ -21,6 +21,7 @@ from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.node.examine import Node
+from cni_repair.node.report import DOCUMENT_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ _REPAIRS_KEYS = (
     "followRenamedMaster", "fallbackMaster", "master", "master2", "vlanId", "vlanID",
 )  # fmt: skip
 _UNREADABLE = "unreadable"
-_NOT_REMEMBERED = "not remembered"
+_UNMANAGED = "unmanaged"
 _CACHE_DIR = "name the runtime's cache with --cache-dir, or have the pod made anew"
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _STATES = (
     adopting.ADOPTED,
-    adopting.WOULD_ADOPT,
+    adopting.ADOPTABLE,
     adopting.RECORDED,
     adopting.SKIPPED,
     adopting.REFUSED,
@@ -53,20 +54,22 @@ _STATES = (
     adopting.GONE,
 )
 
+_WORDS = {adopting.RECORDED: "recorded"}
+
 
 @frozen
-class _Found:
+class Found:
     """All that there is to say."""
 
     adoptions: list[Adoption]
     unreadable: list[Unreadable]
-    forgotten: list[Unmanaged]  # nobody remembers them
+    unmanaged: list[Unmanaged]  # no file speaks of them
 
     @property
     def complete(self) -> bool:
         """Whether all is adopted that should be."""
         failed = any(one.failed for one in self.adoptions)
-        return not (failed or self.unreadable or self.forgotten)
+        return not (failed or self.unreadable or self.unmanaged)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -79,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         print_error("interrupted; what was adopted stays adopted, call again for the rest")
         return INTERRUPTED
     if scope.json:
-        print(dumps(_document(found, options.write)))
+        print(dumps(document(found, options.write)))
     else:
         _show(found, directories)
         if any(one.state == adopting.ADOPTED and one.lost for one in found.adoptions):
@@ -99,7 +102,7 @@ def _again(options: argparse.Namespace, scope: Scope) -> str:
     )
 
 
-def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
+def _work(scope: Scope, directories: Sequence[str], write: bool) -> Found:
     remembered, unreadable = read_caches(directories)
     network = scope.conf.name if scope.conf else ""
     store = _store(scope, create=write)
@@ -113,9 +116,9 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
             adopter = Adopter(node, store, _options(scope, network))
             adoptions = (adopter.write if write else adopter.examine)(wanted)
             # Another network's pods are not asked about.
-            forgotten = [] if network else adopter.not_remembered(adoptions)
+            unmanaged = [] if network else adopter.not_remembered(adoptions)
             bad = [one for one in unreadable if not adopter.covers(one.file)]
-            return _Found(adoptions, bad, forgotten)
+            return Found(adoptions, bad, unmanaged)
     finally:
         if store is not None:
             store.close()
@@ -169,13 +172,13 @@ def _configured(plugin: dict[str, Any] | None, given: NetConf | None) -> Configu
 # --- showing --------------------------------------------------------------------------------------
 
 
-def _show(found: _Found, directories: Sequence[str]) -> None:
+def _show(found: Found, directories: Sequence[str]) -> None:
     for line in table(found.adoptions):
         print(line)
     for bad in found.unreadable:
         print(f"{_UNREADABLE}: {one_line(str(bad.error))}")
-    for pod in found.forgotten:
-        print(f"{_NOT_REMEMBERED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
+    for pod in found.unmanaged:
+        print(f"{_UNMANAGED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
     print(_totals(found, directories))
 
 
@@ -195,7 +198,7 @@ def table(adoptions: list[Adoption]) -> list[str]:
 
 
 def _words(one: Adoption) -> str:
-    if one.unknown and one.state in (adopting.ADOPTED, adopting.WOULD_ADOPT):
+    if one.unknown and one.state in (adopting.ADOPTED, adopting.ADOPTABLE):
         return one_line(f"not known: {'; '.join(one.unknown)}")
     return one_line(one.reason)
 
@@ -224,50 +227,36 @@ def _row(one: Adoption) -> Row:
     return Row(one.state, tuple(map(one_line, cells)), _words(one))
 
 
-def _totals(found: _Found, directories: Sequence[str]) -> str:
-    counts = _summary(found)
+def _totals(found: Found, directories: Sequence[str]) -> str:
+    counts = _counts(found)
     if not any(counts.values()):
         return f"no attachments in {', '.join(f'{path}/results' for path in directories)}"
-    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    total = len(found.adoptions) + len(found.forgotten)
+    states = ", ".join(
+        f"{count} {_WORDS.get(state, state)}" for state, count in counts.items() if count
+    )
+    total = len(found.adoptions) + len(found.unmanaged)
     return f"{total} attachment{'' if total == 1 else 's'}: {states}"
 
 
-def _summary(found: _Found) -> dict[str, int]:
+def _counts(found: Found) -> dict[str, int]:
     counts = {state: sum(one.state == state for one in found.adoptions) for state in _STATES}
-    more = {_UNREADABLE: len(found.unreadable), _NOT_REMEMBERED: len(found.forgotten)}
+    more = {_UNREADABLE: len(found.unreadable), _UNMANAGED: len(found.unmanaged)}
     return {**counts, **more}
 
 
-def _document(found: _Found, written: bool) -> dict[str, Any]:
+def document(found: Found, written: bool) -> dict[str, Any]:
+    """The whole answer of `adopt -o json`."""
     return {
+        "schemaVersion": DOCUMENT_VERSION,
         "written": written,
-        "attachments": [_entry(one) for one in found.adoptions],
-        "unreadable": [{"file": bad.file, "reason": str(bad.error)} for bad in found.unreadable],
-        "notRemembered": [
-            {"netns": one.netns, "ifname": one.ifname, "master": one.master}
-            for one in found.forgotten
+        "attachments": [one.document() for one in found.adoptions],
+        "unreadable": [
+            {"file": one.file, "findings": [str(one.error)]} for one in found.unreadable
         ],
-        "summary": _summary(found),
+        "unmanaged": [one.document() for one in found.unmanaged],
+        "summary": {"attachments": len(found.adoptions), **_counts(found)},
     }
 
 
-def _entry(one: Adoption) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "containerID": one.key.container_id,
-        "ifname": one.key.ifname,
-        "network": one.network,
-        "netns": one.netns,
-        "pod": str(one.checkpoint.pod if one.checkpoint else one.pod),
-        "state": one.state,
-        "file": one.file,
-    }
-    if one.checkpoint is not None:
-        attachment = one.checkpoint.attachment
-        entry["master"] = attachment.parents[0].name
-        entry["addresses"] = [f"{a.address}/{a.prefix}" for a in attachment.addresses]
-    if one.unknown:
-        entry["notKnown"] = list(one.unknown)
-    if one.reason:
-        entry["reason"] = one.reason
-    return entry
+def _unreadable_document(one: Unreadable) -> dict[str, Any]:
+    return {"file": one.file, "findings": [str(one.error)]}

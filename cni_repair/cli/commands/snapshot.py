@@ -64,15 +64,12 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
             f" cni-repair snapshot --accept{scope.again} {which}"
         )
     for pod in found.unmanaged:
-        print(f"{'no record':15} {one_line(str(pod))}")
+        print(f"{'unmanaged':15} {one_line(str(pod))}")
     if found.unmanaged:
-        print(f"no record: cni-repair adopt{scope.again} makes one where it can")
+        print(f"unmanaged: cni-repair adopt{scope.again} makes one where it can")
     if not check:
-        counts = [
-            f"{count} {outcome}"
-            for outcome in (REFRESHED, UNCHANGED, KEPT)
-            if (count := sum(one.outcome == outcome for one in found.records))
-        ]
+        summary = found.summary()
+        counts = [f"{summary[one]} {one}" for one in (REFRESHED, UNCHANGED, KEPT) if summary[one]]
         print(f"records: {', '.join(counts) or 'none'}")
     print(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
 

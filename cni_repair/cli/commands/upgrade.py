@@ -96,7 +96,7 @@ def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_jso
     except Refused as ack:
         problems.append(str(ack))
     if as_json:
-        print(dumps({"steps": steps(plan, settings), "problems": problems}))
+        print(dumps(report.dry_run_document(steps(plan, settings), problems)))
     else:
         for problem in problems:
             print(f"preflight FAILED: {printable(problem)}")

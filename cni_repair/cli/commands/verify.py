@@ -14,7 +14,8 @@ from cni_repair.node.verify import (
     UNREACHABLE,
     Options,
     Verdict,
-    summary,
+    counts_of,
+    document,
     verify,
 )
 
@@ -49,14 +50,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         show(verdicts, scope, options.all)
     return 0 if all(verdict.passed for verdict in verdicts) else DAMAGED
-
-
-def document(verdicts: list[Verdict]) -> dict[str, object]:
-    """The whole answer of `-o json`."""
-    return {
-        "attachments": [verdict.document() for verdict in verdicts],
-        "summary": summary(verdicts),
-    }
 
 
 def show(verdicts: list[Verdict], scope: Scope, everything: bool) -> None:
@@ -95,7 +88,5 @@ def _gateway(gateway: Gateway) -> str:
 def _totals(verdicts: list[Verdict], scope: Scope) -> str:
     if not verdicts:
         return scope.nothing
-    counts = summary(verdicts)
-    total, _ = counts.pop("attachments"), counts.pop("failed")
-    each = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{total} attachment{'' if total == 1 else 's'}: {each}"
+    each = [f"{count} {verdict}" for verdict, count in counts_of(verdicts).items() if count]
+    return f"{len(verdicts)} attachment{'' if len(verdicts) == 1 else 's'}: {', '.join(each)}"

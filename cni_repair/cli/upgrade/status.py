@@ -16,7 +16,15 @@ from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
-from cni_repair.upgrade.progress import CUT_SHORT, ENDED, REBOOTED, RELEASE, RUNNING, progress_of
+from cni_repair.upgrade.progress import (
+    CUT_SHORT,
+    ENDED,
+    NONE,
+    REBOOTED,
+    RELEASE,
+    RUNNING,
+    progress_of,
+)
 from cni_repair.upgrade.report import Seen
 
 TYPE_CHECKING = False
@@ -56,7 +64,7 @@ def status(options: argparse.Namespace) -> int:
     """Print where the last upgrade stands; 0 if it has ended well."""
     progress = progress_of(journals.read(options.state_dir))
     if not progress.begin:
-        print("null" if options.output == "json" else "no upgrade was begun on this node")
+        _say_none(options, "no upgrade was begun on this node")
         return FAILED
     seen = Seen(progress.standing(boot_id(), is_at_work()), time.time(), again(options))
     if options.output == "json":
@@ -70,6 +78,13 @@ def status(options: argparse.Namespace) -> int:
         if seen.standing == CUT_SHORT:
             _say_driver(progress)
     return FINE if progress.end and progress.end["status"] == FINE else FAILED
+
+
+def _say_none(options: argparse.Namespace, words: str) -> None:
+    if options.output == "json":
+        print(dumps(report.document(progress_of([]), Seen(NONE, time.time()))))
+    else:
+        print(words)
 
 
 def _where(progress: Progress, seen: Seen) -> str:
@@ -95,7 +110,7 @@ def release(options: argparse.Namespace) -> int:
     with exclusive():
         progress = progress_of(journals.read(options.state_dir))
         if not progress.begin:
-            print("no upgrade was begun on this node: nothing to release")
+            _say_none(options, "no upgrade was begun on this node: nothing to release")
             return FINE
         with journals.go_on(options.state_dir) as journal:
             words = _release_kubelet(progress)
@@ -105,8 +120,12 @@ def release(options: argparse.Namespace) -> int:
             )
             ended = progress.end["status"] if progress.end else FAILED
             journal.append({"event": "end", "status": ended, "givenUp": True})
-    print(words)
-    _say_driver(progress)
+    if options.output == "json":
+        now = progress_of(journals.read(options.state_dir))
+        print(dumps(report.document(now, Seen(ENDED, time.time(), again(options)))))
+    else:
+        print(words)
+        _say_driver(progress)
     if journal.trouble:
         print_error(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")
     return FINE

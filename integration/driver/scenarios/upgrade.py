@@ -125,7 +125,7 @@ def check_report(check: Checks, node: Node, *failed: str) -> None:
     status = node.cli("upgrade", "--status", "-o", "json")
     report = status.document
     bad = [one["phase"] for one in report["phases"] if not one["ok"]]
-    pods = report["pods"]
+    pods = report["attachments"]
     told = f"{', '.join(failed)} failed, the rest did not" if failed else "every phase ok"
     check(
         f"the report: {told}; every pod healthy, with its loss and its outage",
