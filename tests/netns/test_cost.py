@@ -241,7 +241,7 @@ def verdict(figure: str, parts: Parts, bound: float) -> str:
 def test_add_and_del(launcher: Path) -> None:
     with Node(launcher) as node:
         node.attach(1)  # the first makes the directories
-        (pod,) = node.add_pods(2)
+        pod = node.add_pod()
         of_add, _ = traced(node, node.cni, "ADD", pod, node.netconf())
         of_del, _ = traced(node, node.cni, "DEL", pod, node.netconf())
     expect_recorded({ADD: figures_of(of_add), DEL: figures_of(of_del)})
