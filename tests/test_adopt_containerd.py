@@ -172,21 +172,21 @@ def test_a_dry_run_names_every_pod_and_writes_nothing(told: dict[str, Any]) -> N
     assert lines == [
         f"would adopt  shop/web-1      {ids['web-1'][:12]}  eth0    eth0    10.9.0.2",
         f"would adopt  shop/web-2      {ids['web-2'][:12]}  eth0    eth0    10.9.0.3",
-        f"left alone   shop/by-bridge  {ids['by-bridge'][:12]}  eth0    -       -",
+        f"skipped      shop/by-bridge  {ids['by-bridge'][:12]}  eth0    -       -",
         "    eth0 is a veth link, made by plugin bridge",
-        f"left alone   shop/by-ptp     {ids['by-ptp'][:12]}  eth0    -       -",
+        f"skipped      shop/by-ptp     {ids['by-ptp'][:12]}  eth0    -       -",
         "    eth0 is a veth link, made by plugin ptp",
-        "4 attachments: 2 would adopt, 2 left alone",
+        "4 attachments: 2 would adopt, 2 skipped",
         "dry run: nothing was written; cni-repair adopt --write commits",
     ]
     assert told["nothing"] is False
 
 
 def test_macvlan_pods_are_adopted_without_being_touched(told: dict[str, Any]) -> None:
-    alone = {"by-bridge": "left alone", "by-ptp": "left alone"}
+    alone = {"by-bridge": "skipped", "by-ptp": "skipped"}
     assert told["written"]["status"] == told["again"]["status"] == 0
     assert states(told, told["written"]) == {"web-1": "adopted", "web-2": "adopted", **alone}
-    known = {"web-1": "has checkpoint", "web-2": "has checkpoint", **alone}
+    known = {"web-1": "already recorded", "web-2": "already recorded", **alone}
     assert states(told, told["again"]) == known
     assert told["untouched"]
 
