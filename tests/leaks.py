@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,17 @@ MACHINES_RUN = Path(f"/proc/self/fd/{os.open('/run', os.O_RDONLY | os.O_CLOEXEC)
 STATE = (Path("/var/lib/cni"), Path("/var/lib/cni-repair"))
 
 _RUN = Path("/run")
-# Seen by whichever process descends from us, in mount namespaces of its own, too; by no other.
-_SEEN_BY_OURS = _RUN / f"tests-{MARK}"
 _GONE_SECONDS = 30.0
 
 
 def enter_own_mounts() -> None:
     """Have whatever this process and its children make from now on be known as ours."""
     isolate()
-    _SEEN_BY_OURS.mkdir()
+    # A mount that whichever process descends from us has, in mount namespaces of its own, too, and
+    # be it below others; and no other process.
+    place = _RUN / f"tests-{MARK}"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", MARK, place], check=True)
     os.environ[MARK_VARIABLE] = MARK
 
 
@@ -50,8 +53,9 @@ def expect_no_more_than(before: set[str], seconds: float = _GONE_SECONDS) -> Non
 def _processes() -> Iterator[str]:
     for process in Path("/proc").glob("[0-9]*"):
         # Not even root may look at every process of a machine; at its own it may.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-            if process.name != str(os.getpid()) and Path(f"{process}/root{_SEEN_BY_OURS}").exists():
+        with contextlib.suppress(OSError):
+            mounts = (process / "mountinfo").read_text()
+            if process.name != str(os.getpid()) and f" {MARK} " in mounts:
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
                 yield f"process {process.name}: {command!r}"
 
@@ -73,14 +77,33 @@ def _mounts() -> Iterator[str]:
 
 
 def _files() -> Iterator[str]:
-    for path in (*_RUN.glob("netns/*"), *_RUN.glob("cni-repair*")):
+    for path in _of_labs(_RUN):
         yield f"file {path}"
-    for path in (*MACHINES_RUN.glob("netns/*"), *MACHINES_RUN.glob("cni-repair*")):
+    for path in _of_labs(MACHINES_RUN):
         if MARK in path.name:
             yield f"file of the machine's /run: {path.relative_to(MACHINES_RUN)}"
-    for path in (path for state in STATE for path in state.rglob("*")):
-        if MARK in path.name or _names_us(path):
-            yield f"file {path}"
+    for state in STATE:
+        for path in _below(state):
+            if MARK in path.name or _names_us(path):
+                yield f"file {path}"
+
+
+def _of_labs(run: Path) -> Iterator[Path]:
+    """What labs and cni-repair make in a /run."""
+    yield from _entries(run / "netns")
+    yield from (path for path in _entries(run) if path.name.startswith("cni-repair"))
+
+
+def _entries(directory: Path) -> list[Path]:
+    """(A neighbour may take its directory away while we look.)"""
+    with contextlib.suppress(OSError):
+        return [directory / name for name in os.listdir(directory)]
+    return []
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for parent, directories, files in os.walk(directory):
+        yield from (Path(parent, name) for name in (*directories, *files))
 
 
 def _names_us(path: Path) -> bool:

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,11 +101,12 @@ print(sorted(os.listdir(".")), os.listdir("netns"), os.listdir("cni-repair"))
             "['cni-repair', 'directory', 'file', 'link', 'netns'] ['machines'] ['machines']",
         ]
 
-    def test_sigkill_leaves_nothing(self, nothing_left: Callable[[], None]) -> None:
-        code = """
+    @pytest.mark.parametrize("private", [False, True])
+    def test_sigkill_leaves_nothing(self, private: bool, nothing_left: Callable[[], None]) -> None:
+        code = f"""
 import time
 from cni_repair.demo.lab import Lab
-with Lab(pods=2) as lab:
+with Lab(pods=2, private={private}) as lab:
     print("up", flush=True)
     time.sleep(60)
 """
@@ -115,6 +116,66 @@ with Lab(pods=2) as lab:
             process.kill()
         assert process.returncode == -signal.SIGKILL
         nothing_left()
+
+
+class TestPrivateNode:
+    """Its files are where they are by default, and the machine's are not to be seen."""
+
+    @pytest.fixture
+    def lab(self) -> Iterator[Lab]:
+        with Lab(1, private=True, detect_duplicates=False) as lab:
+            yield lab
+
+    def test_names_and_places(self, lab: Lab) -> None:
+        assert [netns.name for netns in (lab.node, lab.tor, *lab.pods)] == ["node", "tor", "pod1"]
+        assert lab.cni("ADD", lab.pods[0], lab.netconf()).returncode == 0
+        found = lab.run(lab.node, ["find", "/run", "/var/lib", "-type", "f"]).stdout.split()
+        assert "/var/lib/cni-repair/checkpoints/pod1@eth0.json" in found
+        assert "/var/lib/cni/networks/pods/10.9.0.2" in found
+        assert sorted(os.listdir(lab.ground.outside("/run/netns"))) == ["pod1", "tor"]
+        assert not os.path.exists("/var/lib/cni-repair/checkpoints/pod1@eth0.json")
+        assert not os.path.exists("/run/netns/pod1")
+
+    def test_command_line_needs_no_options(self, lab: Lab) -> None:
+        lab.cni("ADD", lab.pods[0], lab.netconf())
+        lab.uplink_lost()
+        assert "1 lost" in lab.cli("status").stdout
+        lab.uplink_back()
+        assert lab.cli("repair", "--all").returncode == 0
+        assert "1 healthy" in lab.cli("status").stdout
+
+    def test_two_at_a_time(self, lab: Lab) -> None:
+        with Lab(1, private=True) as other:
+            other.uplink_lost()
+            assert names(other, other.node) == ["lo"]
+            assert names(lab, lab.node) == ["lo", "eth0"]
+
+    def test_files_are_typed_as_the_node_knows_them(self, lab: Lab) -> None:
+        typed: list[str] = []
+        lab.echo = typed.append
+        conf = lab.directory / "net.conf"
+        conf.write_text("{}")
+        lab.cni("VERSION", None, conf)
+        assert typed == [
+            f"node# CNI_COMMAND=VERSION CNI_PATH={lab.cni_path} cni-repair </run/lab/net.conf"
+        ]
+
+    def test_connections(self, lab: Lab) -> None:
+        lab.cni("ADD", lab.pods[0], lab.netconf())
+        lab.connect(lab.pods[0]).exchange("one")
+
+
+class TestUplinks:
+    @pytest.mark.parametrize("private", [False, True])
+    def test_a_second_one(self, private: bool) -> None:
+        with Lab(private=private) as lab:
+            lab.uplink_back("eth1", "10.9.1.1", mtu=9000)
+            assert names(lab, lab.node) == ["lo", "eth0", "eth1"]
+            (link,) = lab.ip_json(lab.node, "link", "show", "dev", "eth1")
+            assert (link["address"], link["mtu"]) == ("02:00:00:00:0a:02", 9000)
+            assert "10.9.1.1/24" in lab.ip(lab.tor, "addr", "show", "dev", "tor1")
+            lab.uplink_lost("eth1")
+            assert names(lab, lab.node) == ["lo", "eth0"]
 
 
 class TestNode:
@@ -260,7 +321,7 @@ class TestConnection:
             lab.ip(pod, "link", "set", "mv0", "up")
 
         attach(100)
-        with Connection(lab.tor, pod, "mv0", seconds) as connection:
+        with Connection(lab.inside(lab.tor), lab.inside(pod), "mv0", seconds) as connection:
             connection.exchange("before")
             lab.uplink_lost()
             lab.uplink_back()

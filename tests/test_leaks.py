@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.demo.lab import Lab, poll_until
+from cni_repair.demo.private import private_node
 from tests.background import in_machines_mounts
 from tests.leaks import MACHINES_RUN, MARK, STATE, expect_no_more_than, traces
 
@@ -26,20 +28,27 @@ NEIGHBOUR = f"neighbour-{secrets.token_hex(4)}"
 @contextlib.contextmanager
 def made(path: Path, text: str = "") -> Iterator[None]:
     """A file, in directories that are made where they are missing."""
-    missing = [parent for parent in path.parents if not parent.exists()]
-    while True:
-        # Another run of this very test may take away what it made while we look.
-        with contextlib.suppress(FileNotFoundError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            break
-    try:
-        yield
-    finally:
-        path.unlink()
-        with contextlib.suppress(OSError):  # it is in use by another
+    with _the_only_one():
+        missing = [parent for parent in path.parents if not parent.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        try:
+            yield
+        finally:
+            path.unlink()
             for directory in missing:
                 directory.rmdir()
+
+
+@contextlib.contextmanager
+def _the_only_one() -> Iterator[None]:
+    """Another run of this very test would take the directories for its own, or ours away."""
+    descriptor = os.open(MACHINES_RUN, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -54,6 +63,12 @@ def a_process(*enter: str) -> Iterator[None]:
 
 def _runs(pid: int, program: str) -> bool:
     return Path(f"/proc/{pid}/comm").read_text().strip() == program
+
+
+@contextlib.contextmanager
+def a_private_node() -> Iterator[None]:
+    with private_node():
+        yield
 
 
 @contextlib.contextmanager
@@ -86,6 +101,7 @@ def a_namespace() -> Iterator[None]:
 LEAKS: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
     "process": (a_process, "sleep 60"),
     "process in a namespace of its own": (lambda: a_process("unshare", "--mount"), "sleep 60"),
+    "private node": (a_private_node, "'cat '"),
     "descriptor": (a_descriptor, "open descriptor"),
     "mount": (a_mount, "mount of tmpfs on /mnt"),
     "namespace": (a_namespace, "file /run/netns/leaked"),

@@ -262,11 +262,11 @@ def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
         return result
     ips, routes = [], []
     for key, version in (("ip4", "4"), ("ip6", "6")):
-        one = _get(result, key, readers.any_object, {})
-        if one:
-            gateway = {"gateway": one["gateway"]} if one.get("gateway") else {}
-            ips.append({"version": version, "interface": 0, "address": one.get("ip"), **gateway})
-            routes += _get(one, "routes", readers.list_of(readers.any_object), [])
+        family = _get(result, key, readers.any_object, {})
+        if family:
+            gateway = {"gateway": family["gateway"]} if family.get("gateway") else {}
+            ips.append({"version": version, "interface": 0, "address": family.get("ip"), **gateway})
+            routes += _get(family, "routes", readers.list_of(readers.any_object), [])
     return {
         "cniVersion": "0.3.1",
         "interfaces": [{"name": ifname, "sandbox": netns}],
@@ -281,7 +281,7 @@ def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
 
 def _scratch(file: File) -> list[Remembered]:
     delegates = readers.list_of(readers.any_object)(loads(file.raw, file.path))
-    return [_delegate(file, index, one) for index, one in enumerate(delegates)]
+    return [_delegate(file, index, delegate) for index, delegate in enumerate(delegates)]
 
 
 def _delegate(file: File, index: int, document: dict[str, Any]) -> Remembered:

@@ -26,7 +26,7 @@ from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING
 from cni_repair.netlink.netns import NoNetns
-from cni_repair.network.surroundings import with_all
+from cni_repair.network.observe import with_all
 from cni_repair.node.capture import kept, pod_of, see
 from cni_repair.node.examine import POD_FAILURES, wrapped
 

@@ -98,10 +98,11 @@ def live_attachment(
     found = attachment_of(candidate.key.ifname, seen, live, follow_renamed, settled=True)
     said = _said(candidate, seen.parents)
     _check_is_the_one(candidate, found, said)
+    present = {_route(route) for route in found.routes}
     unknown = [
-        f"{_route(route)} of its Result is gone: not recorded"
-        for route in said.routes
-        if _route(route) not in {_route(one) for one in found.routes}
+        f"{route} of its Result is gone: not recorded"
+        for route in map(_route, said.routes)
+        if route not in present
     ]
     if not candidate.result:
         unknown.append("its Result (made up from the interface)")
@@ -134,8 +135,8 @@ def _check_kind(candidate: Candidate, seen: Seen, live: LiveLink) -> None:
 def _check_is_the_one(candidate: Candidate, found: Attachment, said: Attachment) -> None:
     """Compare the interface with the Result: its addresses, or else its MAC."""
     name = candidate.key.ifname
-    has = [f"{one.address}/{one.prefix}" for one in found.addresses]
-    missing = [text for one in said.addresses if (text := f"{one.address}/{one.prefix}") not in has]
+    has = _prefixes(found)
+    missing = [prefix for prefix in _prefixes(said) if prefix not in has]
     if missing:
         raise NotAdopted(
             REFUSED,
@@ -189,6 +190,10 @@ def _said(
         raise NotAdopted(REFUSED, f"its Result in {candidate.file} is not used: {error}") from error
 
 
+def _prefixes(attachment: Attachment) -> list[str]:
+    return [f"{address.address}/{address.prefix}" for address in attachment.addresses]
+
+
 def _route(route: Route) -> str:
     """What a Result tells of a route."""
     return f"route {route.dst}{f' via {route.gateway}' if route.gateway else ''}"
@@ -202,10 +207,7 @@ def result_of(attachment: Attachment, netns: str) -> dict[str, Any]:
         "interfaces": [
             {"name": attachment.ifname, "mac": attachment.link.mac, "sandbox": netns},
         ],
-        "ips": [
-            {"interface": 0, "address": f"{one.address}/{one.prefix}"}
-            for one in attachment.addresses
-        ],
+        "ips": [{"interface": 0, "address": prefix} for prefix in _prefixes(attachment)],
         "routes": [
             {"dst": route.dst, **({"gw": route.gateway} if route.gateway else {})}
             for route in routes

@@ -34,7 +34,7 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
     FileNotFoundError.
     """
     try:
-        # O_NONBLOCK: opening a FIFO would wait for a writer for ever.
+        # O_NONBLOCK: opening a FIFO would wait for its writer.
         fd = os.open(path, _FOR_READING | os.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:
         raise

@@ -5,7 +5,7 @@ more, for its methods are compiled from text; this takes 0.6 ms. (Python 3.11.2,
 processes' CPU time. The bare macvlan plugin's whole ADD takes about 9 ms.)
 
 mypy sees a frozen dataclass; the interpreter runs the few lines below. Here, as in every module on
-that path, what only a type checker needs stands behind
+that path, what only a type checker needs comes after
 
     TYPE_CHECKING = False
     if TYPE_CHECKING:

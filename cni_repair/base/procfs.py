@@ -18,7 +18,7 @@ class ProcessStat:
 
     state: str
     session: int
-    start: int  # clock ticks since boot: with the PID, it names one process for ever
+    start: int  # clock ticks since boot: together with the PID it is unique in this boot
 
 
 def boot_id() -> str:

@@ -136,7 +136,7 @@ def _deeper_than(value: Any, levels: int) -> bool:
 
 
 def holds_surrogate(text: str) -> bool:
-    """Whether half of a surrogate pair stands in a text alone."""
+    """Whether a text contains half of a surrogate pair."""
     return any("\ud800" <= char <= "\udfff" for char in text)
 
 

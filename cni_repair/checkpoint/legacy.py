@@ -18,6 +18,7 @@ from cni_repair.base.names import valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
+from cni_repair.netlink.codec import raw_mac
 from cni_repair.network.model import KIND_OF_MODE, Address, Attachment, PodLink, Route
 
 TYPE_CHECKING = False
@@ -113,7 +114,7 @@ def _mac(result: dict[str, Any], ifname: str) -> str:
     for interface in _objects(result, "interfaces"):
         mac = interface.get("mac")
         if interface.get("name") == ifname and isinstance(mac, str):
-            if len(bytes.fromhex(mac.replace(":", ""))) != 6:
+            if len(raw_mac(mac)) != 6:
                 raise ValueError(f"result.interfaces: {mac!r} is no MAC address")
             return mac
     return ""

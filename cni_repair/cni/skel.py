@@ -41,7 +41,7 @@ def serve(verbs: Mapping[str, Verb]) -> int:
         text, status = _failed(error, stdin), 1
     except KeyboardInterrupt:
         text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin), 1
-    except Exception as error:  # a bug of ours: still one document, which says where to look
+    except Exception as error:  # a bug in cni-repair: still one document, which says where
         text, status = _failed(_internal(error), stdin), 1
     return status if _print(stdout, text) else 1
 

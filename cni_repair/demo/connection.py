@@ -5,24 +5,31 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from cni_repair.demo.errors import LabError
-from cni_repair.demo.network import GATEWAY, Netns, inside
+from cni_repair.demo.network import GATEWAY
 
 
 class Connection:
     """Context: an open TCP connection between a pod's interface and the gateway.
 
-    This process holds both ends. Errors of the connection are raised as LabError.
+    `at_gateway` and `in_pod` have the calling thread in these namespaces. This process holds both
+    ends. Errors of the connection are raised as LabError.
     """
 
-    def __init__(self, tor: Netns, pod: Netns, ifname: str, seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        at_gateway: AbstractContextManager[None],
+        in_pod: AbstractContextManager[None],
+        ifname: str,
+        seconds: float = 10.0,
+    ) -> None:
         self._seconds = seconds
         with ExitStack() as opened:
-            with inside(tor.path):
+            with at_gateway:
                 listener = opened.enter_context(socket.create_server((GATEWAY, 0)))
-            with inside(pod.path):
+            with in_pod:
                 self._client = opened.enter_context(socket.socket())
             listener.settimeout(seconds)
             self._client.settimeout(seconds)

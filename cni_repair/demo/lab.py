@@ -7,6 +7,9 @@
 `tor` stands for the top-of-rack switch: the pods' gateway. Deleting the veth pair does to the node
 what unloading its NIC's driver does; making it again is the driver's return.
 
+Commands on the node see the machine's own files. Where it is `private` they see others: its /run
+and /var/lib are empty at first, so that cni-repair keeps its files where it does by default.
+
 While a Lab is open the calling thread is in an empty network namespace, so that nothing which
 forgets to name one can touch the machine's own.
 """
@@ -23,15 +26,16 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from cni_repair.demo.connection import Connection
 from cni_repair.demo.errors import LabError
+from cni_repair.demo.ground import Ground
 from cni_repair.demo.network import GATEWAY, GATEWAY6, SUBNET, SUBNET6, Netns, inside
-from cni_repair.demo.private import RUN, isolate, leave_network
+from cni_repair.demo.private import RUN, isolate, leave_network, private_node
 from cni_repair.demo.process import PATH, Outcome, run
 from cni_repair.netlink.netns import open_own, setns_function
 
@@ -50,8 +54,11 @@ _PROGRAMS = {"ip": "iproute2", "ping": "iputils-ping"}
 _PLUGINS = ("macvlan", "host-local")
 _PLUGIN_PACKAGE = "containernetworking-plugins"
 _PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
-# A NIC comes back with its own address; veths would get a random one.
-_UPLINK_MAC, _TOR_MAC = "02:00:00:00:09:02", "02:00:00:00:09:01"
+_CHECKPOINTS, _LOCKS, _LEASES = (  # where they are by default
+    "/var/lib/cni-repair/checkpoints",
+    "/run/cni-repair",
+    "/var/lib/cni/networks",
+)
 
 T = TypeVar("T")
 
@@ -103,8 +110,10 @@ def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
 
 
 class Lab:
-    """Context: the node, the gateway and `pods` pods; names start with `name` (default: random,
-    after what the environment has as MARK_VARIABLE).
+    """Context: the node, the gateway and `pods` pods.
+
+    On a `private` node names are `node`, `tor`, `pod1` and so on; elsewhere they start with `name`
+    (default: random, after what the environment has as MARK_VARIABLE).
 
     `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
     ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
@@ -118,39 +127,40 @@ class Lab:
         *,
         name: str = "",
         command: Sequence[str] | None = None,
+        private: bool = False,
         detect_duplicates: bool = True,
         ipv6: bool | None = None,
     ) -> None:
         name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
-        self.node = Netns(f"{name}-node")
-        self.tor = Netns(f"{name}-tor")
+        self._prefix = "" if private else f"{name}-"
+        self._private = private
+        self.node = Netns(f"{self._prefix}node")
+        self.tor = Netns(f"{self._prefix}tor")
         self.pods: list[Netns] = []
-        self.directory = RUN / f"cni-repair-{name}"
-        self.checkpoint_dir = f"{self.directory}/checkpoints"
-        self.run_dir = f"{self.directory}/run"
-        self.ipam_dir = f"{self.directory}/ipam"
+        self.ground = Ground(self.node)
+        self.directory = RUN / f"cni-repair-{name}"  # for files of the lab, as we reach it
+        self.checkpoint_dir, self.run_dir, self.ipam_dir = (
+            (_CHECKPOINTS, _LOCKS, _LEASES)
+            if private
+            else (f"{self.directory}/{part}" for part in ("checkpoints", "run", "ipam"))
+        )
         self.echo: Callable[[str], None] | None = None
         self.command = list(command) if command else product()
         self.cni_path = _plugin_directory()
         self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
         self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
-        self._name = name
         self._wanted_pods = pods
         self._detect_duplicates = detect_duplicates
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Lab:
         check_machine()
-        isolate()
         with ExitStack() as cleanup:
             self._enter_void(cleanup)
-            self.directory.mkdir()
-            cleanup.callback(shutil.rmtree, self.directory)
             self._cleanup = cleanup
-            self._add_netns(self.node, self.tor)
+            self._make_node()
             self.uplink_back()
-            for _ in range(self._wanted_pods):
-                self.add_pod()
+            self.add_pods(self._wanted_pods)
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -163,6 +173,18 @@ class Lab:
         self.echo = None
         self._cleanup.__exit__(kind, error, trace)
 
+    def _make_node(self) -> None:
+        if self._private:
+            self.ground = Ground(self.node, self._cleanup.enter_context(private_node()))
+            self.directory = Path(self.ground.outside(f"{RUN}/lab"))
+            self.directory.mkdir()
+            self._add_netns(self.tor)
+            return
+        isolate()
+        self.directory.mkdir()
+        self._cleanup.callback(shutil.rmtree, self.directory)
+        self._add_netns(self.node, self.tor)
+
     @staticmethod
     def _enter_void(cleanup: ExitStack) -> None:
         home = open_own()
@@ -173,65 +195,81 @@ class Lab:
     # --- The node's parts ---
 
     def _add_netns(self, *added: Netns) -> None:
-        for netns in added:
-            self._cleanup.callback(self._delete_netns, netns)
+        self._cleanup.callback(self._delete_netns, added)
         self._batch(None, [f"netns add {netns.name}" for netns in added])
 
-    def _delete_netns(self, netns: Netns) -> None:
-        if os.path.exists(netns.path):
-            self._batch(None, [f"netns delete {netns.name}"])
+    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
+        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
+        if there and not self._private:  # else they go with the node
+            self._batch(None, [f"netns delete {netns.name}" for netns in there])
 
-    def add_pod(self) -> Netns:
+    def add_pod(self, name: str = "") -> Netns:
         """Make one more pod's namespace; nothing is attached to it."""
-        pod = Netns(f"{self._name}-pod{len(self.pods) + 1}")
-        self._add_netns(pod)
-        self.pods.append(pod)
-        if self.ipv6 and not self._detect_duplicates:
-            with inside(pod.path):  # /proc/sys/net is the reading thread's
-                for scope in ("all", "default"):
-                    Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+        (pod,) = self.add_pods(1, [name] if name else ())
         return pod
 
-    def uplink_lost(self) -> None:
-        """Destroy the node's eth0, and with it all that is stacked on it."""
-        self._batch(self.node, ["link delete eth0"])
+    def add_pods(self, count: int, names: Sequence[str] = ()) -> list[Netns]:
+        """As :meth:`add_pod`, all in one process, and gone in one."""
+        first = len(self.pods) + 1
+        names = names or [f"{self._prefix}pod{number}" for number in range(first, first + count)]
+        pods = [Netns(name) for name in names]
+        self._add_netns(*pods)
+        self.pods += pods
+        if self.ipv6 and not self._detect_duplicates:
+            for pod in pods:
+                self._accept_duplicates(pod)
+        return pods
 
-    def uplink_back(self) -> None:
-        """Make the node's eth0, as a driver does that was loaded again: same name and address."""
+    def _accept_duplicates(self, pod: Netns) -> None:
+        with self.inside(pod):  # /proc/sys/net is the reading thread's
+            for scope in ("all", "default"):
+                Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+
+    def uplink_lost(self, name: str = "eth0") -> None:
+        """Destroy an uplink of the node's, and with it all that is stacked on it."""
+        self._batch(self.node, [f"link delete {name}"])
+
+    def uplink_back(self, name: str = "eth0", gateway: str = "", mtu: int = 1500) -> None:
+        """Make an uplink, as a driver does that was loaded again: same name and address.
+
+        The gateway is behind it, at an interface of the same number.
+        """
+        number = int(name.removeprefix("eth"))
+        far = f"tor{number}"
+        mac = f"02:00:00:00:{9 + number:02x}"  # a NIC comes back with its own
         tor = [
             # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
-            f"link add tor0 address {_TOR_MAC} type veth"
-            f" peer name eth0 address {_UPLINK_MAC} netns {self.node.name}",
-            "link set tor0 up",
-            f"addr add {GATEWAY}/24 dev tor0",
+            f"link add {far} address {mac}:01 mtu {mtu} type veth"
+            f" peer name {name} address {mac}:02 mtu {mtu} netns {self.ground.node_reference}",
+            f"link set {far} up",
+            f"addr add {gateway or GATEWAY}/24 dev {far}",
         ]
         if self.ipv6:
-            tor.append(f"addr add {GATEWAY6}/64 dev tor0 nodad")
+            tor.append(f"addr add {GATEWAY6}/64 dev {far} nodad")
         self._batch(self.tor, tor)
-        self._batch(self.node, ["link set eth0 up"])
+        self._batch(self.node, [f"link set {name} up"])
 
     def netconf(self, **overrides: Any) -> dict[str, Any]:
-        """A network configuration for the lab's node; an override of None takes a key out."""
+        """A network configuration for the lab's node; an override of None takes a key out.
+
+        On a private node it says nothing of places: they are where they are by default.
+        """
         ranges = [[{"subnet": SUBNET, "gateway": GATEWAY}]]
         routes = [{"dst": "0.0.0.0/0"}]
         if self.ipv6:
             ranges.append([{"subnet": SUBNET6, "gateway": GATEWAY6}])
             routes.append({"dst": "::/0"})
-        netconf = {
+        netconf: dict[str, Any] = {
             "cniVersion": "1.0.0",
             "name": "pods",
             "type": "cni-repair",
             "master": "eth0",
-            "checkpointDir": self.checkpoint_dir,
-            "runDir": self.run_dir,
-            "ipam": {
-                "type": "host-local",
-                "dataDir": self.ipam_dir,
-                "ranges": ranges,
-                "routes": routes,
-            },
-            **overrides,
+            "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
         }
+        if self.checkpoint_dir != _CHECKPOINTS:
+            netconf |= {"checkpointDir": self.checkpoint_dir, "runDir": self.run_dir}
+            netconf["ipam"]["dataDir"] = self.ipam_dir
+        netconf |= overrides
         return {key: value for key, value in netconf.items() if value is not None}
 
     # --- Commands ---
@@ -245,33 +283,46 @@ class Lab:
         container_id: str | None = None,
         ifname: str = "eth0",
         plugin: str | None = None,
+        command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
         seconds: float = COMMAND_SECONDS,
     ) -> Outcome:
-        """Call cni-repair, or another plugin (a type name), on the node as a runtime does.
+        """Call cni-repair, another plugin (a type name) or command, on the node as a runtime does.
 
         `pod` gives CNI_NETNS and, unless it is given, the container id; without either the call
         names no attachment. `netconf` is a document, text as it is, or a file; None is an empty
         stdin. `env` adds variables.
         """
+        variables = self.environment(verb, pod, container_id, ifname) | dict(env or {})
+        if command is None:
+            command = [f"{self.cni_path}/{plugin}"] if plugin else self.command
+        stdin = json.dumps(netconf) if isinstance(netconf, Mapping) else netconf or ""
+        return self.run(self.node, command, env=variables, stdin=stdin, seconds=seconds)
+
+    def environment(
+        self, verb: str, pod: Netns | None, container_id: str | None = None, ifname: str = "eth0"
+    ) -> dict[str, str]:
+        """The CNI_… variables of a call."""
         container_id = pod.name if pod and container_id is None else container_id
         variables = {"CNI_COMMAND": verb}
         if container_id:
             variables |= {"CNI_CONTAINERID": container_id, "CNI_IFNAME": ifname}
         if pod:
             variables["CNI_NETNS"] = pod.path
-        variables |= {"CNI_PATH": self.cni_path, **(env or {})}
-        command = [f"{self.cni_path}/{plugin}"] if plugin else self.command
-        stdin = json.dumps(netconf) if isinstance(netconf, Mapping) else netconf or ""
-        return self.run(self.node, command, env=variables, stdin=stdin, seconds=seconds)
+        return variables | {"CNI_PATH": self.cni_path}
 
-    def cli(self, *arguments: str, env: Mapping[str, str] | None = None) -> Outcome:
-        """Run cni-repair's command line on the node."""
-        return self.run(self.node, [*self.command, *arguments], env=env)
+    def cli(
+        self,
+        *arguments: str,
+        command: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Outcome:
+        """Run cni-repair's command line (or that of another `command`) on the node."""
+        return self.run(self.node, [*(command or self.command), *arguments], env=env)
 
     def ip(self, netns: Netns, *arguments: str) -> str:
         """What `ip -n NETNS ARGUMENTS` prints; LabError where it fails."""
-        return self._ip(["-n", netns.name, *arguments])
+        return self._ip(netns, arguments)
 
     def ip_json(self, netns: Netns, *arguments: str) -> list[dict[str, Any]]:
         """As :meth:`ip` with `-d -j`: the decoded answer."""
@@ -303,8 +354,11 @@ class Lab:
         """
         if self.echo:
             self.echo(f"{netns.name}# {self._typed(command, env or {}, stdin)}")
-        enter = ["ip", "netns", "exec", netns.name, *command]
-        return run(enter, env or {}, stdin, seconds)
+        return run([*self.ground.entering(netns), *command], env or {}, stdin, seconds)
+
+    def inside(self, netns: Netns) -> AbstractContextManager[None]:
+        """Have the calling thread in one of the lab's namespaces, to open sockets there."""
+        return inside(self.ground.netns(netns))
 
     def _typed(self, command: Sequence[str], env: Mapping[str, str], stdin: str | Path) -> str:
         """A command as one would type it."""
@@ -312,7 +366,10 @@ class Lab:
         if list(command[:start]) == self.command:
             command = ["cni-repair", *command[start:]]
         variables = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
-        source = [f"<{shlex.quote(str(stdin))}"] if isinstance(stdin, Path) else []
+        source = []
+        if isinstance(stdin, Path):
+            as_the_node_sees_it = str(stdin).removeprefix(self.ground.outside(""))
+            source = [f"<{shlex.quote(as_the_node_sees_it)}"]
         return " ".join([*variables, shlex.join(command), *source])
 
     def _batch(self, netns: Netns | None, lines: Sequence[str]) -> None:
@@ -320,11 +377,10 @@ class Lab:
         if self.echo and netns:
             for line in lines:
                 self.echo(f"{netns.name}# ip {line}")
-        inside_netns = ["-n", netns.name] if netns else []
-        self._ip([*inside_netns, "-batch", "-"], "\n".join(lines))
+        self._ip(netns, ["-batch", "-"], "\n".join(lines))
 
-    def _ip(self, arguments: Sequence[str], stdin: str = "") -> str:
-        done = run(["ip", *arguments], {}, stdin, COMMAND_SECONDS)
+    def _ip(self, netns: Netns | None, arguments: Sequence[str], stdin: str = "") -> str:
+        done = run([*self.ground.ip(netns), *arguments], {}, stdin, COMMAND_SECONDS)
         if done.returncode != 0:
             what = stdin.replace("\n", "; ") or shlex.join(arguments)
             raise LabError(f"ip {what}: {' '.join(done.stderr.split())}")
@@ -332,4 +388,6 @@ class Lab:
 
     def connect(self, pod: Netns, ifname: str = "eth0") -> Connection:
         """Open a TCP connection from a pod, bound to its interface, to the gateway."""
-        return self._cleanup.enter_context(Connection(self.tor, pod, ifname))
+        return self._cleanup.enter_context(
+            Connection(self.inside(self.tor), self.inside(pod), ifname)
+        )

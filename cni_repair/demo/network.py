@@ -17,7 +17,7 @@ SUBNET, SUBNET6 = "10.9.0.0/24", "fd00:9::/64"
 
 @dataclass(frozen=True)
 class Netns:
-    """A named network namespace."""
+    """A network namespace with a name."""
 
     name: str
 

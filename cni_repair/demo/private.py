@@ -1,4 +1,4 @@
-"""A mount namespace of our own: what is made in it goes when we go, whatever ended us.
+"""Mount namespaces of our own: what is made in one goes when we go, whatever ended us.
 
 `ip netns add` holds a namespace by a mount below /run/netns. Made in a mount namespace that only
 this process and its children have, such a mount needs nobody to remove it: after SIGKILL, too, it
@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from cni_repair.demo.errors import LabError
@@ -19,6 +21,15 @@ _CLONE_NEWNS = 0x00020000
 _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 18
 
 RUN = Path("/run")
+
+# /run/netns is shared, as `ip netns add` has it: what is deleted there is gone wherever a command
+# stands. The process ends with its stdin, and so with us.
+_NODE = """
+mount -t tmpfs -o mode=755 run /run && mount -t tmpfs -o mode=755 lib /var/lib &&
+mkdir /run/netns && mount --bind /run/netns /run/netns && mount --make-shared /run/netns &&
+echo ready && exec cat
+"""
+_END_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _isolated: list[int] = []  # the process that has its own mount namespace
@@ -40,6 +51,31 @@ def isolate() -> None:
     except OSError as error:
         raise LabError(f"this machine allows no private mounts: {error}") from error
     _isolated.append(os.getpid())
+
+
+@contextlib.contextmanager
+def private_node() -> Iterator[int]:
+    """Have a process with mount and network namespaces of its own; its PID.
+
+    There, /run and /var/lib are empty: whatever comes to stand in them is the node's. Nothing of it
+    is left once the process has ended, as it does with this context, and with us.
+    """
+    command = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _NODE]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            if process.stdout.readline() != b"ready\n":
+                raise LabError("this machine allows no private mounts: see above")
+            yield process.pid
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def leave_network() -> None:

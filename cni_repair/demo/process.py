@@ -52,7 +52,7 @@ def run(
         stderr=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C is for us: we end it, in our own time
         encoding="utf-8",
-        errors="replace",
+        errors="surrogateescape",  # whatever bytes: a call may have a hostile stdin
     )
     text = stdin.read_text() if isinstance(stdin, Path) else stdin
     try:

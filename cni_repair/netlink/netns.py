@@ -43,7 +43,7 @@ def open_netns(path: str) -> int:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError as error:
         os.close(fd)
-        raise NoNetns(path, "it is no namespace file") from error
+        raise NoNetns(path, "it is not a namespace file") from error
     if kind != CLONE_NEWNET:
         os.close(fd)
         raise NoNetns(path, "it is a namespace of another type")

@@ -14,30 +14,15 @@ from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
-from cni_repair.network.kernel.neighbour import permanent_neighbours
-from cni_repair.network.kernel.sysctl import SYSCTLS
+from cni_repair.network.kernel.sysctl import SYSCTLS, path_of
 from cni_repair.network.model import KINDS
-from cni_repair.network.operations.entries import (
-    AddAddress,
-    ChangeAddress,
-    DropAddress,
-    SetNeighbour,
-)
-from cni_repair.network.operations.link import AddPodLink, SetLink, SetSysctl, SetUp, Target
-from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.operations.neighbour import SetNeighbour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import TypeAlias
 
-    from cni_repair.network.operations.entries import AddRule, SetAddress
-    from cni_repair.network.operations.link import AddAltname, PodOperation, SetAddrGenMode
-
-    _MessageStep: TypeAlias = (
-        "SetLink | AddAltname | SetSysctl | SetAddrGenMode | SetUp | AddAddress | DropAddress"
-        " | SetAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
-    )
+    from cni_repair.network.operations.base import Creation, Operation, Target
 
 # Each acknowledgement takes about 800 bytes of the socket's 212 kB receive buffer.
 _MESSAGES_A_SEND = 50
@@ -55,111 +40,105 @@ class NamespacePair:
 
 
 def apply_to_pod(
-    sides: NamespacePair, operations: Sequence[PodOperation], where: Target, temporary: str
+    sides: NamespacePair, operations: Sequence[Operation], target: Target, temporary: str
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `where`: as observed; what is not known yet (0, or None for the id of the node's namespace) is
+    `target`: as observed; what is not known yet (0, or None for the id of the node's namespace) is
     asked for. `temporary`: a name for a link that may have to be made in the node, unique to the
     attachment. Returns what failed, in words, empty if nothing did. An interface that was made here
     and could not be set up is taken away again: the next attempt then starts from `lost`, not from
     a half-made link.
     """
-    rest = list(operations)
-    create = rest.pop(0) if rest and isinstance(rest[0], AddPodLink) else None
-    if isinstance(create, AddPodLink):
-        if where.node_netnsid is None:
-            where = replace(where, node_netnsid=_netnsid_of_node(sides))
-        answer, ifindex = _create(sides, create, where, temporary)
+    creation = operations[0].creation if operations else None
+    if creation is not None:
+        first, *operations = operations
+        if target.node_netnsid is None:
+            target = replace(target, node_netnsid=_netnsid_of_node(sides))
+        answer, ifindex = _create(sides, first, creation, target, temporary)
         if answer.errno:
-            return (_failure(create, sides.pod_path, answer),)
-        where = replace(where, ifindex=ifindex or _ifindex_of(sides.pod, create.ifname))
-    work = _PodWork(sides, where)
-    for step in rest:
-        if isinstance(step, SetSysctl) and not step.has_message:
-            work.set_sysctl(step)
-        elif not isinstance(step, AddPodLink):
-            work.add(step)
+            return (_failure(first, sides.pod_path, answer),)
+        ifindex = ifindex or _ifindex_of(sides.pod, creation.ifname)
+        target = replace(target, ifindex=ifindex)
+    work = _PodWork(sides, target)
+    for operation in operations:
+        work.add(operation)
     failures = work.failures()
-    if work.stays_down and create is not None:
-        delete_link(sides.pod, where.ifindex)
+    if work.stays_down and creation is not None:
+        delete_link(sides.pod, target.ifindex)
     return failures
 
 
 class _PodWork:
     """The steps of one pod in their order; messages travel together as far as they can."""
 
-    def __init__(self, sides: NamespacePair, where: Target) -> None:
+    def __init__(self, sides: NamespacePair, target: Target) -> None:
         self._rtnl = sides.pod
         self._netns = sides.pod_path
-        self._where = where
-        self._waiting: list[_MessageStep] = []
+        self._target = target
+        self._waiting: list[Operation] = []
         self._failures: list[str] = []
         self.stays_down = False
 
-    def add(self, step: _MessageStep | ChangeAddress) -> None:
-        if isinstance(step, DropRoute):
-            self._send()  # what is reachable by it only, appended at the second try too
-        self._waiting += step.steps if isinstance(step, (AddAddress, ChangeAddress)) else (step,)
-        if isinstance(step, SetLink) and step.flushes_neighbours:
-            there = permanent_neighbours(self._rtnl, self._where.ifindex)
-            self._waiting += [SetNeighbour(step.ifname, neighbour) for neighbour in there]
-
-    def set_sysctl(self, step: SetSysctl) -> None:
-        """A sysctl that cannot be set is reported; the pod gets its network all the same."""
-        self._send()
-        try:
-            _write_sysctl(step)
-        except OSError as error:
-            self._fail(step, Ack(error.errno or errno.EIO, ""))
+    def add(self, operation: Operation) -> None:
+        if operation.file is not None:
+            self._set_sysctl(operation, *operation.file)
+            return
+        if operation.comes_alone:
+            self._send()
+        self._waiting += operation.steps
+        if flushed := operation.flushes_neighbours_of:
+            there = observe.permanent_neighbours(self._rtnl, self._target.ifindex)
+            self._waiting += [SetNeighbour(flushed, neighbour) for neighbour in there]
 
     def failures(self) -> tuple[str, ...]:
         """What failed, in words, now that all is sent."""
         self._send()
         return tuple(self._failures)
 
+    def _set_sysctl(self, operation: Operation, key: str, ifname: str, value: str) -> None:
+        """One that cannot be set is reported; the pod gets its network all the same."""
+        self._send()
+        try:
+            _write_sysctl(key, ifname, value)
+        except OSError as error:
+            self._fail(operation, Ack(error.errno or errno.EIO, ""))
+
     def _send(self) -> None:
         steps, self._waiting = self._waiting, []
         for start in range(0, len(steps), _MESSAGES_A_SEND):
             part = steps[start : start + _MESSAGES_A_SEND]
-            answers = self._rtnl.send([step.message(self._where) for step in part])
-            for step, answer in zip(part, answers):
-                if isinstance(step, SetUp) and answer.errno:
-                    self._fail(step, _why_down(answer))
+            sent = [(step, one) for step in part for one in step.requests(self._target)]
+            for (step, _), answer in zip(sent, self._rtnl.send([one for _, one in sent])):
+                if step.is_vital and answer.errno:
+                    self._fail(step, answer)
                     self.stays_down = True
                     return  # what came after it failed for that
-                otherwise = step.otherwise if isinstance(step, AddRoute) else None
-                if otherwise is not None and answer.errno == errno.EEXIST:
-                    self._waiting.append(otherwise)
-                elif answer.errno not in (0, *_as_good_as_done(step)):
+                if step.otherwise is not None and answer.errno == errno.EEXIST:
+                    self._waiting.append(step.otherwise)
+                elif answer.errno and answer.errno not in step.tolerated:
                     self._fail(step, answer)
         if self._waiting:
             self._send()
 
-    def _fail(self, step: PodOperation | _MessageStep, answer: Ack) -> None:
+    def _fail(self, step: Operation, answer: Ack) -> None:
         self._failures.append(_failure(step, self._netns, answer))
 
 
-def _why_down(answer: Ack) -> Ack:
-    if answer.errno == errno.EADDRINUSE:  # macvlan_open(): macvlan_addr_busy()
-        return Ack(answer.errno, "another interface over this master has the same MAC")
-    return answer
-
-
 def _create(
-    sides: NamespacePair, create: AddPodLink, where: Target, temporary: str
+    sides: NamespacePair, first: Operation, creation: Creation, target: Target, temporary: str
 ) -> tuple[Ack, int]:
     """Make the interface; by way of the node where the kernel cannot do it in one message. With its
     index, where that is known: one that was asked for is given, or nothing is made."""
-    (answer,) = sides.pod.send([create.message(where)])
+    (answer,) = sides.pod.send(first.requests(target))
     if answer.errno != errno.EEXIST:
-        return answer, create.link.ifindex
+        return answer, creation.ifindex
     _remove_leftover(sides.node, temporary)
-    (answer,) = sides.node.send([create.temporary(temporary, where.master)])
+    (answer,) = sides.node.send([creation.temporary(temporary, target.master)])
     if answer.errno:
         return answer, 0
     ifindex = _ifindex_of(sides.node, temporary)
-    (answer,) = sides.node.send([create.move(ifindex, sides.pod_netns)])
+    (answer,) = sides.node.send([creation.move(ifindex, sides.pod_netns)])
     if answer.errno:
         delete_link(sides.node, ifindex)
     return answer, 0  # before 5.13 the kernel chooses it (IFLA_NEW_IFINDEX)
@@ -172,25 +151,14 @@ def _remove_leftover(rtnl: Rtnetlink, temporary: str) -> None:
         delete_link(rtnl, link.ifindex)
 
 
-def _write_sysctl(operation: SetSysctl) -> None:
-    if operation.key not in SYSCTLS:
-        raise CniError(REPAIR_FAILED, f"sysctl {operation.key} is not one that a pod may get back")
-    fd = os.open(operation.path, os.O_WRONLY | os.O_CLOEXEC)
+def _write_sysctl(key: str, ifname: str, value: str) -> None:
+    if key not in SYSCTLS:
+        raise CniError(REPAIR_FAILED, f"sysctl {key} is not one that a pod may get back")
+    fd = os.open(path_of(key, ifname), os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, operation.value.encode("ascii"))
+        os.write(fd, value.encode("ascii"))
     finally:
         os.close(fd)
-
-
-def _as_good_as_done(step: _MessageStep) -> tuple[int, ...]:
-    """The refusals of what somebody else did more quickly, or a Result names twice. Whether what is
-    there is what should be is for the look afterwards to say."""
-    if isinstance(step, (DropRoute, DropAddress)):
-        return errno.ESRCH, errno.EADDRNOTAVAIL
-    if isinstance(step, AddRoute) and step.route.family == 6 and step.route.prefsrc:
-        # ip6_route_info_create() refuses a source that duplicate detection still looks at.
-        return errno.EEXIST, errno.EINVAL
-    return (errno.EEXIST,)
 
 
 def _netnsid_of_node(sides: NamespacePair) -> int:
@@ -223,5 +191,7 @@ def delete_link(rtnl: Rtnetlink, ifindex: int) -> None:
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
 
 
-def _failure(operation: PodOperation | _MessageStep, netns: str, answer: Ack) -> str:
-    return f"{operation.command(netns)}: {answer}"
+def _failure(step: Operation, netns: str, answer: Ack) -> str:
+    if answer.errno in step.meanings:
+        answer = Ack(answer.errno, step.meanings[answer.errno])
+    return f"{step.describe(netns)}: {answer}"

@@ -1,70 +1,101 @@
-"""Reading: the node's links, and one pod's interface with what hangs on it.
+"""Reading: the node's links, one pod's interface, what hangs on it, and what is around it.
 
-Every read is filtered by link and bounded, since the pod's owner decides how much there is.
+Every read is filtered by link and bounded, since the pod's owner decides how much there is. Rules,
+permanent neighbours and the like most pods have none of, and each kind costs a dump of its own: a
+repair reads what is recorded (:func:`with_recorded`), ADD nothing.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import struct
 
 from cni_repair.base.errors import REPAIR_FAILED, CniError
+from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
+from cni_repair.netlink.socket import Ack, NotSupported, Rtnetlink, TooMany, is_missing
 from cni_repair.network.kernel.address import MAX_ADDRESSES, addresses_in, addresses_request
-from cni_repair.network.kernel.route import read_routes
-from cni_repair.network.kernel.sysctl import sysctls_in
-from cni_repair.network.model import (
-    IFF_RUNNING,
-    IFF_UP,
-    IPVLAN_MODES,
-    MACVLAN_MODES,
-    SETTABLE_FLAGS,
-    HostLink,
-    LiveLink,
-    Observed,
-    PodLink,
-    Vlan,
+from cni_repair.network.kernel.link import (
+    host_link,
+    link_request,
+    links_request,
+    live_link,
+    name_in,
 )
+from cni_repair.network.kernel.neighbour import (
+    MAX_NEIGHBOURS,
+    MAX_READ,
+    is_permanent,
+    neighbours_in,
+    neighbours_request,
+)
+from cni_repair.network.kernel.route import MAX_BYTES, MAX_ROUTES, routes_in, routes_request
+from cni_repair.network.kernel.rule import MAX_RULES, concerning, rules_in, rules_request
+from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS, path_of
+from cni_repair.network.model import KINDS, Observed
+from cni_repair.network.prefixes import missing_prefix_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.kernel.address import Addresses
+    from cni_repair.network.kernel.route import Routes
+    from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
 
 _MAX_LINKS = 65536
-_SETTABLE = sum(SETTABLE_FLAGS.values())
-
-_SKIP_STATISTICS = nl.u32(rt.IFLA_EXT_MASK, 1 << 3)  # RTEXT_FILTER_SKIP_STATS
-_S32 = struct.Struct("=i")
 _SIOCGIFNAME = 0x8910  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
 
+# --- links ----------------------------------------------------------------------------------------
+
+
 def link_named(rtnl: Rtnetlink, name: str) -> HostLink | None:
     """The node's link of that name (an altname counts as absent), or None."""
-    link = _host_link(rtnl.get([_get_link(name=name)])[0])
+    answer = _answered(rtnl.get([link_request(name=name)])[0])
+    link = host_link(answer) if answer else None
     return link if link is not None and link.name == name else None
 
 
 def hardware(rtnl: Rtnetlink) -> list[HostLink]:
     """All links of the node that are no virtual ones."""
-    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, _SKIP_STATISTICS))
-    links = [_host_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return [link for link in links if link is not None and not link.kind]
+    links = [host_link(body) for body in rtnl.dump(links_request(), _MAX_LINKS, "links")]
+    return [link for link in links if not link.kind]
+
+
+def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
+    """The links of the socket's namespace that are of one of the KINDS."""
+    found = []
+    for kind in KINDS:
+        bodies = rtnl.dump(links_request(kind), at_most, f"{kind} links")
+        links = [live_link(body) for body in bodies]
+        # The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then.
+        found += [live for live in links if live.link.kind == kind]
+    return found
+
+
+def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
+    """The MACs of all links of the socket's namespace."""
+    links = [nl.unpack_link(body) for body in rtnl.dump(links_request(), at_most, "links")]
+    return {attributes.get(rt.IFLA_ADDRESS, b"") for _, _, attributes in links}
 
 
 def chain_from(rtnl: Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
     """The node's link of that index, followed by the links that its VLANs stand on."""
     chain: list[HostLink] = []
     while ifindex and all(link.ifindex != ifindex for link in chain):
-        link = _host_link(rtnl.get([_get_link(ifindex=ifindex)])[0])
-        if link is None:
+        answer = _answered(rtnl.get([link_request(ifindex=ifindex)])[0])
+        if answer is None:
             break
+        link = host_link(answer)
         chain.append(link)
         ifindex = link.lower if link.kind == "vlan" else 0
     return tuple(chain)
+
+
+# --- a pod's interface ----------------------------------------------------------------------------
 
 
 def observe_pod(
@@ -79,17 +110,17 @@ def observe_pod(
 
     `node` is an open descriptor of the node's namespace. What stands there that is no child of a
     link of the node is not read any further; `sysctls` says whether those of a link that is up are
-    wanted. More of what is around the interface is read by
-    :mod:`~cni_repair.network.surroundings`.
+    wanted. What is around the interface is for :func:`with_recorded` and :func:`with_all` to read.
     """
     netnsid = rtnl.netnsids.get(node)
     unknown = [netnsid_request(node)] if netnsid is None else []
-    *first, answer = rtnl.get([*unknown, _get_link(name=ifname)])
+    *first, answer = rtnl.get([*unknown, link_request(name=ifname)])
     if first and (netnsid := netnsid_in(first[0])) is not None:
         rtnl.netnsids[node] = netnsid
-    live = live_link(answer, sysctls)
-    if live is None:
+    body = _answered(answer)
+    if body is None:
         return Observed(netnsid, None, ifindex_taken_by=name_at(rtnl, wanted_ifindex))
+    live = live_link(body, sysctls)
     if link_only or not live.is_over(netnsid):
         return Observed(netnsid, live)
     addresses = read_addresses(rtnl, live.link.ifindex, live.link.mac)
@@ -105,12 +136,6 @@ def observe_pod(
         routes_by_kernel=routes.by_kernel,
         stable_private=addresses.stable_private,
     )
-
-
-def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
-    """The addresses of the link of that index and MAC."""
-    bodies = rtnl.dump(addresses_request(ifindex), MAX_ADDRESSES, "addresses")
-    return addresses_in(bodies, ifindex, mac)
 
 
 def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
@@ -132,8 +157,8 @@ def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
 
 def ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
     """The index of the interface of that name, 0 where there is none."""
-    found = _answered(rtnl.get([_get_link(name=ifname)])[0])
-    return found[0] if found else 0
+    answer = _answered(rtnl.get([link_request(name=ifname)])[0])
+    return nl.unpack_link(answer)[0] if answer else 0
 
 
 def links_named(rtnl: Rtnetlink, names: set[str]) -> tuple[tuple[str, int], ...]:
@@ -152,130 +177,151 @@ def netnsid_in(answer: bytes | Ack) -> int | None:
     """The answer to :func:`netnsid_request`; None where there is no id yet."""
     if isinstance(answer, Ack):
         raise CniError(REPAIR_FAILED, "the kernel does not name namespaces", str(answer))
-    netnsid: int = _S32.unpack(nl.attributes_of(answer, 4)[rt.NETNSA_NSID])[0]
+    netnsid = nl.s32_of(nl.attributes_of(answer, 4)[rt.NETNSA_NSID])
     return netnsid if netnsid >= 0 else None
 
 
-def _get_link(name: str = "", ifindex: int = 0) -> nl.Message:
-    attributes = _SKIP_STATISTICS + (nl.text(rt.IFLA_IFNAME, name) if name else b"")
-    return nl.Message(rt.RTM_GETLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
-
-
-def _answered(answer: bytes | Ack) -> tuple[int, int, dict[int, bytes]] | None:
+def _answered(answer: bytes | Ack) -> bytes | None:
+    """The body of an answer about a link; None where there is none."""
     if isinstance(answer, Ack):
         if is_missing(answer):
             return None
         raise CniError(REPAIR_FAILED, "the kernel does not show a link", str(answer))
-    return nl.unpack_link(answer)
+    return answer
 
 
-def _host_link(answer: bytes | Ack) -> HostLink | None:
-    found = _answered(answer)
-    if found is None:
-        return None
-    ifindex, flags, attributes = found
-    kind, data = _info(attributes)
-    permanent = attributes.get(rt.IFLA_PERM_ADDRESS)
-    bus = attributes.get(rt.IFLA_PARENT_DEV_NAME)
-    return HostLink(
-        name=nl.string_of(attributes[rt.IFLA_IFNAME]),
-        ifindex=ifindex,
-        kind=kind,
-        mac=_mac(attributes.get(rt.IFLA_ADDRESS, b"")),
-        mtu=nl.u32_of(attributes[rt.IFLA_MTU]),
-        flags=flags & (IFF_UP | IFF_RUNNING),
-        # An index in another namespace says nothing in this one.
-        lower=0
-        if rt.IFLA_LINK_NETNSID in attributes
-        else nl.u32_of(attributes.get(rt.IFLA_LINK, bytes(4))),
-        permanent_mac=_mac(permanent) if permanent else None,
-        bus_address=nl.string_of(bus) if bus else None,
-        vlan=_vlan(data) if kind == "vlan" else None,
-    )
+# --- what a link carries --------------------------------------------------------------------------
 
 
-def _vlan(data: dict[int, bytes]) -> Vlan:
-    flags = data.get(rt.IFLA_VLAN_FLAGS)
-    protocol = data.get(rt.IFLA_VLAN_PROTOCOL, b"\x81\x00")  # network order
-    return Vlan(
-        id=int.from_bytes(data[rt.IFLA_VLAN_ID], "little"),
-        protocol=int.from_bytes(protocol, "big"),
-        flags=nl.u32_of(flags) if flags else 0,
-        egress=_map(data.get(rt.IFLA_VLAN_EGRESS_QOS, b"")),
-        ingress=_map(data.get(rt.IFLA_VLAN_INGRESS_QOS, b"")),
-    )
+def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
+    """The addresses of the link of that index and MAC."""
+    bodies = rtnl.dump(addresses_request(ifindex), MAX_ADDRESSES, "addresses")
+    return addresses_in(bodies, ifindex, mac)
 
 
-def _map(raw: bytes) -> tuple[tuple[int, int], ...]:
-    """Priorities by pairs; the kernel lists them in no particular order."""
-    entries = (entry for kind, entry in nl.entries_of(raw) if kind == rt.IFLA_VLAN_QOS_MAPPING)
-    return tuple(sorted(struct.unpack_from("=II", entry) for entry in entries))
+def read_routes(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Routes:
+    """The routes through the link of that index and name, of all tables."""
+    request = routes_request(ifindex)
+    bodies = rtnl.dump(request, MAX_ROUTES, "routes", at_most_bytes=MAX_BYTES)
+    names = {ifindex: ifname}
+
+    def name_of(index: int) -> str:
+        if index not in names:
+            answer = rtnl.get([link_request(ifindex=index)])[0]
+            names[index] = "" if isinstance(answer, Ack) else name_in(answer)
+        return names[index]
+
+    return routes_in(bodies, ifindex, name_of)
 
 
-def live_link(answer: bytes | Ack, sysctls: bool = True) -> LiveLink | None:
-    found = _answered(answer)
-    if found is None:
-        return None
-    ifindex, flags, attributes = found
-    kind, data = _info(attributes)
-    mode, own_flags = _mode(kind, data)
-    netnsid = attributes.get(rt.IFLA_LINK_NETNSID)
-    names = nl.entries_of(attributes.get(rt.IFLA_PROP_LIST, b""))
-    link = PodLink(
-        ifindex=ifindex,
-        mac=_mac(attributes.get(rt.IFLA_ADDRESS, b"")),
-        mtu=nl.u32_of(attributes[rt.IFLA_MTU]),
-        kind=kind,
-        mode=mode,
-        flags=own_flags,
-        txqueuelen=nl.u32_of(attributes.get(rt.IFLA_TXQLEN, bytes(4))),
-        alias=_alias(attributes.get(rt.IFLA_IFALIAS, b"")),
-        altnames=tuple(
-            nl.string_of(raw) for kind_of, raw in names if kind_of == rt.IFLA_ALT_IFNAME
-        ),
-        group=nl.u32_of(attributes.get(rt.IFLA_GROUP, bytes(4))),
-        bcqueuelen=nl.u32_of(data.get(rt.IFLA_MACVLAN_BC_QUEUE_LEN, b""))
-        if kind == "macvlan"
-        else 0,
-        device_flags=flags & _SETTABLE,
-    )
-    return LiveLink(
-        name=nl.string_of(attributes[rt.IFLA_IFNAME]),
-        link=link,
-        up=bool(flags & IFF_UP),
-        carrier=bool(flags & IFF_RUNNING),
-        master=nl.u32_of(attributes.get(rt.IFLA_LINK, bytes(4))),
-        master_netnsid=_S32.unpack(netnsid)[0] if netnsid else None,
-        sysctls=sysctls_in(attributes.get(rt.IFLA_AF_SPEC, b""))
-        if sysctls or not flags & IFF_UP
-        else (),
-    )
-
-
-def _mode(kind: str, data: dict[int, bytes]) -> tuple[str, int]:
-    """The mode of a link of one of the KINDS, and its flags; empty and 0 for others."""
-    if kind == "macvlan":
-        mode = MACVLAN_MODES.get(nl.u32_of(data.get(rt.IFLA_MACVLAN_MODE, b"")), "unknown")
-        return mode, nl.u32_of(data.get(rt.IFLA_MACVLAN_FLAGS, b""))
-    if kind == "ipvlan":
-        mode = IPVLAN_MODES.get(nl.u32_of(data.get(rt.IFLA_IPVLAN_MODE, b"")), "unknown")
-        return mode, nl.u32_of(data.get(rt.IFLA_IPVLAN_FLAGS, b""))
-    return "", 0
-
-
-def _info(attributes: dict[int, bytes]) -> tuple[str, dict[int, bytes]]:
-    info = nl.attributes_of(attributes.get(rt.IFLA_LINKINFO, b""))
-    kind = nl.string_of(info.get(rt.IFLA_INFO_KIND, b""))
-    return kind, nl.attributes_of(info.get(rt.IFLA_INFO_DATA, b""))
-
-
-def _mac(raw: bytes) -> str:
-    return ":".join(f"{octet:02x}" for octet in raw)
-
-
-def _alias(raw: bytes) -> str:
-    """Of any bytes that a pod likes; what is no text a checkpoint cannot hold, nor a line show."""
+def read_rules(rtnl: Rtnetlink) -> tuple[Rule, ...]:
+    """The rules of the socket's namespace, but for those that a checkpoint cannot hold."""
     try:
-        return raw.rstrip(b"\0").decode()
-    except UnicodeDecodeError:
-        return ""
+        return rules_in(rtnl.dump(rules_request(), MAX_RULES, "rules"))
+    except NotSupported:
+        return ()  # CONFIG_IP_MULTIPLE_TABLES is not set
+
+
+def permanent_neighbours(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
+    """The entries that somebody made to stay."""
+    request = neighbours_request(ifindex, proxy=False)
+    bodies = rtnl.dump(request, MAX_READ, "neighbours", is_permanent)
+    return _bounded(bodies, ifindex, "permanent neighbours")
+
+
+def proxy_entries(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
+    """The addresses that the interface answers for (`ip neigh add proxy`)."""
+    bodies = rtnl.dump(neighbours_request(ifindex, proxy=True), MAX_READ, "neighbours")
+    return _bounded(bodies, ifindex, "proxy entries")
+
+
+def _bounded(bodies: list[bytes], ifindex: int, what: str) -> tuple[Neighbour, ...]:
+    if len(bodies) > MAX_NEIGHBOURS:
+        raise TooMany(REPAIR_FAILED, f"more than {MAX_NEIGHBOURS} {what}: too many to mirror")
+    return neighbours_in(bodies, ifindex)
+
+
+def read_defaults(ifname: str) -> dict[str, str]:
+    """The sysctls that a new link of the namespace begins with, and the interface's own secret.
+
+    To be called inside the pod's namespace.
+    """
+    found = {}
+    for key in SYSCTLS - {STABLE_SECRET}:
+        value = _read_sysctl(key, "default")
+        if value is not None:
+            found[key] = value
+    return {**found, **dict(read_secret(ifname))}
+
+
+def read_secret(ifname: str) -> tuple[tuple[str, str], ...]:
+    """STABLE_SECRET of the interface, if it was ever set: the kernel's answers leave it out. To be
+    called inside the pod's namespace."""
+    secret = _read_sysctl(STABLE_SECRET, ifname)
+    return ((STABLE_SECRET, secret),) if secret else ()
+
+
+def _read_sysctl(key: str, ifname: str) -> str | None:
+    try:
+        fd = os.open(path_of(key, ifname), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # this kernel does not have it, or IPv6 is off
+    try:
+        return os.read(fd, 64).decode("ascii").strip()
+    except OSError:
+        return None  # EIO: no secret was ever set
+    finally:
+        os.close(fd)
+
+
+# --- what is around it ----------------------------------------------------------------------------
+
+
+def with_recorded(rtnl: Rtnetlink, observed: Observed, desired: Attachment) -> Observed:
+    """What was observed, with as much of the surroundings as the record can be compared with.
+
+    To be called inside the pod's namespace. Of the rules all, in a namespace without the interface,
+    too: they outlive it.
+    """
+    link = observed.link
+    if link is not None and not observed.over_node:
+        return observed
+    if link is not None and any(key == STABLE_SECRET for key, _ in desired.sysctls):
+        known = replace(link, sysctls=(*link.sysctls, *read_secret(desired.ifname)))
+        observed = replace(observed, link=known)
+    if desired.rules:
+        observed = _with_rules(observed, desired)
+    hops = {hop.ifname for route in desired.routes for hop in route.hops} - {desired.ifname}
+    if hops:
+        observed = replace(observed, links=links_named(rtnl, hops))
+    if desired.neighbours and link is not None:
+        ifindex = link.link.ifindex
+        kinds = {neighbour.mac is None for neighbour in desired.neighbours}
+        found = permanent_neighbours(rtnl, ifindex) if False in kinds else ()
+        found += proxy_entries(rtnl, ifindex) if True in kinds else ()
+        observed = replace(observed, neighbours=found)
+    return observed
+
+
+def _with_rules(observed: Observed, desired: Attachment) -> Observed:
+    """Where there are too many to be read, the recorded ones count as there: they outlive the link,
+    and the rest of it need not wait."""
+    try:
+        with Rtnetlink() as rtnl:  # of no use any more once there was too much
+            return replace(observed, rules=read_rules(rtnl))
+    except TooMany as error:
+        return replace(observed, rules=desired.rules, troubles=(f"its rules: {error.msg}",))
+
+
+def with_all(rtnl: Rtnetlink, observed: Observed, ifname: str) -> Observed:
+    """What was observed of an interface, with everything around it that a checkpoint holds."""
+    link = observed.link
+    if link is None or not observed.over_node:
+        return observed
+    ifindex = link.link.ifindex
+    return replace(
+        observed,
+        rules=concerning(ifname, observed.addresses, observed.routes, read_rules(rtnl)),
+        neighbours=permanent_neighbours(rtnl, ifindex) + proxy_entries(rtnl, ifindex),
+        absent_routes=missing_prefix_routes(observed),
+    )

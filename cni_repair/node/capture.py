@@ -12,9 +12,9 @@ from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.netlink.netns import entered, open_own
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.kernel.sysctl import own_settings, read_defaults, read_secret
+from cni_repair.network.kernel.sysctl import own_settings
 from cni_repair.network.model import KINDS, Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.observe import chain_from, observe_pod
+from cni_repair.network.observe import chain_from, observe_pod, read_defaults, read_secret
 from cni_repair.network.planning.lifetimes import now, stamped
 
 TYPE_CHECKING = False

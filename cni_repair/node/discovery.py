@@ -11,12 +11,14 @@ import os
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import process_ids
-from cni_repair.netlink import codec as nl
-from cni_repair.netlink import constants as rt
 from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.model import KINDS
-from cni_repair.network.observe import chain_from, live_link, netnsid_in, netnsid_request
+from cni_repair.network.observe import (
+    chain_from,
+    links_like_pods,
+    netnsid_in,
+    netnsid_request,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,20 +100,13 @@ def _children(node: Node, path: str) -> list[LiveLink]:
     netns = open_netns(path)
     try:
         with entered(netns, node.own), Rtnetlink() as rtnl:
-            links = {one for kind in KINDS for one in _links_of_kind(rtnl, kind)}
+            links = links_like_pods(rtnl, _MAX_LINKS)
             # Asked after the dump, which gives the id where a link needs it.
             netnsid = netnsid_in(rtnl.get([netnsid_request(node.own)])[0])
     finally:
         os.close(netns)
-    over_node = [one for one in links if one.link.kind in KINDS and one.is_over(netnsid)]
+    over_node = [one for one in links if one.is_over(netnsid)]
     return sorted(over_node, key=lambda one: one.link.ifindex)
-
-
-def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
-    """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
-    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
-    found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return [one for one in found if one is not None]
 
 
 def _name_of(node: Node, ifindex: int) -> str:

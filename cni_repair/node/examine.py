@@ -13,15 +13,13 @@ from cni_repair.netlink import netns as namespaces
 from cni_repair.netlink.netns import entered, open_netns, open_own, same_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.apply import NamespacePair
-from cni_repair.network.observe import observe_pod
+from cni_repair.network.observe import observe_pod, with_all, with_recorded
 from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
-from cni_repair.network.surroundings import with_all, with_recorded
 from cni_repair.node.report import UNREADABLE, Report
 from cni_repair.uplink import ensure as parents
 from cni_repair.uplink.fallback import other_chains
-from cni_repair.uplink.operations import AddVlan
 from cni_repair.uplink.plan import MISSING, READY, REFUSED, RENAMED, ParentPlan
 
 TYPE_CHECKING = False
@@ -32,8 +30,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.model import Attachment, HostLink, Observed
+    from cni_repair.network.operations.base import Operation
     from cni_repair.uplink.belongings import NodeSide
-    from cni_repair.uplink.operations import NodeOperation
 
     T = TypeVar("T")
     Parents = tuple[tuple[HostLink, ...], bool]  # the recorded chain, and whether to follow a card
@@ -129,7 +127,7 @@ class Masters:
             return [], []
         self._told.add(wanted)
         steps = self._seen[wanted][0].operations
-        commands = [step.command() for step in steps]
+        commands = [step.describe("") for step in steps]
         if self._side is None:
             return commands, []
         try:
@@ -139,16 +137,16 @@ class Masters:
         return [*commands, *more], notes
 
     def _of_the_node(
-        self, side: NodeSide, chain: tuple[HostLink, ...], first: tuple[NodeOperation, ...]
+        self, side: NodeSide, chain: tuple[HostLink, ...], first: tuple[Operation, ...]
     ) -> tuple[list[str], list[str]]:
-        made = frozenset(step.name for step in first if isinstance(step, AddVlan))
+        made = frozenset(step.ifname for step in first if step.over)
         commands: list[str] = []
         notes = []
         plans = side.shims(chain, made)
         for plan in plans:
             if plan.finding not in self._findings:  # chains share their lower links
                 self._findings.add(plan.finding)
-                commands += [step.command() for step in plan.operations]
+                commands += [step.describe("") for step in plan.operations]
                 notes.append(plan.finding)
         unlike = {plan.name for plan in plans}
         lack = [one for one in side.lack(chain, unlike) if one not in self._findings]
@@ -177,7 +175,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: Masters) -> Re
     # A repair makes nothing over a link that is refused: pods would stand on another network.
     if found.state in REPAIRABLE and parent_plan.state not in (REFUSED, RENAMED):
         actions, notes = masters.told(wanted)
-        actions += masters.new(step.command(netns) for step in found.operations)
+        actions += masters.new(step.describe(netns) for step in found.operations)
     return Report(
         checkpoint.key,
         checkpoint,

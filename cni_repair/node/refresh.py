@@ -6,7 +6,8 @@ from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
-from cni_repair.network.kernel.sysctl import own_settings, read_defaults
+from cni_repair.network.kernel.sysctl import own_settings
+from cni_repair.network.observe import read_defaults
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY
 from cni_repair.node.capture import with_seen
 from cni_repair.node.examine import in_pod, observe_all, planned

@@ -11,9 +11,9 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import NamespacePair, apply_to_pod
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.observe import ifindex_of, name_at
-from cni_repair.network.operations.entries import ChangeAddress
-from cni_repair.network.operations.link import Target
-from cni_repair.network.planning.entries import with_extras
+from cni_repair.network.operations.address import ChangeAddress
+from cni_repair.network.operations.base import Target
+from cni_repair.network.planning.plan import with_extras
 from cni_repair.node.examine import observe, planned
 from cni_repair.node.report import Report
 from cni_repair.uplink.read import TEMPORARY
@@ -222,6 +222,6 @@ class PodRepair:
             self._netns,
             self.after.state,
             self.findings,
-            tuple(step.command(self._netns) for step in self.before.operations),
+            tuple(step.describe(self._netns) for step in self.before.operations),
             error,
         )

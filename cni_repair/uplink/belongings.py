@@ -132,7 +132,7 @@ class NodeSide:
         recorded = tuple(one for one in self.remembered(chain) if one.name not in others)
         present = self._present({one.name for one in recorded})
         there = belongings_of([link for link in present.values() if link.up])
-        return [step.command() for step in lacking(recorded, there)]
+        return [step.describe("") for step in lacking(recorded, there)]
 
     def _present(self, names: set[str]) -> dict[str, HostLink]:
         return {name: link for name in names if (link := link_named(self._rtnl, name))}

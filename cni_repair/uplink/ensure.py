@@ -78,7 +78,7 @@ def _with_belongings(
     from cni_repair.uplink.plan_belongings import with_belongings
     from cni_repair.uplink.read import belongings_of
 
-    down = {operation.name for operation in plan.operations} & present.keys()
+    down = {operation.ifname for operation in plan.operations} & present.keys()
     there = belongings_of(present[name] for name in down)
     return replace(plan, operations=with_belongings(plan.operations, on_vlans, there))
 

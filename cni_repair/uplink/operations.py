@@ -1,37 +1,31 @@
-"""The steps of a repair in the node's own namespace: its VLANs, its shims, what is on both.
+"""The steps of a repair in the node's own namespace: its VLANs, its shims, and setting them up.
 
-Like all operations (see :mod:`~cni_repair.network.operations.link`) they do no I/O: they describe
-themselves as the `iproute2` command that they equal, and make their own netlink message.
+What they carry is given to them by the same steps as to a pod's interface (network/operations).
 """
 
 from __future__ import annotations
 
-import struct
+import errno
 
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.model import IFF_UP, PodLink, Vlan
-from cni_repair.network.operations.iproute2 import quoted, words
-from cni_repair.network.operations.link import AddPodLink, Target
+from cni_repair.network.kernel import vlan as vlans
+from cni_repair.network.kernel.link import HOST, up_link
+from cni_repair.network.model import PodLink, Vlan
+from cni_repair.network.operations.base import Operation
+from cni_repair.network.operations.iproute2 import inside, quoted, said, words
+from cni_repair.network.operations.link import AddPodLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    from cni_repair.network.operations.entries import AddAddress
-    from cni_repair.network.operations.route import AddRoute
-
-    NodeOperation: TypeAlias = "AddVlan | AddShim | SetNodeLinkUp | AddToNode"
+    from cni_repair.network.operations.base import Target
 
 _NEW = rt.NLM_F_CREATE | rt.NLM_F_EXCL
-_VLAN_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
-_ALWAYS_KNOWN = 0xF  # VLAN_FLAG_REORDER_HDR, GVRP, LOOSE_BINDING, MVRP
-_BRIDGE_BINDING = 0x10
 
 
 @frozen
-class AddVlan:
+class AddVlan(Operation):
     """Create a VLAN device on a link of the node."""
 
     name: str
@@ -40,100 +34,74 @@ class AddVlan:
     mtu: int  # 0: the kernel takes the link's
     mac: str = ""  # empty: the link's, and it follows that
 
-    def command(self) -> str:
-        vlan = self.vlan
-        protocol = _VLAN_PROTOCOLS.get(vlan.protocol, hex(vlan.protocol))
+    is_vital = True
+
+    @property
+    def ifname(self) -> str:
+        return self.name
+
+    @property
+    def over(self) -> str:
+        return self.master
+
+    @property
+    def unsupported(self) -> tuple[str, str]:
+        cannot = f"this kernel cannot make VLAN devices ({self.name})"
+        return cannot, "load the module 8021q (CONFIG_VLAN_8021Q)"
+
+    def describe(self, netns: str) -> str:
         return words(
-            f"ip link add link {quoted(self.master)} name {quoted(self.name)}",
-            f"address {self.mac}" if self.mac else "",
-            f"mtu {self.mtu}" if self.mtu else "",
+            f"{inside(netns)}ip link add link {quoted(self.master)}",
+            *said(HOST, self, {"kind": "", "lower": "", "vlan": ""}),
             "type vlan",
-            f"protocol {protocol}" if vlan.protocol != 0x8100 else "",
-            f"id {vlan.id}",
-            "" if vlan.flags & 1 else "reorder_hdr off",
-            "gvrp on" if vlan.flags & 2 else "",
-            "loose_binding on" if vlan.flags & 4 else "",
-            "mvrp on" if vlan.flags & 8 else "",
-            "bridge_binding on" if vlan.flags & _BRIDGE_BINDING else "",
-            _map_words("egress-qos-map", vlan.egress),
-            _map_words("ingress-qos-map", vlan.ingress),
+            *said(vlans.TABLE, self.vlan, {}),
         )
 
-    def message(self, master: int) -> nl.Message:
-        """`master`: the ifindex of the link below."""
-        vlan = self.vlan
-        # Kernels before 5.6 refuse bridge_binding, even if it is to be off.
-        mask = _ALWAYS_KNOWN | (vlan.flags & _BRIDGE_BINDING)
-        data = (
-            nl.attribute(rt.IFLA_VLAN_ID, vlan.id.to_bytes(2, "little"))
-            + nl.attribute(rt.IFLA_VLAN_PROTOCOL, vlan.protocol.to_bytes(2, "big"))
-            + nl.attribute(rt.IFLA_VLAN_FLAGS, struct.pack("=II", vlan.flags, mask))
-            + _map_attribute(rt.IFLA_VLAN_EGRESS_QOS, vlan.egress)
-            + _map_attribute(rt.IFLA_VLAN_INGRESS_QOS, vlan.ingress)
-        )
+    def requests(self, target: Target) -> list[nl.Message]:
         attributes = (
-            nl.text(rt.IFLA_IFNAME, self.name)
-            + nl.u32(rt.IFLA_LINK, master)
-            + (nl.attribute(rt.IFLA_ADDRESS, nl.raw_mac(self.mac)) if self.mac else b"")
-            + (nl.u32(rt.IFLA_MTU, self.mtu) if self.mtu else b"")
-            + nl.link_info("vlan", data)
+            HOST.encode(self)
+            + nl.u32(rt.IFLA_LINK, target.master)
+            + nl.link_info("vlan", vlans.encode(self.vlan))
         )
-        return nl.Message(rt.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
-
-
-def _map_words(name: str, pairs: tuple[tuple[int, int], ...]) -> str:
-    return " ".join([name, *(f"{one}:{other}" for one, other in pairs)]) if pairs else ""
-
-
-def _map_attribute(kind: int, pairs: tuple[tuple[int, int], ...]) -> bytes:
-    entries = [nl.attribute(rt.IFLA_VLAN_QOS_MAPPING, struct.pack("=II", *one)) for one in pairs]
-    return nl.attribute(kind, b"".join(entries)) if entries else b""
+        return [nl.Message(rt.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))]
 
 
 @frozen
-class AddShim:
+class AddShim(Operation):
     """Create a link like the pods' in the node's own namespace, down."""
 
-    name: str
+    ifname: str
     master: str
     link: PodLink
 
-    def command(self) -> str:
-        return self._as_pods().command("")
-
-    def message(self, master: int) -> nl.Message:
-        """`master`: the ifindex of the link below."""
-        return self._as_pods().temporary(self.name, master)
-
-    def _as_pods(self) -> AddPodLink:
-        return AddPodLink(self.name, self.master, self.link)
-
-
-@frozen
-class SetNodeLinkUp:
-    """Set a link of the node up."""
-
-    name: str
-
-    def command(self) -> str:
-        return f"ip link set dev {quoted(self.name)} up"
-
-    def message(self, ifindex: int) -> nl.Message:
-        return nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
-
-
-@frozen
-class AddToNode:
-    """Give a link of the node one address, or one route."""
-
-    step: AddAddress | AddRoute
+    is_vital = True
 
     @property
-    def name(self) -> str:
-        return self.step.ifname
+    def over(self) -> str:
+        return self.master
 
-    def command(self) -> str:
-        return self.step.command("").strip()
+    def describe(self, netns: str) -> str:
+        return self._as_pods().describe(netns)
 
-    def message(self, ifindex: int) -> nl.Message:
-        return self.step.message(Target(ifindex, 0, 0))
+    def requests(self, target: Target) -> list[nl.Message]:
+        return [self._as_pods().temporary(self.ifname, target.master)]
+
+    def _as_pods(self) -> AddPodLink:
+        return AddPodLink(self.ifname, self.master, self.link)
+
+
+@frozen
+class SetNodeLinkUp(Operation):
+    """Set a link of the node up."""
+
+    ifname: str
+
+    is_vital = True
+    # The link below went down again; a VLAN follows it up by itself.
+    tolerated = frozenset({errno.ENETDOWN})
+
+    def describe(self, netns: str) -> str:
+        return f"{inside(netns)}ip link set dev {quoted(self.ifname)} up"
+
+    def requests(self, target: Target) -> list[nl.Message]:
+        return [nl.Message(rt.RTM_NEWLINK, 0, up_link(target.ifindex))]

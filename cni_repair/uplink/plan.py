@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from cni_repair.uplink.operations import NodeOperation
+    from cni_repair.network.operations.base import Operation
 
 READY = "ready"
 MISSING = "missing"
@@ -26,7 +26,7 @@ class ParentPlan:
     # REFUSED (its name is another's)
     state: str
     reason: str = ""
-    operations: tuple[NodeOperation, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
 
 def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> ParentPlan:
@@ -35,7 +35,7 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
     `chain` is the master and what it stands on, as recorded; `present` the node's links that bear
     those names now. Hardware and bonds are the distribution's: they are waited for, never made.
     """
-    operations: list[NodeOperation] = []
+    operations: list[Operation] = []
     below: HostLink | None = None  # as it is, or will be once it is made
     was_below: HostLink | None = None  # as it was recorded
     for wanted in reversed(chain):

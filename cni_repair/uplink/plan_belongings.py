@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen
 from cni_repair.network.model import NodeLink
-from cni_repair.network.operations.entries import AddAddress
+from cni_repair.network.operations.address import AddAddress
 from cni_repair.network.operations.route import AddRoute
-from cni_repair.network.planning.entries import as_made
-from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.network.planning.address import as_made
+from cni_repair.uplink.operations import AddShim, SetNodeLinkUp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from cni_repair.network.model import HostLink, NodeLinks, PodLink
-    from cni_repair.uplink.operations import NodeOperation
+    from cni_repair.network.operations.base import Operation
 
 
 @frozen
@@ -31,7 +31,7 @@ class ShimPlan:
 
     name: str
     finding: str
-    operations: tuple[NodeOperation, ...] = ()
+    operations: tuple[Operation, ...] = ()
 
 
 def newest(
@@ -56,23 +56,23 @@ def newest(
 
 
 def with_belongings(
-    operations: tuple[NodeOperation, ...],
+    operations: tuple[Operation, ...],
     recorded: tuple[NodeLink, ...],
     there: Mapping[str, NodeLink],
-) -> tuple[NodeOperation, ...]:
+) -> tuple[Operation, ...]:
     """The operations that make VLANs, with those that give them their addresses and routes.
 
     `there`: what those VLANs have that are there already, but down.
     """
     missing = {one.name: _missing(one, there.get(one.name)) for one in recorded if one.shim is None}
-    to_be_set_up = {one.name for one in operations if isinstance(one, SetNodeLinkUp)}
-    steps: list[NodeOperation] = []
+    to_be_set_up = {one.ifname for one in operations if not one.over}
+    steps: list[Operation] = []
     for operation in operations:
-        name = operation.name
+        name = operation.ifname
         addresses, routes = missing.get(name, ((), ()))
-        if isinstance(operation, SetNodeLinkUp):
+        if not operation.over:
             steps += [*addresses, operation, *routes]
-        elif isinstance(operation, AddVlan) and name not in to_be_set_up:
+        elif name not in to_be_set_up:
             # The link below is down. The routes wait for it, too: they are tried again at the end.
             steps += [operation, *addresses, *routes]
         else:
@@ -113,7 +113,7 @@ def _plan_shim(
     what = f"{name}, a {shim.kind} over {wanted.master},"
     if found is None:
         addresses, routes = _missing(wanted, None)
-        steps: list[NodeOperation] = [AddShim(name, wanted.master, shim), *addresses]
+        steps: list[Operation] = [AddShim(name, wanted.master, shim), *addresses]
         steps += [SetNodeLinkUp(name), *routes] if wanted.up else []
         return ShimPlan(name, f"the node's {what} is gone", tuple(steps))
     if master is None or found.kind != shim.kind or found.lower != master.ifindex:
@@ -122,14 +122,14 @@ def _plan_shim(
     if found.up or not wanted.up or not master.up:
         return None
     addresses, routes = _missing(wanted, there)
-    rest: list[NodeOperation] = [*addresses, SetNodeLinkUp(name), *routes]
+    rest: list[Operation] = [*addresses, SetNodeLinkUp(name), *routes]
     return ShimPlan(name, f"the node's {what} is down", tuple(rest))
 
 
-def lacking(recorded: tuple[NodeLink, ...], there: Mapping[str, NodeLink]) -> tuple[AddToNode, ...]:
+def lacking(recorded: tuple[NodeLink, ...], there: Mapping[str, NodeLink]) -> tuple[Operation, ...]:
     """What is recorded of links that are there and up, and is not on them: nothing that a repair
     touches, but something to be said. `there`: what those links have."""
-    found: list[AddToNode] = []
+    found: list[Operation] = []
     for one in recorded:
         if one.name in there:
             addresses, routes = _missing(one, there[one.name])
@@ -144,7 +144,7 @@ def _name_of(ifindex: int, present: Mapping[str, HostLink]) -> str:
 
 def _missing(
     wanted: NodeLink, there: NodeLink | None
-) -> tuple[tuple[AddToNode, ...], tuple[AddToNode, ...]]:
+) -> tuple[tuple[AddAddress, ...], tuple[AddRoute, ...]]:
     """Addresses and routes to be added; those to a gateway last, as it has to be reachable."""
     has = there or NodeLink(wanted.name)
     known_addresses = {one.key for one in has.addresses}
@@ -153,9 +153,9 @@ def _missing(
     routes = sorted(wanted.routes, key=lambda route: route.gateway is not None)
     return (
         tuple(
-            AddToNode(AddAddress(name, one))
+            AddAddress(name, one)
             for one in as_made(wanted.addresses)
             if one.key not in known_addresses
         ),
-        tuple(AddToNode(AddRoute(name, one)) for one in routes if one.key not in known_routes),
+        tuple(AddRoute(name, one) for one in routes if one.key not in known_routes),
     )

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from cni_repair.base.errors import REPAIR_FAILED
 from cni_repair.base.frozen import replace
-from cni_repair.netlink import codec as nl
-from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink, TooMany
-from cni_repair.network.kernel.route import read_routes
 from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, NodeLink
-from cni_repair.network.observe import live_link, read_addresses
+from cni_repair.network.observe import links_like_pods, read_addresses, read_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,21 +64,13 @@ def _of_vlan(found: NodeLink) -> NodeLink:
 
 
 def _shims(rtnl: Rtnetlink) -> list[LiveLink]:
-    found = []
-    for kind, modes in KINDS.items():
-        # The kernel filters by kind (rtnl_dump_ifinfo); it lists an answer without one, too.
-        request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
-        links = [live_link(body) for body in rtnl.dump(request, _MAX_SHIMS, f"{kind} links")]
-        found += [
-            live
-            for live in links
-            if live is not None
-            and live.link.kind == kind
-            and live.link.mode in modes
-            and live.master_netnsid is None
-            and not live.name.startswith(TEMPORARY)
-        ]
-    return found
+    return [
+        live
+        for live in links_like_pods(rtnl, _MAX_SHIMS)
+        if live.link.mode in KINDS[live.link.kind]
+        and live.master_netnsid is None
+        and not live.name.startswith(TEMPORARY)
+    ]
 
 
 def _shim(rtnl: Rtnetlink, live: LiveLink, master: str) -> NodeLink:

@@ -64,18 +64,9 @@ class Node(Lab):
 
     # --- Pods ---
 
-    def add_pods(self, count: int) -> list[Netns]:
-        """Make pods, until there are `count`: two processes, not two a pod; the new ones."""
-        names = [f"{self._name}-pod{n}" for n in range(len(self.pods) + 1, count + 1)]
-        self._cleanup.callback(self._batch, None, [f"netns delete {name}" for name in names])
-        self._batch(None, [f"netns add {name}" for name in names])
-        new = [Netns(name) for name in names]
-        self.pods += new
-        return new
-
     def attach(self, count: int) -> None:
         """Make pods until there are `count`, and attach with cni-repair those that are not."""
-        self.add_pods(count)
+        self.add_pods(count - len(self.pods))
         new = [pod for pod in self.pods if pod.name not in self.states]
         for at in range(0, len(new), _ADDS_AT_ONCE):
             self.plugin("ADD", self.netconf(), new[at : at + _ADDS_AT_ONCE])

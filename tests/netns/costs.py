@@ -1,5 +1,7 @@
 """What a run of cni-repair asks of the kernel, counted from strace's diary of it.
 
+What was recorded is in costs.json; `judge` tells more from less.
+
 Counted is the first process, with what it forks up to an execve: how many threads and system calls
 a delegate's Go runtime makes is its own affair, and never twice the same.
 """
@@ -8,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
+from typing import TypeAlias
 
 from cni_repair.netlink import constants
 
@@ -124,3 +127,66 @@ def _note_module(costs: Costs, text: str) -> None:
         costs.own.add(name)
     else:
         costs.foreign.add(name)
+
+
+# What a figure consists of: how many of each system call, type of message, or module.
+Parts: TypeAlias = Mapping[str, float]
+Figures: TypeAlias = Mapping[str, Parts]
+# As costs.json has it: modules by their names, messages by their types, of system calls the sum.
+Recorded: TypeAlias = float | Mapping[str, float] | Sequence[str]
+
+CALLS, MESSAGES, OWN, FOREIGN = "system calls", "messages", "own modules", "foreign modules"
+CALLS_A_POD, MESSAGES_A_POD = "system calls a pod", "messages a pod"
+# How often memory is asked for (brk, mmap) depends on where it happens to lie. In 20 runs, ten of
+# them beside busy loops or others that held the RTNL, messages and modules were the same.
+_ROOM = {CALLS: 0.1, CALLS_A_POD: 0.1}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to say of a figure that is not as recorded."""
+
+    more: str = ""  # it failed
+    less: str = ""  # good: to be recorded
+
+
+def judge(figure: str, measured: Parts, recorded: Recorded) -> Verdict:
+    """Compare a figure with what was recorded; of system calls a tenth more or less is the same."""
+    value, before = total(measured), _total_recorded(recorded)
+    room = _ROOM.get(figure, 0.0) * before
+    told = f"{value:.6g} {figure}, recorded {before:.6g}"
+    if value > before + room:
+        return Verdict(more=f"{told}: {_difference(measured, _parts(recorded))}")
+    if value < before - room:
+        return Verdict(less=told)
+    return Verdict()
+
+
+def to_record(figure: str, measured: Parts) -> Recorded:
+    """A measured figure as costs.json is to have it."""
+    if figure in _ROOM:
+        return total(measured)
+    if figure in (OWN, FOREIGN):
+        return sorted(measured)
+    return {name: round(number, 4) for name, number in sorted(measured.items()) if number}
+
+
+def total(parts: Parts) -> float:
+    return round(sum(parts.values()), 4)  # a sum of 49ths may be a trifle more than a whole number
+
+
+def _total_recorded(recorded: Recorded) -> float:
+    return recorded if isinstance(recorded, (int, float)) else total(_parts(recorded))
+
+
+def _parts(recorded: Recorded) -> Parts:
+    if isinstance(recorded, (int, float)):
+        return {}
+    return recorded if isinstance(recorded, Mapping) else dict.fromkeys(recorded, 1)
+
+
+def _difference(measured: Parts, recorded: Parts) -> str:
+    """What there is more of; all of it where only the sum was recorded."""
+    more = {name: number - recorded.get(name, 0) for name, number in measured.items()}
+    ordered = sorted(more.items(), key=lambda part: (-part[1], part[0]))
+    return ", ".join(f"{number:.3g} {name}" for name, number in ordered if number > 0.001)

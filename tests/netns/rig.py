@@ -1,38 +1,41 @@
-"""A throwaway node for the tests in this folder: namespaces, the real plugins, our executable.
+"""The lab's private node as the tests in this folder use it: pods by name, documents, assertions.
 
-The node is a process (`_holder`) with network and mount namespaces of its own; /run and /var/lib
-are empty tmpfs in there, so that nothing of the machine is touched, default directories included.
-`tor` is the namespace at the other end of the node's uplinks.
+Nodes, uplinks, namespaces, and how the plugin and the command line are run on a node, are the
+lab's affair (cni_repair/demo/lab.py).
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import socket
 import subprocess
 import sys
 import sysconfig
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from cni_repair.demo import lab as labs
+from cni_repair.demo.lab import GATEWAY as GATEWAY4
+from cni_repair.demo.lab import GATEWAY6, Connection, Lab, Netns
 from tests.outputs import mistakes_in, schema_for
+
+__all__ = [
+    "GATEWAY4", "GATEWAY6", "PLUGINS", "ROOT", "SHORT_DEADLINE", "Attachment", "Connection", "Json",
+    "Outcome", "Pod", "Rig", "entry_of", "eventually", "slow_but", "states", "without",
+]  # fmt: skip
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = "/usr/lib/cni"
-CLONE_NEWNET = 0x40000000
-GATEWAY4, GATEWAY6 = "10.9.0.1", "fd00:9::1"
 SHORT_DEADLINE = """
 import functools
 from cni_repair.cni import delegate
@@ -67,23 +70,17 @@ class Outcome:
         return f"{document['msg']}: {document.get('details', '')}"
 
 
+def _outcome(done: labs.Outcome) -> Outcome:
+    (done.stdout + done.stderr).encode()  # raises where it was not UTF-8
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
 @dataclass(frozen=True)
-class Pod:
-    name: str
-
-    @property
-    def path(self) -> str:
-        """CNI_NETNS, as the node sees it."""
-        return f"/run/netns/{self.name}"
-
+class Pod(Netns):
     @property
     def id(self) -> str:
         """The container id: 64 characters, different from the first on."""
         return (self.name + "0123456789abcdef" * 4)[:64]
-
-
-def _name(netns: Pod | str) -> str:
-    return netns if isinstance(netns, str) else netns.name
 
 
 @dataclass
@@ -102,57 +99,43 @@ class Attachment:
 
 @dataclass
 class Rig:
-    """See the module. Use as a context manager."""
+    """Context: a node with one uplink, eth0; its records and leases are below `base`.
+
+    IPv6 is off but in pods that ask for it, so that nothing waits for duplicate address detection.
+    """
 
     base: Path
     _stack: ExitStack = field(default_factory=ExitStack)
-    _pid: int = 0
     _runs: int = 0
+
+    def __post_init__(self) -> None:
+        self.lab = Lab(private=True)
+        self.lab.checkpoint_dir = str(self.checkpoints)
+        self.lab.run_dir = str(self.base / "run")
+        self.lab.ipam_dir = str(self.base / "ipam")
 
     def __enter__(self) -> Rig:
         with ExitStack() as stack:
-            self._stack = stack
-            self._start()
+            stack.enter_context(self.lab)
+            self._switch_ipv6_off(None, "all", "default")
+            self.ip("link set lo up")
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _start(self) -> None:
-        script = """
-            mount -t tmpfs -o mode=755 run /run && mount -t tmpfs -o mode=755 lib /var/lib &&
-            mkdir /run/netns && mount --bind /run/netns /run/netns &&
-            mount --make-shared /run/netns && echo ready && exec cat
-        """
-        holder = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._stack.callback(self._end, holder)
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "ready\n"
-        self._pid = holder.pid
-        self.sysctl(None, "net/ipv6/conf/all/disable_ipv6", "1")
-        self.sysctl(None, "net/ipv6/conf/default/disable_ipv6", "1")
-        self.ip("link set lo up")
-        self.ip("netns add tor")
-        self.uplink_up()
-
-    @staticmethod
-    def _end(holder: subprocess.Popen[str]) -> None:
-        assert holder.stdin is not None and holder.stdout is not None
-        holder.stdin.close()
-        holder.stdout.close()
-        assert holder.wait(10) == 0, "the node's holder did not end by itself"
+    def _netns(self, netns: Pod | str | None) -> Netns:
+        """Of None: the node's."""
+        if netns is None:
+            return self.lab.node
+        return Netns(netns) if isinstance(netns, str) else netns
 
     # --- the node ----------------------------------------------------------------------------
 
     def command(self, *words: str) -> list[str]:
-        """The command that runs `words` on the node (nsenter becomes it: the PID stays)."""
-        return ["nsenter", "-t", str(self._pid), "-m", "-n", "--", *words]
+        """The command that runs `words` on the node (it becomes it: the PID stays)."""
+        return [*self.lab.ground.entering(self.lab.node), *words]
 
     def run(
         self,
@@ -162,15 +145,9 @@ class Rig:
         check: bool = True,
         timeout: float = 60,
     ) -> Outcome:
-        done = subprocess.run(
-            self.command(*words),
-            input=stdin.encode("utf-8", "surrogateescape"),
-            capture_output=True,
-            env=env if env is not None else {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
-            timeout=timeout,
-            check=False,
+        outcome = _outcome(
+            self.lab.run(self.lab.node, words, env=env, stdin=stdin, seconds=timeout)
         )
-        outcome = Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
         if check:
             assert outcome.status == 0, f"{words}: {outcome}"
         return outcome
@@ -199,12 +176,11 @@ class Rig:
             process.communicate(timeout=10)
 
     def ip(self, words: str, netns: Pod | str | None = None, check: bool = True) -> str:
-        where = ["-n", _name(netns)] if netns else []
+        where = ["-n", self._netns(netns).name] if netns else []
         return self.run("ip", *where, *words.split(), check=check).out
 
     def ip_json(self, words: str, netns: Pod | str | None = None) -> list[Json]:
-        answer: list[Json] = json.loads(self.ip(f"-d -j {words}", netns) or "[]")
-        return [entry for entry in answer if entry]
+        return [entry for entry in self.lab.ip_json(self._netns(netns), *words.split()) if entry]
 
     def links(self, netns: Pod | str | None = None) -> dict[str, Json]:
         return {link["ifname"]: link for link in self.ip_json("link show", netns)}
@@ -215,19 +191,11 @@ class Rig:
 
     def uplink_up(self, name: str = "eth0", ip: str = GATEWAY4, mtu: int = 1500) -> None:
         """The uplink with its gateway behind it, up as the distribution would have it."""
-        far = name.replace("eth", "tor")
-        mac = f"02:00:00:00:09:0{name[-1]}"  # a card comes back with its own
-        self.ip(
-            f"link add {name} address {mac} mtu {mtu} type veth peer name {far} mtu {mtu} netns tor"
-        )
-        self.ip(f"addr add {ip}/24 dev {far}", "tor")
-        self.ip(f"addr add {GATEWAY6}/64 dev {far} nodad", "tor")
-        self.ip(f"link set {far} up", "tor")
-        self.ip(f"link set {name} up")
+        self.lab.uplink_back(name, ip, mtu)
 
     def uplink_down(self, name: str = "eth0") -> None:
         """What rmmod does."""
-        self.ip(f"link del {name}")
+        self.lab.uplink_lost(name)
 
     def reload(self, name: str = "eth0", **how: Any) -> None:
         self.uplink_down(name)
@@ -236,46 +204,28 @@ class Rig:
     # --- pods --------------------------------------------------------------------------------
 
     def pod(self, name: str, ipv6: bool = False) -> Pod:
-        """A new pod's namespace. Without IPv6 nothing waits for duplicate address detection."""
-        pod = Pod(name)
-        self.ip(f"netns add {name}")
+        """A new pod's namespace."""
+        pod = Pod(self.lab.add_pod(name).name)
         if not ipv6:
-            self.sysctl(pod, "net/ipv6/conf/default/disable_ipv6", "1")
+            self._switch_ipv6_off(pod, "default")
         self.ip("link set lo up", pod)
         return pod
+
+    def _switch_ipv6_off(self, netns: Pod | None, *scopes: str) -> None:
+        for scope in scopes:
+            self.sysctl(netns, f"net/ipv6/conf/{scope}/disable_ipv6", "1")
 
     def drop_pod(self, pod: Pod) -> None:
         self.ip(f"netns del {pod.name}")
 
     def outside(self, path: str) -> str:
         """A path of the node as the test's own process reaches it."""
-        return f"/proc/{self._pid}/root{path}"
+        return self.lab.ground.outside(path)
 
     def inside(self, netns: Pod | str | None, work: Callable[[], T]) -> T:
-        """Do `work` in a thread inside a network namespace; sockets made there stay there."""
-        own = f"/proc/{self._pid}/ns/net"
-        path = self.outside(f"/run/netns/{_name(netns)}") if netns else own
-        results: list[T] = []
-        errors: list[BaseException] = []
-
-        def body() -> None:
-            try:
-                fd = os.open(path, os.O_RDONLY)
-                try:
-                    if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), f"setns {path}")
-                finally:
-                    os.close(fd)
-                results.append(work())
-            except BaseException as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
+        """Do `work` inside a network namespace; sockets made there stay there."""
+        with self.lab.inside(self._netns(netns)):
+            return work()
 
     def sysctl(self, netns: Pod | str | None, key: str, value: str | None = None) -> str:
         path = Path("/proc/sys") / key
@@ -304,54 +254,28 @@ class Rig:
 
     def state(self, pod: Pod, ifname: str = "eth0") -> Json:
         """Everything that a repair has to bring back, but for the master's index."""
-        words = ["addr show", "-4 route show table all", "-6 route show table all"]
-        script = "; echo; ".join(f"ip -n {pod.name} -d -j {word}" for word in words)
-        told = self.run("sh", "-euc", script).out.split("\n")
-        addr, *routes = (json.loads(text) for text in told if text)
-        mine = [link for link in addr if link.get("ifname") == ifname]
-        for link in mine:
-            link.pop("link_index", None)
-            link.pop("link", None)  # the name of whatever has that index in the pod itself
-        through = [route for family in routes for route in family if route.get("dev") == ifname]
+        found = self.lab.interface(pod, ifname)
+        link = found["link"]
+        link.pop("link", None)  # the name of whatever has the master's index in the pod itself
+        through = [route for route in found["routes"] if route.get("dev") == ifname]
         return {
-            "addr": mine,
+            "addr": [link] if link else [],
             "routes": sorted(json.dumps(route, sort_keys=True) for route in through),
-            "sysctls": self.sysctls(pod, ifname) if mine else {},
+            "sysctls": self.sysctls(pod, ifname) if link else {},
         }
 
     def ping(self, pod: Pod, to: str, ifname: str = "eth0") -> bool:
         words = ["ping", "-q", "-c", "1", "-W", "5", "-I", ifname, to]
-        inside = ["nsenter", f"--net={pod.path}", *words]
-        return self.run(*inside, check=False).status == 0
+        return self.lab.run(pod, words).returncode == 0
 
     # --- the plugin --------------------------------------------------------------------------
 
     def conf(self, v4: bool = True, v6: bool = False, **changes: Any) -> Json:
         """A network configuration; a change to None takes the key away."""
-        ranges: list[list[Json]] = []
-        routes: list[Json] = []
-        if v4:
-            ranges.append([{"subnet": "10.9.0.0/24", "gateway": GATEWAY4}])
-            routes.append({"dst": "0.0.0.0/0"})
-        if v6:
-            ranges.append([{"subnet": "fd00:9::/64", "gateway": GATEWAY6}])
-            routes.append({"dst": "::/0"})
-        document = {
-            "cniVersion": "1.0.0",
-            "name": "pods",
-            "type": "cni-repair",
-            "master": "eth0",
-            "masterTimeout": 0,
-            "checkpointDir": str(self.base / "checkpoints"),
-            "runDir": str(self.base / "run"),
-            "ipam": {
-                "type": "host-local",
-                "dataDir": str(self.base / "ipam"),
-                "ranges": ranges,
-                "routes": routes,
-            },
-            **changes,
-        }
+        document = self.lab.netconf(masterTimeout=0)
+        for key in ("ranges", "routes"):
+            document["ipam"][key] = list(compress(document["ipam"][key], (v4, v6)))
+        document |= changes
         return {key: value for key, value in document.items() if value is not None}
 
     @property
@@ -390,20 +314,19 @@ class Rig:
         netns: str | None = None,
         **more: str,
     ) -> dict[str, str]:
-        environ = {"PATH": os.environ["PATH"], "CNI_COMMAND": verb, "CNI_PATH": self.cni_path}
-        if pod is not None:
-            environ |= {
-                "CNI_CONTAINERID": pod.id,
-                "CNI_NETNS": pod.path if netns is None else netns,
-                "CNI_IFNAME": ifname,
-                "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod.name}",
-            }
-        return environ | more
+        """The environment of a call, for a process that runs beside the test."""
+        container_id = pod.id if pod else ""
+        call = self.lab.environment(verb, pod, container_id, ifname)
+        return {"PATH": os.environ["PATH"], **call, **self._more(pod, netns), **more}
 
-    @property
-    def cni_path(self) -> str:
-        """Our own plugins before the real ones."""
-        return f"{self.base / 'plugins'}:{PLUGINS}"
+    def _more(self, pod: Pod | None, netns: str | None) -> dict[str, str]:
+        """What a runtime's call has beside that which the lab gives it."""
+        more = {"CNI_PATH": f"{self.base / 'plugins'}:{PLUGINS}"}  # ours before the real ones
+        if pod:
+            more["CNI_ARGS"] = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod.name}"
+        if netns is not None:
+            more["CNI_NETNS"] = netns
+        return more
 
     def launcher(self, patch: str = "") -> str:
         """Our executable; `patch` is Python code that runs before its main()."""
@@ -432,12 +355,17 @@ class Rig:
         **environ: str,
     ) -> Outcome:
         """Run our plugin (or another) as a runtime would; more of its environment by name."""
-        document = conf if isinstance(conf, str) else json.dumps(conf or self.conf())
-        outcome = self.run(
-            executable or self.launcher(patch),
-            stdin=document,
-            env=self.environ(verb, pod, ifname, netns, **environ),
-            check=False,
+        command = [executable or self.launcher(patch)]
+        outcome = _outcome(
+            self.lab.cni(
+                verb,
+                pod,
+                conf or self.conf(),
+                container_id=pod.id if pod else "",
+                ifname=ifname,
+                command=command,
+                env={**self._more(pod, netns), **environ},
+            )
         )
         if verb == "REPAIR" and '"attachments"' in outcome.out:
             assert mistakes_in(json.loads(outcome.out), "repair.json") == []
@@ -464,8 +392,7 @@ class Rig:
         return '"tentative":true' in self.ip("-j addr show", pod)
 
     def cli(self, *words: str, patch: str = "") -> Outcome:
-        environ = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        outcome = self.run(self.launcher(patch), *words, env=environ, check=False)
+        outcome = _outcome(self.lab.cli(*words, command=[self.launcher(patch)]))
         if "json" in words and outcome.out:  # every document that a test sees is as published
             assert mistakes_in(json.loads(outcome.out), schema_for(words)) == []
         return outcome
@@ -479,44 +406,9 @@ class Rig:
         path.chmod(0o755)
         return path
 
-    # --- sockets -----------------------------------------------------------------------------
-
-    def connection(self, pod: Pod, address: str, port: int = 7777) -> Connection:
+    def connection(self, pod: Pod) -> Connection:
         """A TCP connection from a pod, bound to its eth0, to the gateway."""
-
-        def listen() -> socket.socket:
-            listener = socket.create_server((GATEWAY4, port))
-            listener.settimeout(10)
-            return listener
-
-        def connect() -> socket.socket:
-            client = socket.socket()
-            client.settimeout(10)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0\0")
-            client.bind((address, 0))
-            client.connect((GATEWAY4, port))
-            return client
-
-        with self.inside("tor", listen) as listener:
-            client = self.inside(pod, connect)
-            self._stack.callback(client.close)
-            server, _ = listener.accept()
-            server.settimeout(10)
-            self._stack.callback(server.close)
-        return Connection(client, server)
-
-
-@dataclass
-class Connection:
-    client: socket.socket
-    server: socket.socket
-
-    def carries(self, word: bytes) -> bool:
-        """Whether both ends hear each other."""
-        self.client.sendall(word)
-        heard = self.server.recv(len(word))
-        self.server.sendall(word.upper())
-        return heard == word and self.client.recv(len(word)) == word.upper()
+        return self.lab.connect(pod)
 
 
 def eventually(

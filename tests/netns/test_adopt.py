@@ -190,12 +190,12 @@ def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
     assert all(entry["notKnown"] == [] for entry in report["attachments"])
     assert [rig.state(was.pod) for was in (one, two)] == [one.state, two.state]
 
-    connection = rig.connection(one.pod, one.address)
-    assert connection.carries(b"before")
+    connection = rig.connection(one.pod)
+    connection.exchange("before")
     rig.reload()
     assert_repaired(rig, one)
     assert_repaired(rig, two)
-    assert connection.carries(b"after")
+    connection.exchange("after")
 
 
 def test_an_entry_without_the_netns_beside_the_result(rig: Rig) -> None:

@@ -57,14 +57,14 @@ def rewrite(path: Path, change: Callable[[model.Checkpoint], model.Checkpoint]) 
 @pytest.mark.parametrize("netns", [None, ""], ids=["with CNI_NETNS", "without"])
 def test_one_lost_pod_comes_back(rig: Rig, netns: str | None) -> None:
     was = rig.attach("pod1")
-    connection = rig.connection(was.pod, was.address)
-    assert connection.carries(b"before the loss")
+    connection = rig.connection(was.pod)
+    connection.exchange("before the loss")
     rig.reload()
     assert "eth0" not in rig.links(was.pod)
     result = rig.plugin("REPAIR", was.pod, netns=netns).ok()
     assert result == was.result
     assert_restored(rig, was)
-    assert connection.carries(b"after the repair")
+    connection.exchange("after the repair")
     assert rig.ping(was.pod, GATEWAY4)
 
 
@@ -84,14 +84,14 @@ def test_index_that_a_link_of_the_node_has(rig: Rig) -> None:
 def test_dual_stack_pod_and_its_open_connection(rig: Rig) -> None:
     conf = rig.conf(v6=True)
     was = rig.attach("pod1", conf, ipv6=True)
-    connection = rig.connection(was.pod, was.address)
-    assert connection.carries(b"before the loss")
+    connection = rig.connection(was.pod)
+    connection.exchange("before the loss")
     rig.reload()
     assert rig.plugin("REPAIR", was.pod, conf).ok() == was.result
     assert_restored(rig, was)  # at once: no address is tentative any more
     assert rig.ping(was.pod, GATEWAY4)
     assert rig.ping(was.pod, GATEWAY6)
-    assert connection.carries(b"after the repair")
+    connection.exchange("after the repair")
 
 
 @pytest.mark.slow

@@ -48,12 +48,12 @@ from tests.netns.upgrading import (
 
 def test_pods_and_their_connections_survive(rig: Rig) -> None:
     pods = attached(rig, 3)
-    connection = rig.connection(pods[0].pod, pods[0].address)
-    assert connection.carries(b"before")
+    connection = rig.connection(pods[0].pod)
+    connection.exchange("before")
     done = start(rig, plan(rig, f"echo hello; {RELOAD}"))
     assert (done.status, done.err) == (FINE, "")
     assert_as_before(rig, pods)
-    assert connection.carries(b"after")
+    connection.exchange("after")
     assert all(rig.ping(was.pod, "10.9.0.1") for was in pods)
     for words in [
         "  driver     echo hello; ip link del eth0",

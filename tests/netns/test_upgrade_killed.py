@@ -64,7 +64,7 @@ BOUNDARIES = [(kind, phase) for phase in PHASES for kind in ("phase", "done")]
 @pytest.mark.parametrize("at", slow_but(BOUNDARIES, ("done", "driver")), ids=" ".join)
 def test_killed_at_a_boundary_and_resumed(rig: Rig, at: tuple[str, str]) -> None:
     pods = attached(rig)
-    connection = rig.connection(pods[0].pod, pods[0].address)
+    connection = rig.connection(pods[0].pod)
     path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}", **KUBELET)
     patch = kubelet_of_paper(rig)
     assert start(rig, path, patch=patch + dies(at)).status == -signal.SIGKILL
@@ -74,7 +74,7 @@ def test_killed_at_a_boundary_and_resumed(rig: Rig, at: tuple[str, str]) -> None
     assert done.status == FINE, done
     assert done.out.endswith("upgrade ended well\n")
     assert_as_before(rig, pods)
-    assert connection.carries(b"after")
+    connection.exchange("after")
     assert runs(rig) == 1
     document = report(rig)
     assert [one["phase"] for one in document["phases"]] == list(PHASES)
@@ -115,7 +115,7 @@ def test_killed_again_and_again(rig: Rig) -> None:
 @pytest.mark.slow
 def test_killed_at_any_moment(rig: Rig) -> None:
     pods = attached(rig)
-    connection = rig.connection(pods[0].pod, pods[0].address)
+    connection = rig.connection(pods[0].pod)
     chance = random.Random(4)
     path = plan(rig, f"echo run >>{{base}}/runs; {RELOAD}")
     for round_ in range(1, 11):
@@ -129,7 +129,7 @@ def test_killed_at_any_moment(rig: Rig) -> None:
             assert start(rig, path).status == FINE
         assert runs(rig) == round_
         assert_as_before(rig, pods)
-        assert connection.carries(b"on")
+        connection.exchange("on")
 
 
 @pytest.mark.slow
@@ -164,7 +164,7 @@ Journal.commit = die_or_commit
 
 def test_killed_while_the_driver_command_works_on(rig: Rig) -> None:
     pods = attached(rig)
-    connection = rig.connection(pods[0].pod, pods[0].address)
+    connection = rig.connection(pods[0].pod)
     with in_driver(rig) as process:
         kill(process)
         found = status(rig)
@@ -181,7 +181,7 @@ def test_killed_while_the_driver_command_works_on(rig: Rig) -> None:
     assert "the driver command is still at work (PID " in done.out
     assert "| done\n" in done.out
     assert_as_before(rig, pods)
-    assert connection.carries(b"after")
+    connection.exchange("after")
     assert runs(rig) == 1
     outages = [pod["outageMs"] for pod in report(rig)["attachments"]]
     assert all(outage > 0 for outage in outages)

@@ -22,14 +22,7 @@ from cni_repair.network.model import (
     PodLink,
     Route,
 )
-from cni_repair.network.operations.entries import (
-    AddAddress,
-    AddRule,
-    ChangeAddress,
-    DropAddress,
-    SetAddress,
-    SetNeighbour,
-)
+from cni_repair.network.operations.address import AddAddress, ChangeAddress, DropAddress, SetAddress
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -38,12 +31,14 @@ from cni_repair.network.operations.link import (
     SetSysctl,
     SetUp,
 )
+from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.operations.rule import AddRule
 from cni_repair.network.prefixes import network_of, prefix_routes
 from tests.unit.samples import MASTER, NODE_NETNSID, live
 
 if TYPE_CHECKING:
-    from cni_repair.network.operations.link import PodOperation
+    from cni_repair.network.operations.base import Operation
 
 FRESH_IFINDEX = 77
 # What a new link of the pod begins with.
@@ -57,14 +52,14 @@ class Refused(AssertionError):
 
 
 def repaired(
-    operations: Sequence[PodOperation], observed: Observed, master: HostLink = MASTER
+    operations: Sequence[Operation], observed: Observed, master: HostLink = MASTER
 ) -> Observed:
     for operation in operations:
         observed = applied(operation, observed, master)
     return observed
 
 
-def applied(operation: PodOperation, observed: Observed, master: HostLink) -> Observed:
+def applied(operation: Operation, observed: Observed, master: HostLink) -> Observed:
     """What the kernel makes of one operation on a pod, or Refused."""
     if isinstance(operation, AddPodLink):
         return _created(operation, observed, master)
@@ -88,6 +83,7 @@ def applied(operation: PodOperation, observed: Observed, master: HostLink) -> Ob
     if isinstance(operation, DropRoute):
         left = tuple(one for one in observed.routes_by_kernel if one != operation.route.dst)
         return replace(observed, routes_by_kernel=left)
+    assert isinstance(operation, AddRoute)
     return _routed(operation, observed, link)
 
 

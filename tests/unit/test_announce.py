@@ -8,7 +8,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 
 from hypothesis import given
 
-from cni_repair.network.reachability import announce
+from cni_repair.network.reachability import frames
 from tests.unit import strategies as our
 from tests.unit.samples import ADDRESS_6, LINK
 from tests.unit.wire import (
@@ -25,7 +25,7 @@ def internet_sum(data: bytes) -> int:
 
 def test_gratuitous_arp() -> None:
     mac, own = raw_mac(LINK.mac), inet_pton(AF_INET, "10.0.0.9")
-    frame = announce.gratuitous_arp(mac, "10.0.0.9")
+    frame = frames.gratuitous_arp(mac, "10.0.0.9")
     assert frame[:14] == b"\xff" * 6 + mac + b"\x08\x06"
     assert frame[14:22] == bytes.fromhex("0001080006040001")
     assert frame[22:] == mac + own + bytes(6) + own
@@ -33,7 +33,7 @@ def test_gratuitous_arp() -> None:
 
 @given(our.ips(6), our.macs)
 def test_unsolicited_advertisement(own: str, mac: str) -> None:
-    frame = announce.unsolicited_na(raw_mac(mac), own)
+    frame = frames.unsolicited_na(raw_mac(mac), own)
     packet, message = frame[14:54], frame[54:]
     assert frame[:14] == bytes.fromhex("333300000001") + raw_mac(mac) + b"\x86\xdd"
     assert struct.unpack("!HBB", packet[4:8]) == (len(message), socket.IPPROTO_ICMPV6, 255)
@@ -45,4 +45,4 @@ def test_unsolicited_advertisement(own: str, mac: str) -> None:
 
 
 def test_sample_address_is_announced() -> None:
-    assert announce.unsolicited_na(raw_mac(LINK.mac), ADDRESS_6.address)
+    assert frames.unsolicited_na(raw_mac(LINK.mac), ADDRESS_6.address)

@@ -8,14 +8,7 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_NOARP, IFF_PROMISC, Hop, Neighbour, PodLink, Rule, Vlan
-from cni_repair.network.operations.entries import (
-    AddAddress,
-    AddRule,
-    ChangeAddress,
-    DropAddress,
-    SetAddress,
-    SetNeighbour,
-)
+from cni_repair.network.operations.address import AddAddress, ChangeAddress, DropAddress, SetAddress
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -24,7 +17,9 @@ from cni_repair.network.operations.link import (
     SetSysctl,
     SetUp,
 )
+from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.operations.rule import AddRule
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 from tests.unit.samples import (
     ADDRESS,
@@ -54,31 +49,31 @@ def spoken(command: str) -> list[str]:
 
 
 COMMANDS = {
-    "vlan": AddVlan(HOSTILE, "eth0", Vlan(3), 0).command(),
-    "vlan-master": AddVlan("eth0.3", HOSTILE, Vlan(3), 0).command(),
-    "node-link-up": SetNodeLinkUp(HOSTILE).command(),
-    "macvlan": AddPodLink(HOSTILE, "eth0.3", LINK).command(NETNS),
-    "macvlan-master": AddPodLink("eth0", HOSTILE, LINK).command(NETNS),
-    "macvlan-netns": AddPodLink("eth0", "eth0.3", LINK).command(HOSTILE),
-    "up": SetUp(HOSTILE).command(NETNS),
-    "sysctl": SetSysctl(HOSTILE, "ipv4/arp_notify", "1").command(NETNS),
-    "alias": SetLink("eth0", "alias", replace(LINK, alias=HOSTILE)).command(NETNS),
-    "flag": SetLink(HOSTILE, "promisc", LINK).command(NETNS),
-    "altname": AddAltname("eth0", HOSTILE).command(NETNS),
-    "altname-of": AddAltname(HOSTILE, "podnet0").command(NETNS),
-    "addrgenmode": SetAddrGenMode(HOSTILE, 0).command(NETNS),
-    "address-dropped": DropAddress(HOSTILE, ADDRESS).command(NETNS),
-    "address-set": SetAddress("eth0", replace(ADDRESS, label=HOSTILE)).command(NETNS),
-    "address-changed": ChangeAddress(HOSTILE, ADDRESS, ADDRESS_6).command(NETNS),
-    "congctl": AddRoute("eth0", replace(ROUTE, congctl=HOSTILE)).command(NETNS),
-    "hop": AddRoute("eth0", replace(ROUTE, hops=(Hop(HOSTILE),))).command(NETNS),
-    "address": AddAddress(HOSTILE, ADDRESS).command(NETNS),
-    "label": AddAddress("eth0", replace(ADDRESS, label=HOSTILE)).command(NETNS),
-    "route": AddRoute(HOSTILE, ROUTE).command(NETNS),
-    "route-dropped": DropRoute(HOSTILE, ROUTE).command(NETNS),
-    "rule-iif": AddRule(replace(RULE, iif=HOSTILE)).command(NETNS),
-    "rule-oif": AddRule(replace(RULE, oif=HOSTILE)).command(NETNS),
-    "neighbour": SetNeighbour(HOSTILE, NEIGHBOUR).command(NETNS),
+    "vlan": AddVlan(HOSTILE, "eth0", Vlan(3), 0).describe(""),
+    "vlan-master": AddVlan("eth0.3", HOSTILE, Vlan(3), 0).describe(""),
+    "node-link-up": SetNodeLinkUp(HOSTILE).describe(""),
+    "macvlan": AddPodLink(HOSTILE, "eth0.3", LINK).describe(NETNS),
+    "macvlan-master": AddPodLink("eth0", HOSTILE, LINK).describe(NETNS),
+    "macvlan-netns": AddPodLink("eth0", "eth0.3", LINK).describe(HOSTILE),
+    "up": SetUp(HOSTILE).describe(NETNS),
+    "sysctl": SetSysctl(HOSTILE, "ipv4/arp_notify", "1").describe(NETNS),
+    "alias": SetLink("eth0", "alias", replace(LINK, alias=HOSTILE)).describe(NETNS),
+    "flag": SetLink(HOSTILE, "promisc", LINK).describe(NETNS),
+    "altname": AddAltname("eth0", HOSTILE).describe(NETNS),
+    "altname-of": AddAltname(HOSTILE, "podnet0").describe(NETNS),
+    "addrgenmode": SetAddrGenMode(HOSTILE, 0).describe(NETNS),
+    "address-dropped": DropAddress(HOSTILE, ADDRESS).describe(NETNS),
+    "address-set": SetAddress("eth0", replace(ADDRESS, label=HOSTILE)).describe(NETNS),
+    "address-changed": ChangeAddress(HOSTILE, ADDRESS, ADDRESS_6).describe(NETNS),
+    "congctl": AddRoute("eth0", replace(ROUTE, congctl=HOSTILE)).describe(NETNS),
+    "hop": AddRoute("eth0", replace(ROUTE, hops=(Hop(HOSTILE),))).describe(NETNS),
+    "address": AddAddress(HOSTILE, ADDRESS).describe(NETNS),
+    "label": AddAddress("eth0", replace(ADDRESS, label=HOSTILE)).describe(NETNS),
+    "route": AddRoute(HOSTILE, ROUTE).describe(NETNS),
+    "route-dropped": DropRoute(HOSTILE, ROUTE).describe(NETNS),
+    "rule-iif": AddRule(replace(RULE, iif=HOSTILE)).describe(NETNS),
+    "rule-oif": AddRule(replace(RULE, oif=HOSTILE)).describe(NETNS),
+    "neighbour": SetNeighbour(HOSTILE, NEIGHBOUR).describe(NETNS),
 }
 
 
@@ -114,7 +109,7 @@ def test_hostile_name_stays_one_word_in_a_shell(command: str) -> None:
 )
 def test_rule_as_a_command(rule: Rule, words: str) -> None:
     ip = "ip -6" if rule.family == 6 else "ip"
-    assert AddRule(rule).command("/n") == f"nsenter --net=/n {ip} rule add {words}"
+    assert AddRule(rule).describe("/n") == f"nsenter --net=/n {ip} rule add {words}"
 
 
 @pytest.mark.parametrize(
@@ -131,12 +126,12 @@ def test_rule_as_a_command(rule: Rule, words: str) -> None:
     ids=["permanent", "proxy", "flags"],
 )
 def test_neighbour_as_a_command(neighbour: Neighbour, words: str) -> None:
-    command = SetNeighbour("eth0", neighbour).command("/n")
+    command = SetNeighbour("eth0", neighbour).describe("/n")
     assert command == f"nsenter --net=/n ip neigh replace {words}"
 
 
 def test_command_is_one_line() -> None:
-    command = AddAddress("eth0", replace(ADDRESS, label="a\nreboot")).command(NETNS)
+    command = AddAddress("eth0", replace(ADDRESS, label="a\nreboot")).describe(NETNS)
     assert len(command.splitlines()) == 1
 
 
@@ -169,7 +164,7 @@ IPVLAN = replace(LINK, kind="ipvlan", mode="l3s", flags=2)
     ],
 )
 def test_attribute_of_a_link_as_a_command(what: str, link: PodLink, words: str) -> None:
-    command = SetLink("eth0", what, link).command("/n")
+    command = SetLink("eth0", what, link).describe("/n")
     assert command == f"nsenter --net=/n ip link set dev eth0 {words}"
 
 
@@ -205,16 +200,16 @@ ROUTES: dict[str, tuple[AddRoute, str]] = {
 
 @pytest.mark.parametrize(("step", "words"), ROUTES.values(), ids=ROUTES.keys())
 def test_route_as_a_command(step: AddRoute, words: str) -> None:
-    assert step.command("/n") == f"nsenter --net=/n {words}"
+    assert step.describe("/n") == f"nsenter --net=/n {words}"
 
 
 def test_address_that_goes_for_a_moment_as_commands() -> None:
     changed = replace(ADDRESS, broadcast=None)
     inside = "nsenter --net=/n ip address"
-    assert ChangeAddress("eth0", ADDRESS, changed).command("/n") == (
+    assert ChangeAddress("eth0", ADDRESS, changed).describe("/n") == (
         f"{inside} del 10.161.75.155/22 dev eth0; "
         f"{inside} add 10.161.75.155/22 broadcast 10.161.75.255 dev eth0"
     )
-    assert ChangeAddress("eth0", replace(ADDRESS, metric=7), ADDRESS).command("/n") == (
+    assert ChangeAddress("eth0", replace(ADDRESS, metric=7), ADDRESS).describe("/n") == (
         f"{inside} replace 10.161.75.155/22 broadcast 10.161.75.255 metric 7 dev eth0"
     )

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from tests.netns.costs import Costs, costs_of
+import json
+
+import pytest
+
+from tests.netns.costs import (
+    CALLS,
+    MESSAGES,
+    OWN,
+    Costs,
+    Figures,
+    Recorded,
+    Verdict,
+    costs_of,
+    judge,
+    to_record,
+)
 
 PYTHON = "/usr/lib/python3.11"
 SITE = "/run/x/lib/python3.11/site-packages"
@@ -106,3 +121,46 @@ def test_modules_that_were_opened() -> None:
     assert costs.own == {"cni_repair", "cni_repair.cni.skel"}
     assert costs.foreign == {"encodings.utf_8", "_ctypes"}
     assert costs.sources == {"cni_repair.base.frozen"}
+
+
+TWO: Figures = {MESSAGES: {"RTM_GETLINK": 2}, CALLS: {"read": 90, "write": 20}, OWN: {"a": 1}}
+
+
+@pytest.mark.parametrize(
+    ("figure", "recorded", "more"),
+    [
+        (MESSAGES, {"RTM_GETLINK": 1}, "2 messages, recorded 1: 1 RTM_GETLINK"),
+        (MESSAGES, {"RTM_GETADDR": 1}, "2 messages, recorded 1: 2 RTM_GETLINK"),
+        (OWN, [], "1 own modules, recorded 0: 1 a"),
+        (CALLS, 99, "110 system calls, recorded 99: 90 read, 20 write"),
+    ],
+)
+def test_more_than_recorded_is_told_by_its_name(figure: str, recorded: Recorded, more: str) -> None:
+    assert judge(figure, TWO[figure], recorded) == Verdict(more=more)
+
+
+@pytest.mark.parametrize(
+    ("figure", "recorded"),
+    [(MESSAGES, {"RTM_GETLINK": 2}), (MESSAGES, {"RTM_GETADDR": 2}), (OWN, ["b"]), (CALLS, 100)],
+)
+def test_as_recorded(figure: str, recorded: Recorded) -> None:
+    """Of system calls a tenth more is as recorded, too."""
+    assert judge(figure, TWO[figure], recorded) == Verdict()
+
+
+@pytest.mark.parametrize(
+    ("figure", "recorded", "less"),
+    [
+        (MESSAGES, {"RTM_GETLINK": 3}, "2 messages, recorded 3"),
+        (OWN, ["a", "b"], "1 own modules, recorded 2"),
+        (CALLS, 123, "110 system calls, recorded 123"),
+    ],
+)
+def test_less_than_recorded_is_good(figure: str, recorded: Recorded, less: str) -> None:
+    assert judge(figure, TWO[figure], recorded) == Verdict(less=less)
+
+
+@pytest.mark.parametrize("figure", TWO)
+def test_what_is_recorded_is_then_as_recorded(figure: str) -> None:
+    kept = json.loads(json.dumps(to_record(figure, TWO[figure])))
+    assert judge(figure, TWO[figure], kept) == Verdict()

@@ -117,7 +117,7 @@ def read_observed(case: str) -> tuple[Observed, HostLink | None]:
 
 
 def written(made: Plan) -> str:
-    commands = [step.command(NETNS) for step in made.operations]
+    commands = [step.describe(NETNS) for step in made.operations]
     findings = [f"- {finding}" for finding in made.findings]
     return "\n".join([made.state, *findings, *commands]) + "\n"
 
@@ -270,7 +270,7 @@ def test_parents(
 ) -> None:
     made = plan_parents(chain, {link.name: link for link in present})
     assert (made.state, made.reason) == (state, reason)
-    assert [step.command() for step in made.operations] == commands
+    assert [step.describe("") for step in made.operations] == commands
 
 
 RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
@@ -299,7 +299,7 @@ def test_same_card(wanted: HostLink, links: list[HostLink], found: HostLink | No
 def test_vlan_over_a_renamed_card() -> None:
     """The VLAN keeps its name: the next look finds it by that."""
     made = plan_parents(CHAIN, {UPLINK.name: RENAMED_UPLINK})
-    assert [step.command() for step in made.operations] == [
+    assert [step.describe('') for step in made.operations] == [
         "ip link add link eth1 name eth0.3 type vlan id 3", SET_UP,
     ]  # fmt: skip
     over = replace(MASTER, lower=RENAMED_UPLINK.ifindex)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,8 @@ from cni_repair.network.model import (
     Route,
     Rule,
 )
-from cni_repair.network.operations.entries import AddAddress, AddRule, ChangeAddress, SetNeighbour
+from cni_repair.network.operations.address import AddAddress, ChangeAddress
+from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -35,10 +36,12 @@ from cni_repair.network.operations.link import (
     SetSysctl,
     SetUp,
 )
+from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.operations.rule import AddRule
 from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, plan
 from cni_repair.network.prefixes import holds, prefix_routes
-from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 from cni_repair.uplink.plan import READY, plan_parents
 from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, live
 from tests.unit.simulator import (
@@ -53,7 +56,6 @@ from tests.unit.simulator import (
 )
 from tests.unit.strategies import device_flags, vlans
 
-NodeOperation: TypeAlias = AddVlan | AddShim | SetNodeLinkUp | AddToNode
 ORDER = (
     (AddPodLink,),
     (SetLink, AddAltname),
@@ -438,7 +440,7 @@ def chains(draw: st.DrawFn) -> tuple[HostLink, ...]:
 
 
 def node_after(
-    operations: Sequence[NodeOperation], present: dict[str, HostLink]
+    operations: Sequence[Operation], present: dict[str, HostLink]
 ) -> dict[str, HostLink]:
     """What the kernel makes of operations on the node."""
     for operation in operations:
@@ -453,7 +455,7 @@ def node_after(
             present = {**present, operation.name: made}
         else:
             assert isinstance(operation, SetNodeLinkUp)
-            link = present[operation.name]
+            link = present[operation.ifname]
             below = next(one for one in present.values() if one.ifindex == link.lower)
             if not below.up:
                 raise Refused("ENETDOWN")

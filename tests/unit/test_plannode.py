@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_UP, Address, HostLink, NodeLink, NodeLinks, Route, Vlan
-from cni_repair.network.operations.entries import AddAddress
-from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.network.operations.address import AddAddress
+from cni_repair.network.operations.base import Operation
+from cni_repair.network.operations.route import AddRoute
+from cni_repair.uplink.operations import AddShim, AddVlan, SetNodeLinkUp
 from cni_repair.uplink.plan import READY, plan_parents
 from cni_repair.uplink.plan_belongings import lacking, newest, plan_shims, with_belongings
 from tests.unit.samples import LINK, MASTER, UPLINK
@@ -57,9 +59,9 @@ SHIM_UP = ["ip link set dev shim0 up", "ip route add 10.8.0.0/24 dev shim0 scope
 
 
 def commands(
-    operations: Sequence[AddVlan | AddShim | SetNodeLinkUp | AddToNode],
+    operations: Sequence[Operation],
 ) -> list[str]:
-    return [step.command() for step in operations]
+    return [step.describe("") for step in operations]
 
 
 # --- VLANs --------------------------------------------------------------------------------------
@@ -218,9 +220,9 @@ def test_each_thing_is_given_once_and_nothing_else_changes(
              for one in on_vlans if one.name in present}  # fmt: skip
     made = plan_parents(chain, present).operations
     steps = with_belongings(made, on_vlans, there)
-    added = [step for step in steps if isinstance(step, AddToNode)]
-    assert tuple(step for step in steps if not isinstance(step, AddToNode)) == made
-    touched = {step.name for step in made}
+    added = [step for step in steps if isinstance(step, (AddAddress, AddRoute))]
+    assert tuple(step for step in steps if step not in added) == made
+    touched = {step.ifname for step in made}
     wanted = {
         (one.name, thing)
         for one in on_vlans
@@ -228,22 +230,22 @@ def test_each_thing_is_given_once_and_nothing_else_changes(
         for thing in (*one.addresses, *one.routes)
         if one.name not in there or thing not in there[one.name].addresses
     }
-    assert {(step.name, given_by(step)) for step in added} == wanted
+    assert {(step.ifname, given_by(step)) for step in added} == wanted
     assert len(added) == len(wanted)
     for step in added:
         assert is_in_its_place(step, steps)
 
 
-def given_by(step: AddToNode) -> Address | Route:
-    return step.step.address if isinstance(step.step, AddAddress) else step.step.route
+def given_by(step: AddAddress | AddRoute) -> Address | Route:
+    return step.address if isinstance(step, AddAddress) else step.route
 
 
-def is_in_its_place(step: AddToNode, steps: Sequence[object]) -> bool:
+def is_in_its_place(step: AddAddress | AddRoute, steps: Sequence[Operation]) -> bool:
     """Addresses before the link is set up, routes after; both after it was made."""
-    at = steps.index(step)
-    made = [n for n, one in enumerate(steps) if isinstance(one, AddVlan) and one.name == step.name]
-    up = [n for n, one in enumerate(steps) if one == SetNodeLinkUp(step.name)]
-    is_address = isinstance(step.step, AddAddress)
+    at, name = steps.index(step), step.ifname
+    made = [n for n, one in enumerate(steps) if isinstance(one, AddVlan) and one.name == name]
+    up = [n for n, one in enumerate(steps) if one == SetNodeLinkUp(name)]
+    is_address = isinstance(step, AddAddress)
     return all(n < at for n in made) and all((at < n) == is_address for n in up)
 
 
@@ -316,8 +318,8 @@ def test_link_of_the_shims_name_is_left_alone(stranger: HostLink, what: str) -> 
 @pytest.mark.parametrize(
     "command",
     [
-        AddShim(HOSTILE, "eth0.3", SHIM_LINK).command(),
-        AddShim("shim0", HOSTILE, SHIM_LINK).command(),
+        AddShim(HOSTILE, "eth0.3", SHIM_LINK).describe(""),
+        AddShim("shim0", HOSTILE, SHIM_LINK).describe(""),
         *commands(lacking((replace(ON_VLAN, name=HOSTILE),), {HOSTILE: NodeLink(HOSTILE)})),
     ],
 )

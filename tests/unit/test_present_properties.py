@@ -23,7 +23,7 @@ from cni_repair.network.model import (
     PodLink,
     Route,
 )
-from cni_repair.network.operations.entries import ChangeAddress
+from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, Plan, plan
 from cni_repair.network.prefixes import prefix_routes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from socket import AF_INET
 from typing import Any
@@ -19,9 +18,10 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Ack
+from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network import observe
 from cni_repair.network.kernel import address as addresses
+from cni_repair.network.kernel import link as links
 from cni_repair.network.kernel import neighbour as neighbours
 from cni_repair.network.kernel import rule as rules
 from cni_repair.network.model import (
@@ -36,8 +36,11 @@ from cni_repair.network.model import (
     Rule,
     Vlan,
 )
-from cni_repair.network.operations.entries import AddAddress, AddRule, SetNeighbour
-from cni_repair.network.operations.link import AddAltname, AddPodLink, Target
+from cni_repair.network.operations.address import AddAddress
+from cni_repair.network.operations.base import Target
+from cni_repair.network.operations.link import AddAltname, AddPodLink
+from cni_repair.network.operations.neighbour import SetNeighbour
+from cni_repair.network.operations.rule import AddRule
 from tests.unit import strategies as our
 from tests.unit.samples import LINK, RULE
 from tests.unit.wire import (
@@ -94,7 +97,7 @@ def test_node_link_as_the_kernel_shows_it(link: HostLink, other_flags: int) -> N
         attrs.append(("IFLA_LINKINFO", vlan_info(link.vlan)))
     flags = link.flags | (other_flags & ~(IFF_UP | IFF_RUNNING))
     body = written_by_pyroute2(ifinfmsg, attrs, index=link.ifindex, flags=flags)
-    read = observe._host_link(body)
+    read = links.host_link(body)
     assert read == replace(link, kind="vlan" if link.vlan else "")
 
 
@@ -126,7 +129,7 @@ def test_macvlan_as_the_kernel_shows_it(
     body = written_by_pyroute2(ifinfmsg, attrs, index=link.ifindex, flags=shown_flags)
     expected = replace(link, bcqueuelen=0)  # pyroute2 does not know it
     up, carrier = bool(flags & IFF_UP), bool(flags & IFF_RUNNING)
-    assert observe.live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
+    assert links.live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
 
 
 def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
@@ -152,7 +155,7 @@ def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
 @given(our.pod_links, wheres)
 def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Target) -> None:
     link = replace(link, mtu=link.mtu or 1500)  # 0 leaves it to the kernel
-    made = observe.live_link(AddPodLink("eth0", "eth0.3", link).message(where).body)
+    made = links.live_link(AddPodLink("eth0", "eth0.3", link).requests(where)[0].body)
     # Its own message each has what follows; an ipvlan has its master's MAC, a macvlan a queue of
     # the usual length.
     expected = replace(link, alias="", altnames=(), device_flags=0)
@@ -168,12 +171,12 @@ def test_altnames_are_read_as_they_were_given() -> None:
     names = ("podnet@eth0", "a b", "x" * 127)
     entries = b""
     for name in names:
-        raw = AddAltname("eth0", name).message(Target(7, 5, 0)).body
+        raw = AddAltname("eth0", name).requests(Target(7, 5, 0))[0].body
         entries += nl.attributes_of(raw, 16)[rt.IFLA_PROP_LIST]
     body = nl.link_body(
         7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + nl.attribute(rt.IFLA_PROP_LIST, entries)
     )
-    live = observe.live_link(body)
+    live = links.live_link(body)
     assert live is not None
     assert live.link.altnames == names
 
@@ -181,14 +184,14 @@ def test_altnames_are_read_as_they_were_given() -> None:
 @pytest.mark.parametrize("mode", MACVLAN_MODES.values())
 def test_macvlan_modes_are_the_kernels(mode: str) -> None:
     link = PodLink(7, LINK.mac, 1500, "macvlan", mode, 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Target(7, 5, 0)))
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(7, 5, 0))[0])
     assert attributes(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"]["IFLA_MACVLAN_MODE"] == mode
 
 
 def test_link_of_another_kind_has_no_mode() -> None:
     info = {"attrs": [("IFLA_INFO_KIND", "dummy")]}
     attrs = [("IFLA_IFNAME", "eth0"), ("IFLA_MTU", 1500), ("IFLA_LINKINFO", info)]
-    live = observe.live_link(written_by_pyroute2(ifinfmsg, attrs, index=7))
+    live = links.live_link(written_by_pyroute2(ifinfmsg, attrs, index=7))
     assert live is not None
     assert (live.link.kind, live.link.mode, live.link.mac) == ("dummy", "", "")
     assert (live.master, live.master_netnsid) == (0, None)
@@ -231,7 +234,7 @@ def without_own_peer(address: Address) -> Address:
 def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Target) -> None:
     """The kernel always tells the lifetimes; to be told, it needs those that end."""
     address = replace(address, valid=86400)
-    body = AddAddress("eth0", address).message(where).body
+    body = AddAddress("eth0", address).requests(where)[0].body
     assert address_in(body) == (where.ifindex, without_own_peer(address))
 
 
@@ -242,7 +245,7 @@ def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Tar
 )  # fmt: skip
 def test_flags_that_nobody_configures_are_not_recorded(flags: int, derived: bool) -> None:
     address = Address(6, "fd00::1", 64, valid=86400, flags=flags)
-    _, read = address_in(AddAddress("eth0", address).message(Target(7, 5, 0)).body)
+    _, read = address_in(AddAddress("eth0", address).requests(Target(7, 5, 0))[0].body)
     assert read.flags == (0 if derived else flags)
 
 
@@ -280,12 +283,12 @@ def kernels_rule(rule: Rule, *more: tuple[str, Any], **fields: int) -> bytes:
 @given(our.rules, st.sampled_from([0, 0x8, 0x10, 0x18]))
 def test_rule_as_the_kernel_shows_it(rule: Rule, detached: int) -> None:
     flags = (2 if rule.invert else 0) | detached
-    assert rules.rule_in(kernels_rule(rule, flags=flags)) == rule
+    assert rules.decode(kernels_rule(rule, flags=flags)) == rule
 
 
 @given(our.rules, wheres)
 def test_rule_that_we_add_is_read_back_as_it_was(rule: Rule, where: Target) -> None:
-    assert rules.rule_in(AddRule(rule).message(where).body) == rule
+    assert rules.decode(AddRule(rule).requests(where)[0].body) == rule
 
 
 @pytest.mark.parametrize(
@@ -310,8 +313,8 @@ def test_rule_that_we_add_is_read_back_as_it_was(rule: Rule, where: Target) -> N
 def test_rule_that_cannot_be_given_back_is_not_recorded(
     more: Attributes, fields: dict[str, int]
 ) -> None:
-    assert rules.rule_in(kernels_rule(RULE)) == RULE
-    assert rules.rule_in(kernels_rule(RULE, *more, **fields)) is None
+    assert rules.decode(kernels_rule(RULE)) == RULE
+    assert rules.decode(kernels_rule(RULE, *more, **fields)) is None
 
 
 @pytest.mark.parametrize(
@@ -321,11 +324,11 @@ def test_port_mask_of_newer_kernels(mask: bytes, known: bool) -> None:
     """FRA_SPORT_MASK, 6.15: all ones for a single port, where nobody asked for a mask."""
     rule = replace(RULE, sport=(80, 80))
     body = kernels_rule(rule) + nl.attribute(28, mask)
-    assert rules.rule_in(body) == (rule if known else None)
+    assert rules.decode(body) == (rule if known else None)
 
 
 def test_attribute_of_a_future_kernel_is_not_dropped() -> None:
-    assert rules.rule_in(kernels_rule(RULE) + nl.u32(77, 1)) is None
+    assert rules.decode(kernels_rule(RULE) + nl.u32(77, 1)) is None
 
 
 @given(our.neighbours, indices, st.sampled_from([0, 0x01, 0x40]))
@@ -342,20 +345,20 @@ def test_neighbour_as_the_kernel_shows_it(
         ndmsg, attrs, family=FAMILIES[neighbour.family], ifindex=ifindex,
         state=0 if proxy else 0x80, flags=neighbour.flags | more_flags | (8 if proxy else 0),
     )  # fmt: skip
-    assert neighbours.neighbour_in(body, ifindex) == neighbour
-    assert neighbours.neighbour_in(body, ifindex + 1) is None
+    assert neighbours.decode(body, ifindex) == neighbour
+    assert neighbours.decode(body, ifindex + 1) is None
 
 
 @given(our.neighbours, wheres)
 def test_neighbour_that_we_make_is_read_back_as_it_was(neighbour: Neighbour, where: Target) -> None:
-    body = SetNeighbour("eth0", neighbour).message(where).body
-    assert neighbours.neighbour_in(body, where.ifindex) == neighbour
+    body = SetNeighbour("eth0", neighbour).requests(where)[0].body
+    assert neighbours.decode(body, where.ifindex) == neighbour
 
 
 def test_neighbour_without_an_ethernet_address_is_none_of_ours() -> None:
     attrs: Attributes = [("NDA_DST", "10.0.0.1")]
     body = written_by_pyroute2(ndmsg, attrs, family=AF_INET, ifindex=7, state=0x80)
-    assert neighbours.neighbour_in(body, 7) is None
+    assert neighbours.decode(body, 7) is None
 
 
 @pytest.mark.parametrize(("netnsid", "meaning"), [(0, 0), (7, 7), (-1, None)])
@@ -365,9 +368,10 @@ def test_netns_id(netnsid: int, meaning: int | None) -> None:
 
 
 def test_link_that_is_not_there() -> None:
-    ack = Ack(errno.ENODEV, "")
-    assert observe._host_link(ack) is None
-    assert observe.live_link(ack) is None
+    with Rtnetlink() as rtnl:
+        assert observe.link_named(rtnl, "no-such-link") is None
+        assert observe.ifindex_of(rtnl, "no-such-link") == 0
+        assert observe.chain_from(rtnl, 0x7FFFFFFF) == ()
 
 
 BY_KERNEL: dict[str, tuple[str, int, int, bool, bool]] = {

@@ -16,7 +16,7 @@ from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel import route as routes
 from cni_repair.network.model import Hop, Route
-from cni_repair.network.operations.link import Target
+from cni_repair.network.operations.base import Target
 from cni_repair.network.operations.route import AddRoute
 from tests.unit import strategies as our
 from tests.unit.samples import ROUTE, ROUTE_6
@@ -105,7 +105,7 @@ def test_route_as_the_kernel_shows_it(route: Route, has_cache: bool) -> None:
 
 @given(our.single_routes, wheres)
 def test_route_that_we_add_is_read_back_as_it_was(route: Route, where: Target) -> None:
-    body = AddRoute("eth0", route).message(where).body
+    body = AddRoute("eth0", route).requests(where)[0].body
     expected = replace(as_read(route), expires=0)  # said in one attribute, shown in another
     assert routes_in(body, where.ifindex) == [expected]
 
@@ -113,7 +113,7 @@ def test_route_that_we_add_is_read_back_as_it_was(route: Route, where: Target) -
 @given(our.shared_routes, wheres)
 def test_hop_that_we_append_is_read_back_as_it_was(route: Route, where: Target) -> None:
     """Alone it is a route like others; with a weight our own message has it as one of several."""
-    body = AddRoute("eth0", route, "append").message(where).body
+    body = AddRoute("eth0", route, "append").requests(where)[0].body
     expected = replace(as_read(route), shared=route.weight > 1, expires=0)
     assert routes_in(body, where.ifindex) == [expected]
 
@@ -144,7 +144,7 @@ def test_ipv4_route_by_several_ways_is_one_route(route: Route, ways: list[Hop]) 
 def test_several_ways_that_we_add_are_read_back_as_they_were(route: Route, where: Target) -> None:
     here = tuple(replace(hop, ifname="eth0") for hop in route.hops)
     route = replace(route, hops=here)
-    body = AddRoute("eth0", route).message(where).body
+    body = AddRoute("eth0", route).requests(where)[0].body
     assert routes_in(body, where.ifindex) == [as_read(route)]
 
 

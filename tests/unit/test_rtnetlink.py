@@ -18,9 +18,11 @@ from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, _ack_in
 from cni_repair.network import observe
+from cni_repair.network.kernel.link import link_request
 from cni_repair.network.kernel.sysctl import BY_MESSAGE, sysctls_in
 from cni_repair.network.model import IFF_UP, SETTABLE_FLAGS, Address, PodLink, Route, Vlan
-from cni_repair.network.operations.entries import AddAddress
+from cni_repair.network.operations.address import AddAddress
+from cni_repair.network.operations.base import Target
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -28,10 +30,9 @@ from cni_repair.network.operations.link import (
     SetLink,
     SetSysctl,
     SetUp,
-    Target,
 )
 from cni_repair.network.operations.route import AddRoute
-from cni_repair.uplink.operations import AddShim, AddToNode, AddVlan, SetNodeLinkUp
+from cni_repair.uplink.operations import AddShim, AddVlan, SetNodeLinkUp
 from tests.unit import strategies as our
 from tests.unit.samples import LINK
 from tests.unit.wire import (
@@ -48,7 +49,7 @@ from tests.unit.wire import (
 
 @given(our.pod_links, wheres)
 def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
-    message = AddPodLink("eth0", "eth0.3", link).message(where)
+    message = AddPodLink("eth0", "eth0.3", link).requests(where)[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     assert (read["index"], read["flags"], read["change"]) == (link.ifindex, 0, 0)
@@ -93,7 +94,7 @@ def check_made_of(body: bytes, link: PodLink) -> None:
 
 def test_unknown_values_of_a_seed_are_the_kernels_to_choose() -> None:
     link = PodLink(0, "", 0, "macvlan", "bridge", 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).message(Target(0, 5, 0)))
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(0, 5, 0))[0])
     assert read["index"] == 0
     assert not {"IFLA_ADDRESS", "IFLA_MTU"} & attributes(read).keys()
 
@@ -121,7 +122,7 @@ def test_queue_of_broadcasts_is_asked_for_where_it_is_not_the_usual(
 ) -> None:
     """Kernels before 5.12 ignore it."""
     link = replace(LINK, bcqueuelen=queue)
-    _, data = info_of(AddPodLink("eth0", "m", link).message(Target(7, 5, 0)).body)
+    _, data = info_of(AddPodLink("eth0", "m", link).requests(Target(7, 5, 0))[0].body)
     assert data.get(7) == (struct.pack("=I", queue) if asked else None)
 
 
@@ -140,7 +141,7 @@ def test_temporary_link_is_moved_and_named_in_one_message(
 
 @given(our.ifnames, our.vlans, mtus, indices, st.just("") | our.macs)
 def test_vlan(ifname: str, vlan: Vlan, mtu: int, below: int, mac: str) -> None:
-    message = AddVlan(ifname, "eth0", vlan, mtu, mac).message(below)
+    message = AddVlan(ifname, "eth0", vlan, mtu, mac).requests(Target(0, below, None))[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     info = dict(read.get_attr("IFLA_LINKINFO")["attrs"])
@@ -168,26 +169,23 @@ def without_info(read: Any) -> dict[str, Any]:
 
 @given(our.ifnames, our.pod_links, indices)
 def test_shim_is_made_in_the_node(name: str, link: PodLink, below: int) -> None:
-    message = AddShim(name, "eth0.3", link).message(below)
+    message = AddShim(name, "eth0.3", link).requests(Target(0, below, None))[0]
     assert message == AddPodLink("eth0", "eth0.3", link).temporary(name, below)
 
 
-@given(our.addresses, our.single_routes, indices)
-def test_what_is_on_the_nodes_links_is_added_as_a_pods(
-    address: Address, route: Route, ifindex: int
+@given(our.addresses, our.single_routes)
+def test_command_for_the_node_is_that_for_a_pod_without_its_namespace(
+    address: Address, route: Route
 ) -> None:
-    where = Target(ifindex, 0, 0)
     for step in (AddAddress("eth0.3", address), AddRoute("eth0.3", route)):
-        assert AddToNode(step).message(ifindex) == step.message(where)
-        command = step.command("/n").replace("nsenter --net=/n ", "")
-        assert AddToNode(step).command().split() == command.split()
+        assert step.describe("/n").replace("nsenter --net=/n ", "") == step.describe("")
 
 
 @given(indices)
 def test_up_changes_the_one_flag(ifindex: int) -> None:
     for message in (
-        SetNodeLinkUp("eth0.3").message(ifindex),
-        SetUp("eth0").message(Target(ifindex, 5, 0)),
+        SetNodeLinkUp("eth0.3").requests(Target(ifindex, ifindex, None))[0],
+        SetUp("eth0").requests(Target(ifindex, 5, 0))[0],
     ):
         read = read_by_pyroute2(ifinfmsg, message)
         assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
@@ -206,7 +204,7 @@ SETTINGS = {
 
 @given(our.pod_links, st.sampled_from(sorted(SETTINGS)), wheres)
 def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Target) -> None:
-    message = SetLink("eth0", what, link).message(where)
+    message = SetLink("eth0", what, link).requests(where)[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
@@ -219,7 +217,7 @@ def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Targe
 
 @given(our.pod_links, wheres)
 def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Target) -> None:
-    message = SetLink("eth0", "mode", link).message(where)
+    message = SetLink("eth0", "mode", link).requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert nl.attributes_of(message.body, 16).keys() == {18}
     check_made_of(message.body, replace(link, bcqueuelen=0))
@@ -227,7 +225,7 @@ def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Target
 
 @given(our.macvlans, wheres)
 def test_queue_of_a_link_is_set_alone(link: PodLink, where: Target) -> None:
-    message = SetLink("eth0", "bcqueuelen", link).message(where)
+    message = SetLink("eth0", "bcqueuelen", link).requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert info_of(message.body) == (b"macvlan\0", {7: struct.pack("=I", link.bcqueuelen)})
 
@@ -235,7 +233,7 @@ def test_queue_of_a_link_is_set_alone(link: PodLink, where: Target) -> None:
 @pytest.mark.parametrize("what", SETTABLE_FLAGS)
 @given(our.pod_links, wheres)
 def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Target) -> None:
-    message = SetLink("eth0", what, link).message(where)
+    message = SetLink("eth0", what, link).requests(where)[0]
     read = read_by_pyroute2(ifinfmsg, message)
     flag = SETTABLE_FLAGS[what]
     assert (message.type, message.flags, attributes(read)) == (rt.RTM_NEWLINK, 0, {})
@@ -245,7 +243,7 @@ def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Target) 
 
 @given(our.altnames, wheres)
 def test_name_is_added(altname: str, where: Target) -> None:
-    message = AddAltname("eth0", altname).message(where)
+    message = AddAltname("eth0", altname).requests(where)[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (108, NEW_EXCLUSIVE)  # RTM_NEWLINKPROP
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
@@ -254,7 +252,7 @@ def test_name_is_added(altname: str, where: Target) -> None:
 
 @given(st.integers(0, 3), wheres)
 def test_way_of_making_link_local_addresses(mode: int, where: Target) -> None:
-    message = SetAddrGenMode("eth0", mode).message(where)
+    message = SetAddrGenMode("eth0", mode).requests(where)[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
@@ -265,7 +263,7 @@ def test_way_of_making_link_local_addresses(mode: int, where: Target) -> None:
 def test_set_sysctl(key: str) -> None:
     """As read: AF_INET's array of all, from 1 on (pyroute2 knows no message that sets one)."""
     where = Target(ifindex=7, master=0, node_netnsid=None)
-    message = SetSysctl("eth0", key, "-2").message(where)
+    message = SetSysctl("eth0", key, "-2").requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     ifindex, flags, found = nl.unpack_link(message.body)
     assert (ifindex, flags) == (7, 0)
@@ -288,9 +286,9 @@ def test_question_for_a_namespaces_id(fd: int) -> None:
 
 @given(our.ifnames)
 def test_question_for_a_link(name: str) -> None:
-    by_name = attributes(read_by_pyroute2(ifinfmsg, observe._get_link(name=name)))
+    by_name = attributes(read_by_pyroute2(ifinfmsg, link_request(name=name)))
     assert by_name == {"IFLA_IFNAME": name, "IFLA_EXT_MASK": 8}
-    by_index = read_by_pyroute2(ifinfmsg, observe._get_link(ifindex=7))
+    by_index = read_by_pyroute2(ifinfmsg, link_request(ifindex=7))
     assert (by_index["index"], attributes(by_index)) == (7, {"IFLA_EXT_MASK": 8})
 
 

@@ -18,16 +18,11 @@ from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.model import FOREVER, Address, Hop, Neighbour, Route, Rule
-from cni_repair.network.operations.entries import (
-    AddAddress,
-    AddRule,
-    ChangeAddress,
-    DropAddress,
-    SetAddress,
-    SetNeighbour,
-)
-from cni_repair.network.operations.link import Target
+from cni_repair.network.operations.address import AddAddress, ChangeAddress, DropAddress, SetAddress
+from cni_repair.network.operations.base import Target
+from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.operations.rule import AddRule
 from tests.unit import strategies as our
 from tests.unit.samples import ADDRESS, ADDRESS_6, ROUTE
 from tests.unit.wire import (
@@ -46,21 +41,21 @@ from tests.unit.wire import (
 
 @given(our.addresses, wheres)
 def test_address(address: Address, where: Target) -> None:
-    message = AddAddress("eth0", address).message(where)
+    message = AddAddress("eth0", address).requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWADDR, NEW_EXCLUSIVE)
     check_address(message, address, where)
 
 
 @given(our.addresses, wheres)
 def test_address_is_changed_by_what_it_is_added_by(address: Address, where: Target) -> None:
-    message = SetAddress("eth0", address).message(where)
+    message = SetAddress("eth0", address).requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWADDR, 0x500)  # create, replace
     check_address(message, address, where)
 
 
 @given(our.addresses, wheres)
 def test_address_is_dropped_by_what_tells_it_apart(address: Address, where: Target) -> None:
-    message = DropAddress("eth0", address).message(where)
+    message = DropAddress("eth0", address).requests(where)[0]
     read = read_by_pyroute2(ifaddrmsg, message)
     assert (message.type, message.flags) == (rt.RTM_DELADDR, 0)
     assert (read["family"], read["prefixlen"]) == (FAMILIES[address.family], address.prefix)
@@ -130,7 +125,7 @@ def check_address(message: nl.Message, address: Address, where: Target) -> None:
 
 @given(our.single_routes, wheres)
 def test_route(route: Route, where: Target) -> None:
-    message = AddRoute("eth0", route).message(where)
+    message = AddRoute("eth0", route).requests(where)[0]
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
     assert (message.type, message.flags) == (rt.RTM_NEWROUTE, NEW_EXCLUSIVE)
@@ -185,7 +180,7 @@ def test_ipv4_route_by_several_ways(route: Route, where: Target, first: int) -> 
     """Other links by their index, which `where` knows; the interface itself is in no doubt."""
     names = sorted({hop.ifname for hop in route.hops} - {"eth0"})
     links = {name: first + place for place, name in enumerate(names)}
-    message = AddRoute("eth0", route).message(replace(where, links=tuple(links.items())))
+    message = AddRoute("eth0", route).requests(replace(where, links=tuple(links.items())))[0]
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
     assert (message.type, message.flags, read["flags"]) == (rt.RTM_NEWROUTE, NEW_EXCLUSIVE, 0)
@@ -206,7 +201,7 @@ def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
     route: Route, where: Target
 ) -> None:
     """An entry of RTA_MULTIPATH is the only place for a weight."""
-    message = AddRoute("eth0", route, "append").message(where)
+    message = AddRoute("eth0", route, "append").requests(where)[0]
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
     assert (message.type, message.flags) == (rt.RTM_NEWROUTE, 0xC00)  # create, append
@@ -223,19 +218,19 @@ def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
 @pytest.mark.parametrize(("how", "flags"), [("add", 0x600), ("replace", 0x500), ("append", 0xC00)])
 def test_route_stands_beside_others_or_in_their_place(how: str, flags: int) -> None:
     for route in (ROUTE, replace(ROUTE, gateway=None, hops=(Hop("eth0"),))):
-        assert AddRoute("eth0", route, how).message(Target(7, 5, 0)).flags == flags
+        assert AddRoute("eth0", route, how).requests(Target(7, 5, 0))[0].flags == flags
 
 
 @given(our.single_routes, wheres)
 def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Target) -> None:
-    message = DropRoute("eth0", route).message(where)
+    message = DropRoute("eth0", route).requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_DELROUTE, 0)
-    assert message.body == AddRoute("eth0", route).message(where).body
+    assert message.body == AddRoute("eth0", route).requests(where)[0].body
 
 
 @given(our.rules, wheres)
 def test_rule(rule: Rule, where: Target) -> None:
-    message = AddRule(rule).message(where)
+    message = AddRule(rule).requests(where)[0]
     read = read_by_pyroute2(fibmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWRULE, NEW_EXCLUSIVE)
     assert (read["family"], read["action"]) == (FAMILIES[rule.family], rule.action)
@@ -263,7 +258,7 @@ def test_rule(rule: Rule, where: Target) -> None:
 
 @given(our.neighbours, wheres)
 def test_neighbour(neighbour: Neighbour, where: Target) -> None:
-    message = SetNeighbour("eth0", neighbour).message(where)
+    message = SetNeighbour("eth0", neighbour).requests(where)[0]
     read = read_by_pyroute2(ndmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWNEIGH, 0x500)  # create, replace
     assert (read["family"], read["ifindex"]) == (FAMILIES[neighbour.family], where.ifindex)

@@ -13,14 +13,14 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.kernel.link import link_request, live_link
 from cni_repair.network.kernel.sysctl import (
     STABLE_SECRET,
     SYSCTLS,
     own_settings,
-    read_defaults,
     sysctls_in,
 )
-from cni_repair.network.observe import _get_link, live_link
+from cni_repair.network.observe import read_defaults
 
 CONF = Path("/proc/sys/net")
 # Where pyroute2 has other names than /proc/sys (include/uapi/linux/ip.h: IPV4_DEVCONF_…).
@@ -66,9 +66,9 @@ def renamed(name: str) -> str:
 def test_this_kernel_shows_the_same_below_proc() -> None:
     """All of those that it knows, of the loopback interface."""
     with Rtnetlink() as rtnl:
-        live = live_link(rtnl.get([_get_link(name="lo")])[0])
-    assert live is not None
-    found = dict(live.sysctls)
+        (answer,) = rtnl.get([link_request(name="lo")])
+    assert isinstance(answer, bytes)
+    found = dict(live_link(answer).sysctls)
     assert len(found) > 30
     shown = {}
     for key in found:

@@ -21,7 +21,7 @@ from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Ack
 from cni_repair.network.model import Route
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
-from cni_repair.network.reachability import duplicates
+from cni_repair.network.reachability import duplicates, frames
 from cni_repair.network.reachability import gateways as probe
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import (
@@ -341,16 +341,16 @@ def arp(operation: int, sender: bytes, address: str) -> bytes:
 
 
 def test_arp_probe() -> None:
-    assert duplicates.arp_probe(OWN, "10.9.0.7") == PROBE
+    assert frames.arp_probe(OWN, "10.9.0.7") == PROBE
 
 
 @pytest.mark.parametrize("operation", [1, 2], ids=["request", "reply"])
 @pytest.mark.parametrize("padding", [0, 18])
 def test_arp_claim(operation: int, padding: int) -> None:
     frame = arp(operation, RAW_MAC, "10.9.0.7") + bytes(padding)
-    assert duplicates.arp_claim(frame) == ("10.9.0.7", RAW_MAC)
-    assert duplicates.arp_claim(frame[:41]) is None
-    assert duplicates.arp_claim(frame[:14] + b"\0\6" + frame[16:]) is None  # not Ethernet
+    assert frames.arp_claim(frame) == ("10.9.0.7", RAW_MAC)
+    assert frames.arp_claim(frame[:41]) is None
+    assert frames.arp_claim(frame[:14] + b"\0\6" + frame[16:]) is None  # not Ethernet
 
 
 def test_filter_passes_what_claims_a_probed_address() -> None:
@@ -380,11 +380,11 @@ def test_filter_passes_what_claims_a_probed_address() -> None:
 def test_solicited_node(number: int) -> None:
     address = IPv6Address(number)
     group = IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | number & 0xFFFFFF)
-    assert IPv6Address(duplicates.solicited_node(str(address))) == group
+    assert IPv6Address(frames.solicited_node(str(address))) == group
 
 
 def test_solicitation() -> None:
-    packet = duplicates.solicitation(OWN, "fd00::7")
+    packet = frames.solicitation(OWN, "fd00::7")
     assert packet[:4] == bytes([135, 0, 0, 0])
     assert packet[4:24] == bytes(4) + IPv6Address("fd00::7").packed
     assert packet[24:] == b"\x01\x01" + OWN
@@ -394,15 +394,15 @@ def test_advertisement() -> None:
     start = bytes([136, 0, 9, 9, 0x60, 0, 0, 0]) + IPv6Address("fd00::7").packed
     told = b"\x02\x01" + RAW_MAC
     nonce = b"\x0e\x01" + bytes(6)
-    assert duplicates.advertised(start + told) == ("fd00::7", RAW_MAC)
-    assert duplicates.advertised(start + nonce + told) == ("fd00::7", RAW_MAC)
-    assert duplicates.advertised(start) is None
-    assert duplicates.advertised(start + told[:6]) is None
-    assert duplicates.advertised(start + b"\x0e\x00" + told) is None  # no end to it
-    assert duplicates.advertised(b"\x87" + start[1:] + told) is None
+    assert frames.advertised(start + told) == ("fd00::7", RAW_MAC)
+    assert frames.advertised(start + nonce + told) == ("fd00::7", RAW_MAC)
+    assert frames.advertised(start) is None
+    assert frames.advertised(start + told[:6]) is None
+    assert frames.advertised(start + b"\x0e\x00" + told) is None  # no end to it
+    assert frames.advertised(b"\x87" + start[1:] + told) is None
 
 
 @given(st.binary(max_size=80))
 def test_garbage_is_nobodys_claim(data: bytes) -> None:
-    assert duplicates.advertised(data) is None or data[0] == 136
-    duplicates.arp_claim(data)
+    assert frames.advertised(data) is None or data[0] == 136
+    frames.arp_claim(data)

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cni_repair.netlink.codec import Message
-from cni_repair.network.operations.link import Target
+from cni_repair.network.operations.base import Target
 
 HEADER = 16
 NEW_EXCLUSIVE = 0x600  # NLM_F_CREATE | NLM_F_EXCL

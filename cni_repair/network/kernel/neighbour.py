@@ -4,65 +4,91 @@ from __future__ import annotations
 
 import struct
 
-from cni_repair.base.errors import REPAIR_FAILED
-from cni_repair.base.lightsocket import inet_ntop
+from cni_repair.base.kinds import ip_address, mac, one_of
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Rtnetlink, TooMany
+from cni_repair.network.kernel.table import ALWAYS, UINT8, Field, Table
 from cni_repair.network.model import NTF_PROXY, NUD_PERMANENT, Neighbour
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_NEIGHBOURS = 4096
 # The kernel cannot leave out what it learned by itself, of which a busy pod on a large network may
 # have as much as the node allows (net.ipv4.neigh.default.gc_thresh3: 1024 unless raised).
-_MAX_READ = 65536
+MAX_READ = 65536
 
-# NTF_EXT_LEARNED, NTF_ROUTER: the flags that are somebody's configuration
-_CONFIGURABLE = 0x10 | 0x80
+# The flags that are somebody's configuration: NTF_EXT_LEARNED, NTF_ROUTER
+_FLAGS = {0x10: "extern_learn", 0x80: "router"}
+_CONFIGURABLE = sum(_FLAGS)
 _ETHERNET = 6
 _STATE = struct.Struct("=8xH")  # ndm_state in struct ndmsg
 
 
-def permanent_neighbours(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
-    """The entries that somebody made to stay."""
-    return _read(rtnl, ifindex, 0, "permanent neighbours")
+def _flag_words(flags: int) -> str:
+    return " ".join(word for bit, word in _FLAGS.items() if flags & bit)
 
 
-def proxy_entries(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
-    """The addresses that the interface answers for (`ip neigh add proxy`)."""
-    return _read(rtnl, ifindex, NTF_PROXY, "proxy entries")
+_IN_HEADER = "struct ndmsg"
+TABLE = Table(
+    Neighbour,
+    Field(
+        "family", one_of(4, 6), compared=ALWAYS, because={"wire": _IN_HEADER, "word": "the address"}
+    ),
+    Field(
+        "address",
+        ip_address,
+        rt.NDA_DST,
+        nl.IP,
+        compared=ALWAYS,
+        of_family=True,
+        because={"word": "by itself, or as `proxy`"},
+    ),
+    Field("mac", mac, rt.NDA_LLADDR, nl.MAC, "lladdr {} nud permanent"),
+    Field("flags", one_of(0x00, 0x10, 0x80, 0x90), word=_flag_words, because={"wire": _IN_HEADER}),
+    Field("protocol", UINT8, rt.NDA_PROTOCOL, nl.U8, "protocol {}"),
+)
 
 
-def _read(rtnl: Rtnetlink, ifindex: int, flags: int, what: str) -> tuple[Neighbour, ...]:
+def encode(neighbour: Neighbour, ifindex: int) -> bytes:
+    """What RTM_NEWNEIGH says of an entry."""
+    state, proxy = (NUD_PERMANENT, 0) if neighbour.mac else (0, NTF_PROXY)
+    family, flags = nl.NUMBERS[neighbour.family], neighbour.flags | proxy
+    return nl.neighbour_body(family, ifindex, state, flags, TABLE.encode(neighbour))
+
+
+def neighbours_request(ifindex: int, proxy: bool) -> nl.Message:
+    """Asks for a dump of a link's neighbours, or of its proxy entries (`ip neigh add proxy`)."""
     filtered = nl.u32(rt.NDA_IFINDEX, ifindex)
-    request = nl.Message(rt.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
-    keep = None if flags else _is_permanent
-    bodies = rtnl.dump(request, _MAX_READ, "neighbours", keep)
-    if len(bodies) > MAX_NEIGHBOURS:
-        raise TooMany(REPAIR_FAILED, f"more than {MAX_NEIGHBOURS} {what}: too many to mirror")
-    found = {entry for body in bodies if (entry := neighbour_in(body, ifindex)) is not None}
+    flags = NTF_PROXY if proxy else 0
+    return nl.Message(rt.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
+
+
+def is_permanent(body: bytes) -> bool:
+    """Whether somebody made an entry of the dump to stay."""
+    return bool(_STATE.unpack_from(body)[0] & NUD_PERMANENT)
+
+
+def neighbours_in(bodies: Iterable[bytes], ifindex: int) -> tuple[Neighbour, ...]:
+    """The entries of a dump."""
+    found = {entry for body in bodies if (entry := decode(body, ifindex)) is not None}
     # The kernel's order is that of its hash table, which may be another the next time.
     return tuple(sorted(found, key=lambda entry: (entry.family, entry.address)))
 
 
-def _is_permanent(body: bytes) -> bool:
-    return bool(_STATE.unpack_from(body)[0] & NUD_PERMANENT)
-
-
-def neighbour_in(body: bytes, ifindex: int) -> Neighbour | None:
+def decode(body: bytes, ifindex: int) -> Neighbour | None:
     """One entry of a dump; None for one of another link or family (older kernels list the proxy
     entries of all links), and for one that no interface of ours can have."""
     family, link, _, flags, attributes = nl.unpack_neighbour(body)
-    address = attributes.get(rt.NDA_DST)
-    mac = attributes.get(rt.NDA_LLADDR, b"")
     proxy = bool(flags & NTF_PROXY)
-    if family not in nl.FAMILIES or link != ifindex or address is None:
+    if family not in nl.FAMILIES or link != ifindex or rt.NDA_DST not in attributes:
         return None
-    if not proxy and len(mac) != _ETHERNET:
+    if not proxy and len(attributes.get(rt.NDA_LLADDR, b"")) != _ETHERNET:
         return None
-    return Neighbour(
-        family=nl.FAMILIES[family],
-        address=inet_ntop(family, address),
-        mac=None if proxy else mac.hex(":"),
-        flags=flags & _CONFIGURABLE,
-        protocol=attributes.get(rt.NDA_PROTOCOL, b"\0")[0],
-    )
+    values = TABLE.decode(attributes)
+    values["family"] = nl.FAMILIES[family]
+    values["flags"] = flags & _CONFIGURABLE
+    if proxy:
+        values["mac"] = None
+    return Neighbour(**values)

@@ -1,4 +1,4 @@
-"""The sysctls of a pod's interface: which of them a pod may get back, and reading them.
+"""The sysctls of a pod's interface: which of them a pod may get back, how netlink has them.
 
 How they are comes with every answer about a link (IFLA_AF_SPEC: ipv4_devconf and ipv6_devconf as
 they are in memory); only what a new link would begin with has to be read from /proc.
@@ -6,7 +6,6 @@ they are in memory); only what a new link would begin with has to be read from /
 
 from __future__ import annotations
 
-import os
 import struct
 
 from cni_repair.base.lightsocket import AF_INET, AF_INET6
@@ -73,26 +72,6 @@ def sysctls_in(af_spec: bytes) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def read_defaults(ifname: str) -> dict[str, str]:
-    """What a new link of the namespace begins with, and the interface's own secret.
-
-    /proc/sys/net shows the namespace of the reading thread: call it inside the pod's.
-    """
-    found = {}
-    for key in SYSCTLS - {STABLE_SECRET}:
-        value = _read(key, "default")
-        if value is not None:
-            found[key] = value
-    return {**found, **dict(read_secret(ifname))}
-
-
-def read_secret(ifname: str) -> tuple[tuple[str, str], ...]:
-    """STABLE_SECRET of the interface, if it was ever set: the kernel's answers leave it out. To be
-    called inside the pod's namespace."""
-    secret = _read(STABLE_SECRET, ifname)
-    return ((STABLE_SECRET, secret),) if secret else ()
-
-
 def own_settings(
     sysctls: tuple[tuple[str, str], ...], defaults: dict[str, str]
 ) -> tuple[tuple[str, str], ...]:
@@ -106,15 +85,20 @@ def own_settings(
     return (*own, (STABLE_SECRET, secret)) if secret else own
 
 
-def _read(key: str, ifname: str) -> str | None:
+def path_of(key: str, ifname: str) -> str:
+    """Its file; /proc/sys/net shows the namespace of the thread that opens it."""
     family, _, name = key.partition("/")
-    try:
-        fd = os.open(f"/proc/sys/net/{family}/conf/{ifname}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None  # this kernel does not have it, or IPv6 is off
-    try:
-        return os.read(fd, 64).decode("ascii").strip()
-    except OSError:
-        return None  # EIO: no secret was ever set
-    finally:
-        os.close(fd)
+    return f"/proc/sys/net/{family}/conf/{ifname}/{name}"
+
+
+def sysctl_body(ifindex: int, key: str, value: str) -> bytes:
+    """What RTM_NEWLINK says to set one of BY_MESSAGE."""
+    number = nl.s32(BY_MESSAGE[key], int(value))
+    family = nl.attribute(AF_INET, nl.attribute(rt.IFLA_INET_CONF, number))
+    return nl.link_body(ifindex, 0, 0, nl.attribute(rt.IFLA_AF_SPEC, family))
+
+
+def addr_gen_mode_body(ifindex: int, mode: int) -> bytes:
+    """What RTM_NEWLINK says to set how link-local addresses are made from now on."""
+    family = nl.attribute(AF_INET6, nl.u8(rt.IFLA_INET6_ADDR_GEN_MODE, mode))
+    return nl.link_body(ifindex, 0, 0, nl.attribute(rt.IFLA_AF_SPEC, family))

@@ -8,12 +8,12 @@ fixed header, two fields in one attribute) the noun's own module does, and the r
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import fields, frozen
+from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from cni_repair.base.kinds import Reader
@@ -37,8 +37,6 @@ INT31 = integer(0, 0x7FFFFFFF)
 # Scopes of addresses and routes: include/uapi/linux/rtnetlink.h, as iproute2 writes them
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
 
-_ALWAYS_SAID = object()
-
 
 @frozen
 class Field:
@@ -52,15 +50,27 @@ class Field:
     word: str | Callable[[Any], str] | None = None
     set_: str = ANYTIME
     compared: str = SETTLED
-    # Of the noun's family, which a checkpoint's reader checks.
-    of_family: bool = False
-    because: Mapping[str, str] = {}  # which half ("wire", "word", …) is missing here, and why
+    within: str = ""  # of a link: the attribute is one of this kind's own (IFLA_INFO_DATA)
+    of_family: bool = False  # an address, which must be of the noun's family
+    # Values that go without saying, besides the field's default: neither sent nor spoken of.
+    unsaid: tuple[Any, ...] = ()
+    always_sent: bool = False  # the default, too
+    # What the kernel gives by itself: read as the default, and so in no record. `limit`: where the
+    # value is that of this attribute, the kernel took it from the master.
+    usual: int | None = None
+    limit: int | None = None
+    is_silent: bool = False  # a recorded default says nothing: it is not compared
+    because: Mapping[str, str] | None = None  # which half ("wire", "word", …) is missing, and why
 
-    def said(self, value: Any) -> str:
-        """The field in the words of `ip`."""
-        if isinstance(self.word, str):
-            return self.word.format(value)
-        return self.word(value) if self.word else ""
+    @property
+    def is_given(self) -> bool:
+        """Whether what is made gets it at once."""
+        return self.set_ in (ANYTIME, AT_CREATION)
+
+    @property
+    def say(self) -> Callable[[Any], str] | None:
+        """Puts a value into the words of `ip`."""
+        return self.word.format if isinstance(self.word, str) else self.word
 
 
 class Table:
@@ -70,19 +80,13 @@ class Table:
         self.noun = noun
         self.rows = rows
         self.by_name = {row.name: row for row in rows}
-        # What goes without saying, neither sent nor spoken of. (A field without a default value is
-        # always said.)
-        self.unsaid = {row.name: getattr(noun, row.name, _ALWAYS_SAID) for row in rows}
-        self._defaults = {name: getattr(noun, name) for name in fields(noun) if hasattr(noun, name)}
-        carried = [
-            (row.attribute, row.name, row.codec)
-            for row in rows
-            if row.attribute is not None and row.codec is not None
-        ]
-        self._decoders = tuple((kind, name, codec.decode) for kind, name, codec in carried)
-        self._encoders = tuple(
-            (name, kind, codec.encode, self.unsaid[name]) for kind, name, codec in carried
-        )
+        self._defaults = {row.name: vars(noun)[row.name] for row in rows if row.name in vars(noun)}
+        # What a repair of hundreds of pods walks over, once for each message. ADD writes none.
+        self._plain = self._decoding("")
+        self._with_usual = tuple(self._decoding_usual())
+        self._own = {row.within: self._decoding(row.within) for row in rows if row.within}
+        self._encoders: dict[str, tuple[tuple[Any, ...], ...]] = {}
+        self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
 
     @property
     def readers(self) -> dict[str, Reader]:
@@ -94,21 +98,82 @@ class Table:
         """The fields that must be of the noun's family."""
         return tuple(row.name for row in self.rows if row.of_family)
 
+    @property
+    def spoken(self) -> tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...]:
+        """What is said of a new one: each name, how it is put, which values go without saying."""
+        if not self._spoken:
+            given = [row for row in self.rows if row.is_given]
+            self._spoken = tuple((row.name, row.say, self.unsaid(row)) for row in given)
+        return self._spoken
+
+    def said(self, name: str, value: Any) -> str:
+        """One field in the words of `ip`."""
+        say = self.by_name[name].say
+        assert say is not None, f"{name} has no word"
+        return say(value)
+
+    def compared(self, when: str) -> tuple[Field, ...]:
+        """The rows that are compared then."""
+        return tuple(row for row in self.rows if row.compared == when)
+
+    def unsaid(self, row: Field) -> tuple[Any, ...]:
+        """The values that go without saying: the default, if there is one, and the row's own."""
+        default = (self._defaults[row.name],) if row.name in self._defaults else ()
+        return (*default, *row.unsaid)
+
     def decode(self, attributes: Mapping[int, bytes]) -> dict[str, Any]:
         """The values that the attributes carry, and the defaults of the others."""
         values = self._defaults.copy()
-        for kind, name, decode in self._decoders:
+        for kind, name, decode in self._plain:
             raw = attributes.get(kind)
             if raw is not None:
                 values[name] = decode(raw)
+        for kind, name, decode, usual, limit in self._with_usual:
+            raw = attributes.get(kind)
+            if raw is not None and raw != usual and raw != attributes.get(limit):
+                values[name] = decode(raw)
         return values
 
-    def encode(self, value: object) -> bytes:
-        """The attributes of what does not go without saying."""
-        values = value.__dict__
+    def decode_own(self, values: dict[str, Any], kind: str, data: Mapping[int, bytes]) -> None:
+        """Add what a link's kind has of its own (IFLA_INFO_DATA)."""
+        for number, name, decode in self._own.get(kind, ()):
+            raw = data.get(number)
+            if raw is not None:
+                values[name] = decode(raw)
+
+    def encode(self, value: object, within: str = "") -> bytes:
+        """The attributes that what is made gets, but for what goes without saying."""
+        if within not in self._encoders:
+            self._encoders[within] = tuple(self._encoding(within))
+        values = vars(value)
         parts = []
-        for name, kind, encode, unsaid in self._encoders:
+        for name, kind, encode, unsaid in self._encoders[within]:
             one = values[name]
-            if one != unsaid:
+            if one not in unsaid:
                 parts.append(encode(kind, one))
         return b"".join(parts)
+
+    def encode_field(self, name: str, value: Any) -> bytes:
+        """The attribute of one field."""
+        row = self.by_name[name]
+        assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
+        return row.codec.encode(row.attribute, value)
+
+    def _decoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
+        return tuple(
+            (row.attribute, row.name, row.codec.decode)
+            for row in self.rows
+            if row.codec is not None and row.within == within and row.usual is None
+        )
+
+    def _decoding_usual(self) -> Iterator[tuple[Any, ...]]:
+        for row in self.rows:
+            if row.codec is not None and row.usual is not None:
+                usual = row.codec.encode(0, row.usual)[4:]
+                yield row.attribute, row.name, row.codec.decode, usual, row.limit
+
+    def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
+        for row in self.rows:
+            if row.codec is not None and row.within == within and row.is_given:
+                unsaid = () if row.always_sent else self.unsaid(row)
+                yield row.name, row.attribute, row.codec.encode, unsaid

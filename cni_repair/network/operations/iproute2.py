@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# include/uapi/linux/rtnetlink.h, as iproute2 writes them
-SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.network.kernel.table import Table
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
 
@@ -34,8 +35,21 @@ def ip(family: int) -> str:
 
 def inside(netns: str) -> str:
     """What a command begins with that is for another namespace than the node's own (empty)."""
-    return f"nsenter --net={quoted(netns)}" if netns else ""
+    return f"nsenter --net={quoted(netns)} " if netns else ""
 
 
 def words(*parts: str) -> str:
     return " ".join(" ".join(parts).split())
+
+
+def said(table: Table, noun: object, own: dict[str, str]) -> list[str]:
+    """The words of a noun's fields, in the order of its table, but for what goes without saying;
+    `own`: those that are not made by the table."""
+    values = vars(noun)
+    parts = []
+    for name, say, unsaid in table.spoken:
+        if name in own:
+            parts.append(own[name])
+        elif say is not None and (value := values[name]) not in unsaid:
+            parts.append(say(quoted(value) if isinstance(value, str) else value))
+    return parts

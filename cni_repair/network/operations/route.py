@@ -1,22 +1,20 @@
-"""The steps of a repair that give a pod's interface its routes.
-
-Operations are frozen values without I/O: see :mod:`~cni_repair.network.operations.link`.
-"""
+"""The steps of a repair for the routes through a pod's interface."""
 
 from __future__ import annotations
 
-import struct
+import errno
 
 from cni_repair.base.frozen import frozen
-from cni_repair.base.lightsocket import AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
+from cni_repair.network.kernel.route import HOP, TABLE, encode, hops_of, is_foreign
 from cni_repair.network.model import Hop, Route
-from cni_repair.network.operations.iproute2 import SCOPES, inside, ip, quoted, words
+from cni_repair.network.operations.base import Operation
+from cni_repair.network.operations.iproute2 import inside, ip, quoted, said, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.operations.link import Target
+    from cni_repair.network.operations.base import Target
 
 # As `ip route` calls them. Append: beside what else is in its place (the other next hops).
 _HOW = {
@@ -26,10 +24,6 @@ _HOW = {
 }
 
 # include/uapi/linux/rtnetlink.h, as iproute2 writes them
-_ROUTE_TYPES = {
-    1: "unicast", 2: "local", 3: "broadcast", 4: "anycast", 5: "multicast", 6: "blackhole",
-    7: "unreachable", 8: "prohibit", 9: "throw", 10: "nat",
-}  # fmt: skip
 _METRICS = {
     2: "mtu", 3: "window", 4: "rtt", 5: "rttvar", 6: "ssthresh", 7: "cwnd", 8: "advmss",
     9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
@@ -37,12 +31,11 @@ _METRICS = {
 }  # fmt: skip
 _RTAX_LOCK, _RTAX_FEATURES, _RTAX_RTO_MIN, _RTAX_CC_ALGO = 1, 12, 13, 16
 _FEATURE_ECN = 1
-_PREFERENCES = {1: "high", 3: "low"}  # RFC 4191
 
 
 @frozen
-class AddRoute:
-    """Add one route through the pod's interface.
+class AddRoute(Operation):
+    """Add one route through the interface.
 
     `how`: add, append (beside others of its place: the other next hops) or replace (it is there,
     but with another gateway, MTU …). `beside`: where another link's route has its place, append.
@@ -54,163 +47,89 @@ class AddRoute:
     beside: bool = False
 
     @property
+    def tolerated(self) -> frozenset[int]:
+        if self.route.family == 6 and self.route.prefsrc:
+            # ip6_route_info_create() refuses a source that duplicate detection still looks at.
+            return frozenset({errno.EEXIST, errno.EINVAL})
+        return frozenset({errno.EEXIST})
+
+    @property
     def otherwise(self) -> AddRoute | None:
-        """What to do where its place is taken (EEXIST)."""
         return AddRoute(self.ifname, self.route, "append") if self.beside else None
 
     @property
     def words(self) -> str:
         """The route as `ip route` has it."""
-        r = self.route
-        return words(
-            "" if r.type == 1 else _ROUTE_TYPES.get(r.type, str(r.type)),
-            r.dst,
-            f"from {r.src}" if r.src else "",
-            f"tos {r.tos:#x}" if r.tos else "",
-            "" if r.hops or r.weight > 1 else self._single(),
-            f"table {r.table}" if r.table != 254 else "",
-            f"proto {r.protocol}" if r.protocol != 3 else "",
-            # iproute2 guesses a scope where none is said; the kernel keeps the one it was given.
-            f"scope {SCOPES.get(r.scope, r.scope)}" if r.family == 4 else "",
-            f"metric {r.metric}" if r.metric else "",
-            f"src {r.prefsrc}" if r.prefsrc else "",
-            f"realms {_realms(r.realm)}" if r.realm and not r.hops else "",
-            f"expires {r.expires}" if r.expires else "",
-            f"pref {_PREFERENCES.get(r.pref, r.pref)}" if r.pref else "",
-            *_metrics(r.metrics),
-            f"congctl {_lock(_RTAX_CC_ALGO, dict(r.metrics))}{quoted(r.congctl)}"
-            if r.congctl
-            else "",
-            *(_hop_words(hop, r.family) for hop in self._hops()),
-        )
+        route = self.route
+        several = hops_of(route, self.ifname)
+        own = {
+            "gateway": "" if several else _way_words(route, self.ifname),
+            "scope": TABLE.said("scope", route.scope) if route.family == 4 else "",
+            "metrics": " ".join(_metrics(route.metrics)),
+            "congctl": _congctl(route),
+            "hops": " ".join(_hop_words(hop, route.family) for hop in several),
+        }
+        if route.hops:
+            own["realm"] = ""
+        return words(*said(TABLE, route, own))
 
-    def command(self, netns: str) -> str:
-        return f"{inside(netns)} {ip(self.route.family)} route {self.how} {self.words}"
+    def describe(self, netns: str) -> str:
+        return f"{inside(netns)}{ip(self.route.family)} route {self.how} {self.words}"
 
-    def message(self, where: Target) -> nl.Message:
-        r = self.route
-        if not (r.hops or r.weight > 1):
-            return nl.Message(
-                rt.RTM_NEWROUTE,
-                _HOW[self.how],
-                _route_body(r, where.ifindex),
-            )
-        links = {**dict(where.links), self.ifname: where.ifindex}
-        hops = b"".join(_hop_entry(hop, r.family, links) for hop in self._hops())
-        body = _route_body(r, 0, nl.attribute(rt.RTA_MULTIPATH, hops))
-        return nl.Message(rt.RTM_NEWROUTE, _HOW[self.how], body)
-
-    def _single(self) -> str:
-        r = self.route
-        return words(
-            _via_words(r.gateway, r.family),
-            f"dev {quoted(self.ifname)}",
-            "onlink" if r.onlink else "",
-        )
-
-    def _hops(self) -> tuple[Hop, ...]:
-        """The next hops where the route has to be written as several: a weight needs that, too."""
-        r = self.route
-        if r.hops or r.weight == 1:
-            return r.hops
-        return (Hop(self.ifname, r.gateway, r.weight, r.onlink),)
+    def requests(self, target: Target) -> list[nl.Message]:
+        body = encode(self.route, self.ifname, target.ifindex, target.links)
+        return [nl.Message(rt.RTM_NEWROUTE, _HOW[self.how], body)]
 
 
 @frozen
-class DropRoute:
+class DropRoute(Operation):
     """Take away a route that came with an address, and that had been taken away before."""
 
     ifname: str
     route: Route
 
-    def command(self, netns: str) -> str:
+    tolerated = frozenset({errno.ESRCH, errno.EADDRNOTAVAIL})
+    comes_alone = True  # gateways are reachable by it until the others are there
+
+    def describe(self, netns: str) -> str:
         # Not `del`, which fails where there is none: an IPv6 one may come with the carrier only.
         return words(
-            f"{inside(netns)} {ip(self.route.family)} route flush exact {self.route.dst}",
+            f"{inside(netns)}{ip(self.route.family)} route flush exact {self.route.dst}",
             f"dev {quoted(self.ifname)} table main proto kernel",
         )
 
-    def message(self, where: Target) -> nl.Message:
-        return nl.Message(rt.RTM_DELROUTE, 0, _route_body(self.route, where.ifindex))
+    def requests(self, target: Target) -> list[nl.Message]:
+        body = encode(self.route, self.ifname, target.ifindex)
+        return [nl.Message(rt.RTM_DELROUTE, 0, body)]
 
 
-def _realms(realm: int) -> str:
-    """The source's realm is the upper half (RTA_FLOW)."""
-    return f"{realm >> 16}/{realm & 0xFFFF}" if realm >> 16 else str(realm)
+def _way_words(route: Route, ifname: str) -> str:
+    return words(
+        _via_words(route.gateway, route.family),
+        f"dev {quoted(ifname)}",
+        "onlink" if route.onlink else "",
+    )
 
 
 def _via_words(gateway: str | None, family: int) -> str:
     if gateway is None:
         return ""
-    return f"via {'inet6 ' if _is_foreign(gateway, family) else ''}{gateway}"
+    return f"via {'inet6 ' if is_foreign(gateway, family) else ''}{gateway}"
 
 
 def _hop_words(hop: Hop, family: int) -> str:
-    return words(
-        "nexthop",
-        _via_words(hop.gateway, family),
-        f"dev {quoted(hop.ifname)}",
-        f"weight {hop.weight}",
-        f"realms {_realms(hop.realm)}" if hop.realm else "",
-        "onlink" if hop.onlink else "",
-    )
+    own = {
+        "gateway": _via_words(hop.gateway, family),
+        "ifname": f"dev {quoted(hop.ifname)}",
+        "weight": f"weight {hop.weight}",
+    }
+    return words("nexthop", *said(HOP, hop, own))
 
 
-def _hop_entry(hop: Hop, family: int, links: dict[str, int]) -> bytes:
-    attributes = _gateway_attribute(hop.gateway, family)
-    attributes += nl.u32(rt.RTA_FLOW, hop.realm) if hop.realm else b""
-    flags = rt.RTNH_F_ONLINK if hop.onlink else 0
-    return nl.nexthop(flags, hop.weight, links[hop.ifname], attributes)
-
-
-def _is_foreign(gateway: str, family: int) -> bool:
-    return family == 4 and ":" in gateway
-
-
-def _gateway_attribute(gateway: str | None, family: int) -> bytes:
-    if gateway is None:
-        return b""
-    if _is_foreign(gateway, family):
-        via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, gateway)
-        return nl.attribute(rt.RTA_VIA, via)
-    return nl.attribute(rt.RTA_GATEWAY, inet_pton(nl.NUMBERS[family], gateway))
-
-
-def _route_body(r: Route, ifindex: int, hops: bytes = b"") -> bytes:
-    """`ifindex`: of the link, where it is not said in `hops`."""
-    family = nl.NUMBERS[r.family]
-    dst, length = _prefix(r.dst)
-    src, source_length = _prefix(r.src) if r.src else ("", 0)
-    attributes = hops or nl.u32(rt.RTA_OIF, ifindex) + _gateway_attribute(r.gateway, r.family)
-    attributes += nl.u32(rt.RTA_TABLE, r.table)
-    if length:
-        attributes += nl.attribute(rt.RTA_DST, inet_pton(family, dst))
-    if source_length:
-        attributes += nl.attribute(rt.RTA_SRC, inet_pton(family, src))
-    if r.metric:
-        attributes += nl.u32(rt.RTA_PRIORITY, r.metric)
-    if r.prefsrc:
-        attributes += nl.attribute(rt.RTA_PREFSRC, inet_pton(family, r.prefsrc))
-    if r.realm and not r.hops:
-        attributes += nl.u32(rt.RTA_FLOW, r.realm)
-    if r.expires:
-        attributes += nl.u32(rt.RTA_EXPIRES, r.expires)
-    if r.pref:
-        attributes += nl.attribute(rt.RTA_PREF, bytes([r.pref]))
-    metrics = b"".join(nl.u32(key, value) for key, value in r.metrics)
-    metrics += nl.text(_RTAX_CC_ALGO, r.congctl) if r.congctl else b""
-    if metrics:
-        attributes += nl.attribute(rt.RTA_METRICS, metrics)
-    flags = rt.RTNH_F_ONLINK if r.onlink and not hops else 0
-    return nl.route_body(
-        family, length, r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes,
-        source_length,
-    )  # fmt: skip
-
-
-def _prefix(text: str) -> tuple[str, int]:
-    address, _, length = text.partition("/")
-    return address, int(length)
+def _congctl(route: Route) -> str:
+    if not route.congctl:
+        return ""
+    return f"congctl {_lock(_RTAX_CC_ALGO, dict(route.metrics))}{quoted(route.congctl)}"
 
 
 def _lock(key: int, metrics: dict[int, int]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import frozen
+from cni_repair.network.kernel.link import TABLE
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
+from cni_repair.network.kernel.table import AFTERWARDS, ALWAYS, AT_CREATION, SETTLED
 from cni_repair.network.model import SETTABLE_FLAGS, Attachment, HostLink, LiveLink, PodLink
 from cni_repair.network.operations.link import (
     AddAltname,
@@ -13,12 +14,14 @@ from cni_repair.network.operations.link import (
     SetSysctl,
     SetUp,
 )
+from cni_repair.network.planning.drift import Drift
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cni_repair.network.operations.link import PodOperation
+    from cni_repair.network.kernel.table import Field
+    from cni_repair.network.operations.base import Operation
 
 _NO_LINK_LOCAL = "1"  # IN6_ADDR_GEN_MODE_NONE
 # How findings call an attribute.
@@ -28,30 +31,24 @@ _MAY_BE_ON = {"promisc", "allmulticast"}
 # What a pod's first qdisc makes of a queue of no length (qdisc_create: DEFAULT_TX_QUEUE_LEN).
 _BY_A_QDISC = ("txqueuelen", 0, 1000)
 
-
-@frozen
-class Drift:
-    """One thing that is missing or wrong, and the step that puts it right, if there is one."""
-
-    finding: str
-    step: PodOperation | None
+# What a new link gets by a message of its own each.
+_AFTERWARDS = [row for row in TABLE.rows if row.set_ == AFTERWARDS and row.attribute is not None]
 
 
 # --- a link that is gone --------------------------------------------------------------------------
 
 
-def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[PodOperation]:
+def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[Operation]:
     """Create the interface and bring it up, with all that is the link's own.
 
     `link`: as it is to be made; its index may not be free any more.
     """
     name = desired.ifname
-    steps: list[PodOperation] = [AddPodLink(name, desired.parents[0].name, link)]
+    steps: list[Operation] = [AddPodLink(name, desired.parents[0].name, link)]
     if link.mode == "passthru" and link.mac and master is not None and master.mac != link.mac:
         # It gets its master's MAC, and later shares every change with it (macvlan_set_mac_address).
         steps.append(SetLink(name, "mac", link))
-    if link.alias:
-        steps.append(SetLink(name, "alias", link))
+    steps += [SetLink(name, row.name, link) for row in _AFTERWARDS if _is_said(row, link)]
     steps += [AddAltname(name, altname) for altname in link.altnames]
     if link.device_flags is not None:
         odd = link.device_flags ^ link.usual_flags
@@ -59,7 +56,11 @@ def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[
     return [*steps, *bringing_up(desired)]
 
 
-def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[PodOperation]:
+def _is_said(row: Field, link: PodLink) -> bool:
+    return getattr(link, row.name) not in TABLE.unsaid(row)
+
+
+def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[Operation]:
     """Sysctls first: accept_ra or disable_ipv6 would come too late after `up`.
 
     `live`: a link that is there, but down: maybe one that a repair left half-made.
@@ -83,7 +84,7 @@ def _secret_first(sysctl: tuple[str, str]) -> tuple[bool, str]:
     return sysctl[0] != STABLE_SECRET, sysctl[0]
 
 
-def link_locals_as_before(desired: Attachment) -> list[PodOperation]:
+def link_locals_as_before(desired: Attachment) -> list[Operation]:
     """After the way up, and the recorded link-local addresses: the kernel may make them again."""
     if desired.addr_gen_mode is None:
         return []
@@ -95,47 +96,75 @@ def link_locals_as_before(desired: Attachment) -> list[PodOperation]:
 
 def link_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) -> list[Drift]:
     """What is wrong with the link itself, but for being down."""
-    drifts = [*_always_compared(desired, live)]
+    drifts = [*_field_drifts(ALWAYS, desired, live, master)]
     if desired.settled:
-        drifts += [*_mac_drifts(desired, live), *_mtu_drifts(desired, live, master)]
-        drifts += [*_attribute_drifts(desired, live, "txqueuelen", "group")]
-        drifts += _flag_drifts(desired, live)
+        drifts += _field_drifts(SETTLED, desired, live, master)
     if desired.settled and live.up:
         drifts += _sysctl_drifts(desired, live)
     return drifts
 
 
-def _always_compared(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
-    """What no later plugin of a chain changes; a record that does not know its ifindex (the
-    incident's own) does not know these either."""
-    wanted, found, name = desired.link, live.link, desired.ifname
-    if wanted.ifindex and (wanted.mode, wanted.flags) != (found.mode, found.flags):
-        yield _mode_drift(desired, live)
-    if wanted.bcqueuelen and found.bcqueuelen and wanted.bcqueuelen != found.bcqueuelen:
-        yield _drift(desired, live, "bcqueuelen")
-    if wanted.alias and wanted.alias != found.alias:
-        yield _drift(desired, live, "alias")
-    for altname in wanted.altnames:
-        if altname not in found.altnames:
-            yield Drift(f"altname {altname} of {name} is missing", AddAltname(name, altname))
+def _field_drifts(
+    when: str, desired: Attachment, live: LiveLink, master: HostLink | None
+) -> Iterator[Drift]:
+    """By the link's table."""
+    for row in TABLE.compared(when):
+        special = _SPECIAL.get(row.name)
+        if special is not None:
+            yield from special(desired, live, master)
+        elif _differs(row, desired.link, live.link):
+            yield _drift(desired, live, row)
 
 
-def _mode_drift(desired: Attachment, live: LiveLink) -> Drift:
+def _differs(row: Field, wanted: PodLink, found: PodLink) -> bool:
+    had, has = getattr(wanted, row.name), getattr(found, row.name)
+    if row.is_silent and had in TABLE.unsaid(row)[:1]:
+        return False
+    return bool(had != has) and (row.name, had, has) != _BY_A_QDISC
+
+
+def _drift(desired: Attachment, live: LiveLink, row: Field) -> Drift:
+    name, wanted = desired.ifname, desired.link
+    had, has = (_value(row, link) for link in (wanted, live.link))
+    finding = f"{name} has {_NAMES.get(row.name, row.name)} {has}, it had {had}"
+    if row.set_ == AT_CREATION:
+        return Drift(f"{finding}: only a new pod gets that back", None)
+    return Drift(finding, SetLink(name, row.name, wanted))
+
+
+def _value(row: Field, link: PodLink) -> object:
+    value = getattr(link, row.name)
+    return row.usual if value is None else value or "none"
+
+
+def _mode_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
+    """The mode and its flags; a record that does not know its ifindex (the predecessor plugin's)
+    does not know these either."""
     wanted, found, name = desired.link, live.link, desired.ifname
+    if not wanted.ifindex or (wanted.mode, wanted.flags) == (found.mode, found.flags):
+        return
     if wanted.mode == found.mode:
         finding = f"{name} has {wanted.kind} flags {found.flags}, it had {wanted.flags}"
     else:
         finding = f"{name} has mode {found.mode}, it had {wanted.mode}"
     if "passthru" in (wanted.mode, found.mode) and wanted.mode != found.mode:
         # macvlan_changelink(): EINVAL
-        return Drift(f"{finding}: only a new pod gets that back", None)
-    return Drift(finding, SetLink(name, "mode", wanted))
+        yield Drift(f"{finding}: only a new pod gets that back", None)
+    else:
+        yield Drift(finding, SetLink(name, "mode", wanted))
 
 
-def _mac_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
+def _altname_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
+    name = desired.ifname
+    for altname in desired.link.altnames:
+        if altname not in live.link.altnames:
+            yield Drift(f"altname {altname} of {name} is missing", AddAltname(name, altname))
+
+
+def _mac_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
     wanted = desired.link.mac.lower()
     if wanted and not desired.link.inherits_mac and wanted != live.link.mac:
-        yield _drift(desired, live, "mac")
+        yield _drift(desired, live, TABLE.by_name["mac"])
 
 
 def _mtu_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) -> Iterator[Drift]:
@@ -151,24 +180,10 @@ def _mtu_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) ->
             None,
         )
     else:
-        yield _drift(desired, live, "mtu")
+        yield _drift(desired, live, TABLE.by_name["mtu"])
 
 
-def _attribute_drifts(desired: Attachment, live: LiveLink, *names: str) -> Iterator[Drift]:
-    for what in names:
-        had, has = getattr(desired.link, what), getattr(live.link, what)
-        if had != has and (what, had, has) != _BY_A_QDISC:
-            yield _drift(desired, live, what)
-
-
-def _drift(desired: Attachment, live: LiveLink, what: str) -> Drift:
-    name, wanted = desired.ifname, desired.link
-    had, has = (getattr(link, what) or "none" for link in (wanted, live.link))
-    finding = f"{name} has {_NAMES.get(what, what)} {has}, it had {had}"
-    return Drift(finding, SetLink(name, what, wanted))
-
-
-def _flag_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
+def _flag_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
     name, wanted, found = desired.ifname, desired.link, live.link.device_flags
     if wanted.device_flags is None or found is None:
         return
@@ -180,6 +195,16 @@ def _flag_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
             yield Drift(f"{name} has {what} {now}", step)
 
 
+# What is more than one value against another.
+_SPECIAL = {
+    "mode": _mode_drifts,
+    "altnames": _altname_drifts,
+    "mac": _mac_drifts,
+    "mtu": _mtu_drifts,
+    "device_flags": _flag_drifts,
+}
+
+
 def _sysctl_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
     name, there = desired.ifname, dict(live.sysctls)
     wanted = dict(desired.sysctls)
@@ -189,7 +214,7 @@ def _sysctl_drifts(desired: Attachment, live: LiveLink) -> Iterator[Drift]:
         found = there.get(key, value)
         if found != value:
             family, _, leaf = key.partition("/")
-            step: PodOperation = SetSysctl(name, key, value)
+            step: Operation = SetSysctl(name, key, value)
             if key == ADDR_GEN_MODE:
                 step = SetAddrGenMode(name, int(value))
             yield Drift(f"sysctl net/{family}/conf/{name}/{leaf} is {found}, it was {value}", step)

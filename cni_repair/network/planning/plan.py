@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.model import Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.operations.entries import AddRule
-from cni_repair.network.planning.entries import (
-    address_drifts,
-    around_drops,
-    neighbour_drifts,
-    route_drifts,
-    rule_drifts,
-)
+from cni_repair.network.planning.address import address_drifts
 from cni_repair.network.planning.link import bringing_up, link_drifts, link_locals_as_before, making
+from cni_repair.network.planning.neighbour import neighbour_drifts
+from cni_repair.network.planning.route import route_drifts, route_steps
+from cni_repair.network.planning.rule import rule_drifts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.operations.link import PodOperation
-    from cni_repair.network.planning.link import Drift
+    from collections.abc import Iterable
+
+    from cni_repair.network.operations.base import Operation
+    from cni_repair.network.planning.address import AddressDrift
+    from cni_repair.network.planning.drift import Drift
+    from cni_repair.network.planning.route import RouteDrift
+
+    AnyDrift = Drift | AddressDrift | RouteDrift
 
 HEALTHY = "healthy"
 LOST = "lost"
@@ -36,8 +38,22 @@ class Plan:
 
     state: str
     findings: tuple[str, ...] = ()  # what is wrong, in words
-    operations: tuple[PodOperation, ...] = ()
+    operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
+
+
+def with_extras(desired: Attachment, observed: Observed) -> Attachment:
+    """The attachment with what the pod has besides: for a repair that has to take an address away
+    for a moment, with which the kernel takes others along."""
+    recorded = {one.key for one in desired.addresses}
+    taken = {one.slot for one in desired.routes}
+    more = tuple(one for one in observed.addresses if one.key not in recorded)
+    routes = tuple(one for one in observed.routes if one.slot not in taken)
+    return replace(
+        desired,
+        addresses=(*desired.addresses, *more),
+        routes=(*desired.routes, *routes),
+    )
 
 
 def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
@@ -75,56 +91,63 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             # record that is not settled, a smaller MTU may be a later plugin's work.)
             link = replace(link, mtu=master.mtu)
     findings += observed.troubles
-    drifts, steps = _entries(desired, observed)
+    carried = _carried(desired, observed)
     # The others go with the link; that they are missing goes without saying.
-    findings += [
-        drift.finding for drift in drifts if drift.step is None or isinstance(drift.step, AddRule)
-    ]
-    return Plan(LOST, tuple(findings), (*making(desired, link, master), *steps), _waits(drifts))
+    findings += [drift.finding for drift in carried.drifts if drift.step is None]
+    findings += [drift.finding for drift in carried.rules]
+    steps = (*making(desired, link, master), *carried.steps)
+    return Plan(LOST, tuple(findings), steps, carried.waits)
 
 
 def _plan_present(
     desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
 ) -> Plan:
     wrong = link_drifts(desired, live, master)
-    drifts, entries = _entries(desired, observed)
+    carried = _carried(desired, observed)
     findings = [
         *_up_findings(desired, live, master),
         *observed.troubles,
         *(drift.finding for drift in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
-        *(drift.finding for drift in drifts),
+        *(drift.finding for drift in (*carried.drifts, *carried.rules)),
     ]
-    steps = [drift.step for drift in wrong if drift.step is not None]
+    steps = _steps(wrong)
     steps += [] if live.up else bringing_up(desired, live)
     state = DEGRADED if findings else HEALTHY
-    return Plan(state, tuple(findings), (*steps, *entries), _waits(drifts))
+    return Plan(state, tuple(findings), (*steps, *carried.steps), carried.waits)
 
 
-def _entries(desired: Attachment, observed: Observed) -> tuple[list[Drift], list[PodOperation]]:
-    """What the interface carries: what is missing or wrong, and the steps for it in their order.
+@frozen
+class _Carried:
+    """What is missing or wrong of what the interface carries, and the steps for it in their
+    order."""
 
-    Neighbours before routes: the first packet by a route then finds its gateway's MAC.
-    """
+    drifts: tuple[AnyDrift, ...]
+    rules: tuple[Drift, ...]  # which outlive the interface
+    steps: tuple[Operation, ...]
+
+    @property
+    def waits(self) -> bool:
+        return any(drift.step is None for drift in self.drifts)
+
+
+def _carried(desired: Attachment, observed: Observed) -> _Carried:
+    """Neighbours before routes: the first packet by a route then finds its gateway's MAC."""
     addresses, routes = address_drifts(desired, observed), route_drifts(desired, observed)
     neighbours, rules = neighbour_drifts(desired, observed), rule_drifts(desired, observed)
     up = observed.link is not None and observed.link.up
-    steps = [
+    steps = (
         *_steps(addresses),
         *([] if up else link_locals_as_before(desired)),
         *_steps(neighbours),
-        *around_drops(desired, observed, _steps(addresses), _steps(routes)),
+        *route_steps(desired, observed, routes, [drift.step.address for drift in addresses]),
         *_steps(rules),
-    ]
-    return [*addresses, *neighbours, *routes, *rules], steps
+    )
+    return _Carried((*addresses, *neighbours, *routes), tuple(rules), steps)
 
 
-def _steps(drifts: list[Drift]) -> list[PodOperation]:
+def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
     return [drift.step for drift in drifts if drift.step is not None]
-
-
-def _waits(drifts: list[Drift]) -> bool:
-    return any(drift.step is None for drift in drifts)
 
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:

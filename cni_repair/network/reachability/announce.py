@@ -11,23 +11,14 @@ tenth slower by them.
 
 from __future__ import annotations
 
-import struct
-
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
-from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
+from cni_repair.netlink.codec import raw_mac
+from cni_repair.network.reachability.frames import gratuitous_arp, unsolicited_na
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_ETH_ARP, _ETH_IPV6 = 0x0806, 0x86DD
-_EVERYBODY = b"\xff" * 6
-_ALL_NODES = inet_pton(AF_INET6, "ff02::1")
-_ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
-_ICMPV6 = 58
-_NEIGHBOUR_ADVERTISEMENT = 136
-_OVERRIDE = 0x20000000
 
 
 class Announcer(Closeable):
@@ -45,7 +36,7 @@ class Announcer(Closeable):
 
         What cannot be sent is left: the pod's own traffic will teach the switches, only later.
         """
-        frames = [_frame(bytes.fromhex(mac.replace(":", "")), address) for address in addresses]
+        frames = [_frame(raw_mac(mac), address) for address in addresses]
         try:
             for frame in frames:
                 self._socket_on(master).send(frame)
@@ -63,28 +54,3 @@ class Announcer(Closeable):
 
 def _frame(mac: bytes, address: str) -> bytes:
     return unsolicited_na(mac, address) if ":" in address else gratuitous_arp(mac, address)
-
-
-def gratuitous_arp(mac: bytes, address: str) -> bytes:
-    """An ARP announcement (RFC 5227, section 3): a request for one's own address."""
-    own = inet_pton(AF_INET, address)
-    header = _EVERYBODY + mac + struct.pack("!H", _ETH_ARP)
-    return header + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + own + bytes(6) + own
-
-
-def unsolicited_na(mac: bytes, address: str) -> bytes:
-    """An unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6)."""
-    own = inet_pton(AF_INET6, address)
-    body = struct.pack("!BBHI", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE) + own + b"\x02\x01" + mac
-    pseudo = own + _ALL_NODES + struct.pack("!II", len(body), _ICMPV6)
-    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
-    ip_header = struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, 255) + own + _ALL_NODES
-    return _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_IPV6) + ip_header + body
-
-
-def _checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

@@ -18,8 +18,19 @@ from cni_repair.base.closeable import Closeable
 from cni_repair.base.frozen import frozen
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.observe import macs_of
+from cni_repair.network.reachability.frames import (
+    ADVERTISEMENT,
+    ARP_SENDER_ADDRESS,
+    ETH_ARP,
+    HOP_LIMIT,
+    advertised,
+    arp_claim,
+    arp_probe,
+    solicitation,
+    solicited_node,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,19 +41,8 @@ if TYPE_CHECKING:
 PROBES = 3
 PROBE_SECONDS = 0.25  # between two probes, and to wait after the last one
 
-_ETH_ARP = 0x0806
-_ARP = struct.Struct("!HHBBH6s4s6s4s")
-_ARP_START = (1, 0x0800, 6, 4)  # Ethernet, IPv4, and the lengths of their addresses
-_ARP_REQUEST = 1
-_EVERYBODY = b"\xff" * 6
-_ETHERNET_BYTES = 14
-_SENDER_ADDRESS = _ETHERNET_BYTES + 14  # its offset in an ARP frame
 _SO_ATTACH_FILTER = 26
-
-_SOLICITATION, _ADVERTISEMENT = 135, 136
-_SOURCE_MAC, _TARGET_MAC = 1, 2  # options of neighbour discovery: type, length in 8 bytes, MAC
 _ICMPV6_FILTER = 1
-_HOP_LIMIT = 255  # what a router has passed on has less: it is no neighbour's (RFC 4861, 7.1)
 
 _MAX_FRAMES = 64  # to read at a time: the pod decides how many come
 _MAX_LINKS = 1024
@@ -68,7 +68,10 @@ class Duplicates(Closeable):
         ipv4 = [address for address in addresses if ":" not in address]
         self._listeners: list[_Arp | _Discovery] = []
         self._holders: dict[tuple[str, bytes], Holder] = {}
-        self._own = _macs(rtnl)
+        # What these say is no other host's word: a loop in the network gives us back our own
+        # frames; and where a pod has two interfaces on one wire, the kernel answers ARP for the
+        # addresses of both through each (arp_ignore 0).
+        self._own = macs_of(rtnl, _MAX_LINKS)
         self._sent = 0
         self._next = 0.0
         try:
@@ -106,32 +109,20 @@ class Duplicates(Closeable):
         for listener in self._listeners:
             for address, mac in listener.claims():
                 if mac not in self._own:
-                    text = ":".join(f"{octet:02x}" for octet in mac)
-                    self._holders[address, mac] = Holder(address, text)
-
-
-def _macs(rtnl: Rtnetlink) -> set[bytes]:
-    """The MACs of all links of the pod: what these say is no other host's word.
-
-    A loop in the network gives us back our own frames; and where a pod has two interfaces on one
-    wire, the kernel answers ARP for the addresses of both through each (arp_ignore 0).
-    """
-    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(rt.IFLA_EXT_MASK, 1 << 3)))
-    links = [nl.unpack_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return {attributes.get(rt.IFLA_ADDRESS, b"") for _, _, attributes in links}
+                    self._holders[address, mac] = Holder(address, nl.mac_of(mac))
 
 
 class _Arp:
     """Probes for IPv4 addresses: requests whose sender has none yet (RFC 5227, 2.1.1)."""
 
     def __init__(self, live: LiveLink, addresses: list[str]) -> None:
-        self._frames = [arp_probe(_raw(live.link.mac), address) for address in addresses]
+        self._frames = [arp_probe(nl.raw_mac(live.link.mac), address) for address in addresses]
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         # Protocol 0: it hears nothing before it is filtered and bound.
         self.sock = socket.socket(socket.AF_PACKET, kind, 0)
         try:
             _attach_filter(self.sock, senders_filter(addresses))
-            self.sock.bind((live.name, _ETH_ARP))
+            self.sock.bind((live.name, ETH_ARP))
         except BaseException:
             self.sock.close()
             raise
@@ -155,7 +146,7 @@ class _Discovery:
     """Solicitations for IPv6 addresses, from the link-local one: whoever holds them answers."""
 
     def __init__(self, live: LiveLink, addresses: list[str]) -> None:
-        mac, ifindex = _raw(live.link.mac), live.link.ifindex
+        mac, ifindex = nl.raw_mac(live.link.mac), live.link.ifindex
         self._packets = [
             (solicitation(mac, address), (solicited_node(address), 0, 0, ifindex))
             for address in addresses
@@ -168,7 +159,7 @@ class _Discovery:
             name = nl.raw_string(live.name)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
             self.sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _advertisements_alone())
-            self.sock.setsockopt(options, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
+            self.sock.setsockopt(options, socket.IPV6_MULTICAST_HOPS, HOP_LIMIT)
             self.sock.setsockopt(options, socket.IPV6_MULTICAST_LOOP, 0)
             self.sock.setsockopt(options, socket.IPV6_RECVHOPLIMIT, 1)
         except BaseException:
@@ -191,13 +182,9 @@ class _Discovery:
             except BlockingIOError:
                 return
             claim = advertised(packet)
-            local = any(data == struct.pack("=i", _HOP_LIMIT) for _, _, data in ancillary)
+            local = any(data == struct.pack("=i", HOP_LIMIT) for _, _, data in ancillary)
             if claim is not None and local and claim[0] in self._addresses:
                 yield claim
-
-
-def _raw(mac: str) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
 
 
 def close_all(opened: list[Duplicates]) -> None:
@@ -218,51 +205,12 @@ def _close_each(opened: list[Duplicates]) -> None:
         one.close()
 
 
-# --- The wire ------------------------------------------------------------------------------------
-
-
-def arp_probe(mac: bytes, address: str) -> bytes:
-    """A question to everybody that does not say who has the address."""
-    header = _EVERYBODY + mac + struct.pack("!H", _ETH_ARP)
-    wanted = inet_pton(AF_INET, address)
-    return header + _ARP.pack(*_ARP_START, _ARP_REQUEST, mac, bytes(4), bytes(6), wanted)
-
-
-def arp_claim(frame: bytes) -> tuple[str, bytes] | None:
-    """(address, MAC) of the sender of an ARP frame: a request claims the address like a reply."""
-    if len(frame) < _ETHERNET_BYTES + _ARP.size:
-        return None
-    *start, _, mac, address, _, _ = _ARP.unpack_from(frame, _ETHERNET_BYTES)
-    return (inet_ntop(AF_INET, address), mac) if tuple(start) == _ARP_START else None
-
-
-def solicited_node(address: str) -> str:
-    """The multicast group of all who hold an address like this (RFC 4291, 2.7.1)."""
-    group = inet_pton(AF_INET6, "ff02::1:ff00:0")[:13] + inet_pton(AF_INET6, address)[13:]
-    return inet_ntop(AF_INET6, group)
-
-
-def solicitation(mac: bytes, address: str) -> bytes:
-    """A neighbour solicitation (RFC 4861, 4.3); the kernel fills in the checksum."""
-    start = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + inet_pton(AF_INET6, address)
-    return start + bytes([_SOURCE_MAC, 1]) + mac
-
-
-def advertised(packet: bytes) -> tuple[str, bytes] | None:
-    """(address, MAC) of a neighbour advertisement (RFC 4861, 4.4) that tells the MAC."""
-    if len(packet) < 24 or packet[0] != _ADVERTISEMENT:
-        return None
-    offset = 24
-    while offset + 8 <= len(packet) and packet[offset + 1]:
-        if tuple(packet[offset : offset + 2]) == (_TARGET_MAC, 1):
-            return inet_ntop(AF_INET6, packet[8:24]), packet[offset + 2 : offset + 8]
-        offset += 8 * packet[offset + 1]
-    return None
+# --- filters -------------------------------------------------------------------------------------
 
 
 def _advertisements_alone() -> bytes:
     """struct icmp6_filter: a bit for each type that is not to be heard."""
-    blocked = (1 << 256) - 1 & ~(1 << _ADVERTISEMENT)
+    blocked = (1 << 256) - 1 & ~(1 << ADVERTISEMENT)
     return blocked.to_bytes(32, "little")
 
 
@@ -273,7 +221,7 @@ def senders_filter(addresses: Iterable[str]) -> list[tuple[int, int, int, int]]:
     in the socket's queue.
     """
     wanted = [int.from_bytes(inet_pton(AF_INET, address), "big") for address in addresses]
-    load = (0x20, 0, 0, _SENDER_ADDRESS)  # BPF_LD | BPF_W | BPF_ABS
+    load = (0x20, 0, 0, ARP_SENDER_ADDRESS)  # BPF_LD | BPF_W | BPF_ABS
     tests = [
         (0x15, len(wanted) - number, 0, value)  # BPF_JMP | BPF_JEQ: to the last instruction
         for number, value in enumerate(wanted)

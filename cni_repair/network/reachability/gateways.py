@@ -193,4 +193,4 @@ def _neighbour(answer: bytes | Ack) -> Neighbour:
     kept = state & (NUD_NOARP | NUD_PERMANENT) or flags & _NTF_EXT_LEARNED
     kept_ext = any(attributes.get(_NDA_FLAGS_EXT, b""))  # NTF_EXT_MANAGED and the like
     mac = attributes.get(rt.NDA_LLADDR, b"")
-    return Neighbour(state, ":".join(f"{octet:02x}" for octet in mac), bool(kept) or kept_ext)
+    return Neighbour(state, nl.mac_of(mac), bool(kept) or kept_ext)

@@ -1,0 +1,99 @@
+"""ARP and neighbour discovery as they are on the wire. Pure."""
+
+from __future__ import annotations
+
+import struct
+
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
+
+ETH_ARP, _ETH_IPV6 = 0x0806, 0x86DD
+_EVERYBODY = b"\xff" * 6
+_ETHERNET_BYTES = 14
+
+_ARP = struct.Struct("!HHBBH6s4s6s4s")
+_ARP_START = (1, 0x0800, 6, 4)  # Ethernet, IPv4, and the lengths of their addresses
+_ARP_REQUEST = 1
+ARP_SENDER_ADDRESS = _ETHERNET_BYTES + 14  # its offset in a frame
+
+_ICMPV6 = 58
+_SOLICITATION, ADVERTISEMENT = 135, 136
+_OVERRIDE = 0x20000000
+_SOURCE_MAC, _TARGET_MAC = 1, 2  # options of neighbour discovery: type, length in 8 bytes, MAC
+_ALL_NODES = inet_pton(AF_INET6, "ff02::1")
+_ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
+HOP_LIMIT = 255  # what a router has passed on has less: it is no neighbour's (RFC 4861, 7.1)
+
+
+# --- ARP ------------------------------------------------------------------------------------------
+
+
+def gratuitous_arp(mac: bytes, address: str) -> bytes:
+    """An ARP announcement (RFC 5227, section 3): a request for one's own address."""
+    own = inet_pton(AF_INET, address)
+    return _arp_request(mac, own, own)
+
+
+def arp_probe(mac: bytes, address: str) -> bytes:
+    """A question to everybody that does not say who has the address (RFC 5227, 2.1.1)."""
+    return _arp_request(mac, bytes(4), inet_pton(AF_INET, address))
+
+
+def _arp_request(mac: bytes, sender: bytes, wanted: bytes) -> bytes:
+    header = _EVERYBODY + mac + struct.pack("!H", ETH_ARP)
+    return header + _ARP.pack(*_ARP_START, _ARP_REQUEST, mac, sender, bytes(6), wanted)
+
+
+def arp_claim(frame: bytes) -> tuple[str, bytes] | None:
+    """(address, MAC) of the sender of an ARP frame: a request claims the address like a reply."""
+    if len(frame) < _ETHERNET_BYTES + _ARP.size:
+        return None
+    *start, _, mac, address, _, _ = _ARP.unpack_from(frame, _ETHERNET_BYTES)
+    return (inet_ntop(AF_INET, address), mac) if tuple(start) == _ARP_START else None
+
+
+# --- neighbour discovery --------------------------------------------------------------------------
+
+
+def unsolicited_na(mac: bytes, address: str) -> bytes:
+    """An unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6)."""
+    own = inet_pton(AF_INET6, address)
+    body = _discovery(ADVERTISEMENT, _OVERRIDE, own, _TARGET_MAC, mac)
+    pseudo = own + _ALL_NODES + struct.pack("!II", len(body), _ICMPV6)
+    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
+    ip_header = struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, HOP_LIMIT) + own + _ALL_NODES
+    return _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_IPV6) + ip_header + body
+
+
+def solicitation(mac: bytes, address: str) -> bytes:
+    """A neighbour solicitation (RFC 4861, 4.3); the kernel fills in the checksum."""
+    return _discovery(_SOLICITATION, 0, inet_pton(AF_INET6, address), _SOURCE_MAC, mac)
+
+
+def _discovery(kind: int, flags: int, address: bytes, option: int, mac: bytes) -> bytes:
+    return struct.pack("!BBHI", kind, 0, 0, flags) + address + bytes([option, 1]) + mac
+
+
+def solicited_node(address: str) -> str:
+    """The multicast group of all who hold an address like this (RFC 4291, 2.7.1)."""
+    group = inet_pton(AF_INET6, "ff02::1:ff00:0")[:13] + inet_pton(AF_INET6, address)[13:]
+    return inet_ntop(AF_INET6, group)
+
+
+def advertised(packet: bytes) -> tuple[str, bytes] | None:
+    """(address, MAC) of a neighbour advertisement (RFC 4861, 4.4) that tells the MAC."""
+    if len(packet) < 24 or packet[0] != ADVERTISEMENT:
+        return None
+    offset = 24
+    while offset + 8 <= len(packet) and packet[offset + 1]:
+        if tuple(packet[offset : offset + 2]) == (_TARGET_MAC, 1):
+            return inet_ntop(AF_INET6, packet[8:24]), packet[offset + 2 : offset + 8]
+        offset += 8 * packet[offset + 1]
+    return None
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of an even number of bytes."""
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
