@@ -5,10 +5,14 @@ set -euo pipefail
 umask 022
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
-unset "${!PYTHON@}" # PIP_* stay: they may say where this machine's package index is
+unset "${!PYTHON@}" "${!GIT@}" # PIP_* stay: they may say where this machine's package index is
 
 DEFAULT_BIN_DIR=/opt/cni/bin
 COMMAND_LINK=/usr/local/sbin/cni-repair
+# What is made from the version's parser: in its share/, and linked from here.
+MAN_PAGE=man/man8/cni-repair.8
+COMPLETION=bash-completion/completions/cni-repair
+SHARE_DIR=/usr/local/share
 STATE_DIR=/var/lib/cni-repair
 RUN_DIR=/run/cni-repair
 SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
@@ -343,8 +347,36 @@ build_environment() {
     # Nothing at run time needs them.
     quietly "$NEW/bin/python3" -I -m pip uninstall -y setuptools pip ||
         fail "cannot remove pip from $NEW" "see above"
+    write_commit
     quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
         fail "cannot byte-compile $NEW" "see above"
+    make_share "$MAN_PAGE" manpage
+    make_share "$COMPLETION" completion
+}
+
+# What --version shows. Wheels may be of another commit with the same version: only where the
+# checkout's files are what was installed, they are its commit's.
+write_commit() {
+    local package commit
+    package=$(site_packages)/cni_repair
+    commit=$(source_commit)
+    if [[ $commit ]] && diff -rq -x __pycache__ -x README.md "$SOURCE/cni_repair" "$package" >/dev/null; then
+        printf '%s\n' "$commit" >"$package/COMMIT"
+    fi
+}
+
+source_commit() { # prints nothing where this is no checkout, or another user's
+    have git && [[ -e $SOURCE/.git ]] || return 0
+    local git=(git --no-optional-locks -C "$SOURCE") commit changes
+    commit=$("${git[@]}" rev-parse --short HEAD 2>/dev/null) || return 0
+    changes=$("${git[@]}" status --porcelain 2>/dev/null) || return 0
+    printf '%s%s' "$commit" "${changes:+, dirty}"
+}
+
+make_share() { # NAME MODULE
+    mkdir -p -- "$(dirname -- "$NEW/share/$1")"
+    run "$NEW/bin/python3" -I -m "cni_repair.cli.$2" >"$NEW/share/$1" ||
+        fail "cannot make $NEW/share/$1" "see above"
 }
 
 pip_install() { # ARGUMENT...
@@ -355,7 +387,7 @@ pip_install() { # ARGUMENT...
 # From a copy: a build leaves files behind, and the checkout may be read-only.
 install_source() {
     mkdir -- "$WORK/source"
-    tar -C "$SOURCE" --exclude=__pycache__ -cf - pyproject.toml README.md cni_repair |
+    tar -C "$SOURCE" --exclude=__pycache__ -cf - pyproject.toml README.md LICENSE cni_repair |
         tar -C "$WORK/source" --no-same-owner -xf - ||
         fail "cannot copy $SOURCE" "see above; run install.sh from a complete checkout"
     pip_install "$WORK/source" ||
@@ -435,7 +467,7 @@ install_version() {
     remove_old_versions "$previous"
 }
 
-# So that an engineer finds the command on PATH.
+# So that an engineer finds the command on PATH, its man page and its completion.
 link_command() {
     local launcher=$BIN_DIR/cni-repair
     [[ $BIN_DIR == "$(realpath -m -- "$DEFAULT_BIN_DIR")" ]] || return 0
@@ -444,6 +476,20 @@ link_command() {
         ln -s -- "$launcher" "$COMMAND_LINK"
     elif [[ $(readlink -- "$COMMAND_LINK") != "$launcher" ]]; then
         say "$COMMAND_LINK is not ours: left as it is"
+        return 0
+    fi
+    link_share "$MAN_PAGE"
+    link_share "$COMPLETION"
+}
+
+# A link to `current`: an upgrade need not touch it. One of another prefix is ours, too.
+link_share() { # NAME
+    local link=$SHARE_DIR/$1
+    if [[ (! -e $link && ! -L $link) || $(readlink -- "$link") == */current/share/$1 ]]; then
+        mkdir -p -- "$(dirname -- "$link")"
+        ln -sfn -- "$PREFIX/current/share/$1" "$link"
+    else
+        say "$link is not ours: left as it is"
     fi
 }
 
@@ -497,6 +543,10 @@ remove_launcher() { # LAUNCHER
     fi
 }
 
+unlink_share() { # NAME
+    [[ $(readlink -- "$SHARE_DIR/$1") != "$PREFIX/current/share/$1" ]] || rm -f -- "$SHARE_DIR/$1"
+}
+
 remove_prefix() {
     local version
     for version in "$PREFIX"/versions/*/; do
@@ -546,6 +596,8 @@ remove_installation() { # LAUNCHER...
     for launcher in "$@"; do
         remove_launcher "$launcher"
     done
+    unlink_share "$MAN_PAGE"
+    unlink_share "$COMPLETION"
     [[ ! -d $PREFIX ]] || remove_prefix
     say "removed cni-repair from $PREFIX"
 }

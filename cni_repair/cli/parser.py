@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 
-from cni_repair import __version__
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 
@@ -46,6 +45,16 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, width=columns() - 2)
 
 
+class _Version(argparse.Action):
+    """Looks for the commit when it is asked for it, and not before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from cni_repair.cli.version import version
+
+        print(f"{parser.prog} {version()}")
+        parser.exit()
+
+
 def columns() -> int:
     """The terminal's width, as :func:`shutil.get_terminal_size` finds it."""
     given = os.environ.get("COLUMNS", "")
@@ -70,7 +79,9 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_MORE,
         formatter_class=_Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"cni-repair {__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version, and its commit"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     first = arguments[0] if arguments else ""
     for add in [_COMMANDS[first]] if first in _COMMANDS else _COMMANDS.values():
@@ -129,7 +140,7 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         "--conf",
         metavar="FILE",
         help="a network configuration (.conf or .conflist): only its network, its directories;"
-        " needed for the incident's own checkpoints (12-character names), which name no master",
+        " needed for the predecessor plugin's records (12-character files), which name no master",
     )
     parser.add_argument(
         "-o",
@@ -283,9 +294,10 @@ def _add_adopt(commands: _Commands) -> None:
         "adopt",
         "records for pods that were attached without cni-repair",
         "Give pods that another plugin attached, or that were there before cni-repair,\n"
-        "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
-        "own checkpoints, and the live interface. Pods are not touched. What is no\n"
-        "macvlan over a link of the node is skipped and named. A dry run by default.\n"
+        "their checkpoints: from the runtime's CNI cache, Multus' files, records of the\n"
+        "predecessor plugin (12-character files), and the live interface. Pods are not\n"
+        "touched. What is no macvlan over a link of the node is skipped and named. A dry\n"
+        "run by default.\n"
         "Exit status 1 if an attachment cannot be adopted that should be.",
     )
     parser.add_argument("--write", action="store_true", help="commit the checkpoints")

@@ -142,7 +142,7 @@ def judge(report: Report) -> Record:
     if report.error is not None:
         return Record(report, KEPT, False, report.everything)
     if report.checkpoint is not None and report.checkpoint.netns is None:
-        why = "the incident's own checkpoint: its ifindex is not known; cni-repair adopt learns it"
+        why = "of the predecessor plugin: its ifindex is not known; cni-repair adopt learns it"
         return Record(report, KEPT, True, (why,))
     if report.state != HEALTHY:
         return Record(report, KEPT, True, report.everything)

@@ -14,7 +14,7 @@ from tests.install.node import REPOSITORY, Node
 def copy_source(target: Path) -> Path:
     """What install.sh needs of a checkout: a build in the checkout itself leaves files there."""
     target.mkdir()
-    for name in ("install.sh", "pyproject.toml", "README.md"):
+    for name in ("install.sh", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, target)
     shutil.copytree(
         REPOSITORY / "cni_repair",
@@ -62,7 +62,7 @@ def fresh_node(wheels: Path) -> Iterator[Node]:
 @pytest.fixture
 def installed_node(node: Node, fresh_node: Node) -> Node:
     """A node of the test's own with the same installation."""
-    for directory in ("/opt", "/usr/local/sbin"):
+    for directory in ("/opt", "/usr/local/sbin", "/usr/local/share"):
         shutil.copytree(
             fresh_node.path(directory), node.path(directory), symlinks=True, dirs_exist_ok=True
         )

@@ -16,6 +16,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/cni-repair"
 LAUNCHER = "/opt/cni/bin/cni-repair"
 COMMAND_LINK = "/usr/local/sbin/cni-repair"
+MAN_PAGE = "/usr/local/share/man/man8/cni-repair.8"
+COMPLETION = "/usr/local/share/bash-completion/completions/cni-repair"
 TMPDIR = "/run/tmp"
 VERSION_REQUEST = '{"cniVersion":"1.0.0"}'
 
@@ -26,7 +28,7 @@ set -e
 mount -t tmpfs tmpfs /mnt
 cp -a /etc/. /mnt
 mount --move /mnt /etc
-for directory in /opt /run /var/lib /usr/local/sbin; do
+for directory in /opt /run /var/lib /usr/local/sbin /usr/local/share; do
     mount -t tmpfs -o mode=0755 tmpfs "$directory"
 done
 mkdir /run/tmp

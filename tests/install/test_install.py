@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair import __version__
 from tests.install.node import (
     COMMAND_LINK,
+    COMPLETION,
     LAUNCHER,
+    MAN_PAGE,
     PREFIX,
     REPOSITORY,
     VERSION_REQUEST,
@@ -43,6 +46,14 @@ def rewrite_main(wheel: Path, target: Path, main: str) -> None:
         for entry in old.infolist():
             is_main = entry.filename == "cni_repair/__main__.py"
             new.writestr(entry, main if is_main else old.read(entry))
+
+
+def git(*words: str) -> str:
+    """What git says of this checkout; nothing where it is none."""
+    if not (REPOSITORY / ".git").exists():
+        return ""
+    command = ["git", "-C", str(REPOSITORY), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def assert_installed_for_all(node: Node) -> None:
@@ -78,6 +89,33 @@ class TestFreshInstallation:
         schemas = {path.relative_to(REPOSITORY) for path in REPOSITORY.glob("cni_repair/**/*.json")}
         assert {path.relative_to(package.parent) for path in package.rglob("*.json")} == schemas
 
+    def test_carries_the_manual_the_licence_and_its_types(self, fresh_node: Node) -> None:
+        (packages,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/site-packages")
+        pages = {path.name for path in (REPOSITORY / "cni_repair" / "manual").iterdir()}
+        assert {path.name for path in (packages / "cni_repair" / "manual").iterdir()} == pages
+        assert (packages / "cni_repair" / "py.typed").exists()
+        assert list(packages.glob("cni_repair-*.dist-info/licenses/LICENSE"))
+        shown = fresh_node.run(LAUNCHER, "help", "on-call")
+        assert (shown.returncode, shown.stderr) == (0, "")
+        assert shown.stdout.startswith("ON CALL\n")
+
+    def test_man_page_and_completion_are_linked(self, fresh_node: Node) -> None:
+        for link, text in ((MAN_PAGE, ".SH COMMANDS"), (COMPLETION, "complete -F _cni_repair")):
+            name = link.removeprefix("/usr/local/share")
+            assert os.readlink(fresh_node.path(link)) == f"{PREFIX}/current/share{name}"
+            assert text in fresh_node.shell(f"cat {link}")
+        if os.path.exists("/usr/bin/man"):
+            shown = fresh_node.run("/usr/bin/man", "cni-repair", env={"PATH": os.defpath})
+            assert (shown.returncode, shown.stderr) == (0, "")
+            assert "cni-repair repair --all" in shown.stdout
+
+    def test_version_is_told_with_its_commit(self, fresh_node: Node) -> None:
+        done = fresh_node.run(LAUNCHER, "--version", env={"PATH": os.defpath})
+        commit = git("rev-parse", "--short", "HEAD")
+        dirty = ", dirty" if git("status", "--short") else ""
+        told = f" (commit {commit}{dirty})" if commit else ""
+        assert done.stdout == f"cni-repair {__version__}{told}\n"
+
     @pytest.mark.parametrize(
         "env",
         [
@@ -108,6 +146,41 @@ class TestFreshInstallation:
         fresh_node.write("/run/evil/python3", "#!/bin/sh\necho not isolated\n", 0o755)
         assert fresh_node.answer(env=env, cwd="/run/evil") == expected
         assert fresh_node.answer(COMMAND_LINK, env=env, cwd="/run/evil") == expected
+
+
+@pytest.mark.slow
+def test_commit_is_told_only_of_what_was_installed(
+    node: Node, wheels: Path, tmp_path: Path
+) -> None:
+    """Wheels of another commit may have the same version."""
+    main = (REPOSITORY / "cni_repair" / "__main__.py").read_text()
+    others = wheels_with_main(wheels, tmp_path / "others", f"{main}# changed\n")
+    assert node.install("--wheels", others).returncode == 0
+    done = node.run(LAUNCHER, "--version", env={"PATH": os.defpath})
+    assert done.stdout == f"cni-repair {__version__}\n"
+
+
+@pytest.mark.slow
+def test_links_of_others_are_left_and_those_of_another_prefix_taken_over(
+    node: Node, wheels: Path
+) -> None:
+    node.write(MAN_PAGE, "somebody's\n")
+    before = "/opt/another/current/share/bash-completion/completions/cni-repair"
+    node.path(COMPLETION).parent.mkdir(parents=True)
+    node.path(COMPLETION).symlink_to(before)
+    done = node.install("--wheels", str(wheels))
+    assert f"{MAN_PAGE} is not ours: left as it is\n" in done.stdout
+    assert node.path(MAN_PAGE).read_text() == "somebody's\n"
+    assert os.readlink(node.path(COMPLETION)).startswith(f"{PREFIX}/current/share/")
+    assert node.install("--uninstall").returncode == 0
+    assert node.path(MAN_PAGE).exists() and not node.path(COMPLETION).is_symlink()
+
+
+@pytest.mark.slow
+def test_without_the_command_there_are_no_links(node: Node, wheels: Path) -> None:
+    node.write(COMMAND_LINK, "#!/bin/sh\n", 0o755)
+    assert node.install("--wheels", str(wheels)).returncode == 0
+    assert os.listdir(node.path("/usr/local/share")) == []
 
 
 @pytest.mark.slow

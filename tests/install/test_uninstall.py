@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.node import COMMAND_LINK, LAUNCHER, PREFIX, Node
+from tests.install.node import COMMAND_LINK, COMPLETION, LAUNCHER, MAN_PAGE, PREFIX, Node
 
 CHECKPOINT = "/var/lib/cni-repair/checkpoints/a@eth0.json"
 LOCK = "/run/cni-repair/a@eth0.lock"
@@ -24,7 +24,8 @@ def used_node(installed_node: Node) -> Node:
 def assert_not_installed(node: Node) -> None:
     assert os.listdir(node.path("/opt")) == ["cni"]
     assert os.listdir(node.path("/opt/cni/bin")) == []
-    assert not node.path(COMMAND_LINK).is_symlink()
+    for link in (COMMAND_LINK, MAN_PAGE, COMPLETION):
+        assert not node.path(link).is_symlink()
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ _STATES = (
     adopting.GONE,
 )
 
-_WORDS = {adopting.RECORDED: "recorded"}
+_WORDS = {adopting.RECORDED: "already recorded"}
 
 
 @frozen
