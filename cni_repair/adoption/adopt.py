@@ -38,10 +38,11 @@ from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING, Key, is_legacy
 from cni_repair.netlink.netns import NoNetns
 from cni_repair.network.surroundings import with_all
-from cni_repair.node.capture import kept, pod_of, see
+from cni_repair.node.capture import OpenNetns, kept, pod_of, see
+from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import POD_FAILURES, wrapped
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.recorder import NodeRecorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import Attachment
     from cni_repair.node.capture import Seen
+    from cni_repair.node.context import Node
     from cni_repair.node.discovery import Unmanaged
-    from cni_repair.node.examine import Node
 
 
 @frozen
@@ -105,7 +106,7 @@ class Adopter:
         entries = inventory.read_all(store, None) if store else []
         self._entries = [entry for entry in entries if not is_legacy(entry.file)]
         self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
-        self._side = NodeSide(node.rtnl, store, self._entries)
+        self._recorder = NodeRecorder(node.rtnl, NodeRecords(store, self._entries))
 
     def _is_alive(self, entry: Entry) -> bool:
         identity = entry.checkpoint.netns if entry.checkpoint else None
@@ -212,7 +213,7 @@ class Adopter:
             attachment=attachment,
         )
         live = seen.observed.link
-        return self._side.noted(checkpoint, live.master) if live else checkpoint, unknown
+        return self._recorder.noted(checkpoint, live.master) if live else checkpoint, unknown
 
     def _own(self, candidate: Candidate) -> Configured:
         """What our own configuration says. (Its checkpoint was lost, or is elsewhere.)"""
@@ -229,7 +230,8 @@ class Adopter:
         netns = open_sandbox(candidate, self._node.own)
         try:
             name, node = candidate.key.ifname, self._node
-            return see(name, candidate.netns, netns, node.own, node.rtnl, with_all)
+            pod = OpenNetns(candidate.netns, netns)
+            return see(name, pod, node.own, node.rtnl, with_all)
         finally:
             os.close(netns)
 

@@ -13,8 +13,9 @@ from cni_repair.cli.scope import Scope
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
-from cni_repair.node.examine import Node, examine
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.node.context import Node
+from cni_repair.node.examine import examine
+from cni_repair.uplink.belongings import NodeRecords
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def plan(options: argparse.Namespace) -> int:
 def _look(scope: Scope) -> list[Report]:
     return work_on(
         scope,
-        lambda node, store, entries: examine(
-            node, entries, side=NodeSide(node.rtnl, store, entries)
-        ),
+        lambda node, store, entries: examine(node, entries, records=NodeRecords(store, entries)),
     )
 
 
@@ -61,15 +60,17 @@ def _show(scope: Scope, reports: list[Report], show: Callable[[list[Report]], No
 
 def repair(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
-    from cni_repair.repair.attachment import Options
     from cni_repair.repair.scheduler import repair as repair_entries
+    from cni_repair.repair.scheduler import usable_processors
+    from cni_repair.repair.session import RepairOptions
 
     scope = scope_of(options)
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
-    how = Options(
+    how = RepairOptions(
         run_dir=scope.run_dir,
         master_timeout=timeout if options.wait is None else options.wait,
         hints=hints_of(scope.conf),
+        processors=usable_processors(),
         on_progress=_on_progress,
     )
     try:

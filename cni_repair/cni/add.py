@@ -119,9 +119,10 @@ def _attach(
             keep_open=lock.fd,
         )
         result = load_object(output, f"the Result of plugin {conf.delegate}")
-        from cni_repair.node.capture import capture
+        from cni_repair.node.capture import OpenNetns, capture
 
-        store.commit(key, capture(key, call.netns, netns, call.args, conf, result, prepared[0]))
+        pod = OpenNetns(call.netns, netns)
+        store.commit(key, capture(key, pod, call.args, conf, result, prepared[0]))
     except BaseException as error:
         _roll_back(call, conf, store, key, lock, error)
         raise

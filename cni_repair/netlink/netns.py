@@ -55,10 +55,16 @@ def open_own() -> int:
     return open_netns("/proc/thread-self/ns/net")
 
 
-def same_netns(one: int, other: int) -> bool:
-    """Whether two open descriptors are the same namespace (nsfs inode; both are alive)."""
-    a, b = os.fstat(one), os.fstat(other)
-    return (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
+def identity_of(netns: int | str) -> tuple[int, int]:
+    """nsfs device and inode of an open namespace, or of the one that a path leads to: no other has
+    them as long as it lives."""
+    status = os.stat(netns)
+    return status.st_dev, status.st_ino
+
+
+def same_netns(netns: int, other: int) -> bool:
+    """Whether two open descriptors are the same namespace."""
+    return identity_of(netns) == identity_of(other)
 
 
 def cookie_of(sock: _socket.socket) -> int | None:

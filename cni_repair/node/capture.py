@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 
 @frozen
+class OpenNetns:
+    """A pod's network namespace: open, and the path that led to it."""
+
+    path: str
+    fd: int
+
+
+@frozen
 class Prepared:
     """What :func:`capture` needs and is there before the interface is."""
 
@@ -44,8 +52,7 @@ def prepare(ifname: str, netns: int) -> Prepared:
 
 def capture(
     key: Key,
-    path: str,
-    netns: int,
+    netns: OpenNetns,
     args: dict[str, str],
     conf: NetConf,
     result: dict[str, Any],
@@ -53,18 +60,17 @@ def capture(
 ) -> str:
     """The checkpoint document of an attachment that the delegate just made.
 
-    `netns` is the open namespace that `path` led to. Raises CniError where what the delegate made
-    is not an interface that REPAIR could bring back.
+    Raises CniError where what the delegate made is not an interface that REPAIR could bring back.
     """
     with Rtnetlink() as node:
-        seen = see(key.ifname, path, netns, prepared.own, node, defaults=prepared.defaults)
+        seen = see(key.ifname, netns, prepared.own, node, defaults=prepared.defaults)
     checkpoint = model.Checkpoint(
         key=key,
         network=conf.name,
         pod=pod_of(args),
         attached_at=time.time_ns() // 1_000_000,
         netns=seen.identity,
-        netns_path=path,
+        netns_path=netns.path,
         delegate=conf.delegate,
         netconf=kept(conf.document),
         result=result,
@@ -104,19 +110,18 @@ class Seen:
 
 def see(
     ifname: str,
-    path: str,
-    netns: int,
+    netns: OpenNetns,
     own: int,
     node: Rtnetlink,
     around: Callable[[Rtnetlink, Observed, str], Observed] | None = None,
     defaults: dict[str, str] | None = None,
 ) -> Seen:
-    """Look; `netns` is the open namespace that `path` led to, `own` and `node` are the node's.
+    """Look; `own` and `node` are the node's namespace, and a socket in it.
 
     `around` looks at what is around the interface, too: right after ADD there is nothing yet.
     `defaults` are those of the namespace, where they were read before there was the interface.
     """
-    with entered(netns, own):
+    with entered(netns.fd, own):
         pod = Rtnetlink()
         if defaults is None:
             defaults = read_defaults(ifname)
@@ -129,7 +134,7 @@ def see(
         live = observed.link
         parents = chain_from(node, live.master) if live and observed.over_node else ()
         sysctls = own_settings(live.sysctls, defaults) if live else ()
-        return Seen(observed, sysctls, identify(path, netns, pod.sock), parents)
+        return Seen(observed, sysctls, identify(netns.path, netns.fd, pod.sock), parents)
 
 
 def attachment_of(

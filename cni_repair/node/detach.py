@@ -20,8 +20,7 @@ def remove_link(path: str, ifname: str) -> None:
         with rtnl:
             observed = observe_pod(rtnl, own, ifname, link_only=True)
             live = observed.link
-            ours = live and live.name == ifname and live.master_netnsid is not None
-            if live and ours and live.master_netnsid == observed.host_netnsid:
+            if live and live.name == ifname and observed.over_node:
                 delete_link(rtnl, live.link.ifindex)
     finally:
         os.close(netns)

@@ -11,7 +11,7 @@ import os
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.netns import entered, open_netns
+from cni_repair.netlink.netns import entered, identity_of, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
 from cni_repair.network.observe import chain_from, live_link, netnsid_in, netnsid_request
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cni_repair.network.model import LiveLink
-    from cni_repair.node.examine import Node
+    from cni_repair.node.context import Node
 
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 _NAMED_IN = ("/run/netns", "/var/run/docker/netns")
@@ -45,33 +45,31 @@ class Unmanaged:
 
 def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
-    found: list[Unmanaged] = []
-    for path, place in sorted(_namespaces(node).items()):
+    interfaces: list[Unmanaged] = []
+    for path, identity in sorted(_namespaces(node).items()):
         try:
             for live in _children(node, path):
-                if (*place, live.name) not in covered:
+                if (*identity, live.name) not in covered:
                     master = _name_of(node, live.master)
-                    found.append(Unmanaged(path, live.name, master, live.link.kind))
+                    interfaces.append(Unmanaged(path, live.name, master, live.link.kind))
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
-    return found
+    return interfaces
 
 
 def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
     """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
-    status = os.fstat(node.own)
-    seen = {(status.st_dev, status.st_ino)}
-    found: dict[str, tuple[int, int]] = {}
+    seen = {identity_of(node.own)}
+    others: dict[str, tuple[int, int]] = {}
     for path in (*_names(), *_of_processes()):
         try:
-            status = os.stat(path)
+            identity = identity_of(path)
         except OSError:
             continue
-        place = status.st_dev, status.st_ino
-        if place not in seen:
-            seen.add(place)
-            found[path] = place
-    return found
+        if identity not in seen:
+            seen.add(identity)
+            others[path] = identity
+    return others
 
 
 def _names() -> Iterator[str]:
@@ -92,20 +90,20 @@ def _children(node: Node, path: str) -> list[LiveLink]:
     netns = open_netns(path)
     try:
         with entered(netns, node.own), Rtnetlink() as rtnl:
-            links = {one for kind in KINDS for one in _links_of_kind(rtnl, kind)}
+            links = {live for kind in KINDS for live in _links_of_kind(rtnl, kind)}
             # Asked after the dump, which gives the id where a link needs it.
             netnsid = netnsid_in(rtnl.get([netnsid_request(node.own)])[0])
     finally:
         os.close(netns)
-    over_node = [one for one in links if one.link.kind in KINDS and one.is_over(netnsid)]
-    return sorted(over_node, key=lambda one: one.link.ifindex)
+    over_node = [live for live in links if live.link.kind in KINDS and live.is_over(netnsid)]
+    return sorted(over_node, key=lambda live: live.link.ifindex)
 
 
 def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
     """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
     request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
-    found = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return [one for one in found if one is not None]
+    links = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
+    return [live for live in links if live is not None]
 
 
 def _name_of(node: Node, ifindex: int) -> str:

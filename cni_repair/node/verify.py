@@ -25,8 +25,10 @@ from cni_repair.network.reachability.gateways import (
     Gateway,
     Gateways,
 )
-from cni_repair.node.examine import POD_FAILURES, Node, examine, in_pod, observe, wrapped
+from cni_repair.node.context import POD_FAILURES, Node, in_pod, wrapped
+from cni_repair.node.examine import examine
 from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.node.verdict import observe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ _SOCKETS_PER_POD = 3
 
 
 @frozen
-class Options:
+class VerifyOptions:
     """How to verify."""
 
     seconds: float  # to wait for answers, for all pods together
@@ -135,8 +137,12 @@ class Verdict:
             document["reason"] = self.reason
         if self.conflicts:
             document["conflicts"] = [
-                {"address": one.address, "mac": one.mac or None, "pod": one.pod or None}
-                for one in self.conflicts
+                {
+                    "address": conflict.address,
+                    "mac": conflict.mac or None,
+                    "pod": conflict.pod or None,
+                }
+                for conflict in self.conflicts
             ]
         error = self.error or self.report.error
         if error is not None:
@@ -155,12 +161,12 @@ def _gateway_document(gateway: Gateway) -> dict[str, Any]:
 
 def summary(verdicts: list[Verdict]) -> dict[str, int]:
     """How many attachments there are of each verdict, and how many did not pass."""
-    counts = {verdict: sum(one.verdict == verdict for one in verdicts) for verdict in VERDICTS}
-    failed = sum(not one.passed for one in verdicts)
+    counts = {name: sum(verdict.verdict == name for verdict in verdicts) for name in VERDICTS}
+    failed = sum(not verdict.passed for verdict in verdicts)
     return {"attachments": len(verdicts), **counts, "failed": failed}
 
 
-def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
+def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Verdict]:
     """A verdict on each attachment, in the order of `entries`.
 
     Does to the kernel's neighbour table what a pod's own traffic would; changes nothing else.
@@ -168,14 +174,14 @@ def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
     reports = examine(node, entries)
     answers = _ask(node, reports, options)
     pods = {
-        one.mac: report.pod or report.key.container_id[:12]
-        for one, report in zip(answers, reports)
-        if one.mac
+        heard.mac: report.pod or report.key.container_id[:12]
+        for heard, report in zip(answers, reports)
+        if heard.mac
     }
-    return [judge(report, one, pods) for report, one in zip(reports, answers)]
+    return [judge(report, heard, pods) for report, heard in zip(reports, answers)]
 
 
-def _ask(node: Node, reports: list[Report], options: Options) -> list[Answers]:
+def _ask(node: Node, reports: list[Report], options: VerifyOptions) -> list[Answers]:
     probes = [_Probe(report, options) for report in reports]
     with _descriptors_for(len(probes)):
         try:
@@ -218,7 +224,7 @@ def _descriptors_for(pods: int) -> Iterator[None]:
 class _Probe(Closeable):
     """What is asked for one attachment. Nothing, where CHECK says that there is no use."""
 
-    def __init__(self, report: Report, options: Options) -> None:
+    def __init__(self, report: Report, options: VerifyOptions) -> None:
         self._report = report
         self._options = options
         self._seen = Answers()
@@ -237,10 +243,10 @@ class _Probe(Closeable):
         except POD_FAILURES as error:
             self._fail(error)
 
-    def _open_inside(self, sides: NamespacePair) -> None:
+    def _open_inside(self, namespaces: NamespacePair) -> None:
         checkpoint = self._report.checkpoint
         assert checkpoint is not None
-        observed = observe(sides, checkpoint)
+        observed = observe(namespaces, checkpoint)
         live, attachment = observed.link, checkpoint.attachment
         if live is None:
             raise CniError(DAMAGED, "the interface has gone since it was checked")
@@ -251,7 +257,7 @@ class _Probe(Closeable):
             if self._options.duplicates:
                 addresses = self._at_most_addresses(attachment)
         if addresses:
-            self.duplicates = Duplicates(sides.pod, live, addresses)
+            self.duplicates = Duplicates(namespaces.pod, live, addresses)
 
     def _at_most_gateways(self, attachment: Attachment) -> list[str]:
         return self._at_most(MAX_GATEWAYS, "gateways", gateways_of(attachment))
@@ -260,10 +266,10 @@ class _Probe(Closeable):
         addresses = [address.address for address in attachment.addresses]
         return tuple(self._at_most(MAX_ADDRESSES, "addresses", addresses))
 
-    def _at_most(self, limit: int, what: str, found: list[str]) -> list[str]:
-        if len(found) > limit:
-            self._error = CniError(DAMAGED, f"{len(found)} {what}: only {limit} were asked for")
-        return found[:limit]
+    def _at_most(self, limit: int, what: str, addresses: list[str]) -> list[str]:
+        if len(addresses) > limit:
+            self._error = CniError(DAMAGED, f"{len(addresses)} {what}: only {limit} were asked for")
+        return addresses[:limit]
 
     def close(self) -> None:
         if self._gateways is not None:
@@ -275,13 +281,13 @@ class _Probe(Closeable):
 
     def _open_questions(self) -> list[Gateways | Duplicates]:
         questions = (self._gateways, self.duplicates)
-        return [one for one in questions if one is not None and not one.decided]
+        return [asking for asking in questions if asking is not None and not asking.decided]
 
     def advance(self) -> None:
         """Ask, or look what came."""
         try:
-            for one in self._open_questions():
-                one.advance()
+            for question in self._open_questions():
+                question.advance()
         except POD_FAILURES as error:
             self._fail(error)
 
@@ -311,15 +317,16 @@ def gateways_of(attachment: Attachment) -> list[str]:
 def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
     """What CHECK found and what was heard, weighed; `pods` are the node's, by their MACs. Pure."""
     conflicts = _conflicts(answers, pods)
-    words = [report.reason] if report.reason else []
-    words += [str(conflict) for conflict in conflicts]
-    words += [text for text in map(_about, answers.gateways) if text]
+    reasons = [report.reason] if report.reason else []
+    reasons += [str(conflict) for conflict in conflicts]
+    reasons += [text for text in map(_about, answers.gateways) if text]
     verdict = _verdict(report, answers, conflicts)
     if report.healthy and not answers.gateways and answers.error is None:
-        words.append("no gateway to ask")
+        reasons.append("no gateway to ask")
     if answers.error is not None:
-        words.append(str(answers.error))
-    return Verdict(report, verdict, "; ".join(words), answers.gateways, conflicts, answers.error)
+        reasons.append(str(answers.error))
+    reason = "; ".join(reasons)
+    return Verdict(report, verdict, reason, answers.gateways, conflicts, answers.error)
 
 
 def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:
@@ -334,7 +341,9 @@ def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) 
 
 
 def _conflicts(answers: Answers, pods: Mapping[str, str]) -> tuple[Conflict, ...]:
-    heard = [Conflict(one.address, one.mac, pods.get(one.mac, "")) for one in answers.holders]
+    heard = [
+        Conflict(holder.address, holder.mac, pods.get(holder.mac, "")) for holder in answers.holders
+    ]
     known = {conflict.address for conflict in heard}
     silent = [Conflict(address, "") for address in answers.dadfailed if address not in known]
     return (*heard, *silent)

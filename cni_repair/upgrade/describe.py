@@ -11,7 +11,7 @@ from cni_repair.upgrade.progress import PHASES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.upgrade.planfile import Plan
-    from cni_repair.upgrade.procedure import Settings
+    from cni_repair.upgrade.settings import Settings
 
 
 def steps(plan: Plan, settings: Settings) -> list[str]:

@@ -11,9 +11,9 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
 from cni_repair.network.observe import link_named
+from cni_repair.node.context import Node, wrapped
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import Node, wrapped
-from cni_repair.node.snapshot import Snapshot, snapshot
+from cni_repair.node.snapshot import Snapshot, SnapshotOptions, snapshot
 from cni_repair.upgrade import kubelet
 from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
 from cni_repair.upgrade.pods import group_by_reason, summarise
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.upgrade.planfile import Plan
-    from cni_repair.upgrade.procedure import Settings
+    from cni_repair.upgrade.settings import Settings
 
 # A snapshot writes a few kilobytes an attachment.
 _WANTED_BYTES = 16 << 20
@@ -51,7 +51,8 @@ def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:
     try:
         with Store(settings.checkpoint_dir) as store:
             entries = inventory.read_all(store, settings.hints())
-            return snapshot(node, store, entries, settings.run_dir, False, True), entries
+            only_look = SnapshotOptions(settings.run_dir, write=False, all_pods=True)
+            return snapshot(node, store, entries, only_look), entries
     except FileNotFoundError:  # no pod was ever attached through us
         return Snapshot((), tuple(unmanaged(node, set()))), []
 

@@ -24,7 +24,6 @@ from cni_repair.upgrade.describe import command, steps
 from cni_repair.upgrade.planfile import HOLD, Plan, plan_of
 from cni_repair.upgrade.pods import group_by_reason, pod_results, summarise
 from cni_repair.upgrade.policy import must_hold, seconds_held
-from cni_repair.upgrade.procedure import Settings
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -35,6 +34,7 @@ from cni_repair.upgrade.progress import (
     progress_of,
 )
 from cni_repair.upgrade.report import Seen
+from cni_repair.upgrade.settings import Settings
 from tests.unit.samples import CHECKPOINT, KEY
 
 Event = dict[str, Any]

@@ -9,9 +9,9 @@ from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
+from cni_repair.node.context import Node
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import Node
-from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot
+from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take
 
 TYPE_CHECKING = False
@@ -32,12 +32,9 @@ def snapshot(options: argparse.Namespace) -> int:
     scope = scope_of(options)
     # A selection is about what was selected; the whole node is about every pod on it.
     everything = not scope.containers and scope.conf is None
+    how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
     taken = work_on(
-        scope,
-        lambda node, store, entries: [
-            take(node, store, entries, scope.run_dir, not options.check, everything, options.accept)
-        ],
-        begins=True,
+        scope, lambda node, store, entries: [take(node, store, entries, how)], begins=True
     )
     found = taken[0] if taken else _of_no_record(everything)
     if scope.json:

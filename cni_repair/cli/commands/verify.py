@@ -9,7 +9,14 @@ from cni_repair.base.strictjson import dumps
 from cni_repair.cli.nodework import scope_of, work_on
 from cni_repair.cli.render import one_line
 from cni_repair.cli.table import print_table
-from cni_repair.node.verify import CONFLICT, NOT_VERIFIED, UNREACHABLE, Options, Verdict, summary
+from cni_repair.node.verify import (
+    CONFLICT,
+    NOT_VERIFIED,
+    UNREACHABLE,
+    Verdict,
+    VerifyOptions,
+    summary,
+)
 from cni_repair.node.verify import verify as verify_entries
 
 TYPE_CHECKING = False
@@ -32,7 +39,7 @@ _SEE_STATUS = "{states}: cni-repair status{again} says what to do"
 def verify(options: argparse.Namespace) -> int:
     """Ask every gateway from inside the pods; 0 if nothing is wrong."""
     scope = scope_of(options)
-    how = Options(options.timeout, options.duplicates)
+    how = VerifyOptions(options.timeout, options.duplicates)
     try:
         verdicts = work_on(scope, lambda node, _, entries: verify_entries(node, entries, how))
     except KeyboardInterrupt:
