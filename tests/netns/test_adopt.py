@@ -946,7 +946,7 @@ def test_a_container_that_was_started_again(rig: Rig) -> None:
 # --- races ----------------------------------------------------------------------------------------
 
 LATE = """
-from cni_repair.cli import adopt
+from cni_repair.cli.commands import adopt
 from cni_repair.adoption.adopt import Lock
 from pathlib import Path
 real_candidates, real_enter = adopt.candidates, Lock.__enter__

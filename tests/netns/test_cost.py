@@ -125,7 +125,7 @@ write_launcher
 _TALK = """
 import sys
 sys.path.append(sys.argv[1])
-from cni_repair.network import netns, wire as nl
+from cni_repair.netlink import netns, codec as nl
 from cni_repair.netlink.socket import Rtnetlink
 
 def talk():
@@ -170,7 +170,7 @@ def _site_packages(environment: Path) -> Path:
 def traced(lab: Lab, run: Callable[..., Outcome], *arguments: Any) -> tuple[Costs, Outcome]:
     """Run the lab's command under strace, and see that it succeeds."""
     plain, trace = lab.command, lab.directory / "trace"
-    # By one processor, and so by one process (hands_for), whatever machine this is.
+    # By one processor, and so by one process (worker_count), whatever machine this is.
     alone = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
     lab.command = [*alone, *STRACE, str(trace), *plain]
     try:

@@ -143,7 +143,7 @@ def kubelet_of_paper(rig: Rig, *fails: str) -> str:
     """Code that notes in a file what would be asked of systemd, and lets some of it fail. (What the
     real one does is shown in the guest.)"""
     return f"""
-from cni_repair.errors import IO, CniError
+from cni_repair.base.errors import IO, CniError
 from cni_repair.upgrade import kubelet
 def asked(verb, answer=None):
     def work(*words, **more):
