@@ -10,6 +10,7 @@ from cni_repair.node import verify as verifying
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take_snapshot
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.repair.scheduler import usable_processors
 from cni_repair.repair.session import RepairOptions
 from cni_repair.upgrade import preflight as preflighting
 from cni_repair.upgrade import uplinks
@@ -82,7 +83,7 @@ def masters(upgrade: Upgrade) -> Outcome:
 
 
 def repair(upgrade: Upgrade) -> Outcome:
-    """Give the pods back what they lost."""
+    """Give the pods back what they lost, with all processors: an upgrade has no threads."""
     examined: list[Report] = []
     restored: dict[str, float] = {}
 
@@ -100,7 +101,7 @@ def repair(upgrade: Upgrade) -> Outcome:
         # The masters were waited for; one that is not there by now is not waited for again.
         master_timeout=0.0,
         hints=upgrade.settings.hints(),
-        processors=1,  # a thread shows what happens
+        processors=usable_processors(),
         on_progress=upgrade.events.say,
         on_examined=note_examined,
         on_restored=note_restored,
