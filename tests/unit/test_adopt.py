@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.adoption.adopt import Adoption, without_rivals
 from cni_repair.adoption.caches import Remembered
 from cni_repair.adoption.candidates import (
     ADOPTED,
@@ -30,6 +29,7 @@ from cni_repair.adoption.candidates import (
     lost_attachment,
     result_of,
 )
+from cni_repair.adoption.examine import Adoption, without_rivals
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode

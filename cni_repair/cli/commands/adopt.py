@@ -6,9 +6,10 @@ import shlex
 import sys
 
 from cni_repair.adoption import candidates as adopting
-from cni_repair.adoption.adopt import Adopter, Adoption, Options
+from cni_repair.adoption.adopt import Adopter
 from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_legacy
 from cni_repair.adoption.candidates import Configured, candidates
+from cni_repair.adoption.examine import Adoption, AdoptOptions, Examiner
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
@@ -111,11 +112,15 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
             unreadable += bad
         wanted = candidates(remembered, network)
         with Node() as node:
-            adopter = Adopter(node, store, _options(scope, network))
-            adoptions = (adopter.write if write else adopter.examine)(wanted)
+            how = _options(scope, network)
+            examiner = Examiner(node, store, how)
+            if write and store is not None:
+                adoptions = Adopter(examiner, store, how).write(wanted)
+            else:
+                adoptions = examiner.examine(wanted)
             # Another network's pods are not asked about.
-            forgotten = [] if network else adopter.nobody_remembers(adoptions)
-            bad = [one for one in unreadable if not adopter.covers(one.file)]
+            forgotten = [] if network else examiner.nobody_remembers(adoptions)
+            bad = [one for one in unreadable if not examiner.covers(one.file)]
             return _Found(adoptions, bad, forgotten)
     finally:
         if store is not None:
@@ -129,12 +134,12 @@ def _store(scope: Scope, create: bool) -> Store | None:
         return None  # nothing was ever attached through us, and a dry run makes nothing
 
 
-def _options(scope: Scope, network: str) -> Options:
+def _options(scope: Scope, network: str) -> AdoptOptions:
     document = scope.conf.document if scope.conf else {}
     settings = {key: document[key] for key in _REPAIRS_KEYS if key in document}
     if scope.run_dir:
         settings["runDir"] = scope.run_dir
-    return Options(
+    return AdoptOptions(
         checkpoint_dir=scope.checkpoint_dir,
         run_dir=scope.run_dir,
         network=network,
