@@ -173,12 +173,12 @@ def _kill(running: Running) -> None:
 def _end_session(running: Running, number: int) -> bool:
     """Send each process of the session a signal; whether all have gone soon. (What makes a session
     of its own is a daemon, and stays.)"""
-    told: set[int] = set()
+    signalled: set[int] = set()
     until = time.monotonic() + _GRACE_SECONDS
     while members := _members(running.pid):
         for pid in members:
-            if pid not in told:
-                told.add(pid)
+            if pid not in signalled:
+                signalled.add(pid)
                 _send(pid, number)
         if time.monotonic() >= until:
             return False
@@ -198,12 +198,12 @@ def _send(pid: int, number: int) -> None:
 def _members(session: int) -> list[int]:
     """The living, in the order in which they came: parents before their children. (A shell whose
     command is killed before it goes on with the next.)"""
-    found = []
+    members = []
     for name in os.listdir("/proc"):
         stat = _stat(int(name)) if name.isdigit() else None
         if stat is not None and stat[1] == session and stat[0] not in "ZX":
-            found.append((stat[2], int(name)))
-    return [pid for _, pid in sorted(found)]
+            members.append((stat[2], int(name)))
+    return [pid for _, pid in sorted(members)]
 
 
 def _stat(pid: int) -> tuple[str, int, int] | None:

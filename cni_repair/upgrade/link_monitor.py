@@ -5,10 +5,10 @@ from __future__ import annotations
 import _socket
 import errno
 import select
-import struct
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink.socket import messages_in
 from cni_repair.network.model import IFF_RUNNING
 
 TYPE_CHECKING = False
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _RTMGRP_LINK = 1
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _BUFFER = 1 << 18
 
 
@@ -48,17 +47,9 @@ class LinkMonitor(Closeable):
                     return  # there is no more (EAGAIN)
                 continue  # more news than the socket could hold; the next ones come
             if sender[0] == 0:  # the kernel
-                self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, _, _ = _HEADER.unpack_from(data, offset)
-            if length < _HEADER.size:
-                return
-            if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
-                self._look(kind, data[offset + _HEADER.size : offset + length])
-            offset += (length + 3) & ~3
+                for kind, _, _, body in messages_in(data):
+                    if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
+                        self._look(kind, body)
 
     def _look(self, kind: int, body: bytes) -> None:
         _, flags, attributes = nl.unpack_link(body)

@@ -32,19 +32,19 @@ _LOCK_SECONDS = 5.0
 def check(plan: Plan, settings: Settings) -> tuple[list[str], str]:
     """All problems, each with its remedy, and a line for where there is none; touches nothing."""
     problems = [*_of_command(plan), *_of_kubelet(plan, settings)]
-    words = ""
+    summary = ""
     try:
         with Node() as node:
             problems += _of_masters(plan, node)
             taken, entries = _look(node, settings)
         problems += too_little_coverage(plan, taken)
         problems += _of_locks(entries, settings)
-        words = f"{taken.restorable} of {taken.total} interfaces could be restored"
+        summary = f"{taken.restorable} of {taken.total} interfaces could be restored"
     except (CniError, OSError) as error:
         problems.append(str(wrapped(error)))
     for directory in (settings.checkpoint_dir, settings.state_dir):
         problems += _of_disk(directory)
-    return problems, words
+    return problems, summary
 
 
 def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:
@@ -74,11 +74,11 @@ def not_restorable(taken: Snapshot) -> list[str]:
 
 def _lost_for_good(taken: Snapshot) -> list[tuple[str, str]]:
     known = [
-        (one.report.title, f"{one.report.state}: {one.reason}")
-        for one in taken.records
-        if one.counts and not one.restorable
+        (record.report.title, f"{record.report.state}: {record.reason}")
+        for record in taken.records
+        if record.counts and not record.restorable
     ]
-    return [*known, *((str(one), "no record: cni-repair adopt") for one in taken.unmanaged)]
+    return [*known, *((str(pod), "no record: cni-repair adopt") for pod in taken.unmanaged)]
 
 
 def _of_command(plan: Plan) -> list[str]:

@@ -40,15 +40,15 @@ class Uplink:
 def uplinks_of(checkpoints: list[Checkpoint]) -> list[Uplink]:
     """What the attachments stand on, each once."""
     mtus: dict[Parents, int] = {}
-    for one in checkpoints:
-        below = parents_of(one)
-        mtus[below] = max(mtus.get(below, 0), one.attachment.link.mtu)
-    return [Uplink(below, mtu) for below, mtu in mtus.items()]
+    for checkpoint in checkpoints:
+        parents = parents_of(checkpoint)
+        mtus[parents] = max(mtus.get(parents, 0), checkpoint.attachment.link.mtu)
+    return [Uplink(parents, mtu) for parents, mtu in mtus.items()]
 
 
 def stacked_names(checkpoints: list[Checkpoint]) -> set[str]:
     """The names of all links of the node that attachments stand on."""
-    return {link.name for one in checkpoints for link in one.attachment.parents}
+    return {link.name for checkpoint in checkpoints for link in checkpoint.attachment.parents}
 
 
 def with_carrier(rtnl: Rtnetlink, names: set[str]) -> set[str]:
