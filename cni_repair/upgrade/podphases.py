@@ -83,7 +83,7 @@ def masters(upgrade: Upgrade) -> Outcome:
 
 
 def repair(upgrade: Upgrade) -> Outcome:
-    """Give the pods back what they lost, with all processors: an upgrade has no threads."""
+    """Give the pods back what they lost, with all processors: no thread runs beside."""
     examined: list[Report] = []
     restored: dict[str, float] = {}
 
