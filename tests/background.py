@@ -10,6 +10,11 @@ import tempfile
 _MACHINES_MOUNTS = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
+def in_machines_mounts() -> list[str]:
+    """What to put before a command, to run it in the machine's own mount namespace."""
+    return ["nsenter", f"--mount=/proc/{os.getpid()}/fd/{_MACHINES_MOUNTS}"]
+
+
 class Background:
     """A run of a command in the machine's own mount namespace, as a user would start it."""
 
@@ -19,11 +24,10 @@ class Background:
             for _ in range(2)
         )
         self._process = subprocess.Popen(
-            ["nsenter", f"--mount=/proc/self/fd/{_MACHINES_MOUNTS}", *command],
+            [*in_machines_mounts(), *command],
             stdin=subprocess.DEVNULL,
             stdout=self._out,
             stderr=self._err,
-            pass_fds=[_MACHINES_MOUNTS],
         )
 
     def wait(self, seconds: float) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from integration.driver import rig
 from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import prepare
+from integration.driver.outage import from_json
+from integration.driver.outagechart import chart
 from integration.driver.scenarios import SCENARIOS
 from tests.background import Background
 
@@ -61,18 +64,35 @@ def test_unknown_scenario_is_wrong_usage() -> None:
     assert "no scenario nonsense" in done.stderr
 
 
-def test_checkout_below_tmp() -> None:
+def test_plot_from_a_checkout_below_tmp() -> None:
     """The guest has a /tmp of its own, and imports the scenarios all the same."""
     with tempfile.TemporaryDirectory(dir="/tmp") as clone:
         for package in ("cni_repair", "integration"):
             shutil.copytree(_CHECKOUT / package, Path(clone) / package)
         run = Path(clone) / _RUN.relative_to(_CHECKOUT)
+        drawn = [run.with_name(f"outage.{suffix}") for suffix in ("json", "svg")]
+        for file in drawn:
+            file.unlink()
         done = subprocess.run(
-            [str(run), "--source", str(_CHECKOUT), "control"],
+            [str(run), "--source", str(_CHECKOUT), "--plot"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 scenarios, 3 checks: all hold" in done.stdout
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "2 scenarios, 5 checks: all hold" in done.stdout
+        measured, svg = (file.read_text("utf-8") for file in drawn)
+    outage = from_json(measured)
+    assert svg == chart(outage)
+    control, repaired = outage.runs
+    assert all(control.outage(pod)[1] == math.inf for pod in control.replies)
+    assert all(repaired.outage(pod)[1] < math.inf for pod in repaired.replies)
+
+
+def test_plot_takes_no_scenarios() -> None:
+    done = subprocess.run(
+        [str(_RUN), "--plot", "control"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "scenarios of its own" in done.stderr
 
 
 def test_initramfs_is_an_archive_that_cpio_reads(tmp_path: Path) -> None:

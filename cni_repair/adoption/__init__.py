@@ -1,1 +1,1 @@
-"""Records for attachments that others made."""
+"""Records for attachments that others made: the command `adopt`."""

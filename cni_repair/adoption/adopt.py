@@ -1,73 +1,126 @@
-"""Checkpoints for attachments that others made: committed without a touch to the pod."""
+"""Records for attachments that others made: read from what runtimes remember, compared with the
+live interface, and committed; the pod itself is not touched.
+
+    remembered ─► candidates ─► (netns identified, interface read) ─► verdict ─► commit
+      caches      candidates          sandbox, examine                verdict    here
+"""
 
 from __future__ import annotations
 
-from cni_repair.adoption.candidates import (
+from cni_repair.adoption.examine import Examiner
+from cni_repair.adoption.verdict import (
     ADOPTED,
     FAILED,
-    HAS_CHECKPOINT,
     LEFTOVER,
+    RECORDED,
     REMOVED,
     WOULD_ADOPT,
+    Adoption,
+    without_rivals,
 )
 from cni_repair.base.errors import TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
-from cni_repair.checkpoint.store import COMMITTED
+from cni_repair.checkpoint.store import COMMITTED, is_legacy
+from cni_repair.netlink.netns import netns_id_at
 from cni_repair.node.context import wrapped
+from cni_repair.node.discovery import unmanaged
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.recorder import NodeRecorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.adoption.candidates import Candidate
-    from cni_repair.adoption.examine import Adoption, AdoptOptions, Examiner
+    from cni_repair.adoption.examine import Options
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
+    from cni_repair.node.context import Node
+    from cni_repair.node.discovery import Unmanaged
 
 
 class Adopter:
-    """One pass over the node: commits what can be adopted, and forgets what was left over."""
+    """One pass over the node: what its steps share."""
 
-    def __init__(self, examiner: Examiner, store: Store, options: AdoptOptions) -> None:
-        self._examiner = examiner
+    def __init__(self, node: Node, store: Store | None, options: Options) -> None:
+        """`store` is None where there is no checkpoint directory yet."""
+        self._node = node
         self._store = store
         self._options = options
+        # The predecessor's records are candidates themselves.
+        entries = inventory.read_all(store, None) if store else []
+        self._entries = [entry for entry in entries if not is_legacy(entry.file)]
+        self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
+        recorder = NodeRecorder(node.rtnl, NodeRecords(store, self._entries))
+        self._examiner = Examiner(node, store, options, recorder)
+
+    def _is_alive(self, entry: Entry) -> bool:
+        identity = entry.checkpoint.netns if entry.checkpoint else None
+        return identity is not None and still_stands(identity, self._node.own)
+
+    def examine(self, candidates: list[Candidate]) -> list[Adoption]:
+        """What adopting would do; changes nothing."""
+        adoptions = [self._examiner.examine(candidate) for candidate in candidates]
+        living = [
+            entry.checkpoint
+            for entry in self._entries
+            if entry.checkpoint is not None and entry.key in self._alive
+        ]
+        return [*without_rivals(adoptions, living), *self._leftovers(adoptions)]
 
     def write(self, candidates: list[Candidate]) -> list[Adoption]:
-        """What became of each candidate, and of the records that were left over."""
+        """Commit what can be adopted, and forget the leftovers."""
         by_key = {candidate.key: candidate for candidate in candidates}
-        examined = self._examiner.examine(candidates)
+        examined = self.examine(candidates)
         return [self._write(adoption, by_key.get(adoption.key)) for adoption in examined]
 
-    def _write(self, seen: Adoption, candidate: Candidate | None) -> Adoption:
-        try:
-            if seen.state == LEFTOVER:
-                return self._remove(seen)
-            if candidate is not None and seen.state == WOULD_ADOPT:
-                return self._commit(seen, candidate)
-            if candidate is not None and seen.state == HAS_CHECKPOINT:
-                self._retire_seed(candidate)
-        except (CniError, OSError) as error:
-            return replace(seen, state=FAILED, reason=str(wrapped(error)))
-        return seen
+    def covers(self, file: str) -> bool:
+        """Whether a cache file is, by its name, of an attachment that has a record."""
+        return any(file.endswith(f"-{key.container_id}-{key.ifname}") for key in self._alive)
 
-    def _commit(self, seen: Adoption, candidate: Candidate) -> Adoption:
-        """Look again under the lock: an ADD or DEL of ours may have been quicker."""
-        assert seen.checkpoint is not None
-        with self._lock(seen.checkpoint):
-            now = self._examiner.examine_one(candidate)
+    def not_remembered(self, adoptions: list[Adoption]) -> list[Unmanaged]:
+        """Macvlan interfaces over the node's links that no file tells of."""
+        known = [(adoption.netns, adoption.key.ifname) for adoption in adoptions]
+        for entry in self._entries:
+            if entry.checkpoint is not None and entry.key in self._alive:
+                known.append((entry.checkpoint.netns_path, entry.key.ifname))
+        places = [(netns_id_at(path), ifname) for path, ifname in known]
+        return unmanaged(self._node, {(*place, ifname) for place, ifname in places if place})
+
+    # Committing
+
+    def _write(self, examined: Adoption, candidate: Candidate | None) -> Adoption:
+        try:
+            if examined.state == LEFTOVER:
+                return self._remove(examined)
+            if candidate is not None and examined.state == WOULD_ADOPT:
+                return self._commit(examined, candidate)
+            if candidate is not None and examined.state == RECORDED:
+                self._retire_legacy(candidate)
+        except (CniError, OSError) as error:
+            return replace(examined, state=FAILED, reason=str(wrapped(error)))
+        return examined
+
+    def _commit(self, examined: Adoption, candidate: Candidate) -> Adoption:
+        """Commit after a second look under the lock: an ADD or DEL may have come first."""
+        assert self._store is not None and examined.checkpoint is not None
+        with self._lock(examined.checkpoint):
+            now = self._examiner.examine(candidate)
             if now.state == WOULD_ADOPT and now.checkpoint is not None:
                 self._store.commit(candidate.key, encode_checked(now.checkpoint))
                 now = replace(now, state=ADOPTED)
-                self._retire_seed(candidate)
+                self._retire_legacy(candidate)
             return now
 
-    def _retire_seed(self, candidate: Candidate) -> None:
-        """All that the seed's checkpoint says stands in ours by now; with both there, the
-        attachment would be listed twice."""
-        if candidate.seed:
-            self._store.remove_seed(candidate.seed)
+    def _retire_legacy(self, candidate: Candidate) -> None:
+        """Remove the predecessor's record: ours has all that it says, and with both the attachment
+        would be listed twice."""
+        if candidate.legacy_file and self._store is not None:
+            self._store.remove_file(candidate.legacy_file)
 
     def _lock(self, checkpoint: Checkpoint) -> Lock:
         """The lock that ADD, DEL and REPAIR of this attachment take."""
@@ -75,13 +128,39 @@ class Adopter:
         entry = inventory.Entry(f"{name}{COMMITTED}", b"", checkpoint)
         return Lock(inventory.run_dir_of(entry, self._options.run_dir), name)
 
-    def _remove(self, seen: Adoption) -> Adoption:
-        assert seen.checkpoint is not None
-        with self._lock(seen.checkpoint) as lock:
-            entry = inventory.read_one(self._store, seen.key, None)
-            if entry is not None and entry.checkpoint != seen.checkpoint:
+    # Leftovers
+
+    def _leftovers(self, adoptions: list[Adoption]) -> list[Adoption]:
+        """Adopted attachments whose pods are gone: their DEL went to the plugin that made them."""
+        # DEL removes the cache entry, too. Where that is still there, but not the namespace, we may
+        # look from another mount namespace than the runtime's.
+        remembered = {adoption.key for adoption in adoptions}
+        return [
+            Adoption(
+                key=entry.key,
+                file=f"{self._options.checkpoint_dir}/{entry.file}",
+                state=LEFTOVER,
+                netns=checkpoint.netns_path,
+                network=checkpoint.network,
+                pod=checkpoint.pod,
+                reason="its pod is gone, and its DEL did not come to cni-repair",
+                checkpoint=checkpoint,
+            )
+            for entry in self._entries
+            if (checkpoint := entry.checkpoint)
+            and entry.key not in self._alive | remembered
+            and self._options.network in ("", checkpoint.network)
+            # The DEL of what cni-repair attached comes to cni-repair.
+            and checkpoint.netconf.get("type") != OWN_TYPE
+        ]
+
+    def _remove(self, leftover: Adoption) -> Adoption:
+        assert self._store is not None and leftover.checkpoint is not None
+        with self._lock(leftover.checkpoint) as lock:
+            entry = inventory.read_one(self._store, leftover.key, None)
+            if entry is not None and entry.checkpoint != leftover.checkpoint:
                 raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")
-            self._store.tombstone(seen.key)
-            self._store.remove(seen.key)
+            self._store.tombstone(leftover.key)
+            self._store.remove(leftover.key)
             lock.forget()
-        return replace(seen, state=REMOVED)
+        return replace(leftover, state=REMOVED)

@@ -1,13 +1,13 @@
-"""What others remember of attachments: libcni's result cache, Multus' scratch files, the seed's
-checkpoints. Read only; one bad file never stops the others.
+"""What others remember of attachments: libcni's result cache, Multus' scratch files, the records of
+the predecessor plugin. They are only read; one bad file never stops the others.
 
 <cache directory>/results/<network>-<container id>-<ifname>
     libcni (api.go, cachedInfo), for containerd, CRI-O, podman, the dockershims and Multus:
         {"kind": "cniCacheV1", "containerId", "config": <base64>, "ifName", "networkName",
          "netns"?, "cniArgs"?: [[key, value], …], "capabilityArgs"?, "result"?}
-    without netns where libcni is older (containerd 1.6's 1.1), the bare Result before 0.8.
+    Older versions (1.1, in containerd 1.6) write no netns, those before 0.8 only the Result.
 <cache directory>/<container id>
-    Multus (saveDelegates): what it delegated to, in the order of calling, as
+    Multus (saveDelegates): its delegates, in the order in which it calls them:
         [{"Name", "ifnameRequest"?, "Bytes": <base64 configuration>, …}, …]
 """
 
@@ -16,15 +16,15 @@ from __future__ import annotations
 import base64
 import os
 import re
-import stat
 
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import DECODE, IO, CniError
+from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import load_object, loads
-from cni_repair.checkpoint import legacy as seed
+from cni_repair.checkpoint import legacy
 from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
 from cni_repair.network.model import HostLink
 
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 
     Parse = Callable[["File"], list["Remembered"]]
 
-# libcni's own default (containerd, CRI-O, podman), the dockershims' --cni-cache-dir, and Multus'
-# cniDir, which is its delegates' cache as well.
+# libcni's default (containerd, CRI-O, podman), the dockershims' --cni-cache-dir, and Multus'
+# cniDir, which is its delegates' cache, too.
 CACHE_DIRS = ("/var/lib/cni", "/var/lib/cni/cache", "/var/lib/cni/multus")
 
-# Kubelet's runtimes call the first interface so; Multus does not write down what it was called.
+# Runtimes give this name to a pod's first interface; Multus does not write it down.
 _FIRST_IFNAME = "eth0"
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
-# Names and ids may hold hyphens; the ids that runtimes make are of one length.
+# Names and ids may contain hyphens, but the ids that runtimes make all have this length.
 _BARE_NAME = re.compile(r"(?P<network>.+)-(?P<id>[0-9a-f]{64})-(?P<ifname>.+)")
-_ANY_MASTER = (HostLink("any", 0, "", "", 0),)
+_ANY_MASTER = (HostLink("any", 0, "", "", 0),)  # their files name none, and none is used here
 
 
 @frozen
 class Remembered:
-    """One attachment as others remember it; what they do not say is empty."""
+    """One attachment as one source remembers it; what that does not tell is empty."""
 
     file: str
     key: Key
@@ -65,7 +65,7 @@ class Remembered:
 
 @frozen
 class Unreadable:
-    """A file, or a directory, that says nothing to us."""
+    """A file, or a directory, that is not used, and why."""
 
     file: str
     error: CniError
@@ -85,7 +85,7 @@ class File:
 
 
 def read_caches(directories: Iterable[str]) -> tuple[list[Remembered], list[Unreadable]]:
-    """All that these cache directories remember; those that do not exist remember nothing."""
+    """Everything in these cache directories, if they exist."""
     reading = _Reading()
     for directory in directories:
         reading.directory(f"{directory}/results", _is_entry, _entry)
@@ -94,14 +94,14 @@ def read_caches(directories: Iterable[str]) -> tuple[list[Remembered], list[Unre
 
 
 def read_legacy(store: Store) -> tuple[list[Remembered], list[Unreadable]]:
-    """The seed's checkpoints in a checkpoint directory."""
+    """The predecessor's records in a checkpoint directory."""
     reading = _Reading()
-    reading.directory(store.directory, is_legacy, _seed)
+    reading.directory(store.directory, is_legacy, _legacy)
     return reading.found, reading.bad
 
 
 def _is_entry(name: str) -> bool:
-    """Not a pod's loopback: go-cni keeps an entry of it, too."""
+    """Leave out pods' loopback interfaces, for which go-cni keeps entries, too."""
     return not name.endswith("-lo")
 
 
@@ -110,14 +110,14 @@ def _is_scratch(name: str) -> bool:
 
 
 class _Reading:
-    """What was found so far, and what was of no use."""
+    """What was found so far, and what is not used."""
 
     def __init__(self) -> None:
         self.found: list[Remembered] = []
         self.bad: list[Unreadable] = []
 
     def directory(self, path: str, wanted: Callable[[str], bool], parse: Parse) -> None:
-        """Read the files with names that are wanted; only then others may not write there."""
+        """Read the files whose names are wanted, but only in a directory that can be trusted."""
         try:
             opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -127,7 +127,7 @@ class _Reading:
             return
         try:
             names = sorted(filter(wanted, os.listdir(opened)))
-            why = _why_distrusted(os.fstat(opened))
+            why = why_untrusted(os.fstat(opened))
             if names and why:
                 self._is_bad(path, IO, f"directory {path} is not trusted", why)
                 return
@@ -141,7 +141,7 @@ class _Reading:
         try:
             self.found += parse(_read(directory, path, name))
         except FileNotFoundError:
-            pass  # its DEL was quicker
+            pass  # its DEL came first
         except Misfit as error:
             self._is_bad(path, DECODE, f"{path} is not used", f"{error}; {remedy}")
         except CniError as error:
@@ -151,38 +151,11 @@ class _Reading:
         self.bad.append(Unreadable(path, CniError(code, msg, details)))
 
 
-def _why_distrusted(status: os.stat_result) -> str:
-    if status.st_uid != os.geteuid():
-        return f"it belongs to uid {status.st_uid}, not {os.geteuid()}"
-    if status.st_mode & 0o022:
-        return f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
-    return ""
-
-
 def _read(directory: int, path: str, name: str) -> File:
     try:
-        # O_NONBLOCK: a FIFO must not hang us.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CniError(IO, f"cannot open {path}", error.strerror or str(error)) from error
-    try:
-        status = os.fstat(fd)
-        why = _why_distrusted(status)
-        if not stat.S_ISREG(status.st_mode):
-            why = "it is no regular file"
-        elif status.st_size > MAX_BYTES:
-            why = f"{status.st_size} bytes; at most {MAX_BYTES} are read"
-        if why:
-            raise CniError(IO, f"{path} is not used", why)
-        with os.fdopen(os.dup(fd), "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
-    finally:
-        os.close(fd)
+        raw, status = read_trusted(name, MAX_BYTES, directory)
+    except Untrusted as error:
+        raise CniError(IO, f"{path} is not used", str(error)) from error
     return File(path, raw, status.st_mtime_ns // 1_000_000)
 
 
@@ -191,7 +164,7 @@ def _read(directory: int, path: str, name: str) -> File:
 
 def _entry(file: File) -> list[Remembered]:
     document = load_object(file.raw, file.path)
-    # As libcni tells them apart.
+    # This is how libcni tells them apart.
     return [_v1(file, document) if document.get("kind") == "cniCacheV1" else _bare(file, document)]
 
 
@@ -217,7 +190,7 @@ def _v1(file: File, document: dict[str, Any]) -> Remembered:
 
 
 def _bare(file: File, document: dict[str, Any]) -> Remembered:
-    """A Result alone: whose it is says the file's name."""
+    """Only a Result: the file's name tells whose it is."""
     if not {"interfaces", "ips", "ip4", "ip6"} & document.keys():
         raise Misfit("it is neither a cache entry of libcni nor a Result")
     named = _BARE_NAME.fullmatch(file.name)
@@ -238,7 +211,7 @@ def _bare(file: File, document: dict[str, Any]) -> Remembered:
 
 
 def _sandbox_in(result: dict[str, Any], ifname: str) -> str:
-    """The netns that a Result says an interface is in (older libcni writes none beside it)."""
+    """The netns that a Result names for an interface: older libcni writes it nowhere else."""
     for interface in _get(result, "interfaces", readers.list_of(readers.any_object), []):
         sandbox: str = _get(interface, "sandbox", readers.text, "")
         if interface.get("name") == ifname and sandbox:
@@ -247,7 +220,7 @@ def _sandbox_in(result: dict[str, Any], ifname: str) -> str:
 
 
 def _get(document: dict[str, Any], key: str, read: Reader, default: Any = None) -> Any:
-    """A value; the default stands for one that is absent, or null (Go's way to say empty)."""
+    """A value of an object, or the default where it is absent, or null (which is Go's empty)."""
     value = document.get(key)
     try:
         return read(default if value is None else value)
@@ -258,7 +231,7 @@ def _get(document: dict[str, Any], key: str, read: Reader, default: Any = None) 
 
 
 def _plugins(value: Any) -> tuple[dict[str, Any], ...]:
-    """The plugins of a base64-encoded configuration; a list gives them its name and version."""
+    """The plugins of a base64-encoded configuration, with the list's name and version."""
     try:
         raw = base64.b64decode(value, validate=True)
     except (TypeError, ValueError) as error:
@@ -283,7 +256,7 @@ def _args(value: Any) -> dict[str, str]:
 
 
 def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
-    """A Result of CNI 0.2.0 or before in the form that all later versions share."""
+    """A Result, of CNI 0.2.0 or before in the form that all later versions share."""
     result: dict[str, Any] = readers.any_object(value)
     if not {"ip4", "ip6"} & result.keys():
         return result
@@ -312,7 +285,7 @@ def _scratch(file: File) -> list[Remembered]:
 
 
 def _delegate(file: File, index: int, document: dict[str, Any]) -> Remembered:
-    # getIfname(): as requested, else the caller's for the first, else by its place.
+    # As Multus' getIfname(): the requested name; else the runtime's for the first, net1, net2, …
     place = f"net{index}" if index else _FIRST_IFNAME
     ifname = _get(document, "ifnameRequest", readers.ifname, place)
     plugins = _get(document, "Bytes", _plugins, "")
@@ -329,11 +302,11 @@ def _delegate(file: File, index: int, document: dict[str, Any]) -> Remembered:
     )
 
 
-# --- the seed -------------------------------------------------------------------------------------
+# --- the predecessor plugin -----------------------------------------------------------------------
 
 
-def _seed(file: File) -> list[Remembered]:
-    checkpoint = seed.decode(file.raw, file.name, _ANY_MASTER)
+def _legacy(file: File) -> list[Remembered]:
+    checkpoint = legacy.decode(file.raw, file.name, _ANY_MASTER)
     return [
         Remembered(
             file=file.path,

@@ -1,4 +1,4 @@
-"""Tables as text: aligned columns, each row's reason below it. Pure."""
+"""Tables as text: aligned columns, and each row's reason below it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Row:
-    """One attachment: its state, what else is to be seen of it, and why it is so."""
+    """One attachment: its state, the other columns, and the reason for its state."""
 
     state: str
     cells: tuple[str, ...]
@@ -22,10 +22,10 @@ class Row:
 
 @frozen
 class Line:
-    """A line to print. Text that is `state` and more begins with it."""
+    """A line to print. Where there is a state, the text begins with it."""
 
     text: str
-    state: str = ""  # of a row; a line of reasons has none
+    state: str = ""  # empty for the header's and the reasons' lines
 
 
 def table_of(columns: tuple[str, ...], rows: list[Row]) -> list[Line]:
@@ -40,10 +40,10 @@ def table_of(columns: tuple[str, ...], rows: list[Row]) -> list[Line]:
 
 
 def with_reasons(lines: Iterable[tuple[Line, str]]) -> list[Line]:
-    """Each line's reason below it; one that lines in a row share is said once, below the last:
-    200 pods that miss one gateway fit on fewer screens."""
+    """The lines, each with its reason below it. Consecutive lines with the same reason share one,
+    below the last: so 200 pods that miss one gateway fit on fewer screens."""
     shown: list[Line] = []
-    for reason, sharing in itertools.groupby(lines, lambda one: one[1]):
+    for reason, sharing in itertools.groupby(lines, lambda pair: pair[1]):
         group = [line for line, _ in sharing]
         shown += group
         if reason:

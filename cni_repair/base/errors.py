@@ -1,4 +1,4 @@
-"""The one error that crosses module borders, and its codes.
+"""The one error that crosses the borders of modules, and its codes.
 
 Codes 1-99 are the CNI SPEC's ("Error": 1 version, 4 environment, 5 I/O, 6 decoding, 7
 configuration, 11 try again later; "STATUS": 50, 51); a plugin's own start at 100.

@@ -1,8 +1,17 @@
-"""Frozen value objects without the price of :mod:`dataclasses`.
+"""Frozen value objects without :mod:`dataclasses`.
 
-`import dataclasses` costs 20 ms (it pulls in `inspect` and `re`), twice
-what the whole bare macvlan plugin needs. mypy sees a frozen dataclass; the interpreter runs the few
-lines below.
+`import dataclasses` takes 17 ms, for it imports `inspect` and `re`, and each decorated class takes
+more, for its methods are compiled from text; this takes 0.6 ms. (Python 3.11.2, median of 100
+processes' CPU time. The bare macvlan plugin's whole ADD takes about 9 ms.)
+
+mypy sees a frozen dataclass; the interpreter runs the few lines below. Here, as in every module on
+that path, what only a type checker needs stands behind
+
+    TYPE_CHECKING = False
+    if TYPE_CHECKING:
+
+since `from typing import TYPE_CHECKING` takes 10 ms. Type checkers take a variable of this name to
+be true, whoever defines it.
 """
 
 from __future__ import annotations
@@ -32,8 +41,7 @@ else:
         defaults = {name: getattr(cls, name) for name in names if hasattr(cls, name)}
 
         def __init__(self, *args, **given):
-            # Past __setattr__, which refuses, and with little ado: a repair makes dozens of these
-            # for each pod.
+            # Past __setattr__, which refuses; and fast, for a repair makes dozens of these a pod.
             values = self.__dict__
             if len(given) != count:
                 values.update(defaults)
@@ -68,14 +76,14 @@ else:
         return cls
 
     def replace(value, **changes):
-        """A copy of a record with some fields changed."""
+        """A copy of a value with some fields changed."""
         return type(value)(**{**value.__dict__, **changes})
 
     def asdict(value):
-        """A record's own fields, in their order; records inside stay records."""
+        """A value's own fields, in their order; values inside stay as they are."""
         values = value.__dict__
         return {name: values[name] for name in fields(type(value))}
 
     def fields(cls):
-        """The names of a record's fields, in the order of their definition."""
+        """The names of the fields of a class, in the order of their definition."""
         return tuple(cls.__annotations__)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from _socket import AF_INET, AF_INET6, inet_pton
-
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.base.names import valid_id, valid_ifname
 
 TYPE_CHECKING = False

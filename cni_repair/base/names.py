@@ -1,7 +1,8 @@
-"""Which names are names: libcni's rules, applied to the whole text."""
+"""Which names are valid: libcni's rules, applied to the whole text."""
 
 from __future__ import annotations
 
+OWN_TYPE = "cni-repair"  # our plugin's, in network configurations
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("_.-")
 _NEVER_IN_IFNAMES = frozenset("/:\0")
@@ -17,11 +18,11 @@ def valid_ifname(name: str) -> bool:
     """libcni's ValidateInterfaceName, which is the kernel's dev_valid_name()."""
     try:
         encoded = name.encode("utf-8")
-    except UnicodeEncodeError:  # bytes that are no text: nothing that JSON could carry
+    except UnicodeEncodeError:  # JSON could not carry it
         return False
     return (
         0 < len(encoded) <= 15
         and name not in (".", "..")
         and _NEVER_IN_IFNAMES.isdisjoint(name)
-        and name.split() == [name]  # no space of any kind
+        and name.split() == [name]  # no blank of any kind
     )

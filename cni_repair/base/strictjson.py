@@ -1,8 +1,11 @@
-"""JSON as the plugin's edge needs it: light to import, bounded, and read as Go reads it.
+"""JSON as a plugin needs it: bounded, strict, and without :mod:`json`.
 
-`import json` costs 11 ms (its scanner compiles regular expressions); the C scanner behind it is
-usable alone. Duplicate keys, and keys that differ only in case, are refused: Go's encoding/json
-folds case and takes the last, so the delegate would read another document than we do.
+`import json` takes 8.1 ms, for it imports `re` and compiles expressions; this takes 1.0 ms, for the
+C scanner and encoder behind `json` can be used alone. (Python 3.11.2, median of 100 processes' CPU
+time. The bare macvlan plugin's whole ADD takes about 9 ms.)
+
+Duplicate keys, and keys that differ only in case, are refused: Go's encoding/json ignores case and
+takes the last, so the delegate would read another document than we do.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ _SPACE = " \t\n\r"
 
 
 class _Refused(ValueError):
-    """A document that is JSON but not one that we accept."""
+    """The document is JSON, but not accepted; the message says why."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -35,9 +38,9 @@ def _twice(pairs: list[tuple[str, Any]]) -> str:
     for key, _ in pairs:
         folded = key.casefold()
         if folded in seen:
-            return f"key {key!r} stands twice (as {seen[folded]!r}); keys are compared without case"
+            return f"key {key!r} appears twice (as {seen[folded]!r}); case makes no difference"
         seen[folded] = key
-    raise AssertionError("no key stands twice")
+    raise AssertionError("no key appears twice")
 
 
 def _constant(name: str) -> Any:
@@ -52,7 +55,7 @@ def _float(digits: str) -> float:
 
 
 class _Context:
-    """What :func:`_json.make_scanner` reads of a `json.JSONDecoder`."""
+    """What :func:`_json.make_scanner` reads from a `json.JSONDecoder`."""
 
     strict = True
     object_hook = None
@@ -62,17 +65,17 @@ class _Context:
     parse_constant = staticmethod(_constant)
 
 
-_scan = _json.make_scanner(_Context)  # type: ignore[arg-type]  # any object with these
+_scan = _json.make_scanner(_Context)  # type: ignore[arg-type]  # takes any object with these attributes
 
 
 def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
     """Parse one JSON document.
 
-    `what` names it in errors. Raises CniError (code 6) for anything that is not exactly one
-    well-formed UTF-8 document of at most `max_bytes` bytes and :data:`MAX_DEPTH` levels.
+    `what` is its name in error messages. Raises CniError (code 6) for anything but one well-formed
+    UTF-8 document of at most `max_bytes` bytes and :data:`MAX_DEPTH` levels.
     """
     if len(raw) > max_bytes:
-        raise _undecodable(what, f"{len(raw)} bytes; at most {max_bytes} are read")
+        raise _undecodable(what, f"it has {len(raw)} bytes; at most {max_bytes} are read")
     if not raw.strip():
         raise _undecodable(what, "it is empty")
     try:
@@ -80,23 +83,23 @@ def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
         start = len(text) - len(text.lstrip(_SPACE))
         value, end = _scan(text, start)
     except UnicodeDecodeError as error:
-        raise _undecodable(what, f"not UTF-8 at byte {error.start}") from error
+        raise _undecodable(what, f"it is not UTF-8 at byte {error.start}") from error
     except RecursionError as error:
-        raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels") from error
+        raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels") from error
     except (ValueError, StopIteration, SystemError) as error:
         raise _undecodable(what, _reason(text, error)) from error
     if text[end:].strip(_SPACE):
-        raise _undecodable(what, f"something follows the document at character {end}")
-    # (With so few brackets in all, no level can be too deep.)
+        raise _undecodable(what, f"there is more after the document, at character {end}")
+    # (With so few brackets in all, it cannot be nested too deep.)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise _undecodable(what, f"nested deeper than {MAX_DEPTH} levels")
+        raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels")
     if "\\u" in text and _has_surrogate(value):
-        raise _undecodable(what, "half of a surrogate pair is no character")
+        raise _undecodable(what, "half of a surrogate pair is not a character")
     return value
 
 
 def load_object(raw: bytes, what: str, max_bytes: int = 4 << 20) -> dict[str, Any]:
-    """As :func:`loads`, for a document that must be an object."""
+    """Parse one JSON document that must be an object; see :func:`loads`."""
     value = loads(raw, what, max_bytes)
     if not isinstance(value, dict):
         raise _undecodable(what, "it is not a JSON object")
@@ -104,10 +107,10 @@ def load_object(raw: bytes, what: str, max_bytes: int = 4 << 20) -> dict[str, An
 
 
 def _reason(text: str, error: Exception) -> str:
-    """The words for a syntax error.
+    """What is wrong with a text.
 
-    The C scanner takes its exception from `json.decoder`, and where nobody imported that (CPython
-    before 3.13) it fails without one; only then is the slow module worth its price.
+    The C scanner takes its exception from `json.decoder`. Where that is not imported (CPython
+    before 3.13), it fails without one; only then the slow module is imported, for its message.
     """
     if isinstance(error, ValueError):
         return str(error)
@@ -117,7 +120,7 @@ def _reason(text: str, error: Exception) -> str:
         json.loads(text)
     except ValueError as explained:
         return str(explained)
-    return "no JSON value"
+    return "it is not JSON"
 
 
 def _undecodable(what: str, why: str) -> CniError:
@@ -132,26 +135,31 @@ def _deeper_than(value: Any, levels: int) -> bool:
     return False
 
 
+def holds_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair stands in a text alone."""
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _has_surrogate(value: Any) -> bool:
-    """Go reads such an escape as U+FFFD: another document again."""
+    """Go reads such an escape as U+FFFD, and so another document than we do."""
     if isinstance(value, str):
-        return any("\ud800" <= char <= "\udfff" for char in value)
+        return holds_surrogate(value)
     if isinstance(value, dict):
         return any(_has_surrogate(part) for pair in value.items() for part in pair)
     return isinstance(value, list) and any(_has_surrogate(part) for part in value)
 
 
-def _no_form(value: Any) -> Any:
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+def _refuse(value: Any) -> Any:
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 # What json.JSONEncoder(separators=(",", ":"), allow_nan=False) calls: (markers against circles,
 # default, strings, indent, separators, sort_keys, skipkeys, allow_nan).
 _encode = _json.make_encoder(
-    None, _no_form, _json.encode_basestring_ascii, None, ":", ",", False, False, False
+    None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, False
 )
 
 
 def dumps(value: Any) -> str:
-    """One line of ASCII JSON."""
+    """The value as one line of ASCII JSON."""
     return "".join(_encode(value, 0))

@@ -1,8 +1,8 @@
-"""YAML as a file that decides over a node needs it: bounded, and without YAML's own traps.
+"""YAML for files that decide what happens to a node: bounded, and without YAML's traps.
 
-Plain words are typed as YAML 1.2 types them: `yes`, `on` and `12:30` are texts, not true, true and
-750. Keys are texts. A key that stands twice, of which PyYAML would take the last, is refused, and
-so are aliases (which may swell to gigabytes), tags and a second document.
+Plain words have the types that YAML 1.2 gives them: `yes`, `on` and `12:30` are texts, not true,
+true and 750. Keys are texts. A key that appears twice, of which PyYAML would take the last, is
+refused; so are aliases (which may expand to gigabytes), tags and a second document.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import yaml
 from yaml import events
 
 from cni_repair.base.errors import DECODE, CniError
+from cni_repair.base.strictjson import holds_surrogate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _WORDS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _IN_QUOTES = "put the text in quotes"
-# By the character where the parser gave up.
+# By the character at which the parser gave up.
 _REMEDIES = {
     "\t": "indent with spaces, not with tabs",
     ":": "indent keys of one level alike, and put a text with a colon in quotes",
@@ -37,13 +38,13 @@ _REMEDIES = {
 
 
 class _Refused(ValueError):
-    """A document that is YAML, but not one that we accept."""
+    """The document is YAML, but not accepted; the message says why."""
 
 
 def loads(raw: bytes, what: str) -> object:
-    """Parse the one document in `raw`. `what` names it in errors. Raises CniError (code 6)."""
+    """Parse the only document in `raw`; `what` is its name in errors. Raises CniError (code 6)."""
     if len(raw) > MAX_BYTES:
-        raise _undecodable(what, f"it is longer than {MAX_BYTES} bytes: leave out what is not read")
+        raise _undecodable(what, f"it is longer than {MAX_BYTES} bytes: remove what is not needed")
     try:
         text = raw.decode("utf-8-sig")
         return _document(yaml.parse(text, Loader=yaml.SafeLoader))
@@ -55,7 +56,9 @@ def loads(raw: bytes, what: str) -> object:
         raise _undecodable(what, _reason(text, error)) from error
     except (ValueError, OverflowError) as error:
         # PyYAML hands an escape such as "\U00110000" to chr().
-        raise _undecodable(what, 'a "\\U" escape in it is no character: leave it out') from error
+        raise _undecodable(
+            what, 'it has a "\\U" escape that is not a character: remove it'
+        ) from error
 
 
 def _undecodable(what: str, why: str) -> CniError:
@@ -65,15 +68,15 @@ def _undecodable(what: str, why: str) -> CniError:
 def _reason(text: str, error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f"line {line}: the control character {text[error.position]!r}: leave it out"
+        return f"line {line}: the control character {text[error.position]!r}: remove it"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())
     found = text[mark.index : mark.index + 1]
     since = getattr(error, "context_mark", None)
-    begun = f", in what begins in line {since.line + 1}" if since and since.line < mark.line else ""
+    begun = f", in what begins at line {since.line + 1}" if since and since.line < mark.line else ""
     remedy = _REMEDIES.get(found, "correct it, or begin again from an example in conf/")
-    problem = getattr(error, "problem", None) or "no YAML"
+    problem = getattr(error, "problem", None) or "it is not YAML"
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{begun}: {remedy}"
 
 
@@ -109,11 +112,11 @@ def _mapping(stream: Iterator[events.Event], levels: int) -> dict[str, object]:
     while not isinstance(event := next(stream), events.MappingEndEvent):
         _refuse_extras(event)
         if not isinstance(event, events.ScalarEvent):
-            raise _Refused(f"{_line(event)}: a key that is no text: put it in quotes")
+            raise _Refused(f"{_line(event)}: a key that is not a text: put it in quotes")
         key = event.value
         if key in value:
             raise _Refused(
-                f"{_line(event)}: key {key!r} stands in {lines[key]} already: keep one of them"
+                f"{_line(event)}: key {key!r} appears in {lines[key]} already: keep one of them"
             )
         value[key] = _value(next(stream), stream, levels)
         lines[key] = _line(event)
@@ -125,10 +128,12 @@ def _refuse_extras(event: events.Event) -> None:
         raise _Refused(f"{_line(event)}: aliases (&, *) are not read: write the value out")
     tag = getattr(event, "tag", None)
     if tag is not None:
-        raise _Refused(f"{_line(event)}: the tag {tag!r} is not read: leave it out")
+        raise _Refused(f"{_line(event)}: the tag {tag!r} is not read: remove it")
     text = getattr(event, "value", "")
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise _Refused(f"{_line(event)}: half of a surrogate pair is no character: write it itself")
+    if holds_surrogate(text):
+        raise _Refused(
+            f"{_line(event)}: half of a surrogate pair is not a character: write the character"
+        )
 
 
 def _scalar(event: events.ScalarEvent) -> object:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.checkpoint import legacy as seed
-from cni_repair.checkpoint import model
+from cni_repair.checkpoint import legacy, model
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Key, Store, is_legacy
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 @frozen
 class LegacyHints:
-    """What the seed's checkpoints lack, from their network's configuration."""
+    """What the predecessor's records lack, from their network's configuration (see legacy)."""
 
     parents: tuple[HostLink, ...]
     mode: str = "bridge"
@@ -57,7 +56,7 @@ def read_all(store: Store, hints: LegacyHints | None, network: str = "") -> list
 
 
 def read_one(store: Store, key: Key, hints: LegacyHints | None) -> Entry | None:
-    """One attachment; None where there is no checkpoint of it, ours or the seed's."""
+    """One attachment; None where there is no checkpoint of it, ours or the predecessor's."""
     ours = _read(store, f"{key.name}.json", hints)
     if ours is not None:
         return ours
@@ -92,14 +91,14 @@ def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoin
     if hints is None:
         raise CniError(
             BAD_CHECKPOINT,
-            f"checkpoint {name} is of the seed's format, which does not name the master",
+            f"checkpoint {name} is of the predecessor's format, which does not name the master",
             "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
         )
-    return seed.decode(raw, name, hints.parents, hints.mode, hints.mtu)
+    return legacy.decode(raw, name, hints.parents, hints.mode, hints.mtu)
 
 
 def _is_of(entry: Entry, network: str) -> bool:
-    """The seed's checkpoints name no network; what cannot be read may be of any."""
+    """The predecessor's records name no network; what cannot be read may be of any."""
     checkpoint = entry.checkpoint
     return not network or checkpoint is None or checkpoint.network in ("", network)
 

@@ -1,9 +1,14 @@
-"""The checkpoints of the incident's own plugin, read as they are.
+"""The records of the predecessor plugin (12-character files), read as they are.
+
+Before cni-repair there was a plugin, written for one site after one incident, that kept a file for
+each pod, named after the first twelve characters of the container id. Nodes that change over to
+cni-repair still have such files; we read them, and never write one.
 
     {"netns": "/proc/PID/ns/net", "podname": …, "sandbox": <container id>, "ifname": …, "result": …}
 
-They know neither the master nor the link's mode and MTU: those come from the network's
-configuration, or the attachment is left alone with a word about it.
+They tell neither the network namespace's identity nor the master, nor the link's mode and MTU. The
+last three come from the network's configuration; without one, the attachment is skipped, and the
+reason given.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ _DEFAULT_METRIC = {4: 0, 6: 1024}  # IP6_RT_PRIO_USER, what the kernel makes of 
 def decode(
     raw: bytes, name: str, parents: tuple[HostLink, ...], mode: str = "bridge", mtu: int = 0
 ) -> Checkpoint:
-    """Read one of the seed's checkpoints; what it lacks comes from the caller.
+    """Read one of the predecessor's records; what it lacks comes from the caller.
 
     Raises CniError (BAD_CHECKPOINT) that names the file.
     """

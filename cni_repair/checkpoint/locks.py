@@ -1,4 +1,4 @@
-"""One flock an attachment, one for the node's parents; all in the run directory.
+"""Locks in the run directory: one for each attachment, and one for the links below them.
 
 They live in /run, so that repairing needs no writable disk.
 """
@@ -10,19 +10,17 @@ import fcntl
 import os
 import time
 
+from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from types import TracebackType
+from cni_repair.base.files import make_private, why_untrusted
 
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
 
 
-class Lock:
-    """Context: the lock of that name is ours. Waits `seconds` at most, then raises code 11."""
+class Lock(Closeable):
+    """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
     def __init__(self, run_dir: str, name: str, seconds: float = 45.0) -> None:
         self._path = f"{run_dir}/{name}.lock"
@@ -54,14 +52,10 @@ class Lock:
             ) from error
 
     def _check_directory(self) -> None:
-        """Who could put files there could hold, or take away, anybody's lock."""
-        status = os.stat(self._run_dir)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise CniError(
-                IO,
-                f"run directory {self._run_dir} is not trusted",
-                f"it must belong to uid {os.geteuid()} and be writable by nobody else",
-            )
+        """Anyone who can write there could hold, or remove, every lock."""
+        why = why_untrusted(os.stat(self._run_dir))
+        if why:
+            raise CniError(IO, f"run directory {self._run_dir} is not trusted", why)
 
     def _wait_until(self, deadline: float) -> bool:
         while True:
@@ -76,37 +70,31 @@ class Lock:
                 raise CniError(
                     TRY_AGAIN,
                     f"{self._name} is being worked on by another cni-repair",
-                    f"{_waited(self._seconds)}lslocks tells who has {self._path}",
+                    f"{_waited(self._seconds)}lslocks shows who holds {self._path}",
                 )
             time.sleep(_POLL_SECONDS)
 
     def _still_named(self) -> bool:
-        """Whether the file that we locked is the one that the next comer will open."""
+        """Whether the next process that opens the path will get the file that we locked."""
         try:
-            there = os.stat(self._path, follow_symlinks=False)
+            named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        mine = os.fstat(self.fd)
-        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+        return os.path.samestat(named, os.fstat(self.fd))
 
     def forget(self) -> None:
-        """Remove the lock's file, for an attachment that is no more.
+        """Remove the lock's file, once its attachment no longer exists.
 
-        Without it /run would keep an inode for every pod that the node ever had. Safe because
-        whoever waits on the removed file looks again (:meth:`_still_named`) before it believes in
-        its lock.
+        Otherwise /run would keep an inode for every pod that the node ever had. This is safe:
+        whoever waits for the removed file checks (:meth:`_still_named`) before it believes that it
+        has the lock.
         """
         try:
             os.unlink(self._path)
         except FileNotFoundError:
             pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         # A delegate's daemon may still hold the descriptor that it inherited: only an explicit
         # unlock ends the lock for all of them.
         try:
@@ -116,25 +104,7 @@ class Lock:
 
 
 def _waited(seconds: float) -> str:
-    """For people: what is left of a deadline that several share is 44.9998 s, or nothing."""
+    """How long we waited, for people: several locks may share a deadline, which leaves one of them
+    44.9998 s, or nothing."""
     tenths = round(seconds, 1)
     return f"waited {tenths:g} s; " if tenths else ""
-
-
-def make_private(directory: str) -> None:
-    """Make a directory, 0700 whatever the umask says, and those above it, 0755; leave what exists.
-
-    (os.makedirs would leave those above to the umask.)
-    """
-    _make(directory, 0o700)
-
-
-def _make(directory: str, mode: int) -> None:
-    try:
-        os.mkdir(directory, mode)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make(directory.rpartition("/")[0], 0o755)
-        os.mkdir(directory, mode)
-    os.chmod(directory, mode)

@@ -62,7 +62,7 @@ class Checkpoint:
     network: str
     pod: Pod
     attached_at: int  # Unix time in milliseconds: the order in which a pod's interfaces were made
-    netns: Identity | None  # None: the seed's checkpoints carry no identity
+    netns: Identity | None  # None: the predecessor's records have no identity
     netns_path: str
     delegate: str
     netconf: dict[str, Any]  # the configuration, without secrets

@@ -1,10 +1,12 @@
-"""Words for the user, on stderr."""
+"""What commands share: exit statuses, and words for the user on stderr."""
 
 from __future__ import annotations
 
 import sys
 
 from cni_repair.cli.printable import printable
+
+DAMAGED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
 
 def print_error(text: str) -> None:

@@ -10,15 +10,13 @@ import os
 import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import print_error
+from cni_repair.cli.common import DAMAGED, REFUSED, print_error
 from cni_repair.cli.parser import make_parser
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
-
-DAMAGED, REFUSED = 1, 3
 
 
 def run(arguments: list[str]) -> int:
@@ -34,8 +32,8 @@ def run(arguments: list[str]) -> int:
         if os.geteuid() != 0 and options.needs_root:
             print_error("must run as root (it reads other processes' namespaces): use sudo")
             return REFUSED
-        work: Callable[[argparse.Namespace], int] = options.work
-        status = work(options)
+        command: Callable[[argparse.Namespace], int] = options.run
+        status = command(options)
         sys.stdout.flush()  # here, where a reader that has gone is nothing to complain about
         return status
     except CniError as error:

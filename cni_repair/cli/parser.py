@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 
 from cni_repair import __version__
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
-from cni_repair.cli import work
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def _columns() -> int:
 
 
 def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; `work` of what it finds does what was asked for.
+    """The parser; `run` of what it finds does what was asked for.
 
     Where the arguments begin with a command, it knows that one only: describing all of them would
     take 4 ms of a repair.
@@ -80,7 +80,6 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def _command(
     commands: _Commands,
     name: str,
-    does: Callable[[argparse.Namespace], int],
     short: str,
     long: str,
     needs_root: bool = True,
@@ -92,8 +91,18 @@ def _command(
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(work=does, needs_root=needs_root)
+    parser.set_defaults(run=_runner(name), needs_root=needs_root)
     return parser
+
+
+def _runner(name: str) -> Callable[[argparse.Namespace], int]:
+    """What does a command: its module is imported when it is called, so that --help is quick."""
+
+    def run(options: argparse.Namespace) -> int:
+        module = importlib.import_module(f"cni_repair.cli.commands.{name}")
+        return int(module.run(options))
+
+    return run
 
 
 def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +152,6 @@ def _add_status(commands: _Commands) -> None:
     parser = _command(
         commands,
         "status",
-        work.status,
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
         "Exit status 1 if any is not healthy.",
@@ -157,7 +165,6 @@ def _add_plan(commands: _Commands) -> None:
     parser = _command(
         commands,
         "plan",
-        work.plan,
         "the ip commands that a repair would equal",
         "Print the commands that a repair would equal, ready for a shell; changes\n"
         "nothing. Exit status 1 if any attachment is not healthy.",
@@ -174,7 +181,6 @@ def _add_repair(commands: _Commands) -> None:
     parser = _command(
         commands,
         "repair",
-        work.repair,
         "bring lost interfaces back",
         "Bring lost interfaces back as they were; on the others, put right what is\n"
         "missing or changed. Healthy attachments receive no message that could change\n"
@@ -208,7 +214,6 @@ def _add_verify(commands: _Commands) -> None:
     parser = _command(
         commands,
         "verify",
-        work.verify,
         "do the pods reach their gateways now",
         "Check every attachment, then have each pod's own kernel ask its gateways again: by\n"
         "ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
@@ -244,7 +249,6 @@ def _add_snapshot(commands: _Commands) -> None:
     parser = _command(
         commands,
         "snapshot",
-        work.snapshot,
         "before an upgrade: bring the records up to date",
         "Take into the checkpoints what later plugins and Multus gave the pods since ADD,\n"
         "and say which pods of the node could be restored and which could not. An\n"
@@ -268,7 +272,6 @@ def _add_adopt(commands: _Commands) -> None:
     parser = _command(
         commands,
         "adopt",
-        work.adopt,
         "records for pods that were attached without cni-repair",
         "Give pods that another plugin attached, or that were there before cni-repair,\n"
         "their checkpoints: from the runtime's CNI cache, Multus' files, the incident's\n"
@@ -294,7 +297,6 @@ def _add_upgrade(commands: _Commands) -> None:
     parser = _command(
         commands,
         "upgrade",
-        work.upgrade,
         "upgrade a NIC driver under the pods",
         "Upgrade the node's NIC driver as PLAN.yaml says (conf/upgrade.yaml explains it):\n"
         "check, bring the records up to date, hold the kubelet, run the driver command,\n"
@@ -326,7 +328,6 @@ def _add_validate(commands: _Commands) -> None:
     parser = _command(
         commands,
         "validate",
-        work.validate,
         "check configurations, checkpoints and upgrade plans",
         "Check files against their published schemas: network configurations (.conf,\n"
         ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
@@ -340,7 +341,6 @@ def _add_demo(commands: _Commands) -> None:
     _command(
         commands,
         "demo",
-        work.demo,
         "see a repair on a throwaway node",
         "Make a throwaway node with three pods in network namespaces of its own, destroy\n"
         "its uplink under an open TCP connection, repair, and show that the connection\n"

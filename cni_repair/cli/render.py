@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Line, Row, with_reasons
 from cni_repair.base.strictjson import dumps
+from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.printable import printable
 from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
@@ -12,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cli.scope import Scope
 
+_JSON_VERSION = "1.0.0"
 _ADDRESSES_SHOWN = 6
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _ADVICE = {
@@ -25,9 +27,14 @@ _ADVICE = {
 }
 
 
-def json(reports: list[Report], cni_version: str) -> None:
+def json(reports: list[Report]) -> None:
     """The same document that the REPAIR verb prints."""
-    print(dumps(document(reports, cni_version)))
+    print(dumps(document(reports, _JSON_VERSION)))
+
+
+def status_of(reports: list[Report]) -> int:
+    """The exit status that fits."""
+    return 0 if all(report.healthy for report in reports) else DAMAGED
 
 
 def table(reports: list[Report], scope: Scope, everything: bool) -> None:

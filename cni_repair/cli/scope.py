@@ -1,12 +1,31 @@
-"""What a command is about."""
+"""What a command is about: which attachments, where their state lives, how to show it."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+
+from cni_repair.base.errors import IO, NO_CHECKPOINT, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
+from cni_repair.cni.conffile import read_conf
+from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.node.context import Node
+from cni_repair.node.examine import examine
+from cni_repair.uplink.belongings import NodeRecords
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    from cni_repair.checkpoint.inventory import Entry
     from cni_repair.cni.netconf import NetConf
+    from cni_repair.node.report import Report
+
+    T = TypeVar("T")
 
 
 @frozen
@@ -28,3 +47,100 @@ class Scope:
             f"no attachments in {self.checkpoint_dir};"
             f" cni-repair adopt{self.again} finds pods that were attached without it"
         )
+
+
+def scope_of(options: argparse.Namespace) -> Scope:
+    """What the common options of a command mean."""
+    conf = read_conf(options.conf) if options.conf else None
+    return Scope(
+        checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
+        run_dir=options.run_dir or (conf.run_dir if conf else ""),
+        conf=conf,
+        containers=tuple(options.containers),
+        json=options.output == "json",
+        again=_again(options),
+        named=bool(options.checkpoint_dir),
+    )
+
+
+def _again(options: argparse.Namespace) -> str:
+    """The options that the next command has to repeat."""
+    given = {"--conf": options.conf, "--checkpoint-dir": options.checkpoint_dir}
+    given["--run-dir"] = options.run_dir
+    return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
+
+
+def examined(scope: Scope) -> list[Report]:
+    """The state of the attachments that are meant, and what would repair them; changes nothing."""
+    return with_entries(
+        scope,
+        lambda node, store, entries: examine(node, entries, records=NodeRecords(store, entries)),
+    )
+
+
+def with_entries(
+    scope: Scope, work: Callable[[Node, Store, list[Entry]], list[T]], begins: bool = False
+) -> list[T]:
+    """Do `work` with the attachments that are meant; nothing where there is no directory yet.
+
+    Where the command line names that directory, it has to be there, unless the command may well be
+    the first on its node (`begins`).
+    """
+    try:
+        with Store(scope.checkpoint_dir) as store, Node() as node:
+            network = scope.conf.name if scope.conf else ""
+            entries = inventory.read_all(store, hints_of(scope.conf), network)
+            return work(node, store, _chosen(entries, scope))
+    except FileNotFoundError as error:
+        if scope.named and not begins:
+            # A mistyped path must not pass for a node whose pods are all well.
+            raise CniError(
+                IO, f"{scope.checkpoint_dir} does not exist", "correct --checkpoint-dir"
+            ) from error
+        _chosen([], scope)
+        print(f"cni-repair: {scope.checkpoint_dir} does not exist (yet)", file=sys.stderr)
+        return []
+
+
+def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
+    """The entries that the named containers mean; all where none is named.
+
+    A pod's name means all its sandboxes (an old one is stale, and never touched); the beginning of
+    an id must mean one.
+    """
+    if not scope.containers:
+        return entries
+    chosen: list[Entry] = []
+    for name in scope.containers:
+        found = [entry for entry in entries if _is_meant(entry, name)]
+        if not found:
+            raise _unknown(name, entries, scope)
+        containers = {entry.key.container_id: entry for entry in found}
+        if len(containers) > 1 and "/" not in name:
+            which = ", ".join(
+                f"{container_id[:12]} ({_pod_of(entry) or 'unnamed'})"
+                for container_id, entry in containers.items()
+            )
+            raise CniError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
+        chosen += [entry for entry in found if entry not in chosen]
+    return chosen
+
+
+def _unknown(name: str, entries: list[Entry], scope: Scope) -> CniError:
+    unreadable = sum(entry.checkpoint is None for entry in entries)
+    details = f"cni-repair status --all{scope.again} lists them"
+    if unreadable:
+        details += f"; {unreadable} cannot be read"
+    if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
+        details = "pods are named NAMESPACE/NAME"
+    return CniError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+
+
+def _pod_of(entry: Entry) -> str:
+    return str(entry.checkpoint.pod) if entry.checkpoint else ""
+
+
+def _is_meant(entry: Entry, name: str) -> bool:
+    if "/" in name:
+        return _pod_of(entry) == name
+    return entry.key.container_id.startswith(name)

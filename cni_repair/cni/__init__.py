@@ -1,1 +1,1 @@
-"""The protocol edge: CNI verbs, configuration, delegate, results."""
+"""The CNI plugin: frame, verbs, network configuration, delegate, results."""

@@ -1,6 +1,7 @@
-"""ADD: the delegate's, with a checkpoint of what it made.
+"""ADD: the delegate's, with a record of what it made.
 
-What only a clean-up needs is imported by it: the delegate cannot start before the imports here.
+The delegate can only start after the imports here: what is needed later, or only for a clean-up, is
+imported where it is needed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.cni.skel import Call
+    from cni_repair.cni.call import Call
     from cni_repair.node.capture import Prepared
 
 
 def add(call: Call) -> tuple[str, int]:
-    """Attach: intent, delegate, checkpoint. The delegate's Result is printed as it came.
+    """Attach: intent, delegate, record. The delegate's Result is printed as it came.
 
-    Any failure after the delegate was started runs its DEL: nothing stays behind.
+    If anything fails after the delegate was started, its DEL is run: nothing stays behind.
     """
     conf = parse(call.stdin)
     key = Key(call.container_id, call.ifname)
@@ -36,10 +37,14 @@ def add(call: Call) -> tuple[str, int]:
             Store(conf.checkpoint_dir, create=True) as store,
             Lock(conf.run_dir, key.name) as lock,
         ):
-            _clear_the_way(call, conf, store, key, lock)
-            master = ensure_master(conf)
+            _clear_the_way(call, conf, store, lock)
+            netconf = conf.for_delegate(ensure_master(conf))
             store.write_intent(key, _intent(call, conf))
-            return _attach(call, conf, store, key, lock, master, netns), 0
+            try:
+                return _attach(call, conf, netconf, store, lock, netns), 0
+            except BaseException as error:
+                _roll_back(call, conf, store, lock, error)
+                raise
     finally:
         os.close(netns)
 
@@ -52,20 +57,21 @@ def _open_pod(path: str) -> int:
             ENVIRONMENT, f"CNI_NETNS {path}: no network namespace", error.details
         ) from error
     own = open_own()
-    mine = same_netns(netns, own)
+    is_own = same_netns(netns, own)
     os.close(own)
-    if mine:
+    if is_own:
         os.close(netns)
         raise CniError(ENVIRONMENT, f"CNI_NETNS {path} is the node's own network namespace")
     return netns
 
 
-def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock) -> None:
+def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     """Clean up after an ADD or DEL that was killed; refuse to attach twice.
 
-    The delegate's ADD over a living attachment would fail, and its clean-up would then free the
+    Over a living attachment the delegate's ADD would fail, and its clean-up would then free the
     living one's address.
     """
+    key = Key(call.container_id, call.ifname)
     phase = store.phase(key)
     if phase == COMMITTED and _is_alive(store, key):
         raise CniError(
@@ -76,18 +82,17 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock
     if phase is not None:
         from cni_repair.cni.delete import delete_locked
 
-        delete_locked(call, conf, store, key, lock)
+        delete_locked(call, conf, store, lock)
 
 
 def _is_alive(store: Store, key: Key) -> bool:
-    """False where the record cannot be read or its namespace is gone: ADD can harm nothing."""
-    from cni_repair.checkpoint.identity import identity_in, still_stands
+    """Whether a committed attachment's namespace still exists.
 
-    name = key.name + COMMITTED
-    try:
-        recorded = identity_in(load_object(store.read(name), name))
-    except CniError:
-        return False
+    False where its record cannot be read: ADD can harm nothing then.
+    """
+    from cni_repair.checkpoint.identity import recorded_identity, still_stands
+
+    recorded = recorded_identity(store, key.name + COMMITTED)
     own = open_own()
     try:
         return recorded is not None and still_stands(recorded, own)
@@ -107,49 +112,46 @@ def _intent(call: Call, conf: NetConf) -> str:
 
 
 def _attach(
-    call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, master: str | None, netns: int
+    call: Call, conf: NetConf, netconf: dict[str, object], store: Store, lock: Lock, netns: int
 ) -> str:
+    """Run the delegate, and commit the record of what it made; what the delegate printed."""
+    key = Key(call.container_id, call.ifname)
     prepared: list[Prepared] = []
-    try:
-        output = delegate.call(
-            conf.delegate,
-            call.environ,
-            conf.for_delegate(master),
-            meanwhile=lambda: prepared.append(_prepare(key.ifname, netns)),
-            keep_open=lock.fd,
-        )
-        result = load_object(output, f"the Result of plugin {conf.delegate}")
-        from cni_repair.node.capture import OpenNetns, capture
+    output = delegate.call(
+        conf.delegate,
+        call.environ,
+        netconf,
+        meanwhile=lambda: prepared.append(_prepare(key, call.netns, netns)),
+        keep_open=lock.fd,
+    )
+    result = load_object(output, f"the Result of plugin {conf.delegate}")
+    from cni_repair.node.capture import Configuration, capture
 
-        pod = OpenNetns(call.netns, netns)
-        store.commit(key, capture(key, pod, call.args, conf, result, prepared[0]))
-    except BaseException as error:
-        _roll_back(call, conf, store, key, lock, error)
-        raise
+    configuration = Configuration(
+        conf.name, conf.delegate, conf.document, conf.follow_renamed_master
+    )
+    store.commit(key, capture(prepared[0], call.args, configuration, result))
     return output.decode("utf-8").strip()
 
 
-def _prepare(ifname: str, netns: int) -> Prepared:
-    """Do, while the delegate works, what will be needed after it: the imports take almost as long
-    as it does."""
-    from cni_repair.node.capture import prepare
+def _prepare(key: Key, path: str, netns: int) -> Prepared:
+    """Do what can be done while the delegate works: the imports take almost as long as it does."""
+    from cni_repair.node.capture import OpenNetns, prepare
 
-    return prepare(ifname, netns)
+    return prepare(key, OpenNetns(path, netns))
 
 
-def _roll_back(
-    call: Call, conf: NetConf, store: Store, key: Key, lock: Lock, cause: BaseException
-) -> None:
+def _roll_back(call: Call, conf: NetConf, store: Store, lock: Lock, cause: BaseException) -> None:
     from cni_repair.cni.delete import delete_locked
 
     try:
-        delete_locked(call, conf, store, key, lock)
+        delete_locked(call, conf, store, lock)
         lock.forget()
     except CniError as error:
-        # A plugin that was killed may have left its link: the record stays, and the runtime's DEL
-        # or the next ADD cleans up. Otherwise the link is gone, and nothing is left to remember.
+        # A plugin that was killed may have left its link: the files stay, and the runtime's DEL or
+        # the next ADD cleans up. Otherwise the link is gone, and there is nothing to remember.
         if not isinstance(error, delegate.TimedOut):
-            store.remove(key)
+            store.remove(Key(call.container_id, call.ifname))
             lock.forget()
         if isinstance(cause, CniError):
             cause.details = f"{cause.details}; clean-up failed, too: {error}".lstrip("; ")

@@ -1,10 +1,11 @@
-"""Network configurations as they lie on disk: a single plugin's, or a list of plugins."""
+"""Files with network configurations: of a single plugin, or a list of plugins."""
 
 from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, IO, CniError
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import load_object
-from cni_repair.cni.netconf import OWN_TYPE, NetConf, check
+from cni_repair.cni.netconf import NetConf, check
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def read_conf(path: str) -> NetConf:
 
 
 def load_file(path: str) -> tuple[bytes, dict[str, Any]]:
-    """A file's bytes, and the JSON object in it; CniError names the file."""
+    """A file's bytes, and the JSON object in it. Raises CniError, which names the file."""
     try:
         with open(path, "rb") as file:
             raw = file.read((4 << 20) + 1)
@@ -31,8 +32,8 @@ def load_file(path: str) -> tuple[bytes, dict[str, Any]]:
 
 
 def plugins_in(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(JSON path, configuration) of each plugin, as the runtime hands it over: a list gives its
-    plugins its own name and cniVersion (SPEC, "Section 1: Network configuration format")."""
+    """(JSON path, configuration) of each plugin, as the runtime hands it over: with the list's own
+    name and cniVersion (SPEC, "Section 1: Network configuration format")."""
     plugins = document.get("plugins")
     if plugins is None:
         return [("$", document)]

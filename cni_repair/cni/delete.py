@@ -1,12 +1,11 @@
-"""DEL: idempotent, and it frees the address whatever is left of netns, link and master."""
+"""DEL: idempotent, and it frees the address whatever is left of namespace, link and master."""
 
 from __future__ import annotations
 
 import os
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.strictjson import load_object
-from cni_repair.checkpoint.identity import Identity, identity_in, still_stands
+from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
@@ -16,54 +15,53 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.cni.skel import Call
+    from cni_repair.cni.call import Call
 
 
 def delete(call: Call) -> tuple[str, int]:
     """Detach; prints nothing."""
     conf = parse(call.stdin)
-    key = Key(call.container_id, call.ifname)
-    with Lock(conf.run_dir, key.name) as lock:
+    with Lock(conf.run_dir, Key(call.container_id, call.ifname).name) as lock:
         try:
             with Store(conf.checkpoint_dir) as store:
-                delete_locked(call, conf, store, key, lock)
-        except FileNotFoundError:  # no directory: nothing was ever attached through us
+                delete_locked(call, conf, store, lock)
+        except FileNotFoundError:  # no directory: nothing was ever attached by cni-repair
             _detach(call, conf, _safe_netns(call.netns), lock)
         lock.forget()
     return "", 0
 
 
-def delete_locked(call: Call, conf: NetConf, store: Store, key: Key, lock: Lock) -> None:
+def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     """Detach one attachment whose lock the caller holds.
 
-    The tombstone comes first: whoever finds it does not repair what is being taken apart.
+    The tombstone comes first: nobody repairs what has one.
     """
-    netns = _netns_of_record(call, store, key)
+    key = Key(call.container_id, call.ifname)
+    netns = _verified_netns(call, store, key)
     trouble = None
     if store.phase(key) is not None:
         try:
             store.tombstone(key)
         except CniError as error:
-            trouble = error  # a read-only disk: the pod goes all the same, and its address with it
+            trouble = error  # a read-only disk: detach the pod and free its address all the same
     _detach(call, conf, netns, lock)
     if trouble is not None:
         raise trouble
     store.remove(key)
 
 
-def _netns_of_record(call: Call, store: Store, key: Key) -> str:
-    """CNI_NETNS if it still is the pod's; otherwise empty: the delegate then frees the address
-    alone.
+def _verified_netns(call: Call, store: Store, key: Key) -> str:
+    """CNI_NETNS if it still is the pod's; otherwise empty, and the delegate only frees the address.
 
-    The path of a dead pod may lead to another pod by now, or to the node (kubernetes #100648): its
-    eth0 is not ours to delete.
+    The path of a dead pod may lead to another pod by now, or to the node (kubernetes #100648),
+    whose eth0 we must not delete.
     """
     netns = _safe_netns(call.netns)
     if not netns:
         return ""
-    recorded = _recorded_identity(store, key.name + COMMITTED)
+    recorded = recorded_identity(store, key.name + COMMITTED)
     if recorded is None:
-        # Nothing to compare with, say for the second DEL of a pod: but what if it is another's?
+        # There is nothing to compare with, as at the second DEL of a pod. Is it another pod's?
         return "" if _is_anothers(store, key, netns) else netns
     own = open_own()
     try:
@@ -73,12 +71,12 @@ def _netns_of_record(call: Call, store: Store, key: Key) -> str:
 
 
 def _is_anothers(store: Store, key: Key, path: str) -> bool:
-    """Whether a committed attachment of the same ifname lives in the namespace at `path`."""
+    """Whether another committed attachment of the same ifname is in the namespace at `path`."""
     own = open_own()
     try:
         for name in store.committed():
             if name.endswith(f"@{key.ifname}{COMMITTED}") and name != key.name + COMMITTED:
-                recorded = _recorded_identity(store, name)
+                recorded = recorded_identity(store, name)
                 if recorded is not None and still_stands(recorded, own, path):
                     return True
     finally:
@@ -86,16 +84,8 @@ def _is_anothers(store: Store, key: Key, path: str) -> bool:
     return False
 
 
-def _recorded_identity(store: Store, name: str) -> Identity | None:
-    """Of all the checkpoint only the identity: DEL has no use, and no time, for the rest."""
-    try:
-        return identity_in(load_object(store.read(name), name))
-    except (FileNotFoundError, CniError):
-        return None
-
-
 def _safe_netns(path: str) -> str:
-    """The path where it leads to a network namespace that is not the node's; else empty."""
+    """The path where it leads to a network namespace other than the node's; else empty."""
     try:
         netns = open_netns(path) if path else -1
     except NoNetns:
@@ -118,9 +108,9 @@ def _detach(call: Call, conf: NetConf, netns: str, lock: Lock) -> None:
     except (delegate.NotFound, delegate.TimedOut):
         raise
     except CniError:
-        # The macvlan plugin (1.1.1) looks the master up before anything else, and leaks the address
-        # where there is none. What counts is what is left, not what it said: the link must be gone,
-        # then the IPAM plugin's own DEL frees the address.
+        # The macvlan plugin (1.1.1) looks for the master before all else, and where there is none,
+        # it fails and leaks the address. Its answer does not count: the link must be gone, then
+        # the IPAM plugin's own DEL frees the address.
         if netns:
             from cni_repair.node.detach import remove_link
 

@@ -1,4 +1,4 @@
-"""From a network configuration to what the seed's checkpoints lack."""
+"""What the predecessor's records lack, taken from a network configuration (see legacy)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import LegacyHints
     from cni_repair.cni.netconf import NetConf
 
-# Of the plugins themselves, where their configuration names none.
+# What the plugins themselves take where their configuration names none.
 _DEFAULT_MODES = {"macvlan": "bridge", "ipvlan": "l2"}
 
 
 def hints_of(conf: NetConf | None) -> LegacyHints | None:
-    """None without a configuration, or where it leaves the master to the delegate."""
+    """None without a configuration, or where it names no master."""
     if conf is None or not conf.masters:
         return None
     mode = conf.rest.get("mode") or _DEFAULT_MODES.get(conf.delegate)

@@ -1,10 +1,9 @@
-"""Which link of the node the delegate gets as its master; its VLAN made where it is missing."""
+"""Which link of the node the delegate gets as its master; its VLAN is created where missing."""
 
 from __future__ import annotations
 
-from _socket import if_nametoindex
-
 from cni_repair.base.errors import CONFIG, TRY_AGAIN, CniError
+from cni_repair.base.lightsocket import if_nametoindex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,24 +13,31 @@ if TYPE_CHECKING:
 def uplink(conf: NetConf) -> str | None:
     """The first of the configuration's masters that exists; None where none does.
 
-    Without a `master` it is the default route's device, as the macvlan plugin has it.
+    Without a `master`, it is the device of the default route, as for the macvlan plugin.
     """
-    candidates = conf.masters or _default_route_device()
+    candidates = conf.masters or _default_route_devices()
     return next((name for name in candidates if _exists(name)), None)
 
 
+def _default_route_devices() -> tuple[str, ...]:
+    from cni_repair.base.procfs import default_route_devices  # most configurations name a master
+
+    return default_route_devices()
+
+
 def missing_uplink(conf: NetConf) -> CniError:
-    """The error for a node on which :func:`uplink` found nothing."""
+    """The error where :func:`uplink` found nothing."""
     if conf.masters:
         return CniError(TRY_AGAIN, f"no master exists: {', '.join(conf.masters)}")
     return CniError(TRY_AGAIN, "no master configured, and the node has no default route")
 
 
 def ensure_master(conf: NetConf) -> str | None:
-    """The delegate's master, ready for use; None, where none is configured or found, leaves it to
-    the delegate to say so.
+    """The delegate's master, ready for use; None where none is configured and none is found: the
+    delegate reports that.
 
-    Debian 13's build of the macvlan plugin finds no default route by itself.
+    The default route's device is named, too: Debian 13's build of the macvlan plugin does not find
+    it.
     """
     below = uplink(conf)
     if below is None and conf.vlan_id is None and not conf.masters:
@@ -46,7 +52,7 @@ def ensure_master(conf: NetConf) -> str | None:
 
 
 def likely_master(conf: NetConf) -> str | None:
-    """The delegate's master as far as names tell, for DEL: nothing is made."""
+    """The name of the delegate's master, whether it exists or not; creates nothing (for DEL)."""
     below = uplink(conf) or next(iter(conf.masters), None)
     if below is None and conf.vlan_id is not None:
         raise CniError(CONFIG, "vlanId without a master, and the node has no default route")
@@ -59,11 +65,3 @@ def _exists(name: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _default_route_device() -> tuple[str, ...]:
-    """/proc/net/route: Iface Destination Gateway Flags RefCnt Use Metric Mask …"""
-    with open("/proc/thread-self/net/route", encoding="ascii") as file:
-        rows = [line.split() for line in file.readlines()[1:]]
-    defaults = [(int(row[6]), row[0]) for row in rows if int(row[1], 16) == int(row[7], 16) == 0]
-    return tuple(name for _, name in sorted(defaults))

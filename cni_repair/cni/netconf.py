@@ -1,10 +1,10 @@
-"""The network configuration: which keys are ours, and what the delegate gets to read."""
+"""The network configuration: which keys are ours, and what the delegate gets."""
 
 from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.names import valid_id, valid_ifname
+from cni_repair.base.names import OWN_TYPE, valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 DEFAULT_DELEGATE = "macvlan"
-OWN_TYPE = "cni-repair"
 MASTER_TIMEOUT_SECONDS = 10.0
 
-# The production configuration of the seed calls them otherwise.
+# The names that the predecessor's configuration (see checkpoint/legacy) has for our keys.
 _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
@@ -37,7 +36,7 @@ class NetConf:
 
     cni_version: str
     name: str
-    masters: tuple[str, ...]  # in order of preference; empty: the default route's
+    masters: tuple[str, ...]  # in order of preference; empty: the default route's device
     vlan_id: int | None
     delegate: str
     checkpoint_dir: str
@@ -45,16 +44,16 @@ class NetConf:
     repair_on_check: bool
     follow_renamed_master: bool
     fallback_master: bool  # REPAIR may use another of `masters` than the recorded one
-    master_timeout: float  # seconds that REPAIR waits for a master that is not there
-    rest: dict[str, Any]  # the delegate's document, but for `master`
+    master_timeout: float  # seconds that REPAIR waits for a missing master
+    rest: dict[str, Any]  # the delegate's document without `master`
     document: dict[str, Any]  # as it came
 
     def for_delegate(self, master: str | None) -> dict[str, Any]:
-        """The delegate's configuration; `master` None leaves the choice to it."""
+        """The delegate's configuration; with `master` None, the delegate chooses."""
         return self.rest if master is None else {**self.rest, "master": master}
 
     def master_over(self, link: str) -> str:
-        """The name of the delegate's master when `link` is the uplink."""
+        """The name of the delegate's master where `link` is the uplink."""
         return link if self.vlan_id is None else f"{link}.{self.vlan_id}"
 
     @property
@@ -70,12 +69,12 @@ def parse(raw: bytes) -> NetConf:
 
 
 def check(document: dict[str, Any]) -> NetConf:
-    """As :func:`parse`, for a document that is decoded already."""
+    """Read a configuration that is decoded already; see :func:`parse`."""
     if "plugins" in document:
-        raise _wrong("plugins: a whole list; pass on one plugin's entry with the list's name")
+        raise _wrong("plugins: this is a list; pass one plugin's entry, with the list's name")
     values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
     if len(values) != len(document):
-        raise _wrong("a key and its synonym both stand: keep one of them")
+        raise _wrong("a key and its synonym are both there: keep one of them")
     _check_spelling(values)
     version = values.get("cniVersion", "0.1.0")
     if version not in VERSIONS:
@@ -103,7 +102,9 @@ def check(document: dict[str, Any]) -> NetConf:
     )
     for master in conf.masters:
         if not valid_ifname(conf.master_over(master)):
-            raise _wrong(f"master: {conf.master_over(master)!r} is no name for a link (1-15 bytes)")
+            raise _wrong(
+                f"master: {conf.master_over(master)!r} is not a name for a link (1-15 bytes)"
+            )
     return conf
 
 
@@ -115,7 +116,7 @@ def _check_spelling(values: dict[str, Any]) -> None:
     for key in values:
         known = _BY_FOLDED_KEY.get(key.casefold(), key)
         if known != key:
-            # The delegate, written in Go, would take it for the same key; we do not.
+            # The delegate, written in Go, would read it as the same key; we would not.
             raise _wrong(f"key {key!r}: write it {known!r}")
     if values.get("linkInContainer"):
         raise _wrong("linkInContainer: a master inside the pod cannot be repaired from the node")
@@ -123,7 +124,7 @@ def _check_spelling(values: dict[str, Any]) -> None:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not valid_id(value):
-        raise _wrong(f"name: {value!r} is no network name (letters, digits, '_', '.', '-')")
+        raise _wrong(f"name: {value!r} is not a network name (letters, digits, '_', '.', '-')")
     return value
 
 
@@ -131,13 +132,13 @@ def _delegate(value: Any) -> tuple[str, dict[str, Any]]:
     overrides = value if isinstance(value, dict) else {"type": value}
     kind = overrides.get("type", DEFAULT_DELEGATE)
     if not isinstance(kind, str) or not valid_id(kind):
-        raise _wrong(f"delegate: {kind!r} is no plugin type (a file name, no path)")
+        raise _wrong(f"delegate: {kind!r} is not a plugin type (a file name, not a path)")
     if kind == OWN_TYPE:
         raise _wrong("delegate: cni-repair cannot wrap itself; name the wrapped plugin")
     _check_spelling(overrides)
     for key in ("cniVersion", "name"):
         if key in overrides:
-            raise _wrong(f"delegate: {key} is the network's; leave it out of the delegate")
+            raise _wrong(f"delegate: {key} belongs to the network; remove it from the delegate")
     return kind, overrides
 
 
@@ -149,7 +150,7 @@ def _masters(values: dict[str, Any]) -> tuple[str, ...]:
         for name in given:
             if not isinstance(name, str) or not valid_ifname(name):
                 raise _wrong(
-                    f"{key}: {name!r} is no name for a link; give a name, or a list of names"
+                    f"{key}: {name!r} is not a name for a link; give a name, or a list of names"
                 )
         names += given
     return tuple(names)
@@ -159,14 +160,14 @@ def _vlan_id(value: Any) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 1 <= value <= 4094:
-        raise _wrong(f"vlanId: {value!r} is no VLAN id (1 to 4094; leave it out for no VLAN)")
+        raise _wrong(f"vlanId: {value!r} is not a VLAN id (1 to 4094; omit the key for no VLAN)")
     return value
 
 
 def _directory(values: dict[str, Any], key: str, default: str) -> str:
     value = values.get(key, default)
     if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
-        raise _wrong(f"{key}: {value!r} is no absolute path")
+        raise _wrong(f"{key}: {value!r} is not an absolute path")
     return value.rstrip("/") or "/"
 
 
@@ -180,7 +181,9 @@ def _boolean(values: dict[str, Any], key: str) -> bool:
 def _fallback(values: dict[str, Any]) -> bool:
     allowed = _boolean(values, "fallbackMaster")
     if allowed and len(set(_masters(values))) < 2:
-        raise _wrong("fallbackMaster: there is one master only; list others in master, or leave it")
+        raise _wrong(
+            "fallbackMaster: there is only one master; list others in master, or remove this key"
+        )
     return allowed
 
 
@@ -192,13 +195,13 @@ def _seconds(values: dict[str, Any], key: str, default: float) -> float:
 
 
 def keys_of_delegate(document: dict[str, Any]) -> list[str]:
-    """The keys of a configuration that are neither ours nor the SPEC's: the delegate's to judge."""
+    """The keys of a configuration that are neither ours nor the SPEC's: the delegate's."""
     known = {*_OURS, *_SYNONYMS, "cniVersion", "name", "type", "_comment"}
     return [key for key in document if key not in known]
 
 
 def version_asked(raw: bytes) -> str:
-    """The cniVersion for an error's envelope, where the document itself may be unusable."""
+    """The cniVersion for an error object, whatever else is wrong with the document."""
     try:
         version = load_object(raw, "it").get("cniVersion")
     except CniError as error:

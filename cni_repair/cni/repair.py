@@ -1,6 +1,6 @@
-"""REPAIR: one attachment, those of a network, or the node's.
+"""REPAIR: one attachment, those of a network, or all of the node.
 
-Each millisecond of it is one without a network: it imports nothing that the other verbs need.
+The outage lasts as long as it does: nothing is imported that only other verbs need.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cni_repair.repair.session import RepairOptions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint import model
-    from cni_repair.cni.skel import Call
+    from cni_repair.cni.call import Call
 
 _ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
 
 
 def repair(call: Call) -> tuple[str, int]:
-    """REPAIR: one attachment, those of a network, or the node's."""
+    """Repair, and print the attachment's Result, or a report of all."""
     conf = parse(call.stdin) if call.stdin.strip() else None
     directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
     options = (

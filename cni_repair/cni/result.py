@@ -14,10 +14,10 @@ _NEW_IN_1_1 = {
 
 
 def convert(result: dict[str, Any], version: str) -> dict[str, Any]:
-    """A Result of any version from 0.3.0 on, as `version` writes it.
+    """A Result of any version from 0.3.0 on, in the form of `version`.
 
-    Before 1.0.0 each of `ips` names its family in `version`; since then it must not. The seed's
-    results carry no cniVersion and are of the older form.
+    Before 1.0.0 each of `ips` names its family in `version`; since then it must not. The
+    predecessor's Results have no cniVersion, and the older form.
     """
     # Go writes an empty list as null.
     converted = {key: value for key, value in result.items() if value is not None}

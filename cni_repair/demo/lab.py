@@ -36,11 +36,13 @@ from cni_repair.demo.process import PATH, Outcome, run
 from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
-    "GATEWAY", "GATEWAY6", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab", "LabError", "Netns",
-    "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
+    "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
+    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
+# What the names of labs begin with: whoever starts many finds again what belongs to them.
+MARK_VARIABLE = "CNI_REPAIR_LAB"
 # What is asked to compare an interface with itself at another time.
 LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
 
@@ -101,7 +103,8 @@ def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
 
 
 class Lab:
-    """Context: the node, the gateway and `pods` pods; names start with `name` (default: random).
+    """Context: the node, the gateway and `pods` pods; names start with `name` (default: random,
+    after what the environment has as MARK_VARIABLE).
 
     `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
     ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
@@ -118,7 +121,7 @@ class Lab:
         detect_duplicates: bool = True,
         ipv6: bool | None = None,
     ) -> None:
-        name = name or secrets.token_hex(2)
+        name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
         self.node = Netns(f"{name}-node")
         self.tor = Netns(f"{name}-tor")
         self.pods: list[Netns] = []

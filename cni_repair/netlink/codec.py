@@ -1,64 +1,29 @@
 """Just enough of rtnetlink's messages to read and restore a pod's interface. Pure; the socket is
-:mod:`~cni_repair.netlink.socket`.
+:mod:`~cni_repair.netlink.socket`, the numbers are in :mod:`~cni_repair.netlink.constants`.
 
 pyroute2 knows all of it, but importing it takes 130 ms, and each of its messages 0.1 ms to encode
 (measured): more than the kernel needs for the whole repair of a pod. The tests compare every
 message that is made or read here with pyroute2's idea of it.
-
-Sources: include/uapi/linux/{netlink,rtnetlink,if_link,if_addr,fib_rules,neighbour,net_namespace}.h.
 """
 
 from __future__ import annotations
 
-import _socket
 import struct
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
+from cni_repair.netlink.constants import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, NLM_F_ACK
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 # How the kernel numbers the families that we speak of.
-FAMILIES = {_socket.AF_INET: 4, _socket.AF_INET6: 6}
-NUMBERS = {4: _socket.AF_INET, 6: _socket.AF_INET6}
+FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
+NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
-RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
-RTM_NEWRULE, RTM_GETRULE = 32, 34
-RTM_NEWNSID, RTM_GETNSID = 88, 90
-RTM_NEWLINKPROP = 108
-
-NLM_F_REQUEST, NLM_F_ACK = 0x1, 0x4
-NLM_F_DUMP = 0x300
-NLM_F_REPLACE, NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
-
-NLA_F_NESTED = 0x8000
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK = 1, 3, 4, 5
-IFLA_TXQLEN, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_GROUP = 13, 18, 20, 26, 27
-IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID, IFLA_NEW_IFINDEX = 28, 29, 37, 49
-IFLA_PROP_LIST, IFLA_ALT_IFNAME, IFLA_PERM_ADDRESS, IFLA_PARENT_DEV_NAME = 52, 53, 54, 56
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
-IFLA_MACVLAN_MODE, IFLA_MACVLAN_FLAGS, IFLA_MACVLAN_BC_QUEUE_LEN = 1, 2, 7
-IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS = 1, 2
-IFLA_INET_CONF, IFLA_INET6_CONF, IFLA_INET6_ADDR_GEN_MODE = 1, 2, 8
-IFLA_VLAN_ID, IFLA_VLAN_FLAGS, IFLA_VLAN_EGRESS_QOS, IFLA_VLAN_INGRESS_QOS = 1, 2, 3, 4
-IFLA_VLAN_PROTOCOL, IFLA_VLAN_QOS_MAPPING = 5, 1
-IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST, IFA_CACHEINFO, IFA_FLAGS = 1, 2, 3, 4, 6, 8
-IFA_RT_PRIORITY, IFA_PROTO = 9, 11
-RTA_VIA, RTNH_F_ONLINK = 18, 4
-RTA_DST, RTA_SRC, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS = (
-    1, 2, 4, 5, 6, 7, 8,
-)  # fmt: skip
-RTA_MULTIPATH, RTA_FLOW, RTA_CACHEINFO, RTA_TABLE, RTA_PREF, RTA_ENCAP, RTA_EXPIRES = (
-    9, 11, 12, 15, 20, 22, 23,
-)  # fmt: skip
-NDA_DST, NDA_LLADDR, NDA_IFINDEX, NDA_PROTOCOL = 1, 2, 8, 12
-FRA_DST, FRA_SRC, FRA_IIFNAME, FRA_OIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_FWMASK = (
-    1, 2, 3, 17, 6, 10, 16,
-)  # fmt: skip
-FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PAD, FRA_UID_RANGE, FRA_PROTOCOL = 14, 15, 18, 20, 21
-FRA_IP_PROTO, FRA_SPORT_RANGE, FRA_DPORT_RANGE = 22, 23, 24
-NETNSA_NSID, NETNSA_FD = 1, 3
-
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
@@ -66,7 +31,9 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _NEXTHOP = struct.Struct("=HBBi")
 _NDMSG = struct.Struct("=BxxxiHBB")
 _RULE = struct.Struct("=BBBBBxxBI")
-_U32 = struct.Struct("=I")
+_U16_ATTRIBUTE = struct.Struct("=HHHxx")
+_U32_ATTRIBUTE = struct.Struct("=HHI")
+_S32 = struct.Struct("=i")
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 
@@ -83,9 +50,42 @@ class Message:
         return Message(self.type, self.flags | NLM_F_ACK, self.body)
 
 
+HEADER_SIZE = _HEADER.size
+
+
+def framed(message: Message, flags: int, sequence: int) -> bytes:
+    """A request as it travels: with its header, padded to the netlink alignment of 4."""
+    length = HEADER_SIZE + len(message.body)
+    header = _HEADER.pack(length, message.type, message.flags | flags, sequence, 0)
+    return header + message.body + b"\0" * (-length % 4)
+
+
+def messages_in(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """(type, flags, sequence number, body) of each message of a datagram."""
+    offset = 0
+    while offset + HEADER_SIZE <= len(data):
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < HEADER_SIZE:
+            break
+        yield kind, flags, sequence, data[offset + HEADER_SIZE : offset + length]
+        offset += (length + 3) & ~3
+
+
+# --- values, as an attribute carries them ---------------------------------------------------------
+
+
+def u8_of(raw: bytes) -> int:
+    return raw[0]
+
+
 def u32_of(raw: bytes) -> int:
     """A number of four bytes, or of the fewer that there are (none: 0)."""
     return int.from_bytes(raw[:4], "little")
+
+
+def s32_of(raw: bytes) -> int:
+    number: int = _S32.unpack(raw)[0]
+    return number
 
 
 def string_of(raw: bytes) -> str:
@@ -97,8 +97,24 @@ def raw_string(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def mac_of(raw: bytes) -> str:
+    return raw.hex(":") if raw else ""
+
+
 def raw_mac(text: str) -> bytes:
+    """Raises ValueError for what is no hexadecimal number."""
     return bytes.fromhex(text.replace(":", ""))
+
+
+def ip_of(raw: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
+
+
+def raw_ip(text: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+
+
+# --- attributes -----------------------------------------------------------------------------------
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
@@ -107,12 +123,49 @@ def attribute(kind: int, payload: bytes) -> bytes:
     return _ATTRIBUTE.pack(length, kind) + payload + b"\0" * (-length % 4)
 
 
+def u8(kind: int, value: int) -> bytes:
+    return attribute(kind, bytes((value,)))
+
+
+def u16(kind: int, value: int) -> bytes:
+    return _U16_ATTRIBUTE.pack(6, kind, value)
+
+
 def u32(kind: int, value: int) -> bytes:
-    return attribute(kind, _U32.pack(value))
+    return _U32_ATTRIBUTE.pack(8, kind, value)
+
+
+def s32(kind: int, value: int) -> bytes:
+    return attribute(kind, _S32.pack(value))
 
 
 def text(kind: int, value: str) -> bytes:
     return attribute(kind, raw_string(value) + b"\0")
+
+
+def mac(kind: int, value: str) -> bytes:
+    return attribute(kind, raw_mac(value))
+
+
+def ip(kind: int, value: str) -> bytes:
+    return attribute(kind, raw_ip(value))
+
+
+@frozen
+class Codec:
+    """How a value travels in an attribute, both ways."""
+
+    decode: Callable[[bytes], Any]  # of the payload
+    encode: Callable[[int, Any], bytes]  # type and value: the whole attribute
+
+
+U8 = Codec(u8_of, u8)
+U16 = Codec(u32_of, u16)
+U32 = Codec(u32_of, u32)
+S32 = Codec(s32_of, s32)
+TEXT = Codec(string_of, text)
+MAC = Codec(mac_of, mac)
+IP = Codec(ip_of, ip)
 
 
 def link_info(kind: str, data: bytes) -> bytes:

@@ -1,15 +1,15 @@
-"""Network namespaces: opened once, verified, entered by file descriptor only.
+"""Network namespaces: opened once, verified, and entered by file descriptor only.
 
-A path is a promise that anyone may break between two looks (/proc/PID is reused); an open
-descriptor of nsfs is the namespace itself.
+What a path leads to may change at any time (a PID is used again); an open descriptor is the
+namespace itself.
 """
 
 from __future__ import annotations
 
-import _socket
 import fcntl
 import os
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 
 TYPE_CHECKING = False
@@ -51,36 +51,44 @@ def open_netns(path: str) -> int:
 
 
 def open_own() -> int:
-    """The namespace of the calling thread: the node's, for a plugin."""
+    """Open the namespace of the calling thread: for a plugin, the node's."""
     return open_netns("/proc/thread-self/ns/net")
 
 
-def identity_of(netns: int | str) -> tuple[int, int]:
-    """nsfs device and inode of an open namespace, or of the one that a path leads to: no other has
-    them as long as it lives."""
+def netns_id(netns: int | str) -> tuple[int, int]:
+    """Device and inode of an open namespace, or of the one that a path leads to: unique among the
+    namespaces that exist at one time. Raises OSError."""
     status = os.stat(netns)
     return status.st_dev, status.st_ino
 
 
-def same_netns(netns: int, other: int) -> bool:
-    """Whether two open descriptors are the same namespace."""
-    return identity_of(netns) == identity_of(other)
-
-
-def cookie_of(sock: _socket.socket) -> int | None:
-    """The never-reused number of the namespace that a socket was made in; None before 5.14."""
+def netns_id_at(path: str) -> tuple[int, int] | None:
+    """As :func:`netns_id`; None where the path leads nowhere (any more)."""
     try:
-        raw = sock.getsockopt(_socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        return netns_id(path)
+    except (OSError, ValueError):
+        return None
+
+
+def same_netns(one: int, other: int) -> bool:
+    """Whether two open descriptors are of the same namespace."""
+    return netns_id(one) == netns_id(other)
+
+
+def cookie_of(sock: socket.socket) -> int | None:
+    """The number of the namespace that a socket was made in, never used twice; None before 5.14."""
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
     except OSError:
         return None
-    return int.from_bytes(raw, "little")  # both architectures that ship SO 71 as such are
+    return int.from_bytes(raw, "little")  # as are both architectures on which the option is 71
 
 
 _found: list[Callable[[int, int], None]] = []
 
 
 def setns_function() -> Callable[[int, int], None]:
-    """setns(2). Looked for once, and only by those who enter: it takes loading libffi."""
+    """setns(2). Looked up once, and only when needed: before Python 3.12 it loads libffi."""
     if not _found:
         native = getattr(os, "setns", None)  # Python 3.12
         _found.append(native if native is not None else _setns_of_libc())
@@ -88,7 +96,7 @@ def setns_function() -> Callable[[int, int], None]:
 
 
 def _setns_of_libc() -> Callable[[int, int], None]:
-    """By the C half of ctypes: the other half takes DEL 1.2 ms more."""
+    """Call it with the C half of ctypes: the other half would cost DEL 1.2 ms."""
     import _ctypes
 
     class Int(_ctypes._SimpleCData):  # type: ignore[type-arg]  # no generic at run time
@@ -98,7 +106,7 @@ def _setns_of_libc() -> Callable[[int, int], None]:
         _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
         _restype_ = Int
 
-    libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # what is loaded already
+    libc = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # the libc that is loaded already
     call = Function(_ctypes.dlsym(libc, "setns"))
 
     def setns(fd: int, kind: int) -> None:
@@ -110,9 +118,9 @@ def _setns_of_libc() -> Callable[[int, int], None]:
 
 
 class entered:  # noqa: N801 - reads as a word: `with entered(fd):`
-    """Context: the calling thread is in another network namespace (and in no other way moved).
+    """Context: the calling thread is in another network namespace (and only in that).
 
-    Everything needed inside is imported before: a pod's files are never in reach (the mount
+    Import everything that is needed inside before: the pod's files are out of reach (the mount
     namespace stays the node's), but a late import would run while /proc/net and sockets are the
     pod's.
     """
@@ -134,6 +142,6 @@ class entered:  # noqa: N801 - reads as a word: `with entered(fd):`
         try:
             self._setns(self._home, CLONE_NEWNET)
         except OSError as failure:
-            # Not a pod's failure that a caller may step over: whatever came next would be done
-            # in the wrong namespace.
+            # Not a CniError or OSError, which callers take for one pod's failure: all that follows
+            # would happen in the wrong namespace.
             raise RuntimeError("cannot return to the node's network namespace") from failure

@@ -5,16 +5,17 @@ Sources: include/uapi/linux/netlink.h, net/netlink/af_netlink.c.
 
 from __future__ import annotations
 
-import _socket
 import errno
 import os
 import struct
 import time
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.netlink.codec import NLM_F_DUMP, NLM_F_REQUEST, Message, attributes_of
+from cni_repair.netlink.codec import HEADER_SIZE, Message, attributes_of, framed, messages_in
+from cni_repair.netlink.constants import NLM_F_DUMP, NLM_F_REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK = 270
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
-_HEADER = struct.Struct("=IHHII")
 _U32 = struct.Struct("=I")
 
 # How often a dump that the kernel calls inconsistent is read again (a third are, under
@@ -75,8 +75,8 @@ class Rtnetlink(Closeable):
 
     def _open(self) -> None:
         self.netnsids: dict[int, int] = {}  # by open descriptor, as far as they were asked for
-        self.sock = _socket.socket(
-            _socket.AF_NETLINK, _socket.SOCK_RAW | _socket.SOCK_CLOEXEC, _socket.NETLINK_ROUTE
+        self.sock = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
         self._sequence = 0
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
@@ -87,7 +87,7 @@ class Rtnetlink(Closeable):
         except OSError:
             pass  # before 4.20; readers filter for themselves, too
         # The kernel's own timeout: Python's would ask poll(2) before every call.
-        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, _TIMEVAL)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
 
     def close(self) -> None:
         self.sock.close()
@@ -186,12 +186,7 @@ class Rtnetlink(Closeable):
         parts = []
         for message in messages:
             self._sequence += 1
-            length = _HEADER.size + len(message.body)
-            parts.append(
-                _HEADER.pack(length, message.type, message.flags | flags, self._sequence, 0)
-                + message.body
-                + b"\0" * (-length % 4)
-            )
+            parts.append(framed(message, flags, self._sequence))
         self.sock.send(b"".join(parts))
 
     def _read(self) -> Iterator[tuple[int, int, int, bytes]]:
@@ -210,18 +205,7 @@ class Rtnetlink(Closeable):
             # the kernel is port 0.
             if sender[0] == 0:
                 break
-        yield from messages_in(bytes(memoryview(_buffer)[:size]))
-
-
-def messages_in(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """The messages of one datagram: type, flags, sequence, body."""
-    offset = 0
-    while offset + _HEADER.size <= len(data):
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-        if length < _HEADER.size:
-            break
-        yield kind, flags, sequence, data[offset + _HEADER.size : offset + length]
-        offset += (length + 3) & ~3
+        return messages_in(bytes(memoryview(_buffer)[:size]))
 
 
 def _refused_dump(ack: Ack, what: str) -> CniError:
@@ -237,7 +221,7 @@ def _ack_in(flags: int, body: bytes) -> Ack:
     words = b""
     if flags & _NLM_F_ACK_TLVS:
         request_length = _U32.unpack_from(body, 4)[0]
-        offset = 4 + (_HEADER.size if flags & _NLM_F_CAPPED else request_length)
+        offset = 4 + (HEADER_SIZE if flags & _NLM_F_CAPPED else request_length)
         words = attributes_of(body, offset).get(1, b"")  # NLMSGERR_ATTR_MSG
     return Ack(-code, words.rstrip(b"\0").decode("utf-8", "replace"))
 

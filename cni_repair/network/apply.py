@@ -11,6 +11,7 @@ import os
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
 from cni_repair.network.kernel.neighbour import permanent_neighbours
@@ -203,8 +204,8 @@ def _netnsid_of_node(sides: NamespacePair) -> int:
         netnsid = observe.netnsid_in(sides.pod.get([request])[0])
         if netnsid is not None:
             return netnsid
-        attributes = nl.u32(nl.NETNSA_FD, sides.node_netns) + nl.u32(nl.NETNSA_NSID, 0xFFFFFFFF)
-        sides.pod.send([nl.Message(nl.RTM_NEWNSID, 0, bytes(4) + attributes)])
+        attributes = nl.u32(rt.NETNSA_FD, sides.node_netns) + nl.u32(rt.NETNSA_NSID, 0xFFFFFFFF)
+        sides.pod.send([nl.Message(rt.RTM_NEWNSID, 0, bytes(4) + attributes)])
     raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
 
 
@@ -217,7 +218,7 @@ def _ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
 
 def delete_link(rtnl: Rtnetlink, ifindex: int) -> None:
     """Remove a pod's interface; one that is gone already is as good."""
-    (answer,) = rtnl.send([nl.Message(nl.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))])
+    (answer,) = rtnl.send([nl.Message(rt.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))])
     if answer.errno not in (0, errno.ENODEV):
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.network.model import (
     IFA_F_NOPREFIXROUTE,
     RT_SCOPE_LINK,

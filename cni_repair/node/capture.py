@@ -6,8 +6,9 @@ import time
 
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import Identity, boot_id, identify
+from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.netlink.netns import entered, open_own
 from cni_repair.netlink.socket import Rtnetlink
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.checkpoint.store import Key
-    from cni_repair.cni.netconf import NetConf
     from cni_repair.network.model import Address
+
+
+@frozen
+class Configuration:
+    """What a record keeps of an attachment's network configuration."""
+
+    network: str
+    delegate: str
+    document: dict[str, Any]  # as it came
+    follow_renamed_master: bool
 
 
 @frozen
@@ -36,58 +46,58 @@ class OpenNetns:
 
 @frozen
 class Prepared:
-    """What :func:`capture` needs and is there before the interface is."""
+    """What :func:`capture` needs that is there before the interface is."""
 
+    key: Key
+    netns: OpenNetns
     own: int  # the node's namespace
     defaults: dict[str, str]  # the sysctls that a new link begins with
 
 
-def prepare(ifname: str, netns: int) -> Prepared:
-    """Have, while the delegate works, what can be had. `netns` is the pod's open namespace."""
-    boot_id()  # is remembered
+def prepare(key: Key, netns: OpenNetns) -> Prepared:
+    """Look, while the delegate works, at what is there."""
+    boot_id()  # which is remembered
     own = open_own()
-    with entered(netns, own):
-        return Prepared(own, read_defaults(ifname))
+    with entered(netns.fd, own):
+        return Prepared(key, netns, own, read_defaults(key.ifname))
 
 
 def capture(
-    key: Key,
-    netns: OpenNetns,
-    args: dict[str, str],
-    conf: NetConf,
-    result: dict[str, Any],
     prepared: Prepared,
+    args: dict[str, str],
+    configuration: Configuration,
+    result: dict[str, Any],
 ) -> str:
-    """The checkpoint document of an attachment that the delegate just made.
+    """The record's document of an attachment that the delegate just made.
 
     Raises CniError where what the delegate made is not an interface that REPAIR could bring back.
     """
+    key, netns = prepared.key, prepared.netns
     with Rtnetlink() as node:
         seen = see(key.ifname, netns, prepared.own, node, defaults=prepared.defaults)
+    made = _made(key.ifname, configuration.delegate, seen)
     checkpoint = model.Checkpoint(
         key=key,
-        network=conf.name,
+        network=configuration.network,
         pod=pod_of(args),
         attached_at=time.time_ns() // 1_000_000,
         netns=seen.identity,
         netns_path=netns.path,
-        delegate=conf.delegate,
-        netconf=kept(conf.document),
+        delegate=configuration.delegate,
+        netconf=kept(configuration.document),
         result=result,
-        attachment=attachment_of(
-            key.ifname, seen, _made(key.ifname, conf, seen), conf.follow_renamed_master
-        ),
+        attachment=attachment_of(key.ifname, seen, made, configuration.follow_renamed_master),
     )
     return model.encode_checked(checkpoint)
 
 
-def _made(ifname: str, conf: NetConf, seen: Seen) -> LiveLink:
+def _made(ifname: str, delegate: str, seen: Seen) -> LiveLink:
     live = seen.observed.link
     if live is None or not restorable(live) or not seen.observed.over_node:
         made = f"a {live.link.kind or 'hardware'} link {live.link.mode}" if live else "no link"
         raise CniError(
             CONFIG,
-            f"plugin {conf.delegate} made {made} as {ifname}",
+            f"plugin {delegate} made {made} as {ifname}",
             "cni-repair can bring back macvlan and ipvlan interfaces over links of the node only",
         )
     return live

@@ -10,8 +10,10 @@ import os
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.procfs import process_ids
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.netns import entered, identity_of, open_netns
+from cni_repair.netlink import constants as rt
+from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
 from cni_repair.network.observe import chain_from, live_link, netnsid_in, netnsid_request
@@ -59,14 +61,11 @@ def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
 
 def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
     """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
-    seen = {identity_of(node.own)}
+    seen = {netns_id(node.own)}
     others: dict[str, tuple[int, int]] = {}
     for path in (*_names(), *_of_processes()):
-        try:
-            identity = identity_of(path)
-        except OSError:
-            continue
-        if identity not in seen:
+        identity = netns_id_at(path)
+        if identity is not None and identity not in seen:
             seen.add(identity)
             others[path] = identity
     return others
@@ -81,8 +80,7 @@ def _names() -> Iterator[str]:
 
 
 def _of_processes() -> Iterable[str]:
-    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
-    return (f"/proc/{pid}/ns/net" for pid in pids)
+    return (f"/proc/{pid}/ns/net" for pid in process_ids())
 
 
 def _children(node: Node, path: str) -> list[LiveLink]:
@@ -101,7 +99,7 @@ def _children(node: Node, path: str) -> list[LiveLink]:
 
 def _links_of_kind(rtnl: Rtnetlink, kind: str) -> list[LiveLink]:
     """The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then."""
-    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
     links = [live_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
     return [live for live in links if live is not None]
 

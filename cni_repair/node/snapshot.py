@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
-from cni_repair.netlink.netns import identity_of
+from cni_repair.netlink.netns import netns_id_at
 from cni_repair.netlink.socket import TooMany
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
 from cni_repair.node.context import POD_FAILURES, wrapped
@@ -171,8 +171,5 @@ def _covered(entries: list[Entry]) -> set[Covered]:
 def _identity_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
     """Of the attachment's namespace; the seed's checkpoints know a path only."""
     if checkpoint.netns is not None:
-        return checkpoint.netns.dev, checkpoint.netns.ino
-    try:
-        return identity_of(checkpoint.netns_path)
-    except OSError:
-        return None
+        return checkpoint.netns.netns_id
+    return netns_id_at(checkpoint.netns_path)

@@ -49,4 +49,4 @@ def _pod_of(entry: Entry) -> object:
     checkpoint = entry.checkpoint
     if checkpoint is None or checkpoint.netns is None:
         return entry.key
-    return checkpoint.netns.dev, checkpoint.netns.ino
+    return checkpoint.netns.netns_id

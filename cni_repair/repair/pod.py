@@ -9,11 +9,11 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import apply_to_pod
+from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.observe import ifindex_of, name_at
 from cni_repair.network.operations.entries import ChangeAddress
 from cni_repair.network.operations.link import Target
 from cni_repair.network.planning.entries import with_extras
-from cni_repair.network.planning.linklocal import link_local_of
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import observe, planned
 from cni_repair.uplink.read import TEMPORARY

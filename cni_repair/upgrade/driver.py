@@ -14,8 +14,9 @@ from collections import deque
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
+from cni_repair.base.files import make_private
 from cni_repair.base.frozen import frozen
-from cni_repair.checkpoint.locks import make_private
+from cni_repair.base.procfs import process_ids, start_of, stat_of
 from cni_repair.upgrade.planfile import SEARCH_PATH
 
 TYPE_CHECKING = False
@@ -73,8 +74,7 @@ class Prepared(Closeable):
             raise CniError(
                 IO, f"cannot start {command[0]}", f"{error.strerror} ({error.filename})"
             ) from error
-        stat = _stat(self._child.pid)
-        start = stat[2] if stat else 0
+        start = start_of(self._child.pid) or 0
         self.running = Running(self._child.pid, start, time.monotonic() + seconds, self._child)
         self._begun = False
 
@@ -145,8 +145,7 @@ def is_alive(running: Running, run_dir: str) -> bool:
     child = running.child
     if child is not None and (child.poll() is None or child.returncode >= 0):
         return child.returncode is None
-    stat = _stat(running.pid)
-    used_again = stat is not None and stat[2] != running.start
+    used_again = start_of(running.pid) not in (None, running.start)
     return not used_again and read_status(run_dir) is None and bool(_members(running.pid))
 
 
@@ -199,22 +198,11 @@ def _members(session: int) -> list[int]:
     """The living, in the order in which they came: parents before their children. (A shell whose
     command is killed before it goes on with the next.)"""
     members = []
-    for name in os.listdir("/proc"):
-        stat = _stat(int(name)) if name.isdigit() else None
-        if stat is not None and stat[1] == session and stat[0] not in "ZX":
-            members.append((stat[2], int(name)))
+    for pid in process_ids():
+        stat = stat_of(pid)
+        if stat is not None and stat.session == session and stat.state not in "ZX":
+            members.append((stat.start, pid))
     return [pid for _, pid in sorted(members)]
-
-
-def _stat(pid: int) -> tuple[str, int, int] | None:
-    """A process's state, session and start (proc(5)); None if it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The command's name may hold blanks and brackets: count from the last one.
-            fields = file.read(4096).rpartition(b")")[2].split()
-        return fields[0].decode("ascii"), int(fields[3]), int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 def read_status(run_dir: str) -> int | None:

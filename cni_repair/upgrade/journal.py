@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
+from cni_repair.base.files import (
+    Untrusted,
+    make_private,
+    open_trusted,
+    read_all,
+    sync_directory,
+    unlink_if_there,
+)
 from cni_repair.base.strictjson import dumps, load_object
-from cni_repair.checkpoint.locks import make_private
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,14 +114,13 @@ def begin(directory: str, event: Event) -> tuple[Journal, Event]:
     new = f"{path}.new"
     try:
         make_private(directory)
-        if os.path.lexists(new):  # of a start that was killed
-            os.unlink(new)
+        unlink_if_there(new)  # of a start that was killed
         journal = Journal(os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600), whole=True)
         event = journal.commit({"event": "begin", "version": VERSION, **event})
         if os.path.lexists(path):
             os.replace(path, f"{path}.last")
         os.rename(new, path)
-        _sync(directory)
+        sync_directory(directory)
     except OSError as error:
         raise CniError(
             IO, f"cannot keep a journal in {directory}", error.strerror or str(error)
@@ -152,15 +157,11 @@ class Reader:
         or understood: a resume runs commands that it finds there.
         """
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(fd, "rb") as file:
-                self._check(os.fstat(fd))
-                file.seek(self._offset)
-                data = file.read(_MAX_BYTES)
+            data = self._read()
         except FileNotFoundError:
             return []
-        except OSError as error:
-            raise self._refused(f"cannot read it: {error.strerror}") from error
+        except Untrusted as error:
+            raise self._refused(str(error)) from error
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         events = list(events_in(lines))
@@ -171,15 +172,15 @@ class Reader:
             )
         return events
 
-    def _check(self, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            raise self._refused("it is no regular file")
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise self._refused(
-                f"it must belong to uid {os.geteuid()} and be writable by nobody else"
-            )
-        if status.st_ino != self._inode:
-            self._inode, self._offset, self._rest = status.st_ino, 0, b""
+    def _read(self) -> bytes:
+        fd, status = open_trusted(self._path)
+        try:
+            if status.st_ino != self._inode:
+                self._inode, self._offset, self._rest = status.st_ino, 0, b""
+            os.lseek(fd, self._offset, os.SEEK_SET)
+            return read_all(fd, _MAX_BYTES)
+        finally:
+            os.close(fd)
 
     def _refused(self, why: str) -> CniError:
         return CniError(IO, f"the journal {self._path} is not used", why)
@@ -195,11 +196,3 @@ def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
         kind = event.get("event")
         if isinstance(kind, str) and {"at", *_KEYS.get(kind, {"?"})} <= event.keys():
             yield event
-
-
-def _sync(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import _socket
 import errno
 import select
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import messages_in
+from cni_repair.netlink import constants as rt
 from cni_repair.network.model import IFF_RUNNING
 
 TYPE_CHECKING = False
@@ -26,8 +26,8 @@ class LinkMonitor(Closeable):
     def __init__(self, masters: set[str], lost: Callable[[str], None]) -> None:
         self._waiting = set(masters)
         self._lost = lost
-        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-        self._sock = _socket.socket(_socket.AF_NETLINK, kind, 0)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._sock = socket.socket(socket.AF_NETLINK, kind, 0)
         self._sock.bind((0, _RTMGRP_LINK))
 
     def close(self) -> None:
@@ -47,13 +47,13 @@ class LinkMonitor(Closeable):
                     return  # there is no more (EAGAIN)
                 continue  # more news than the socket could hold; the next ones come
             if sender[0] == 0:  # the kernel
-                for kind, _, _, body in messages_in(data):
-                    if kind in (nl.RTM_NEWLINK, nl.RTM_DELLINK):
+                for kind, _, _, body in nl.messages_in(data):
+                    if kind in (rt.RTM_NEWLINK, rt.RTM_DELLINK):
                         self._look(kind, body)
 
     def _look(self, kind: int, body: bytes) -> None:
         _, flags, attributes = nl.unpack_link(body)
-        name = attributes.get(nl.IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
-        if name in self._waiting and (kind == nl.RTM_DELLINK or not flags & IFF_RUNNING):
+        name = attributes.get(rt.IFLA_IFNAME, b"").rstrip(b"\0").decode("utf-8", "replace")
+        if name in self._waiting and (kind == rt.RTM_DELLINK or not flags & IFF_RUNNING):
             self._waiting.discard(name)
             self._lost(name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
-from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.uplink.plan_belongings import newest
 

@@ -10,6 +10,7 @@ import struct
 
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.model import IFF_UP, PodLink, Vlan
 from cni_repair.network.operations.iproute2 import quoted, words
 from cni_repair.network.operations.link import AddPodLink, Target
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     NodeOperation: TypeAlias = "AddVlan | AddShim | SetNodeLinkUp | AddToNode"
 
-_NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
+_NEW = rt.NLM_F_CREATE | rt.NLM_F_EXCL
 _VLAN_PROTOCOLS = {0x8100: "802.1Q", 0x88A8: "802.1ad"}
 _ALWAYS_KNOWN = 0xF  # VLAN_FLAG_REORDER_HDR, GVRP, LOOSE_BINDING, MVRP
 _BRIDGE_BINDING = 0x10
@@ -64,20 +65,20 @@ class AddVlan:
         # Kernels before 5.6 refuse bridge_binding, even if it is to be off.
         mask = _ALWAYS_KNOWN | (vlan.flags & _BRIDGE_BINDING)
         data = (
-            nl.attribute(nl.IFLA_VLAN_ID, vlan.id.to_bytes(2, "little"))
-            + nl.attribute(nl.IFLA_VLAN_PROTOCOL, vlan.protocol.to_bytes(2, "big"))
-            + nl.attribute(nl.IFLA_VLAN_FLAGS, struct.pack("=II", vlan.flags, mask))
-            + _map_attribute(nl.IFLA_VLAN_EGRESS_QOS, vlan.egress)
-            + _map_attribute(nl.IFLA_VLAN_INGRESS_QOS, vlan.ingress)
+            nl.attribute(rt.IFLA_VLAN_ID, vlan.id.to_bytes(2, "little"))
+            + nl.attribute(rt.IFLA_VLAN_PROTOCOL, vlan.protocol.to_bytes(2, "big"))
+            + nl.attribute(rt.IFLA_VLAN_FLAGS, struct.pack("=II", vlan.flags, mask))
+            + _map_attribute(rt.IFLA_VLAN_EGRESS_QOS, vlan.egress)
+            + _map_attribute(rt.IFLA_VLAN_INGRESS_QOS, vlan.ingress)
         )
         attributes = (
-            nl.text(nl.IFLA_IFNAME, self.name)
-            + nl.u32(nl.IFLA_LINK, master)
-            + (nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(self.mac)) if self.mac else b"")
-            + (nl.u32(nl.IFLA_MTU, self.mtu) if self.mtu else b"")
+            nl.text(rt.IFLA_IFNAME, self.name)
+            + nl.u32(rt.IFLA_LINK, master)
+            + (nl.attribute(rt.IFLA_ADDRESS, nl.raw_mac(self.mac)) if self.mac else b"")
+            + (nl.u32(rt.IFLA_MTU, self.mtu) if self.mtu else b"")
             + nl.link_info("vlan", data)
         )
-        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
+        return nl.Message(rt.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
 
 
 def _map_words(name: str, pairs: tuple[tuple[int, int], ...]) -> str:
@@ -85,7 +86,7 @@ def _map_words(name: str, pairs: tuple[tuple[int, int], ...]) -> str:
 
 
 def _map_attribute(kind: int, pairs: tuple[tuple[int, int], ...]) -> bytes:
-    entries = [nl.attribute(nl.IFLA_VLAN_QOS_MAPPING, struct.pack("=II", *one)) for one in pairs]
+    entries = [nl.attribute(rt.IFLA_VLAN_QOS_MAPPING, struct.pack("=II", *one)) for one in pairs]
     return nl.attribute(kind, b"".join(entries)) if entries else b""
 
 
@@ -118,7 +119,7 @@ class SetNodeLinkUp:
         return f"ip link set dev {quoted(self.name)} up"
 
     def message(self, ifindex: int) -> nl.Message:
-        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
+        return nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(ifindex, IFF_UP, IFF_UP, b""))
 
 
 @frozen

@@ -5,11 +5,11 @@ from __future__ import annotations
 from cni_repair.base.errors import REPAIR_FAILED
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink, TooMany
-from cni_repair.network.kernel.address import read_addresses
 from cni_repair.network.kernel.route import read_routes
 from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, NodeLink
-from cni_repair.network.observe import live_link
+from cni_repair.network.observe import live_link, read_addresses
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _shims(rtnl: Rtnetlink) -> list[LiveLink]:
     found = []
     for kind, modes in KINDS.items():
         # The kernel filters by kind (rtnl_dump_ifinfo); it lists an answer without one, too.
-        request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
+        request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.link_info(kind, b"")))
         links = [live_link(body) for body in rtnl.dump(request, _MAX_SHIMS, f"{kind} links")]
         found += [
             live

@@ -9,6 +9,8 @@ from integration.bench import names
 from integration.bench.figures import Figure, Figures, aligned
 
 _FACES = (names.VERB, names.COMMAND)
+# By how much a figure may grow from one version to the next: by the larger of the two.
+_WORSE_MS, _WORSE_PART = 3.0, 0.05
 
 
 class NotMeasured(Exception):
@@ -126,6 +128,29 @@ def _of_hostile(figures: Figures) -> Iterator[Verdict]:
         seconds = [figure.spread.most / 1000 for figure in found]
         yield Verdict(about, max(seconds, default=None), 2, "s")
         yield Verdict(about, max((figure.megabytes for figure in found), default=None), 64, "MB")
+
+
+def comparison_table(figures: Figures) -> list[str]:
+    """Each figure of ours beside the same of the other checkout (`--against`)."""
+    rows = [("COMPARED", "PODS", "BY", "BEFORE", "NOW", "DIFFERENCE", "VERDICT")]
+    for now in figures.all():
+        then = figures.find(now.what, now.pods, names.earlier(now.peer))
+        if then is None:
+            continue
+        a, b = then.spread.median, now.spread.median
+        verdict = "worse" if b - a > max(_WORSE_MS, a * _WORSE_PART) else "no worse"
+        rows.append(
+            (
+                now.what,
+                str(now.pods),
+                now.peer,
+                f"{a:.1f} ms",
+                f"{b:.1f} ms",
+                f"{b - a:+.1f} ms",
+                verdict,
+            )
+        )
+    return aligned(rows, (0, 2, 6))
 
 
 def noise_table(figures: Figures) -> list[str]:

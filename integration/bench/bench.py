@@ -75,6 +75,12 @@ def _parse() -> argparse.Namespace:
         default=CHECKOUT,
         help="the checkout whose cni-repair is measured (default: own)",
     )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="another checkout, whose cni-repair is measured in turns with this one",
+    )
     options = parser.parse_args()
     if unknown := [name for name in options.parts if name not in PARTS]:
         parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
@@ -97,10 +103,11 @@ def _measure(options: argparse.Namespace) -> int:
     # Not in /run, which a node has for itself.
     with tempfile.TemporaryDirectory(prefix="cni-repair-bench-", dir="/var/tmp") as name:
         tell("installing cni-repair")
-        launcher = install(options.source.resolve(), Path(name))
+        launcher, earlier = _installed(options, Path(name))
         try:
-            peers = all_peers(Path(name), scale.shell_most, notes.append)
-            Bench(launcher, peers, scale, figures, tell, notes.append).run(options.parts or PARTS)
+            peers = all_peers(Path(name), scale.shell_most, notes.append, earlier)
+            bench = Bench(launcher, peers, scale, figures, tell, notes.append, earlier)
+            bench.run(options.parts or PARTS)
         except PeerError as error:
             print(f"{_NAME}: {error}", file=sys.stderr)
             return 1
@@ -113,6 +120,14 @@ def _measure(options: argparse.Namespace) -> int:
     return 0
 
 
+def _installed(options: argparse.Namespace, directory: Path) -> tuple[Path, Path | None]:
+    """The launcher that is measured, and that of the checkout that it is compared with."""
+    launcher = install(options.source.resolve(), directory)
+    if options.against is None:
+        return launcher, None
+    return launcher, install(options.against.resolve(), directory / "before")
+
+
 def _machine() -> str:
     return (
         f"Linux {platform.release()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before,"
@@ -122,8 +137,9 @@ def _machine() -> str:
 
 def _tables(figures: Figures) -> list[str]:
     lines = ["", *table(figures.all()), _LEGEND, "", *aims.aims_table(figures)]
-    noise = aims.noise_table(figures)
-    return [*lines, "", *noise] if noise[1:] else lines
+    for more in (aims.comparison_table(figures), aims.noise_table(figures)):
+        lines += ["", *more] if more[1:] else []
+    return lines
 
 
 def _document(machine: str, notes: list[str], figures: Figures) -> str:

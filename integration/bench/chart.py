@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from integration.bench.figures import Figure
+from integration.svg import picture, text
 
 _WIDTH, _HEIGHT = 800, 480
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 610, 40, 430
@@ -20,10 +20,7 @@ def chart(title: str, figures: Sequence[Figure]) -> str:
     ys = _Axis([figure.spread.median for figure in figures], _BOTTOM, _TOP)
     peers = dict.fromkeys(figure.peer for figure in figures)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
-        ' font-family="sans-serif" font-size="13">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        _text(_LEFT, 24, title, "start", 'font-weight="bold"'),
+        text(_LEFT, 24, title, "start", 'font-weight="bold"'),
         *_grid(xs, ys, sorted({figure.pods for figure in figures})),
     ]
     ends = []
@@ -34,7 +31,7 @@ def chart(title: str, figures: Sequence[Figure]) -> str:
         lines.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         lines += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
         ends.append((*points[-1], peer, colour))
-    return "\n".join([*lines, *_labels(ends), "</svg>", ""])
+    return picture(_WIDTH, _HEIGHT, [*lines, *_labels(ends)])
 
 
 class _Axis:
@@ -55,14 +52,14 @@ def _grid(xs: _Axis, ys: _Axis, pods: list[int]) -> list[str]:
     for count in pods:
         x = xs.at(count)
         lines.append(f'<path d="M{x:.1f} {_TOP}V{_BOTTOM}" stroke="#dddddd"/>')
-        lines.append(_text(x, _BOTTOM + 18, f"{count:,}", "middle"))
+        lines.append(text(x, _BOTTOM + 18, f"{count:,}", "middle"))
     time = float(ys.least)
     while time <= ys.most:
         y = ys.at(time)
         lines.append(f'<path d="M{_LEFT} {y:.1f}H{_RIGHT}" stroke="#dddddd"/>')
-        lines.append(_text(_LEFT - 8, y + 4, _time(time), "end"))
+        lines.append(text(_LEFT - 8, y + 4, _time(time), "end"))
         time *= 10
-    lines.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 40, "pods", "middle"))
+    lines.append(text((_LEFT + _RIGHT) / 2, _BOTTOM + 40, "pods", "middle"))
     return lines
 
 
@@ -73,17 +70,13 @@ def _labels(ends: list[tuple[float, float, str, str]]) -> list[str]:
     for x, y, peer, colour in sorted(ends, key=lambda end: end[1]):
         fill = f'fill="{colour}"'
         if x < right:
-            lines.append(_text(x - 8, y - 6, peer, "end", fill))
+            lines.append(text(x - 8, y - 6, peer, "end", fill))
             continue
         lowest = max(y + 4, lowest + 15)
-        lines.append(_text(x + 9, lowest, peer, "start", fill))
+        lines.append(text(x + 9, lowest, peer, "start", fill))
     return lines
 
 
 def _time(milliseconds: float) -> str:
     size, unit = next((size, unit) for size, unit in _UNITS if milliseconds >= size or size == 1)
     return f"{milliseconds / size:g} {unit}"
-
-
-def _text(x: float, y: float, text: str, anchor: str, more: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {more}>{escape(text)}</text>'

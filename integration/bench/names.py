@@ -32,3 +32,11 @@ def again(peer: str) -> str:
 
 def first(peer: str) -> str:
     return peer.removesuffix(_AGAIN)
+
+
+# cni-repair of another checkout (`--against`), measured in turns with this one.
+_EARLIER = " (before)"
+
+
+def earlier(peer: str) -> str:
+    return peer + _EARLIER

@@ -16,7 +16,7 @@ from integration.bench import names
 from integration.bench.errors import PeerError
 from integration.bench.figures import Figures
 from integration.bench.node import Node
-from integration.bench.peers import Peer, ours
+from integration.bench.peers import Peer, before, by, ours
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class Bench:
     figures: Figures
     tell: Callable[[str], None]  # of what begins
     note: Callable[[str], None]  # of what belongs to the figures
+    earlier: Path | None = None  # another checkout's launcher, to be measured in turns with ours
 
     def run(self, parts: Sequence[str]) -> None:
         if "add-del" in parts:
@@ -73,11 +74,18 @@ class Bench:
         with Node(self.launcher) as node:
             pods = node.add_pods(1)
             bare, own = node.bare_netconf(), node.netconf()
-            peers = [(names.BARE, bare), (names.OURS, own), (names.again(names.BARE), bare)]
-            for peer, netconf in _in_turns(peers, self.scale.adds):
-                for verb in (names.ADD, names.DEL):
-                    (run,) = node.plugin(verb, netconf, pods)
-                    self.figures.add(verb, 1, peer, run)
+            peers = [
+                (names.BARE, bare, self.launcher),
+                (names.OURS, own, self.launcher),
+                (names.again(names.BARE), bare, self.launcher),
+            ]
+            if self.earlier:
+                peers.append((names.earlier(names.OURS), own, self.earlier))
+            for peer, netconf, launcher in _in_turns(peers, self.scale.adds):
+                with by(node, launcher):
+                    for verb in (names.ADD, names.DEL):
+                        (run,) = node.plugin(verb, netconf, pods)
+                        self.figures.add(verb, 1, peer, run)
 
     def _parallel(self) -> None:
         self.tell(f"{names.PARALLEL} ADD and DEL at once")
@@ -124,9 +132,12 @@ class Bench:
         pods = len(node.pods)
         asked = []
         if "nothing-lost" in parts:
-            asked += [(names.NOTHING_LOST, peer) for peer in ours()]
+            asked += [(names.NOTHING_LOST, peer) for peer in ours(self.earlier)]
         if "status" in parts:
-            asked += [(names.STATUS, Peer(names.COMMAND, lambda node: node.cli_run("status")))]
+            status = Peer(names.COMMAND, lambda node: node.cli_run("status"))
+            asked.append((names.STATUS, status))
+            if self.earlier:
+                asked.append((names.STATUS, before(status, self.earlier)))
         if asked:
             self.tell(f"{pods} pods: nothing lost, {rounds} rounds")
         for what, peer in _in_turns(asked, rounds):

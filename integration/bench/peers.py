@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,18 +30,44 @@ class Peer:
     most: float = math.inf  # pods that it is asked to repair
 
 
-def ours() -> list[Peer]:
-    """cni-repair's two faces."""
-    return [
+def ours(earlier: Path | None = None) -> list[Peer]:
+    """cni-repair's two faces; those of another checkout's launcher, too, where one is given."""
+    faces = [
         Peer(names.VERB, lambda node: node.plugin("REPAIR", node.netconf())[0]),
         Peer(names.COMMAND, lambda node: node.cli_run("repair", "--all")),
     ]
+    return faces if earlier is None else [*faces, *(before(face, earlier) for face in faces)]
 
 
-def all_peers(directory: Path, shell_most: int, note: Callable[[str], None]) -> list[Peer]:
+def before(peer: Peer, launcher: Path) -> Peer:
+    """The same, done by another checkout's cni-repair."""
+
+    def run(node: Node) -> Run:
+        with by(node, launcher):
+            return peer.repair(node)
+
+    return Peer(names.earlier(peer.name), run, peer.most)
+
+
+@contextlib.contextmanager
+def by(node: Node, launcher: Path) -> Iterator[None]:
+    """Have the node's cni-repair be this one."""
+    plain, node.command = node.command, [str(launcher)]
+    try:
+        yield
+    finally:
+        node.command = plain
+
+
+def all_peers(
+    directory: Path,
+    shell_most: int,
+    note: Callable[[str], None],
+    earlier: Path | None = None,
+) -> list[Peer]:
     """cni-repair and the others; `note` is told of each that this machine lacks the means for."""
     peers = [
-        *ours(),
+        *ours(earlier),
         Peer(
             names.SHELL,
             lambda node: node.time([_SHELL, _own("shellway.sh"), _list(node)]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from cni_repair.demo.errors import LabError
 
@@ -23,6 +24,7 @@ class Checks:
     def __init__(self) -> None:
         self.made: list[Check] = []
         self.outage = ""  # of the slowest pod, in words
+        self.measured: dict[str, Any] = {}  # where it is to be drawn: an outage.Run
 
     def __call__(self, what: str, holds: bool, detail: object = "") -> None:
         """`detail` is shown where the check fails."""

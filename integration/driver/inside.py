@@ -13,7 +13,7 @@ from typing import Any
 
 from integration.driver.checks import Checks
 from integration.driver.node import CONTAINERD, FAR, LabError, Node
-from integration.driver.scenarios import SCENARIOS
+from integration.driver.scenarios import PLOTTED, SCENARIOS
 
 SCENARIO_SECONDS = 360
 
@@ -56,7 +56,7 @@ def _outcome(launcher: str, name: str) -> dict[str, Any]:
     diagnosis = ""
     try:
         with node:
-            diagnosis = _run(SCENARIOS[name], node, checks)
+            diagnosis = _run({**SCENARIOS, **PLOTTED}[name], node, checks)
     except LabError as error:
         checks("a clean state to begin with, and left behind", False, str(error))
     finally:
@@ -65,6 +65,7 @@ def _outcome(launcher: str, name: str) -> dict[str, Any]:
         "checks": [vars(check) for check in checks.made],
         "seconds": time.monotonic() - began,
         "outage": checks.outage,
+        "measured": checks.measured,
         "log": "\n".join(node.log),
         "diagnosis": diagnosis,
     }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DRIVER = "e1000e"
 ROW = "{:<12} {:<88} {:<8} {:>7} {:>7}"
 
 
@@ -19,6 +20,7 @@ class Outcome:
     outage: str  # of the slowest pod, in words
     log: str
     diagnosis: str
+    measured: dict[str, Any] = field(default_factory=dict)  # where it is to be drawn
 
     @property
     def holds(self) -> bool:
@@ -29,7 +31,7 @@ class Outcome:
 
 
 def print_title(release: str, set_up: float) -> None:
-    print(f"stock kernel {release}, driver e1000e, VLAN 3; set up in {set_up:.0f} s")
+    print(f"stock kernel {release}, driver {DRIVER}, VLAN 3; set up in {set_up:.0f} s")
     print(ROW.format("SCENARIO", "WHAT WAS CHECKED", "VERDICT", "GUEST S", "OUTAGE"), flush=True)
 
 

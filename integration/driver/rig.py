@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections import deque
@@ -17,8 +18,10 @@ from integration.command import CHECKOUT, add_options, conclude, print_each, run
 from integration.containerd import runtime
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
-from integration.driver.report import Outcome, print_title
-from integration.driver.scenarios import SCENARIOS
+from integration.driver.outage import Outage, Run, to_json
+from integration.driver.outagechart import chart
+from integration.driver.report import DRIVER, Outcome, print_title
+from integration.driver.scenarios import PLOTTED, SCENARIOS
 from integration.product import install
 
 # Emulated, on a machine that has other work to do: generous. The guest gives up long before.
@@ -26,6 +29,8 @@ SILENCE_SECONDS = 400.0
 _POLL_SECONDS = 0.1
 
 _NAME = "integration/driver/run"
+_PLOT = "integration/driver/outage"
+_MACHINE = "The machine, with its NIC, is emulated in software (QEMU without KVM)"
 
 
 def main() -> int:
@@ -50,8 +55,16 @@ def _parse() -> argparse.Namespace:
         default=min(2, os.cpu_count() or 1),
         help="virtual machines side by side; each keeps a core busy (default: %(default)s)",
     )
+    parser.add_argument(
+        "--plot",
+        action="store_true",
+        help="instead of the scenarios: measure what pods lose by a reload without and with a"
+        f" repair, one after the other in one guest, and write {_PLOT}.json and .svg",
+    )
     add_options(parser)
     options = parser.parse_args()
+    if options.plot and options.scenarios:
+        parser.error("--plot has scenarios of its own")
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
@@ -60,7 +73,8 @@ def _parse() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
-    names = list(dict.fromkeys(options.scenarios or SCENARIOS))
+    names = list(PLOTTED if options.plot else dict.fromkeys(options.scenarios or SCENARIOS))
+    guests = 1 if options.plot else options.guests  # two would slow each other down
     kernel = prepare()
     runtime.prepare()
     with _work_directory() as directory:
@@ -68,10 +82,21 @@ def _run(options: argparse.Namespace) -> int:
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
-        running = run_scenarios(kernel, directory, command, names, options.guests)
+        running = run_scenarios(kernel, directory, command, names, guests)
         with contextlib.closing(running) as coming:
             outcomes = print_each(_in_turn(names, coming), options)
-    return conclude(outcomes, options, began)
+    status = conclude(outcomes, options, began)
+    if options.plot and status == 0:
+        _draw(Outage(kernel.release, DRIVER, _MACHINE, [Run(**one.measured) for one in outcomes]))
+    return status
+
+
+def _draw(outage: Outage) -> None:
+    """Write what was measured, and a chart of just that."""
+    for suffix, content in ((".json", to_json(outage)), (".svg", chart(outage))):
+        file = (CHECKOUT / _PLOT).with_suffix(suffix)
+        file.write_text(content, "utf-8")
+        print(f"written: {file}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -17,10 +17,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 from cni_repair.demo.lab import GATEWAY, GATEWAY6, LabError, Netns, inside, poll_until
 
-__all__ = ["Frame", "Target", "Wire"]
+__all__ = ["Frame", "Reply", "Target", "Wire"]
 
 _PING_EVERY_SECONDS = 0.1
 _ENDLESS_SECONDS = 4.0  # without a reply by now: nobody waits for its end
@@ -44,6 +45,13 @@ class Target:
         return f"{self.pod.name} IPv{self.family}"
 
 
+class Reply(NamedTuple):
+    """One answered ping: when the reply came, and which ping it answers."""
+
+    at: float
+    number: int
+
+
 @dataclass(frozen=True)
 class Frame:
     """One frame that the far end's NIC received."""
@@ -57,12 +65,13 @@ class Frame:
 class Wire:
     """Context: pings from all pods, all the time, and the frames that arrive at the far end.
 
-    The attributes grow while it is open: `replies`, the times at which each target got one, and
-    `frames`.
+    The attributes grow while it is open: `sent`, the time of each round of pings (its index is the
+    pings' number), `replies`, those that each target got, and `frames`.
     """
 
     def __init__(self, far: Netns, far_nic: str, pods: Iterable[Netns]) -> None:
-        self.replies: dict[Target, list[float]] = {}
+        self.sent: list[float] = []
+        self.replies: dict[Target, list[Reply]] = {}
         self.frames: list[Frame] = []
         self._far, self._far_nic, self._pods = far, far_nic, list(pods)
         self._sockets: dict[Target, socket.socket] = {}
@@ -100,6 +109,7 @@ class Wire:
             for target, sock in self._sockets.items():
                 selector.register(sock, selectors.EVENT_READ, target)
             for number in itertools.count():
+                self.sent.append(time.monotonic())
                 for target, sock in self._sockets.items():
                     _send_ping(sock, target.family, number)
                 until = time.monotonic() + _PING_EVERY_SECONDS
@@ -112,8 +122,10 @@ class Wire:
     def _receive(self, target: Target | None) -> None:
         if target is None:
             self._receive_frame()
-        elif _is_reply(self._sockets[target].recv(2048), target.family):
-            self.replies[target].append(time.monotonic())
+            return
+        number = _answered(self._sockets[target].recv(2048), target.family)
+        if number is not None:
+            self.replies[target].append(Reply(time.monotonic(), number))
 
     def _receive_frame(self) -> None:
         data, ancillary, _, address = self._tap.recvmsg(2048, socket.CMSG_SPACE(_AUXDATA.size))
@@ -132,8 +144,8 @@ class Wire:
 
     def silent(self, since: float, pod: Netns | None = None) -> list[str]:
         """The targets, all or of one pod, without a reply after `since`."""
-        asked = {one: times for one, times in self.replies.items() if pod in (None, one.pod)}
-        return [str(one) for one, times in asked.items() if not times or times[-1] <= since]
+        asked = {one: got for one, got in self.replies.items() if pod in (None, one.pod)}
+        return [str(one) for one, got in asked.items() if not got or got[-1].at <= since]
 
     def outage(self, since: float) -> str:
         """The longest time that a target was without replies, in words.
@@ -141,10 +153,11 @@ class Wire:
         `since` is the time at which the pings last were in order.
         """
         now = time.monotonic()
-        if any(now - max(times) > _ENDLESS_SECONDS for times in self.replies.values()):
+        came = [[reply.at for reply in got] for got in self.replies.values()]
+        if any(now - max(times) > _ENDLESS_SECONDS for times in came):
             return "endless"
         gaps = []
-        for times in self.replies.values():
+        for times in came:
             before = max(time for time in times if time <= since)
             later = [time for time in times if time > since]
             gaps.append(max(b - a for a, b in itertools.pairwise([before, *later])))
@@ -152,8 +165,13 @@ class Wire:
 
     def first_reply(self, since: float) -> float | None:
         """The first reply of any target after `since`."""
-        later = (one for times in self.replies.values() for one in times if one > since)
+        later = (one.at for got in self.replies.values() for one in got if one.at > since)
         return min(later, default=None)
+
+    def answers(self, target: Target) -> list[float | None]:
+        """When each of a target's pings was answered; None where it was not."""
+        came = {reply.number: reply.at for reply in list(self.replies[target])}
+        return [came.get(number) for number in range(len(self.sent))]
 
     def vlans(self, mac: str, since: float) -> dict[int | None, int]:
         """How many frames came from a MAC after `since`, by VLAN id (None: untagged)."""
@@ -209,10 +227,12 @@ def _send_ping(sock: socket.socket, family: int, number: int) -> None:
         sock.sendto(head + body, (GATEWAY if family == 4 else GATEWAY6, 0))
 
 
-def _is_reply(packet: bytes, family: int) -> bool:
-    if family == 4:
-        return packet[_IPV4_HEADER_SIZE] == _ECHO_REPLY
-    return packet[0] == _ECHO_REPLY6
+def _answered(packet: bytes, family: int) -> int | None:
+    """The number of the ping that a packet answers; None if it is no reply."""
+    # Only of IPv4 does a raw socket give the header, too.
+    icmp = packet[_IPV4_HEADER_SIZE:] if family == 4 else packet
+    is_reply = icmp[0] == (_ECHO_REPLY if family == 4 else _ECHO_REPLY6)
+    return int.from_bytes(icmp[6:8], "big") if is_reply else None
 
 
 def _checksum(data: bytes) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
-from cni_repair.netlink import codec as wire
+from cni_repair.netlink import constants
 
 # Every message of a datagram, however many there are (abbrev, -s); the next word is the file.
 STRACE = ("strace", "-f", "-qq", "-e", "abbrev=none", "-s", "1000000", "-o")
@@ -26,7 +26,7 @@ _UNCOUNTED = {"clock_gettime"}
 _SENDING = {"sendto", "sendmsg", "sendmmsg"}
 _FORKING = {"clone", "clone3", "fork", "vfork"}
 _MESSAGE = re.compile(r"nlmsg_len=\d+, nlmsg_type=(\w+)")
-_KINDS = {number: name for name, number in vars(wire).items() if name.startswith("RTM_")}
+_KINDS = {number: name for name, number in vars(constants).items() if name.startswith("RTM_")}
 _MODULE = re.compile(r'"[^"]*/(?:site-packages|lib-dynload|python3\.\d+)/([^"]+\.(?:pyc?|so))"')
 
 

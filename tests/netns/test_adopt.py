@@ -205,7 +205,7 @@ def test_an_entry_that_says_no_netns_at_all(rig: Rig) -> None:
     interfaces = [without(one, ["sandbox"]) for one in was.result["interfaces"]]
     result = {**was.result, "interfaces": interfaces}
     remember(rig, was.pod, as_list(bare_conf(rig)), result, netns="")
-    assert "does not say which netns it is in" in refused(rig, was.pod)
+    assert "does not name its netns" in refused(rig, was.pod)
 
 
 def test_adopted_is_what_add_would_have_written(rig: Rig) -> None:
@@ -262,7 +262,7 @@ def test_a_second_time_there_is_nothing_to_do(rig: Rig) -> None:
     adopt(rig, "--write")
     before = {path: path.read_bytes() for path in rig.checkpoints.iterdir()}
     again = adopt(rig, "--write")
-    assert states(again) == {one.pod.id: "has checkpoint", ours.pod.id: "has checkpoint"}
+    assert states(again) == {one.pod.id: "already recorded", ours.pod.id: "already recorded"}
     assert {path: path.read_bytes() for path in rig.checkpoints.iterdir()} == before
 
 
@@ -336,7 +336,7 @@ def test_a_checkpoint_that_lives_elsewhere(rig: Rig) -> None:
     was = rig.attach("a1", rig.conf(checkpointDir=elsewhere))
     remember(rig, was.pod, as_list(rig.conf(checkpointDir=elsewhere)), was.result)
     entry = entry_of(adopt(rig, "--write"), was.pod)
-    assert entry["state"] == "left alone"
+    assert entry["state"] == "skipped"
     assert f"--checkpoint-dir {elsewhere}" in entry["reason"]
     assert rig.kept() == []
 
@@ -351,7 +351,7 @@ def test_bridge_and_ptp_are_left_alone_and_named(rig: Rig) -> None:
     routed = attach_bare(rig, "c3", conf, "ptp")
     report = adopt(rig, "--write")
     assert states(report) == {
-        macvlan.pod.id: "adopted", bridged.pod.id: "left alone", routed.pod.id: "left alone",
+        macvlan.pod.id: "adopted", bridged.pod.id: "skipped", routed.pod.id: "skipped",
     }  # fmt: skip
     assert entry_of(report, bridged.pod)["reason"] == "eth0 is a veth link, made by plugin bridge"
     assert entry_of(report, routed.pod)["reason"] == "eth0 is a veth link, made by plugin ptp"
@@ -365,7 +365,7 @@ def test_a_bridge_pod_that_lost_its_interface(rig: Rig) -> None:
     rig.ip("link del eth0", was.pod)
     entry = entry_of(adopt(rig, "--write"), was.pod)
     assert (entry["state"], entry["reason"]) == (
-        "left alone", "eth0 is gone, and plugin bridge made it",
+        "skipped", "eth0 is gone, and plugin bridge made it",
     )  # fmt: skip
 
 
@@ -454,7 +454,7 @@ def test_a_route_that_is_not_there_any_more_is_said(rig: Rig) -> None:
     entry = entry_of(adopt(rig, "--write"), was.pod)
     assert entry["state"] == "adopted"
     assert entry["notKnown"] == [
-        f"route 0.0.0.0/0 via {GATEWAY4} of its Result is not there any more: not recorded"
+        f"route 0.0.0.0/0 via {GATEWAY4} of its Result is gone: not recorded"
     ]
 
 
@@ -536,7 +536,7 @@ def test_a_pod_that_is_being_deleted(rig: Rig) -> None:
     was = attach_bare(rig, "a1")
     rig.checkpoints.mkdir(mode=0o700)
     put(rig.checkpoints / f"{was.pod.id}@eth0.deleting", "{}")
-    assert states(adopt(rig, "--write")) == {was.pod.id: "left alone"}
+    assert states(adopt(rig, "--write")) == {was.pod.id: "skipped"}
 
 
 def test_a_damaged_checkpoint_is_not_replaced(rig: Rig) -> None:
@@ -672,7 +672,7 @@ def test_lost_with_the_vlan_below_it(rig: Rig) -> None:
     was = attach_bare(rig, "a1", bare_conf(rig, master="eth0.3"))
     rig.uplink_down("eth0.3")
     entry = entry_of(adopt(rig), was.pod)
-    assert entry["notKnown"][-1] == "whether eth0.3, once there, is the card it was"
+    assert entry["notKnown"][-1] == "whether eth0.3, once back, is the same card"
     conf = put(rig.base / "pods.conf", json.dumps(rig.conf(master="eth0", vlanId=3)))
     adopt(rig, "--write", "--conf", str(conf))
     vlan, card = json.loads(rig.checkpoint(was.pod).read_text())["parents"]
@@ -817,7 +817,7 @@ def test_multus_of_before_it_had_a_cache_of_its_own(rig: Rig) -> None:
     eth0, net1 = (entry_of(report, made[0].pod, ifname) for ifname in ("eth0", "net1"))
     assert (eth0["state"], net1["state"]) == ("adopted", "adopted")
     assert "notKnown" not in eth0
-    assert net1["notKnown"] == ["its Result (made up from what is there)"]
+    assert net1["notKnown"] == ["its Result (made up from the interface)"]
     document = json.loads(rig.checkpoint(made[1].pod, "net1").read_text())
     assert document["result"]["ips"] == [{"interface": 0, "address": "10.8.0.7/24"}]
     assert_both_repaired(rig, made)
@@ -894,7 +894,7 @@ def test_a_seeds_checkpoint_beside_a_full_one_is_taken_away(rig: Rig) -> None:
     was = attach_bare(rig, "a1")
     adopt(rig, "--write")
     seeds(rig, was)
-    assert states(adopt(rig, "--write")) == {was.pod.id: "has checkpoint"}
+    assert states(adopt(rig, "--write")) == {was.pod.id: "already recorded"}
     assert rig.kept() == [rig.checkpoint(was.pod).name]
 
 
@@ -906,11 +906,11 @@ def test_what_is_left_over_when_del_went_to_the_other_plugin(rig: Rig) -> None:
     adopt(rig, "--write")
     detach_bare(rig, one)
     report = adopt(rig)
-    assert states(report) == {one.pod.id: "leftover", two.pod.id: "has checkpoint"}
+    assert states(report) == {one.pod.id: "leftover", two.pod.id: "already recorded"}
     assert rig.checkpoint(one.pod).exists()
     assert states(adopt(rig, "--write"))[one.pod.id] == "removed"
     assert rig.kept() == [rig.checkpoint(two.pod).name]
-    assert states(adopt(rig)) == {two.pod.id: "has checkpoint"}
+    assert states(adopt(rig)) == {two.pod.id: "already recorded"}
 
 
 def test_records_of_pods_whose_namespaces_cannot_be_seen_stay(rig: Rig) -> None:
@@ -946,8 +946,8 @@ def test_a_container_that_was_started_again(rig: Rig) -> None:
 # --- races ----------------------------------------------------------------------------------------
 
 LATE = """
-from cni_repair.cli.commands import adopt
 from cni_repair.adoption.adopt import Lock
+from cni_repair.cli.commands import adopt
 from pathlib import Path
 real_candidates, real_enter = adopt.candidates, Lock.__enter__
 def candidates(*given):
@@ -981,7 +981,7 @@ def test_a_del_of_ours_that_was_quicker(rig: Rig) -> None:
     was = attach_bare(rig, "a1")
     tombstone = str(rig.checkpoints / f"{was.pod.id}@eth0.deleting")
     report = late(rig, when_locked=f"Path({tombstone!r}).touch()")
-    assert states(report) == {was.pod.id: "left alone"}
+    assert states(report) == {was.pod.id: "skipped"}
     assert rig.kept() == [Path(tombstone).name]
 
 

@@ -125,14 +125,14 @@ write_launcher
 _TALK = """
 import sys
 sys.path.append(sys.argv[1])
-from cni_repair.netlink import netns, codec as nl
+from cni_repair.netlink import codec as nl, constants as rt, netns
 from cni_repair.netlink.socket import Rtnetlink
 
 def talk():
     with Rtnetlink() as rtnl:
-        rtnl.get([nl.Message(nl.RTM_GETLINK, 0, nl.link_body(1, 0, 0, b""))] * 3)
-        rtnl.send([nl.Message(nl.RTM_SETLINK, 0, nl.link_body(1, 1, 1, b""))] * 40)
-        rtnl.dump(nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b"")), 100)
+        rtnl.get([nl.Message(rt.RTM_GETLINK, 0, nl.link_body(1, 0, 0, b""))] * 3)
+        rtnl.send([nl.Message(rt.RTM_SETLINK, 0, nl.link_body(1, 1, 1, b""))] * 40)
+        rtnl.dump(nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b"")), 100)
 
 talk()
 with netns.entered(netns.open_netns(sys.argv[2]), netns.open_own()):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from tests.netns.rig import states
 
@@ -50,7 +51,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
     was = rig.attach("pod1")
 
     def ask() -> tuple[list[Ack], list[bytes]]:
-        links = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
+        links = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, b""))
         with Rtnetlink() as ours:
             ours.dump(links, 100)  # it has its port from its first request on
             port = ours.sock.getsockname()[0]
@@ -63,7 +64,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
                     forger.sendto(
                         struct.pack("=IHHIIi", 20, NLMSG_DONE, 2, sequence, 0, 0), (port, 0)
                     )
-            up = nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(1, 1, 1, b""))
+            up = nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(1, 1, 1, b""))
             return ours.send([up]), ours.dump(links, 100)
 
     acknowledged, links = rig.inside(was.pod, ask)

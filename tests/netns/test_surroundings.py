@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import NotSupported, Rtnetlink
 from tests.netns.rig import (
     GATEWAY4,
@@ -410,12 +411,12 @@ def questions(rig: Rig, verb: str, pod: Pod) -> set[int]:
 @pytest.mark.slow
 def test_only_what_is_recorded_is_asked_for(rig: Rig) -> None:
     pod = rig.pod("pod1")
-    more = {nl.RTM_GETRULE, nl.RTM_GETNEIGH}
+    more = {rt.RTM_GETRULE, rt.RTM_GETNEIGH}
     asked = questions(rig, "ADD", pod)
-    assert nl.RTM_GETROUTE in asked
+    assert rt.RTM_GETROUTE in asked
     assert not more & asked
     asked = questions(rig, "REPAIR", pod)
-    assert nl.RTM_GETROUTE in asked
+    assert rt.RTM_GETROUTE in asked
     assert not more & asked
     give(rig, pod, GIVEN)
     snapshot(rig, pod)

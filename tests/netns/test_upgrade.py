@@ -281,7 +281,7 @@ def test_plan_that_does_not_suit_the_node(rig: Rig, more: list[str]) -> None:
             (no_more_disk, "MiB free): make room, 16 MiB will do"),
             (no_writable_disk, "Read-only file system"),
             (read_only_records, "on a read-only file system"),
-            (records_for_all, "is not trusted: it must belong to uid 0"),
+            (records_for_all, "is not trusted: others may write to it"),
             (other_version, "another version of cni-repair: end that upgrade with the version"),
             (others_journal, "must belong to uid 0"),
         ]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.model import (
     DEFAULT_BCQUEUELEN,
@@ -38,7 +39,6 @@ from cni_repair.network.operations.link import (
     SetUp,
 )
 from cni_repair.network.operations.route import AddRoute, DropRoute
-from cni_repair.network.planning.linklocal import link_local_of
 from cni_repair.network.prefixes import network_of, prefix_routes
 from tests.unit.samples import MASTER, NODE_NETNSID, live
 

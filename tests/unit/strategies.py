@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from _socket import AF_INET, AF_INET6, inet_ntop
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any
 
 from hypothesis import strategies as st

@@ -13,23 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.adoption.caches import Remembered
-from cni_repair.adoption.candidates import (
+from cni_repair.adoption.candidates import Candidate, candidates
+from cni_repair.adoption.verdict import (
     ADOPTED,
     GONE,
-    HAS_CHECKPOINT,
-    LEFT_ALONE,
+    RECORDED,
     REFUSED,
+    SKIPPED,
     WOULD_ADOPT,
-    Candidate,
+    Adoption,
     Configured,
     NotAdopted,
-    candidates,
     check_was_ours,
     live_attachment,
     lost_attachment,
     result_of,
+    without_rivals,
 )
-from cni_repair.adoption.examine import Adoption, without_rivals
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode
@@ -163,8 +163,8 @@ def test_the_newer_of_two_equal_entries() -> None:
 def test_the_seeds_checkpoint_is_noted() -> None:
     seed = remembered(file=f"/checkpoints/{CONTAINER[:12]}", network="")
     (one,) = candidates([seed, remembered(MACVLAN)])
-    assert (one.seed, one.network, one.plugin) == (CONTAINER[:12], "podnet", MACVLAN)
-    assert candidate(MACVLAN).seed == ""
+    assert (one.legacy_file, one.network, one.plugin) == (CONTAINER[:12], "podnet", MACVLAN)
+    assert candidate(MACVLAN).legacy_file == ""
 
 
 def test_one_network_only() -> None:
@@ -227,8 +227,8 @@ def with_link(**changes: Any) -> LiveLink:
 @pytest.mark.parametrize(
     ("link", "state", "words"),
     [
-        (with_link(kind="veth"), LEFT_ALONE, "eth0 is a veth link, made by plugin macvlan"),
-        (with_link(kind=""), LEFT_ALONE, "eth0 is a hardware link"),
+        (with_link(kind="veth"), SKIPPED, "eth0 is a veth link, made by plugin macvlan"),
+        (with_link(kind=""), SKIPPED, "eth0 is a hardware link"),
         (replace(live(), name="real"), REFUSED, "eth0 is another name of the pod's link real"),
         (replace(live(), master_netnsid=None), REFUSED, "over a link of the pod itself"),
         (replace(live(), master_netnsid=7), REFUSED, "over no link of the node"),
@@ -298,11 +298,11 @@ def test_what_could_not_be_learnt_is_said() -> None:
     told = result("10.161.75.155/22", routes=routes)
     _, unknown = live_attachment(candidate(result=told), seen(), live())
     assert unknown == (
-        "route 10.0.0.0/8 via 10.161.72.9 of its Result is not there any more: not recorded",
+        "route 10.0.0.0/8 via 10.161.72.9 of its Result is gone: not recorded",
         "the configuration that it was made with",
     )
     _, unknown = live_attachment(candidate(MACVLAN, result={}), seen(), live())
-    assert unknown == ("its Result (made up from what is there)",)
+    assert unknown == ("its Result (made up from the interface)",)
 
 
 def test_a_result_made_up_is_what_the_plugin_would_have_said() -> None:
@@ -340,7 +340,7 @@ def test_what_else_is_not_known_of_a_lost_interface() -> None:
     away = HostLink("bond4", 0, "", "", 0)
     _, unknown = lost_attachment(candidate(MACVLAN), replace(CONFIGURED, mtu=0, parents=(away,)))
     assert "its MTU (it gets its master's)" in unknown
-    assert "whether bond4, once there, is the card it was" in unknown
+    assert "whether bond4, once back, is the same card" in unknown
 
 
 def test_a_lost_interface_that_is_not_known_well_enough() -> None:
@@ -359,7 +359,7 @@ def test_may_have_been_a_macvlan(plugins: list[Json]) -> None:
 def test_was_none() -> None:
     with pytest.raises(NotAdopted, match="plugin bridge made it") as raised:
         check_was_ours(candidate(BRIDGE, TUNING))
-    assert raised.value.state == LEFT_ALONE
+    assert raised.value.state == SKIPPED
 
 
 # --- rivals ---------------------------------------------------------------------------------------
@@ -415,7 +415,7 @@ def test_nothing_to_adopt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     conf = tmp_path / "pods.conf"
     conf.write_text(json.dumps({**OURS, "cniVersion": "1.0.0"}))
     # (Without --conf, whatever this machine has is looked at, too.)
-    assert cli.adopt(options(tmp_path, conf=str(conf))) == 0
+    assert cli.run(options(tmp_path, conf=str(conf))) == 0
     first, last = capsys.readouterr().out.splitlines()
     assert first == f"no attachments in {tmp_path}/cni/results"
     again = (
@@ -433,9 +433,16 @@ def shown(*found: Adoption) -> list[str]:
 def test_words_that_all_of_a_state_share_are_said_once() -> None:
     lost = ("eth0 is gone: its ifindex",)
     rows = [replace(adoption(name), unknown=lost) for name in ("a", "b")]
-    alone = replace(adoption("c", LEFT_ALONE), reason="eth0 is a veth link", checkpoint=None)
+    alone = replace(adoption("c", SKIPPED), reason="eth0 is a veth link", checkpoint=None)
     lines = shown(*rows, alone)
-    assert [line.split()[0] for line in lines] == ["STATE", "would", "would", "left", "eth0", "all"]
+    assert [line.split()[0] for line in lines] == [
+        "STATE",
+        "would",
+        "would",
+        "skipped",
+        "eth0",
+        "all",
+    ]
     assert lines[-1] == "    all 2 would adopt: not known: eth0 is gone: its ifindex"
     different = replace(rows[1], unknown=("its MTU",))
     assert shown(rows[0], different)[-1] == "    not known: its MTU"
@@ -444,7 +451,7 @@ def test_words_that_all_of_a_state_share_are_said_once() -> None:
 
 def test_pods_that_are_gone_are_not_listed() -> None:
     assert shown(adoption("a", GONE)) == []
-    assert len(shown(adoption("a", GONE), adoption("b", HAS_CHECKPOINT))) == 2
+    assert len(shown(adoption("a", GONE), adoption("b", RECORDED))) == 2
 
 
 def test_names_do_not_steer_the_terminal() -> None:
@@ -467,8 +474,8 @@ def test_a_configuration_as_it_is_kept() -> None:
 
 
 def test_states_of_failure() -> None:
-    states = {state: adoption("a", state).failed for state in (ADOPTED, LEFT_ALONE, GONE, REFUSED)}
-    assert states == {ADOPTED: False, LEFT_ALONE: False, GONE: False, REFUSED: True}
+    states = {state: adoption("a", state).failed for state in (ADOPTED, SKIPPED, GONE, REFUSED)}
+    assert states == {ADOPTED: False, SKIPPED: False, GONE: False, REFUSED: True}
 
 
 def test_an_ipv6_address_in_another_spelling_is_the_same() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from _socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_pton
 
 from hypothesis import given
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from integration.bench import bench, names
-from integration.bench.aims import aims_table, noise_table, verdicts
+from integration.bench.aims import aims_table, comparison_table, noise_table, verdicts
 from integration.bench.chart import chart
 from integration.bench.figures import Figure, Figures, Run, Spread, spread_of, table
 
@@ -102,6 +102,30 @@ def test_noise_is_how_far_a_peer_is_from_itself() -> None:
     )
     _, row = noise_table(figures)
     assert row.split()[-4:] == ["10.0", "11.0", "10%", "±0%"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "verdict"),
+    [
+        (10.0, 12.9, "no worse"),  # 3 ms are the larger allowance here …
+        (10.0, 13.1, "worse"),
+        (200.0, 209.0, "no worse"),  # … and 5 % here
+        (200.0, 211.0, "worse"),
+        (30.0, 20.0, "no worse"),
+    ],
+)
+def test_each_figure_is_compared_with_the_version_before(
+    before: float, now: float, verdict: str
+) -> None:
+    figures = measured(
+        (names.REPAIR, 50, names.VERB, now),
+        (names.REPAIR, 50, names.earlier(names.VERB), before),
+        (names.REPAIR, 50, names.BATCH, 1.0),  # nothing to be compared with
+    )
+    _, row = comparison_table(figures)
+    assert row.split()[:6] == ["repair,", "all", "lost", "50", "cni-repair,", "CNI"]
+    assert row.endswith(verdict)
+    assert f"{now - before:+.1f} ms" in row
 
 
 def test_chart_has_a_line_a_peer_and_a_point_a_figure() -> None:

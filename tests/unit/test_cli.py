@@ -39,7 +39,7 @@ COMMANDS = [
 ]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' namespaces")
+as_root = pytest.mark.needs_root  # the command line reads other processes' namespaces
 
 
 def outcome(*arguments: str) -> tuple[int, str, str]:
@@ -76,8 +76,8 @@ def put(directory: Path, checkpoint: model.Checkpoint = CHECKPOINT) -> Path:
         ["status", "--nonsense"],
         ["status", "-o", "yaml"],
         ["status", "--checkpoint-dir"],
-        ["repair"],
-        ["repair", "--all", "abc"],
+        pytest.param(["repair"], marks=as_root),
+        pytest.param(["repair", "--all", "abc"], marks=as_root),
         ["plan", "--all", "abc"],
         ["repair", "--all", "--wait", "-1"],
         ["repair", "--all", "--wait", "soon"],
@@ -135,7 +135,11 @@ def test_validating_needs_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert main.run(["validate", str(put(tmp_path))]) == FINE
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["status", "--all"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], pytest.param(["status", "--all"], marks=as_root)],
+    ids=" ".join,
+)
 def test_reader_that_has_seen_enough(directory: Path, arguments: list[str]) -> None:
     """As `cni-repair status | head -0`."""
     if arguments[0] == "status":
@@ -545,7 +549,7 @@ def test_good_checkpoint_of_the_seed(tmp_path: Path) -> None:
     path = written(tmp_path, SEED, SEED_NAME)
     assert outcome("validate", path) == (
         FINE,
-        f"{path}: a valid checkpoint of the seed's format\n",
+        f"{path}: a valid checkpoint of the predecessor's format\n",
         "",
     )
 
@@ -575,7 +579,7 @@ def with_plugin(**changes: object) -> dict[str, Any]:
         ({"type": "macvlan"}, "no plugin of type 'cni-repair'"),
         ("", "empty"),
         ("{", "decode"),
-        ('{"type":"cni-repair","Type":"x"}', "stands twice"),
+        ('{"type":"cni-repair","Type":"x"}', "appears twice"),
         ("[]", "not a JSON object"),
     ],
     ids=lambda value: value if isinstance(value, str) and value else None,
@@ -637,18 +641,16 @@ def test_directory_cannot_be_validated(tmp_path: Path) -> None:
     assert str(tmp_path) in err
 
 
+@as_root
 def test_configuration_that_repair_needs_must_name_us_once(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("status needs root")
     path = written(tmp_path, {"type": "macvlan"})
     status, _, err = outcome("status", "--conf", path)
     assert status == DAMAGED
     assert "0 times" in err
 
 
+@as_root
 def test_code_of_an_unreadable_checkpoint(directory: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("status needs root")
     (directory / "a@eth0.json").touch()
     document = json.loads(outcome("status", "-o", "json", "--checkpoint-dir", str(directory))[1])
     (attachment,) = document["attachments"]
@@ -662,6 +664,7 @@ def test_empty_name_does_not_mean_every_pod() -> None:
     assert "empty" in err
 
 
+@as_root
 def test_full_disk_under_the_report(directory: Path) -> None:
     put(directory)
     command = [
@@ -691,6 +694,7 @@ def test_closed_standard_streams_are_nobodys_place(tmp_path: Path) -> None:
     assert int((tmp_path / "fd").read_text()) > 2
 
 
+@as_root
 def test_beginning_of_an_id_must_mean_one(directory: Path) -> None:
     put(directory)
     other = replace(CHECKPOINT, key=Key(f"{KEY.container_id[:20]}ff", "eth0"))
@@ -700,6 +704,7 @@ def test_beginning_of_an_id_must_mean_one(directory: Path) -> None:
     assert f"{KEY.container_id[:6]} is ambiguous: {KEY.container_id[:12]} (" in err
 
 
+@as_root
 def test_next_command_repeats_the_options(directory: Path) -> None:
     put(directory)
     damaged = f"{CHECKPOINT.key.name}.json"
@@ -709,6 +714,7 @@ def test_next_command_repeats_the_options(directory: Path) -> None:
     assert "1 cannot be read" in err
 
 
+@as_root
 def test_console_that_cannot_show_a_name(directory: Path) -> None:
     put(directory, replace(CHECKPOINT, pod=model.Pod("\u5546\u5e97", "web")))
     command = [sys.executable, "-m", "cni_repair", "status", "--checkpoint-dir", str(directory)]

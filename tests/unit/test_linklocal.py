@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.model import Address, LiveLink
-from cni_repair.network.planning.linklocal import link_local_of, makes_eui64, odd_link_locals
+from cni_repair.network.planning.linklocal import makes_eui64, odd_link_locals
 from tests.unit.samples import LINK, live
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
+from cni_repair.base.files import make_private
 from cni_repair.checkpoint import locks
-from cni_repair.checkpoint.locks import Lock, make_private
+from cni_repair.checkpoint.locks import Lock
 
 DEADLINE = 20.0
 
@@ -121,7 +122,7 @@ def test_deadline_is_code_11(run_dir: str, seconds: float) -> None:
 def test_deadline_is_told_as_a_person_would(run_dir: str, seconds: float, waited: str) -> None:
     with Lock(run_dir, "a"), pytest.raises(CniError) as caught, Lock(run_dir, "a", seconds):
         pass
-    assert caught.value.details == f"{waited}lslocks tells who has {run_dir}/a.lock"
+    assert caught.value.details == f"{waited}lslocks shows who holds {run_dir}/a.lock"
 
 
 def test_attempt_that_ran_out_leaves_no_descriptor(run_dir: str) -> None:

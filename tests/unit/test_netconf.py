@@ -13,6 +13,7 @@ from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, IO, Cni
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import plugins_in, read_conf
 from tests.unit.samples import NETCONF
+from tests.unit.schemas import schema_of, validator_of
 from tests.unit.strategies import json_objects
 
 MINIMAL: dict[str, Any] = {"cniVersion": "1.0.0", "name": "podnet", "type": "cni-repair"}
@@ -68,7 +69,7 @@ def test_masters(keys: dict[str, Any], masters: tuple[str, ...]) -> None:
     assert "master2" not in conf.rest
 
 
-def test_the_seeds_production_configuration() -> None:
+def test_the_predecessors_configuration() -> None:
     conf = parsed(master="bond4", master2="eth0", vlanID=3, checkDir="/opt/cni/checkpoints/")
     assert conf.masters == ("bond4", "eth0")
     assert conf.vlan_id == 3
@@ -216,15 +217,15 @@ BAD: list[tuple[str, Any, str]] = [
     ("vlanId", 3.0, "1 to 4094"),
     ("vlanId", True, "1 to 4094"),
     ("vlanId", [3], "1 to 4094"),
-    ("delegate", "../../evil", "no path"),
-    ("delegate", "/bin/sh", "no path"),
-    ("delegate", "", "no path"),
-    ("delegate", "a\n", "no path"),
-    ("delegate", None, "no path"),
-    ("delegate", 5, "no path"),
-    ("delegate", ["macvlan"], "no path"),
-    ("delegate", {"type": "../x"}, "no path"),
-    ("delegate", {"type": None}, "no path"),
+    ("delegate", "../../evil", "not a path"),
+    ("delegate", "/bin/sh", "not a path"),
+    ("delegate", "", "not a path"),
+    ("delegate", "a\n", "not a path"),
+    ("delegate", None, "not a path"),
+    ("delegate", 5, "not a path"),
+    ("delegate", ["macvlan"], "not a path"),
+    ("delegate", {"type": "../x"}, "not a path"),
+    ("delegate", {"type": None}, "not a path"),
     ("delegate", "cni-repair", "wrapped plugin"),
     ("delegate", {"type": "cni-repair"}, "wrapped plugin"),
     ("checkpointDir", "relative", "absolute path"),
@@ -260,6 +261,35 @@ def test_bad_value_names_its_key_and_the_remedy(key: str, value: Any, remedy: st
     assert error.code == (DECODE if value == "\ud800" else CONFIG)
     assert key in error.details or error.code == DECODE
     assert remedy in error.details
+
+
+# --- the schema, for `validate` and for editors -------------------------------------------------
+
+SCHEMA = schema_of("cni_repair.cni", "netconf.json")
+# What the schema says otherwise, or not at all: in JSON, 3.0 is an integer; linkInContainer is the
+# delegate's key; half of a surrogate pair is not JSON.
+ONLY_REFUSED_BY_THE_READER = [
+    ("vlanId", 3.0), ("checkpointDir", "/a\0b"), ("linkInContainer", True), ("master", "\ud800"),
+]  # fmt: skip
+
+
+def test_schema_has_all_our_keys() -> None:
+    of_the_spec = {"cniVersion", "name", "type", "ipam"}
+    assert SCHEMA["properties"].keys() - of_the_spec == {*netconf._OURS, *netconf._SYNONYMS}
+
+
+@pytest.mark.parametrize("document", [MINIMAL, NETCONF, {**NETCONF, **MINIMAL}])
+def test_good_configuration_fits_the_schema(document: dict[str, Any]) -> None:
+    validator_of(SCHEMA).validate(document)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, value, _ in BAD], ids=lambda part: ascii(part)[:20]
+)
+def test_bad_value_is_refused_by_the_schema_too(key: str, value: Any) -> None:
+    fits = validator_of(SCHEMA).is_valid({**MINIMAL, key: value})
+    # (3 == 3.0, but not in JSON's text.)
+    assert fits == ((key, repr(value)) in [(k, repr(v)) for k, v in ONLY_REFUSED_BY_THE_READER])
 
 
 def test_name_is_needed() -> None:

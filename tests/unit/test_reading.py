@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import AF_INET
+from socket import AF_INET
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack
 from cni_repair.network import observe
 from cni_repair.network.kernel import address as addresses
@@ -168,9 +169,9 @@ def test_altnames_are_read_as_they_were_given() -> None:
     entries = b""
     for name in names:
         raw = AddAltname("eth0", name).message(Target(7, 5, 0)).body
-        entries += nl.attributes_of(raw, 16)[nl.IFLA_PROP_LIST]
+        entries += nl.attributes_of(raw, 16)[rt.IFLA_PROP_LIST]
     body = nl.link_body(
-        7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + nl.attribute(nl.IFLA_PROP_LIST, entries)
+        7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + nl.attribute(rt.IFLA_PROP_LIST, entries)
     )
     live = observe.live_link(body)
     assert live is not None
@@ -219,8 +220,7 @@ def test_address_as_the_kernel_shows_it(address: Address, ifindex: int, derived:
 
 def address_in(body: bytes) -> tuple[int, Address]:
     family, prefix, scope, ifindex, ours = nl.unpack_address(body)
-    flags = int.from_bytes(ours.get(nl.IFA_FLAGS, b""), "little")
-    return ifindex, addresses._address(family, prefix, scope, flags, ours)
+    return ifindex, addresses.decode(family, prefix, scope, ours)
 
 
 def without_own_peer(address: Address) -> Address:

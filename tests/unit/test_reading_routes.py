@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET6
+from socket import AF_INET6
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel import route as routes
 from cni_repair.network.model import Hop, Route
 from cni_repair.network.operations.link import Target
@@ -174,7 +175,7 @@ def test_route_with_an_encapsulation_is_not_recorded() -> None:
     """Half of it would lead packets elsewhere."""
     encap = nl.attribute(21, b"\1\0") + nl.attribute(22, nl.u32(1, 0))
     entries = nl.nexthop(0, 1, IFINDEX, b"") + nl.nexthop(0, 1, 1_000_001, encap)
-    several = kernels_route(ROUTE, []) + nl.attribute(nl.RTA_MULTIPATH, entries)
+    several = kernels_route(ROUTE, []) + nl.attribute(rt.RTA_MULTIPATH, entries)
     assert routes_in(several) == []
 
 
@@ -183,5 +184,5 @@ def test_seconds_that_an_ipv6_route_has_left(ticks: int, left: int) -> None:
     """Rounded down, but never to 0, which would be for ever."""
     cache = struct.pack("=IIiIIIII", 1, 0, ticks, 0, 0, 0, 0, 0)
     body = kernels_route(ROUTE_6, [("RTA_OIF", IFINDEX), *way(ROUTE_6.gateway, 6, 0)])
-    body += nl.attribute(nl.RTA_CACHEINFO, cache)
+    body += nl.attribute(rt.RTA_CACHEINFO, cache)
     assert routes_in(body) == [replace(ROUTE_6, expires=left)]

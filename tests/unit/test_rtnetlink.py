@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, _ack_in
 from cni_repair.network import observe
 from cni_repair.network.kernel.sysctl import BY_MESSAGE, sysctls_in
@@ -49,7 +50,7 @@ from tests.unit.wire import (
 def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
     message = AddPodLink("eth0", "eth0.3", link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     assert (read["index"], read["flags"], read["change"]) == (link.ifindex, 0, 0)
     check_made_of(message.body, link)
     assert without_info(read) == without_none(
@@ -101,7 +102,7 @@ def test_unknown_values_of_a_seed_are_the_kernels_to_choose() -> None:
 def test_temporary_link_is_exclusive_and_down(link: PodLink, master: int) -> None:
     message = AddPodLink("eth0", "eth0.3", link).temporary("cnirep00000000", master)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     assert (read["index"], read["flags"], read["change"]) == (0, 0, 0)
     check_made_of(message.body, link)
     assert without_info(read) == without_none(
@@ -130,7 +131,7 @@ def test_temporary_link_is_moved_and_named_in_one_message(
 ) -> None:
     message = AddPodLink("eth0", "eth0.3", link).move(ifindex, netns)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert read["index"] == ifindex
     assert attributes(read) == without_none(
         IFLA_NET_NS_FD=netns, IFLA_IFNAME="eth0", IFLA_NEW_IFINDEX=link.ifindex or None
@@ -141,7 +142,7 @@ def test_temporary_link_is_moved_and_named_in_one_message(
 def test_vlan(ifname: str, vlan: Vlan, mtu: int, below: int, mac: str) -> None:
     message = AddVlan(ifname, "eth0", vlan, mtu, mac).message(below)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     info = dict(read.get_attr("IFLA_LINKINFO")["attrs"])
     data = dict(info["IFLA_INFO_DATA"]["attrs"])
     for kind, pairs in (("EGRESS", vlan.egress), ("INGRESS", vlan.ingress)):
@@ -189,7 +190,7 @@ def test_up_changes_the_one_flag(ifindex: int) -> None:
         SetUp("eth0").message(Target(ifindex, 5, 0)),
     ):
         read = read_by_pyroute2(ifinfmsg, message)
-        assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+        assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
         assert (read["index"], read["flags"], read["change"]) == (ifindex, IFF_UP, IFF_UP)
         assert attributes(read) == {}
 
@@ -207,7 +208,7 @@ SETTINGS = {
 def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Target) -> None:
     message = SetLink("eth0", what, link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
     name, field = SETTINGS[what]
     if what == "alias":  # pyroute2 takes its last byte for a NUL, which the kernel needs not
@@ -219,7 +220,7 @@ def test_attribute_of_a_link_is_set_alone(link: PodLink, what: str, where: Targe
 @given(our.pod_links, wheres)
 def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Target) -> None:
     message = SetLink("eth0", "mode", link).message(where)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert nl.attributes_of(message.body, 16).keys() == {18}
     check_made_of(message.body, replace(link, bcqueuelen=0))
 
@@ -227,7 +228,7 @@ def test_mode_of_a_link_is_set_with_its_flags_alone(link: PodLink, where: Target
 @given(our.macvlans, wheres)
 def test_queue_of_a_link_is_set_alone(link: PodLink, where: Target) -> None:
     message = SetLink("eth0", "bcqueuelen", link).message(where)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert info_of(message.body) == (b"macvlan\0", {7: struct.pack("=I", link.bcqueuelen)})
 
 
@@ -237,7 +238,7 @@ def test_one_flag_of_a_link_is_changed(what: str, link: PodLink, where: Target) 
     message = SetLink("eth0", what, link).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
     flag = SETTABLE_FLAGS[what]
-    assert (message.type, message.flags, attributes(read)) == (nl.RTM_NEWLINK, 0, {})
+    assert (message.type, message.flags, attributes(read)) == (rt.RTM_NEWLINK, 0, {})
     assert (read["index"], read["change"]) == (where.ifindex, flag)
     assert read["flags"] == (link.device_flags or 0) & flag
 
@@ -255,7 +256,7 @@ def test_name_is_added(altname: str, where: Target) -> None:
 def test_way_of_making_link_local_addresses(mode: int, where: Target) -> None:
     message = SetAddrGenMode("eth0", mode).message(where)
     read = read_by_pyroute2(ifinfmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     assert (read["index"], read["flags"], read["change"]) == (where.ifindex, 0, 0)
     assert attributes(read) == {"IFLA_AF_SPEC": {"AF_INET6": {"IFLA_INET6_ADDR_GEN_MODE": mode}}}
 
@@ -265,23 +266,23 @@ def test_set_sysctl(key: str) -> None:
     """As read: AF_INET's array of all, from 1 on (pyroute2 knows no message that sets one)."""
     where = Target(ifindex=7, master=0, node_netnsid=None)
     message = SetSysctl("eth0", key, "-2").message(where)
-    assert (message.type, message.flags) == (nl.RTM_NEWLINK, 0)
+    assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     ifindex, flags, found = nl.unpack_link(message.body)
     assert (ifindex, flags) == (7, 0)
-    (family, inside), *rest = nl.entries_of(found[nl.IFLA_AF_SPEC])
+    (family, inside), *rest = nl.entries_of(found[rt.IFLA_AF_SPEC])
     assert (family, rest) == (AF_INET, [])
-    (place, value) = nl.entries_of(nl.attributes_of(inside)[nl.IFLA_INET_CONF])[0]
+    (place, value) = nl.entries_of(nl.attributes_of(inside)[rt.IFLA_INET_CONF])[0]
     assert int.from_bytes(value, "little", signed=True) == -2
     array = [0] * 40
     array[place - 1] = -2
-    inet = nl.attribute(nl.IFLA_INET_CONF, struct.pack("=40i", *array))
+    inet = nl.attribute(rt.IFLA_INET_CONF, struct.pack("=40i", *array))
     assert dict(sysctls_in(nl.attribute(AF_INET, inet)))[key] == "-2"
 
 
 @given(st.integers(0, 1 << 20))
 def test_question_for_a_namespaces_id(fd: int) -> None:
     message = observe.netnsid_request(fd)
-    assert message.type == nl.RTM_GETNSID
+    assert message.type == rt.RTM_GETNSID
     assert attributes(read_by_pyroute2(nsidmsg, message)) == {"NETNSA_FD": fd}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET6
+from socket import AF_INET6
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.model import FOREVER, Address, Hop, Neighbour, Route, Rule
 from cni_repair.network.operations.entries import (
     AddAddress,
@@ -46,14 +47,14 @@ from tests.unit.wire import (
 @given(our.addresses, wheres)
 def test_address(address: Address, where: Target) -> None:
     message = AddAddress("eth0", address).message(where)
-    assert (message.type, message.flags) == (nl.RTM_NEWADDR, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWADDR, NEW_EXCLUSIVE)
     check_address(message, address, where)
 
 
 @given(our.addresses, wheres)
 def test_address_is_changed_by_what_it_is_added_by(address: Address, where: Target) -> None:
     message = SetAddress("eth0", address).message(where)
-    assert (message.type, message.flags) == (nl.RTM_NEWADDR, 0x500)  # create, replace
+    assert (message.type, message.flags) == (rt.RTM_NEWADDR, 0x500)  # create, replace
     check_address(message, address, where)
 
 
@@ -61,7 +62,7 @@ def test_address_is_changed_by_what_it_is_added_by(address: Address, where: Targ
 def test_address_is_dropped_by_what_tells_it_apart(address: Address, where: Target) -> None:
     message = DropAddress("eth0", address).message(where)
     read = read_by_pyroute2(ifaddrmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_DELADDR, 0)
+    assert (message.type, message.flags) == (rt.RTM_DELADDR, 0)
     assert (read["family"], read["prefixlen"]) == (FAMILIES[address.family], address.prefix)
     assert read["index"] == where.ifindex
     assert attributes(read) == {
@@ -132,7 +133,7 @@ def test_route(route: Route, where: Target) -> None:
     message = AddRoute("eth0", route).message(where)
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
-    assert (message.type, message.flags) == (nl.RTM_NEWROUTE, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWROUTE, NEW_EXCLUSIVE)
     assert read["flags"] == (4 if route.onlink else 0)
     assert found == {"RTA_OIF": where.ifindex, **gateway(route), **realm(route)}
 
@@ -187,7 +188,7 @@ def test_ipv4_route_by_several_ways(route: Route, where: Target, first: int) -> 
     message = AddRoute("eth0", route).message(replace(where, links=tuple(links.items())))
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
-    assert (message.type, message.flags, read["flags"]) == (nl.RTM_NEWROUTE, NEW_EXCLUSIVE, 0)
+    assert (message.type, message.flags, read["flags"]) == (rt.RTM_NEWROUTE, NEW_EXCLUSIVE, 0)
     ways = [
         (hop["oif"], hop["hops"] + 1, hop["flags"], attributes(hop))
         for hop in found.pop("RTA_MULTIPATH")
@@ -208,7 +209,7 @@ def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
     message = AddRoute("eth0", route, "append").message(where)
     read = read_by_pyroute2(rtmsg, message)
     found = check_route(read, route)
-    assert (message.type, message.flags) == (nl.RTM_NEWROUTE, 0xC00)  # create, append
+    assert (message.type, message.flags) == (rt.RTM_NEWROUTE, 0xC00)  # create, append
     if route.weight > 1:
         (hop,) = found.pop("RTA_MULTIPATH")
         assert (hop["oif"], hop["hops"] + 1) == (where.ifindex, route.weight)
@@ -228,7 +229,7 @@ def test_route_stands_beside_others_or_in_their_place(how: str, flags: int) -> N
 @given(our.single_routes, wheres)
 def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Target) -> None:
     message = DropRoute("eth0", route).message(where)
-    assert (message.type, message.flags) == (nl.RTM_DELROUTE, 0)
+    assert (message.type, message.flags) == (rt.RTM_DELROUTE, 0)
     assert message.body == AddRoute("eth0", route).message(where).body
 
 
@@ -236,7 +237,7 @@ def test_route_is_dropped_by_what_it_is_added_by(route: Route, where: Target) ->
 def test_rule(rule: Rule, where: Target) -> None:
     message = AddRule(rule).message(where)
     read = read_by_pyroute2(fibmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWRULE, NEW_EXCLUSIVE)
+    assert (message.type, message.flags) == (rt.RTM_NEWRULE, NEW_EXCLUSIVE)
     assert (read["family"], read["action"]) == (FAMILIES[rule.family], rule.action)
     assert (read["dst_len"], read["src_len"]) == (length_of(rule.dst), length_of(rule.src))
     assert read["table"] == (rule.table if rule.table < 256 else 0)
@@ -264,7 +265,7 @@ def test_rule(rule: Rule, where: Target) -> None:
 def test_neighbour(neighbour: Neighbour, where: Target) -> None:
     message = SetNeighbour("eth0", neighbour).message(where)
     read = read_by_pyroute2(ndmsg, message)
-    assert (message.type, message.flags) == (nl.RTM_NEWNEIGH, 0x500)  # create, replace
+    assert (message.type, message.flags) == (rt.RTM_NEWNEIGH, 0x500)  # create, replace
     assert (read["family"], read["ifindex"]) == (FAMILIES[neighbour.family], where.ifindex)
     proxy = neighbour.mac is None
     assert (read["state"], read["flags"]) == (

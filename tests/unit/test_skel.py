@@ -1,4 +1,4 @@
-"""The plugin's frame, as a process: one JSON document and an exit status, whatever comes in."""
+"""The plugin's frame and its verbs: one JSON document and an exit status, whatever comes in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import pytest
 
 from cni_repair.base.errors import DECODE, ENVIRONMENT, INTERNAL, IO, CniError
 from cni_repair.cni import skel
+from cni_repair.cni.call import Call, Verb, check
+from cni_repair.cni.plugin import VERBS as TABLE
 from tests.unit.samples import CONTAINER, REPOSITORY, run_module
 
 VERBS = ["ADD", "DEL", "CHECK", "STATUS", "GC", "VERSION", "REPAIR"]
@@ -47,14 +48,14 @@ def serve(verb: str, stdin: bytes = b"", **environ: str) -> subprocess.Completed
 
 def ack(environ: dict[str, str]) -> CniError:
     with pytest.raises(CniError) as caught:
-        skel.check(environ, b"")
+        check(environ, b"", TABLE)
     assert caught.value.code == ENVIRONMENT
     return caught.value
 
 
 @pytest.mark.parametrize(
     ("verb", "missing"),
-    [(verb, name) for verb, names in skel.REQUIRED.items() for name in names],
+    [(name, variable) for name, verb in TABLE.items() for variable in verb.required],
 )
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_missing_variable_is_named(verb: str, missing: str, how: str) -> None:
@@ -64,6 +65,10 @@ def test_missing_variable_is_named(verb: str, missing: str, how: str) -> None:
     assert missing in ack(environ).msg
 
 
+def test_every_verb_is_tried_here() -> None:
+    assert sorted(TABLE) == sorted(VERBS)
+
+
 def test_all_missing_variables_are_named_at_once() -> None:
     msg = ack({"CNI_COMMAND": "ADD"}).msg
     assert all(name in msg for name in GOOD)
@@ -71,9 +76,8 @@ def test_all_missing_variables_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_good_environment(verb: str) -> None:
-    call = skel.check(
-        {**GOOD, "CNI_COMMAND": verb, "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAME=a=b;x"}, b"{}"
-    )
+    args = "IgnoreUnknown=1;K8S_POD_NAME=a=b;x"
+    call = check({**GOOD, "CNI_COMMAND": verb, "CNI_ARGS": args}, b"{}", TABLE)
     assert (call.command, call.container_id, call.ifname) == (verb, CONTAINER, "eth0")
     assert call.args == {"IgnoreUnknown": "1", "K8S_POD_NAME": "a=b"}
     assert call.stdin == b"{}"
@@ -106,7 +110,7 @@ def test_bad_ifname(verb: str, ifname: str) -> None:
 
 def test_repair_of_one_needs_its_ifname() -> None:
     assert "CNI_IFNAME" in ack({"CNI_COMMAND": "REPAIR", "CNI_CONTAINERID": "a"}).msg
-    assert skel.check({"CNI_COMMAND": "REPAIR"}, b"").container_id == ""
+    assert check({"CNI_COMMAND": "REPAIR"}, b"", TABLE).container_id == ""
 
 
 # --- as a process -------------------------------------------------------------------------------
@@ -318,17 +322,16 @@ def test_repair_of_the_unknown_names_where_it_looked(tmp_path: Path) -> None:
 def test_bug_of_ours_is_still_one_document(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(_: str) -> Callable[[skel.Call], tuple[str, int]]:
+    def broken(_: Call) -> tuple[str, int]:
         print("a stray print")
         raise ZeroDivisionError("oops")
 
     for name, value in {**GOOD, "CNI_COMMAND": "ADD"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(skel, "_handler", broken)
     monkeypatch.setattr(skel, "_read_stdin", lambda: json.dumps(CONF).encode())
     saved = os.dup(1)
     try:
-        assert skel.serve() == 1
+        assert skel.serve({"ADD": Verb(broken)}) == 1
     finally:
         os.dup2(saved, 1)
         os.close(saved)

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair.base import files
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
-from cni_repair.checkpoint import store as module
-from cni_repair.checkpoint.locks import make_private
+from cni_repair.base.files import make_private
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, Key, Store
 
 KEY = Key("06c9b8d0a800", "eth0")
 NAME = "06c9b8d0a800@eth0.json"
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to other users")
+as_root = pytest.mark.needs_root  # gives files to other users
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def mode_of(path: Path) -> int:
 
 
 class Recorder:
-    """Stands in for `os` in the store's module: does the same and keeps a diary."""
+    """Stands in for `os` where files are written: does the same and keeps a diary."""
 
     def __init__(self) -> None:
         self.diary: list[str] = []
@@ -71,7 +71,7 @@ def test_write_is_durable_in_the_only_order_that_is(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    monkeypatch.setattr(module, "os", recorder)
+    monkeypatch.setattr(files, "os", recorder)
     with Store(str(directory)) as store:
         store.commit(KEY, "{}")
     temporary = f".{NAME}.tmp"
@@ -89,7 +89,7 @@ def test_intent_goes_only_after_its_checkpoint_is_safe(
     with Store(str(directory)) as store:
         store.write_intent(KEY, "{}")
     recorder = Recorder()
-    monkeypatch.setattr(module, "os", recorder)
+    monkeypatch.setattr(files, "os", recorder)
     with Store(str(directory)) as store:
         store.commit(KEY, "{}")
     assert recorder.diary[-2:] == ["fsync directory", f"unlink {KEY.name}{INTENT}"]
@@ -265,19 +265,17 @@ def test_symlink_is_refused(directory: Path) -> None:
 
 def test_fifo_is_refused_without_hanging(directory: Path) -> None:
     os.mkfifo(directory / NAME, 0o600)
-    assert "no regular file" in refused(directory)
+    assert "not a regular file" in refused(directory)
 
 
 def test_directory_is_refused(directory: Path) -> None:
     (directory / NAME).mkdir()
-    assert "no regular file" in refused(directory)
+    assert "not a regular file" in refused(directory)
 
 
-def test_device_is_refused(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        os.mknod(directory / NAME, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
-    except PermissionError:
-        pytest.skip("may not make device nodes")
+@as_root
+def test_device_is_refused(directory: Path) -> None:
+    os.mknod(directory / NAME, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
     refused(directory)
 
 
@@ -298,7 +296,7 @@ def test_file_of_another_user_is_refused(directory: Path) -> None:
 def test_file_of_8_mb_is_refused(directory: Path) -> None:
     (directory / NAME).touch(mode=0o600)
     os.truncate(directory / NAME, 8 << 20)
-    assert str(8 << 20) in refused(directory)
+    assert f"longer than {MAX_BYTES} bytes" in refused(directory)
 
 
 # --- the directory ------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 
 import pytest
 from hypothesis import given

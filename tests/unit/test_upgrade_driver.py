@@ -13,6 +13,7 @@ import pytest
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
+from cni_repair.base.procfs import stat_of
 from cni_repair.upgrade import driver
 from cni_repair.upgrade.driver import Ended, Running
 
@@ -53,8 +54,8 @@ def eventually(test: Callable[[], bool]) -> None:
 
 
 def lives(pid: int) -> bool:
-    stat = driver._stat(pid)
-    return stat is not None and stat[0] not in "ZX"
+    stat = stat_of(pid)
+    return stat is not None and stat.state not in "ZX"
 
 
 @pytest.mark.parametrize("status", [0, 1, 77, 126, 127, 255])

@@ -193,22 +193,23 @@ def refused(directory: str, why: str) -> None:
     assert why in caught.value.details
 
 
+@pytest.mark.needs_root
 def test_journals_of_others_are_not_used(directory: str, tmp_path: Path) -> None:
     path = Path(f"{directory}/journal")
     path.chmod(0o620)
-    refused(directory, "writable by nobody else")
+    refused(directory, "others may write to it")
     path.chmod(0o600)
     os.chown(path, 12345, 12345)
-    refused(directory, "must belong to uid 0")
+    refused(directory, "not to uid 0")
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    refused(directory, "cannot read it")
+    refused(directory, "cannot open it")
     path.unlink()
     path.mkdir()
-    refused(directory, "cannot read it")
+    refused(directory, "not a regular file")
     path.rmdir()
     os.mkfifo(path, 0o600)
-    refused(directory, "no regular file")
+    refused(directory, "not a regular file")
 
 
 def test_journal_of_another_version(directory: str) -> None:

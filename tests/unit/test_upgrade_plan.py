@@ -330,7 +330,7 @@ RIGHT = "version: 1\ndriver: {command: [x]}\n"
     [
         ("", "it is empty: begin from an example in conf/"),
         ("- a\n", "$: a list is no mapping"),
-        ("version: 1\nversion: 1\n", "line 2: key 'version' stands in line 1 already"),
+        ("version: 1\nversion: 1\n", "line 2: key 'version' appears in line 1 already"),
         ("version: 1\ndriver:\n\tcommand: x\n", "line 3, column 1: "),
         ("version: 1\n---\nversion: 1\n", "line 2: a second document"),
         ("driver: &d {command: x}\n", "line 1: aliases"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6
 from typing import Any
 
 from hypothesis import strategies as st

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-import sys
 
-from cni_repair.adoption import candidates as adopting
+from cni_repair.adoption import verdict as adopting
 from cni_repair.adoption.adopt import Adopter
 from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_legacy
-from cni_repair.adoption.candidates import Configured, candidates
-from cni_repair.adoption.examine import Adoption, AdoptOptions, Examiner
+from cni_repair.adoption.candidates import candidates
+from cni_repair.adoption.examine import Options
+from cni_repair.adoption.verdict import Adoption, Configured
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
-from cni_repair.cli.nodework import scope_of
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.render import one_line
+from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.node.context import Node
@@ -43,8 +44,8 @@ _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _STATES = (
     adopting.ADOPTED,
     adopting.WOULD_ADOPT,
-    adopting.HAS_CHECKPOINT,
-    adopting.LEFT_ALONE,
+    adopting.RECORDED,
+    adopting.SKIPPED,
     adopting.REFUSED,
     adopting.FAILED,
     adopting.REMOVED,
@@ -68,18 +69,15 @@ class _Found:
         return not (failed or self.unreadable or self.forgotten)
 
 
-def adopt(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Commit, or say what would be committed; 0 if that is all that should be."""
     scope = scope_of(options)
     directories = tuple(options.cache_dir or CACHE_DIRS)
     try:
         found = _work(scope, directories, options.write)
     except KeyboardInterrupt:
-        print(
-            "cni-repair: interrupted; what was adopted stays adopted, call again for the rest",
-            file=sys.stderr,
-        )
-        return 130
+        print_error("interrupted; what was adopted stays adopted, call again for the rest")
+        return INTERRUPTED
     if scope.json:
         print(dumps(_document(found, options.write)))
     else:
@@ -91,7 +89,7 @@ def adopt(options: argparse.Namespace) -> int:
                 "dry run: nothing was written;"
                 f" cni-repair adopt --write{_again(options, scope)} commits"
             )
-    return 0 if found.complete else 1
+    return 0 if found.complete else DAMAGED
 
 
 def _again(options: argparse.Namespace, scope: Scope) -> str:
@@ -112,15 +110,11 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> _Found:
             unreadable += bad
         wanted = candidates(remembered, network)
         with Node() as node:
-            how = _options(scope, network)
-            examiner = Examiner(node, store, how)
-            if write and store is not None:
-                adoptions = Adopter(examiner, store, how).write(wanted)
-            else:
-                adoptions = examiner.examine(wanted)
+            adopter = Adopter(node, store, _options(scope, network))
+            adoptions = (adopter.write if write else adopter.examine)(wanted)
             # Another network's pods are not asked about.
-            forgotten = [] if network else examiner.nobody_remembers(adoptions)
-            bad = [one for one in unreadable if not examiner.covers(one.file)]
+            forgotten = [] if network else adopter.not_remembered(adoptions)
+            bad = [one for one in unreadable if not adopter.covers(one.file)]
             return _Found(adoptions, bad, forgotten)
     finally:
         if store is not None:
@@ -134,12 +128,12 @@ def _store(scope: Scope, create: bool) -> Store | None:
         return None  # nothing was ever attached through us, and a dry run makes nothing
 
 
-def _options(scope: Scope, network: str) -> AdoptOptions:
+def _options(scope: Scope, network: str) -> Options:
     document = scope.conf.document if scope.conf else {}
     settings = {key: document[key] for key in _REPAIRS_KEYS if key in document}
     if scope.run_dir:
         settings["runDir"] = scope.run_dir
-    return AdoptOptions(
+    return Options(
         checkpoint_dir=scope.checkpoint_dir,
         run_dir=scope.run_dir,
         network=network,

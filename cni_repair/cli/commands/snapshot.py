@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import sys
-
 from cni_repair.base.strictjson import dumps
-from cni_repair.cli.nodework import scope_of, work_on
+from cni_repair.cli.common import DAMAGED, USAGE, print_error
 from cni_repair.cli.render import one_line
+from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
 from cni_repair.node.context import Node
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, SnapshotOptions
-from cni_repair.node.snapshot import snapshot as take
+from cni_repair.node.snapshot import (
+    KEPT,
+    REFRESHED,
+    UNCHANGED,
+    Snapshot,
+    SnapshotOptions,
+    snapshot,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,25 +28,25 @@ if TYPE_CHECKING:
     from cni_repair.node.snapshot import Record
 
 
-def snapshot(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Bring the records up to date (not with `--check`); 0 if every pod can be restored."""
     if options.accept and (options.check or not options.containers):
         wanted = "it writes: not with --check" if options.check else "name the pods that it is for"
-        print(f"cni-repair: snapshot --accept: {wanted}", file=sys.stderr)
-        return 2
+        print_error(f"snapshot --accept: {wanted}")
+        return USAGE
     scope = scope_of(options)
     # A selection is about what was selected; the whole node is about every pod on it.
     everything = not scope.containers and scope.conf is None
     how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
-    taken = work_on(
-        scope, lambda node, store, entries: [take(node, store, entries, how)], begins=True
+    taken = with_entries(
+        scope, lambda node, store, entries: [snapshot(node, store, entries, how)], begins=True
     )
     found = taken[0] if taken else _of_no_record(everything)
     if scope.json:
         print(dumps(found.document()))
     else:
         show(found, scope, options.check)
-    return 0 if found.complete else 1
+    return 0 if found.complete else DAMAGED
 
 
 def _of_no_record(everything: bool) -> Snapshot:

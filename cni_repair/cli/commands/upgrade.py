@@ -9,16 +9,16 @@ import sys
 import time
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
-from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.cli.common import print_error
+from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
 from cni_repair.cli.upgrade.lock import Refused, exclusive
 from cni_repair.cli.upgrade.options import again, kept, mistake_in, put_back, settings_of
-from cni_repair.cli.upgrade.status import INTERRUPTED, print_report
+from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
 from cni_repair.upgrade import driver, preflight, procedure, report
 from cni_repair.upgrade import journal as journals
@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.settings import Settings
 
-USAGE = 2
 
-
-def upgrade(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Do what was asked for; exit status 0 fine, 1 failed, 2 wrong usage, 3 refused."""
     mistake = mistake_in(options)
     if mistake:

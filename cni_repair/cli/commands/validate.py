@@ -8,25 +8,27 @@ import sys
 from importlib import resources
 
 from cni_repair.base.errors import CniError
-from cni_repair.checkpoint import legacy as seed
-from cni_repair.checkpoint import model
+from cni_repair.base.names import OWN_TYPE
+from cni_repair.checkpoint import legacy, model
 from cni_repair.checkpoint.store import is_legacy
+from cni_repair.cli.common import DAMAGED
 from cni_repair.cni import netconf
 from cni_repair.cni.conffile import load_file, plugins_in
 from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from typing import Any
 
 _ENDS_OF_PLANS = (".yaml", ".yml")
 _ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
-def validate(files: list[str]) -> int:
+def run(options: argparse.Namespace) -> int:
     """Print a line a file, and one an error; 1 if there is any."""
     failed = False
-    for path in files:
+    for path in options.files:
         try:
             kind, errors = _check(path)
         except CniError as error:
@@ -36,7 +38,7 @@ def validate(files: list[str]) -> int:
         if not errors:
             print(f"{path}: a valid {kind}")
         failed = failed or bool(errors)
-    return 1 if failed else 0
+    return DAMAGED if failed else 0
 
 
 def _check(path: str) -> tuple[str, list[str]]:
@@ -46,7 +48,7 @@ def _check(path: str) -> tuple[str, list[str]]:
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_legacy(os.path.basename(path)):
-        return "checkpoint of the seed's format", _check_seed(raw, os.path.basename(path))
+        return "checkpoint of the predecessor's format", _check_legacy(raw, os.path.basename(path))
     return _check_conf(document)
 
 
@@ -75,9 +77,9 @@ def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[s
     return []
 
 
-def _check_seed(raw: bytes, name: str) -> list[str]:
+def _check_legacy(raw: bytes, name: str) -> list[str]:
     try:
-        seed.decode(raw, name, _ANY_MASTER)
+        legacy.decode(raw, name, _ANY_MASTER)
     except CniError as error:
         return [error.details]
     return []
@@ -89,9 +91,9 @@ def _check_conf(document: dict[str, Any]) -> tuple[str, list[str]]:
         plugins = plugins_in(document)
     except CniError as error:
         return kind, [str(error)]
-    mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == netconf.OWN_TYPE]
+    mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == OWN_TYPE]
     if not mine:
-        return kind, [f"$: no plugin of type {netconf.OWN_TYPE!r} in it"]
+        return kind, [f"$: no plugin of type {OWN_TYPE!r} in it"]
     errors = [error for path, plugin in mine for error in _check_plugin(path, plugin)]
     if not errors:
         # A slip of the pen in a key of ours looks like a key of theirs.

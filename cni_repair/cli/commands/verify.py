@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from cni_repair.base.columns import Row
 from cni_repair.base.strictjson import dumps
-from cni_repair.cli.nodework import scope_of, work_on
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.render import one_line
+from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import (
     CONFLICT,
@@ -16,8 +15,8 @@ from cni_repair.node.verify import (
     Verdict,
     VerifyOptions,
     summary,
+    verify,
 )
-from cni_repair.node.verify import verify as verify_entries
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,20 +35,20 @@ _WHY_NOT_VERIFIED = f"{NOT_VERIFIED}: nobody to ask; --all says why"
 _SEE_STATUS = "{states}: cni-repair status{again} says what to do"
 
 
-def verify(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Ask every gateway from inside the pods; 0 if nothing is wrong."""
     scope = scope_of(options)
     how = VerifyOptions(options.timeout, options.duplicates)
     try:
-        verdicts = work_on(scope, lambda node, _, entries: verify_entries(node, entries, how))
+        verdicts = with_entries(scope, lambda node, _, entries: verify(node, entries, how))
     except KeyboardInterrupt:
-        print("cni-repair: interrupted", file=sys.stderr)
-        return 130
+        print_error("interrupted")
+        return INTERRUPTED
     if scope.json:
         print(dumps(document(verdicts)))
     else:
         show(verdicts, scope, options.all)
-    return 0 if all(verdict.passed for verdict in verdicts) else 1
+    return 0 if all(verdict.passed for verdict in verdicts) else DAMAGED
 
 
 def document(verdicts: list[Verdict]) -> dict[str, object]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import print_error
+from cni_repair.cli.common import INTERRUPTED, print_error
 from cni_repair.cli.upgrade.lock import Refused
 from cni_repair.cli.upgrade.options import again, for_unit
-from cni_repair.cli.upgrade.status import INTERRUPTED, print_report
+from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade import unit

@@ -32,7 +32,7 @@ def exclusive() -> Iterator[None]:
     try:
         yield
     finally:
-        lock.__exit__(None, None, None)
+        lock.close()
 
 
 def is_at_work() -> bool:

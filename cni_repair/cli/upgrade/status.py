@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 import time
 
+from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
-from cni_repair.checkpoint.identity import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.cli.common import print_error
+from cni_repair.cli.common import INTERRUPTED, print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade.lock import exclusive, is_at_work
 from cni_repair.cli.upgrade.options import again
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from cni_repair.upgrade.progress import Progress
 
-INTERRUPTED = 130  # the exit status
 _VERDICTS = {
     FINE: "upgrade ended well",
     REFUSED: "upgrade refused: nothing was touched",

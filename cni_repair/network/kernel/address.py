@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen
+from cni_repair.base.kinds import integer, ip_address, one_of, text
+from cni_repair.base.lightsocket import AF_INET6, inet_ntop
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.netlink import constants as rt
+from cni_repair.network.kernel.table import (
+    ALWAYS,
+    NEVER,
+    SCOPES,
+    UINT8,
+    UINT32,
+    Field,
+    Table,
+)
 from cni_repair.network.model import (
+    FOREVER,
     IFA_DERIVED,
     IFA_F_DADFAILED,
     IFA_F_MCAUTOJOIN,
@@ -20,12 +31,103 @@ from cni_repair.network.model import (
     RT_SCOPE_LINK,
     Address,
 )
-from cni_repair.network.planning.linklocal import link_local_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_ADDRESSES = 1024
 
 # IFAPROT_KERNEL_LO, _RA, _LL, include/uapi/linux/if_addr.h
 _KERNELS_OWN = {1, 2, 3}
+_FLAGS = {
+    0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin",
+}  # fmt: skip
+_CACHEINFO = struct.Struct("=II")  # ifa_prefered, ifa_valid of struct ifa_cacheinfo
+
+
+def _flag_words(flags: int) -> str:
+    return " ".join(word for bit, word in _FLAGS.items() if flags & bit)
+
+
+_IN_HEADER = "struct ifaddrmsg"
+_LIFETIME = {"wire": "both lifetimes in IFA_CACHEINFO", "word": "both if either ends"}
+TABLE = Table(
+    Address,
+    Field(
+        "family", one_of(4, 6), compared=ALWAYS, because={"wire": _IN_HEADER, "word": "ip, ip -6"}
+    ),
+    Field(
+        "address",
+        ip_address,
+        compared=ALWAYS,
+        of_family=True,
+        because={"wire": "IFA_LOCAL, or IFA_ADDRESS alone", "word": "with its prefix, or peer"},
+    ),
+    Field("prefix", integer(0, 128), because={"wire": _IN_HEADER, "word": "after the address"}),
+    Field(
+        "peer",
+        ip_address,
+        of_family=True,
+        because={"wire": "IFA_ADDRESS, where that is not the address", "word": "with the prefix"},
+    ),
+    Field("broadcast", ip_address, rt.IFA_BROADCAST, nl.IP, "broadcast {}", of_family=True),
+    Field("label", text, rt.IFA_LABEL, nl.TEXT, because={"word": "unless it is the link's name"}),
+    Field(
+        "scope",
+        UINT8,
+        word=lambda scope: f"scope {SCOPES.get(scope, scope)}",
+        because={"wire": _IN_HEADER},
+    ),
+    Field("valid", UINT32, because=_LIFETIME),
+    Field("preferred", UINT32, because=_LIFETIME),
+    Field("metric", UINT32, rt.IFA_RT_PRIORITY, nl.U32, "metric {}"),
+    Field(
+        "proto",
+        UINT8,
+        rt.IFA_PROTO,
+        nl.U8,
+        compared=NEVER,
+        because={"word": "none before iproute2 6.3", "compared": "it does nothing"},
+    ),
+    Field(
+        "flags",
+        UINT32,
+        rt.IFA_FLAGS,
+        nl.Codec(lambda raw: nl.u32_of(raw) & ~IFA_DERIVED, nl.u32),
+        _flag_words,
+    ),
+)
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def encode(address: Address, ifindex: int) -> bytes:
+    """What RTM_NEWADDR says of an address."""
+    local, far = _ends(address)
+    attributes = local + far + TABLE.encode(address)
+    if address.valid != FOREVER or address.preferred != FOREVER:
+        lifetimes = struct.pack("=IIII", address.preferred, address.valid, 0, 0)
+        attributes += nl.attribute(rt.IFA_CACHEINFO, lifetimes)
+    family = nl.NUMBERS[address.family]
+    return nl.address_body(
+        family, address.prefix, address.flags, address.scope, ifindex, attributes
+    )
+
+
+def encode_key(address: Address, ifindex: int) -> bytes:
+    """What RTM_DELADDR tells an address apart by."""
+    local, far = _ends(address)
+    return nl.address_body(nl.NUMBERS[address.family], address.prefix, 0, 0, ifindex, local + far)
+
+
+def _ends(address: Address) -> tuple[bytes, bytes]:
+    local = nl.ip(rt.IFA_LOCAL, address.address)
+    return local, nl.ip(rt.IFA_ADDRESS, address.peer or address.address)
+
+
+# --- reading --------------------------------------------------------------------------------------
 
 
 @frozen
@@ -39,19 +141,24 @@ class Addresses:
     stable_private: tuple[str, ...] = ()  # of the kernel's own those of RFC 7217's kind
 
 
-def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
-    """Those of a link; its MAC tells on older kernels which one the kernel made of it."""
-    request = nl.Message(nl.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
+def addresses_request(ifindex: int) -> nl.Message:
+    """Asks for a dump of a link's addresses."""
+    return nl.Message(rt.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
+
+
+def addresses_in(bodies: Iterable[bytes], ifindex: int, mac: str) -> Addresses:
+    """Those of a link, of a dump; its MAC tells on older kernels which one the kernel made of
+    it."""
     configured: list[Address] = []
     by_kernel: list[Address] = []
     tentative, dadfailed = [], []
     stable_private = []
-    for body in rtnl.dump(request, MAX_ADDRESSES, "addresses"):
+    for body in bodies:
         family, prefix, scope, link, attributes = nl.unpack_address(body)
         if link != ifindex or family not in nl.FAMILIES:
             continue
-        flags = nl.u32_of(attributes[nl.IFA_FLAGS])
-        if attributes.get(nl.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
+        flags = nl.u32_of(attributes[rt.IFA_FLAGS])
+        if attributes.get(rt.IFA_PROTO, b"\0")[0] > max(_KERNELS_OWN):
             # A daemon's own, that it may have given up by the time of a repair, to another host
             # even (keepalived's virtual addresses).
             continue
@@ -59,7 +166,7 @@ def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
             # The kernel's own socket stays in the group of a link that went, and can neither join
             # it again on the same index nor be made to leave (ipv6_mc_config).
             continue
-        address = _address(family, prefix, scope, flags, attributes)
+        address = decode(family, prefix, scope, attributes)
         if flags & IFA_F_DADFAILED:
             dadfailed.append(address.address)
         elif flags & IFA_F_TENTATIVE:
@@ -77,30 +184,30 @@ def read_addresses(rtnl: Rtnetlink, ifindex: int, mac: str) -> Addresses:
     )
 
 
-def _address(
-    family: int, prefix: int, scope: int, flags: int, attributes: dict[int, bytes]
-) -> Address:
+def decode(family: int, prefix: int, scope: int, attributes: dict[int, bytes]) -> Address:
+    """The address of an RTM_NEWADDR; the first three stand in its header."""
+    values = TABLE.decode(attributes)
     # The kernel leaves out an IPv4 peer that is 0.0.0.0 (inet_fill_ifaddr).
-    any_address = bytes(4 if family == AF_INET else 16)
-    far = attributes.get(nl.IFA_ADDRESS, any_address)
-    local = attributes.get(nl.IFA_LOCAL, far)
-    broadcast = attributes.get(nl.IFA_BROADCAST)
-    label = attributes.get(nl.IFA_LABEL)
-    preferred, valid = struct.unpack_from("=II", attributes[nl.IFA_CACHEINFO])
-    return Address(
-        family=nl.FAMILIES[family],
-        address=inet_ntop(family, local),
-        prefix=prefix,
-        broadcast=inet_ntop(family, broadcast) if broadcast else None,
-        scope=scope,
-        label=nl.string_of(label) if label else None,
-        flags=flags & ~IFA_DERIVED,
-        valid=valid,
-        preferred=preferred,
-        peer=inet_ntop(family, far) if far != local else None,
-        metric=nl.u32_of(attributes.get(nl.IFA_RT_PRIORITY, bytes(4))),
-        proto=attributes.get(nl.IFA_PROTO, b"\0")[0],
-    )
+    far = attributes.get(rt.IFA_ADDRESS) or bytes(16 if family == AF_INET6 else 4)
+    local = attributes.get(rt.IFA_LOCAL, far)
+    values["family"] = nl.FAMILIES[family]
+    values["address"] = inet_ntop(family, local)
+    values["prefix"] = prefix
+    values["scope"] = scope
+    if far != local:
+        values["peer"] = inet_ntop(family, far)
+    values["preferred"], values["valid"] = _CACHEINFO.unpack_from(attributes[rt.IFA_CACHEINFO])
+    return Address(**values)
+
+
+def link_local_of(mac: str) -> str:
+    """The EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
+    octets = bytearray(nl.raw_mac(mac))
+    if len(octets) != 6:
+        return ""
+    octets[0] ^= 2
+    eui = bytes(octets[:3]) + b"\xff\xfe" + bytes(octets[3:])
+    return inet_ntop(AF_INET6, b"\xfe\x80" + bytes(6) + eui)
 
 
 def _made_by_kernel(address: Address, flags: int, mac: str) -> bool:

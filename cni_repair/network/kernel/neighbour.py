@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from _socket import inet_ntop
 
 from cni_repair.base.errors import REPAIR_FAILED
+from cni_repair.base.lightsocket import inet_ntop
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink, TooMany
 from cni_repair.network.model import NTF_PROXY, NUD_PERMANENT, Neighbour
 
@@ -32,8 +33,8 @@ def proxy_entries(rtnl: Rtnetlink, ifindex: int) -> tuple[Neighbour, ...]:
 
 
 def _read(rtnl: Rtnetlink, ifindex: int, flags: int, what: str) -> tuple[Neighbour, ...]:
-    filtered = nl.u32(nl.NDA_IFINDEX, ifindex)
-    request = nl.Message(nl.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
+    filtered = nl.u32(rt.NDA_IFINDEX, ifindex)
+    request = nl.Message(rt.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
     keep = None if flags else _is_permanent
     bodies = rtnl.dump(request, _MAX_READ, "neighbours", keep)
     if len(bodies) > MAX_NEIGHBOURS:
@@ -51,8 +52,8 @@ def neighbour_in(body: bytes, ifindex: int) -> Neighbour | None:
     """One entry of a dump; None for one of another link or family (older kernels list the proxy
     entries of all links), and for one that no interface of ours can have."""
     family, link, _, flags, attributes = nl.unpack_neighbour(body)
-    address = attributes.get(nl.NDA_DST)
-    mac = attributes.get(nl.NDA_LLADDR, b"")
+    address = attributes.get(rt.NDA_DST)
+    mac = attributes.get(rt.NDA_LLADDR, b"")
     proxy = bool(flags & NTF_PROXY)
     if family not in nl.FAMILIES or link != ifindex or address is None:
         return None
@@ -63,5 +64,5 @@ def neighbour_in(body: bytes, ifindex: int) -> Neighbour | None:
         address=inet_ntop(family, address),
         mac=None if proxy else mac.hex(":"),
         flags=flags & _CONFIGURABLE,
-        protocol=attributes.get(nl.NDA_PROTOCOL, b"\0")[0],
+        protocol=attributes.get(rt.NDA_PROTOCOL, b"\0")[0],
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6, inet_ntop
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network.model import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_KERNEL, Hop, Route
 
@@ -40,7 +41,7 @@ def read_routes(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Routes:
     lead packets elsewhere.
     """
     request = nl.Message(
-        nl.RTM_GETROUTE, 0, nl.route_body(0, 0, 0, 0, 0, 0, 0, 0, nl.u32(nl.RTA_OIF, ifindex))
+        rt.RTM_GETROUTE, 0, nl.route_body(0, 0, 0, 0, 0, 0, 0, 0, nl.u32(rt.RTA_OIF, ifindex))
     )
     name_of = _namer(rtnl, ifindex, ifname)
     routes: list[Route] = []
@@ -57,7 +58,7 @@ def read_routes(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Routes:
         if is_kernels:
             if _goes_through(attributes, ifindex):
                 by_kernel.append(_dst(family, prefix, attributes))
-        elif nl.RTA_ENCAP not in attributes:
+        elif rt.RTA_ENCAP not in attributes:
             routes += _routes(header, attributes, ifindex, name_of)
     return Routes(tuple(routes), tuple(by_kernel))
 
@@ -68,9 +69,9 @@ def _namer(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
 
     def name_of(index: int) -> str:
         if index not in names:
-            request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(index, 0, 0, b""))
+            request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(index, 0, 0, b""))
             answer = rtnl.get([request])[0]
-            raw = b"" if isinstance(answer, Ack) else nl.unpack_link(answer)[2][nl.IFLA_IFNAME]
+            raw = b"" if isinstance(answer, Ack) else nl.unpack_link(answer)[2][rt.IFLA_IFNAME]
             names[index] = nl.string_of(raw)
         return names[index]
 
@@ -78,13 +79,13 @@ def _namer(rtnl: Rtnetlink, ifindex: int, ifname: str) -> Callable[[int], str]:
 
 
 def _goes_through(attributes: dict[int, bytes], ifindex: int) -> bool:
-    through = attributes.get(nl.RTA_OIF)
+    through = attributes.get(rt.RTA_OIF)
     return through is not None and nl.u32_of(through) == ifindex
 
 
 def _expires(attributes: dict[int, bytes]) -> int:
     """Seconds; struct rta_cacheinfo: references, last use, expiry in clock ticks (USER_HZ) …"""
-    cache = attributes.get(nl.RTA_CACHEINFO, b"")
+    cache = attributes.get(rt.RTA_CACHEINFO, b"")
     ticks: int = struct.unpack_from("=i", cache, 8)[0] if len(cache) >= 12 else 0
     # Below 0: it has expired, and waits to be collected.
     return max(1, ticks // _TICKS) if ticks else 0
@@ -97,10 +98,10 @@ def _routes(
     name_of: Callable[[int], str],
 ) -> list[Route]:
     """The route; of an IPv6 multipath one, one for each of its next hops through the link."""
-    if nl.RTA_MULTIPATH not in attributes:
+    if rt.RTA_MULTIPATH not in attributes:
         return [_route(header, attributes)] if _goes_through(attributes, ifindex) else []
-    entries = nl.unpack_nexthops(attributes[nl.RTA_MULTIPATH])
-    if any(nl.RTA_ENCAP in own for _, _, _, own in entries):
+    entries = nl.unpack_nexthops(attributes[rt.RTA_MULTIPATH])
+    if any(rt.RTA_ENCAP in own for _, _, _, own in entries):
         return []
     route = _route(header, attributes)
     if header[0] == AF_INET6:
@@ -108,7 +109,7 @@ def _routes(
             replace(
                 route,
                 gateway=_gateway(AF_INET6, own),
-                onlink=bool(flags & nl.RTNH_F_ONLINK),
+                onlink=bool(flags & rt.RTNH_F_ONLINK),
                 weight=weight,
                 shared=True,
             )
@@ -120,8 +121,8 @@ def _routes(
             ifname=name_of(index),
             gateway=_gateway(AF_INET, own),
             weight=weight,
-            onlink=bool(flags & nl.RTNH_F_ONLINK),
-            realm=nl.u32_of(own.get(nl.RTA_FLOW, bytes(4))),
+            onlink=bool(flags & rt.RTNH_F_ONLINK),
+            realm=nl.u32_of(own.get(rt.RTA_FLOW, bytes(4))),
         )
         for flags, weight, index, own in entries
     )
@@ -131,40 +132,40 @@ def _routes(
 
 def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
     family, prefix, source, tos, table, protocol, scope, kind, flags = header
-    prefsrc = attributes.get(nl.RTA_PREFSRC)
-    long_table = attributes.get(nl.RTA_TABLE)
-    metrics = nl.attributes_of(attributes.get(nl.RTA_METRICS, b""))
+    prefsrc = attributes.get(rt.RTA_PREFSRC)
+    long_table = attributes.get(rt.RTA_TABLE)
+    metrics = nl.attributes_of(attributes.get(rt.RTA_METRICS, b""))
     congctl = metrics.pop(_RTAX_CC_ALGO, b"")
     return Route(
         family=nl.FAMILIES[family],
         dst=_dst(family, prefix, attributes),
         gateway=_gateway(family, attributes),
         table=nl.u32_of(long_table) if long_table else table,
-        metric=nl.u32_of(attributes.get(nl.RTA_PRIORITY, bytes(4))),
+        metric=nl.u32_of(attributes.get(rt.RTA_PRIORITY, bytes(4))),
         scope=scope,
         type=kind,
         protocol=protocol,
         prefsrc=inet_ntop(family, prefsrc) if prefsrc else None,
         tos=tos,
-        onlink=bool(flags & nl.RTNH_F_ONLINK),
+        onlink=bool(flags & rt.RTNH_F_ONLINK),
         metrics=tuple((key, nl.u32_of(value)) for key, value in metrics.items() if len(value) == 4),
-        src=f"{inet_ntop(family, attributes[nl.RTA_SRC])}/{source}" if source else None,
+        src=f"{inet_ntop(family, attributes[rt.RTA_SRC])}/{source}" if source else None,
         congctl=congctl.rstrip(b"\0").decode("ascii", "replace") or None,
-        realm=nl.u32_of(attributes.get(nl.RTA_FLOW, bytes(4))),
-        pref=attributes.get(nl.RTA_PREF, b"\0")[0],
+        realm=nl.u32_of(attributes.get(rt.RTA_FLOW, bytes(4))),
+        pref=attributes.get(rt.RTA_PREF, b"\0")[0],
         expires=_expires(attributes),
     )
 
 
 def _dst(family: int, prefix: int, attributes: dict[int, bytes]) -> str:
     any_address = bytes(4 if family == AF_INET else 16)
-    return f"{inet_ntop(family, attributes.get(nl.RTA_DST, any_address))}/{prefix}"
+    return f"{inet_ntop(family, attributes.get(rt.RTA_DST, any_address))}/{prefix}"
 
 
 def _gateway(family: int, attributes: dict[int, bytes]) -> str | None:
     """A next hop's; of an IPv4 route, too, it may be IPv6 (struct rtvia: family, address)."""
-    gateway = attributes.get(nl.RTA_GATEWAY)
+    gateway = attributes.get(rt.RTA_GATEWAY)
     if gateway:
         return inet_ntop(family, gateway)
-    via = attributes.get(nl.RTA_VIA, b"")
+    via = attributes.get(rt.RTA_VIA, b"")
     return inet_ntop(AF_INET6, via[2:]) if len(via) == 18 else None

@@ -7,10 +7,11 @@ somebody took away since.
 from __future__ import annotations
 
 import struct
-from _socket import inet_ntop
 
+from cni_repair.base.lightsocket import inet_ntop
 from cni_repair.base.names import valid_ifname
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import NotSupported, Rtnetlink
 from cni_repair.network.model import (
     FIB_RULE_INVERT,
@@ -31,9 +32,9 @@ _KNOWN_FLAGS = FIB_RULE_INVERT | 0x1 | 0x8 | 0x10  # the kernel's own; iif, oif 
 _NONE = 0xFFFFFFFF
 
 _CARRIED = {
-    nl.FRA_DST, nl.FRA_SRC, nl.FRA_IIFNAME, nl.FRA_OIFNAME, nl.FRA_PRIORITY, nl.FRA_FWMARK,
-    nl.FRA_FWMASK, nl.FRA_SUPPRESS_PREFIXLEN, nl.FRA_TABLE, nl.FRA_PAD, nl.FRA_UID_RANGE,
-    nl.FRA_PROTOCOL, nl.FRA_IP_PROTO, nl.FRA_SPORT_RANGE, nl.FRA_DPORT_RANGE,
+    rt.FRA_DST, rt.FRA_SRC, rt.FRA_IIFNAME, rt.FRA_OIFNAME, rt.FRA_PRIORITY, rt.FRA_FWMARK,
+    rt.FRA_FWMASK, rt.FRA_SUPPRESS_PREFIXLEN, rt.FRA_TABLE, rt.FRA_PAD, rt.FRA_UID_RANGE,
+    rt.FRA_PROTOCOL, rt.FRA_IP_PROTO, rt.FRA_SPORT_RANGE, rt.FRA_DPORT_RANGE,
 }  # fmt: skip
 # FRA_SPORT_MASK, FRA_DPORT_MASK: since 6.15 told of every rule for a single port, all bits set
 _PORT_MASKS = {28: b"\xff\xff", 29: b"\xff\xff"}
@@ -42,7 +43,7 @@ _BUILT_IN = {0, RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL}
 
 def read_rules(rtnl: Rtnetlink) -> tuple[Rule, ...]:
     """The rules of the socket's namespace, but for those that a checkpoint cannot hold."""
-    request = nl.Message(nl.RTM_GETRULE, 0, nl.rule_body(0, 0, 0, 0, 0, 0, 0, b""))
+    request = nl.Message(rt.RTM_GETRULE, 0, nl.rule_body(0, 0, 0, 0, 0, 0, 0, b""))
     try:
         bodies = rtnl.dump(request, MAX_RULES, "rules")
     except NotSupported:
@@ -101,29 +102,29 @@ def rule_in(body: bytes) -> Rule | None:
         return None
     if family not in nl.FAMILIES or action not in RULE_ACTIONS or flags & ~_KNOWN_FLAGS:
         return None
-    iif, oif = (_name(attributes.get(kind)) for kind in (nl.FRA_IIFNAME, nl.FRA_OIFNAME))
+    iif, oif = (_name(attributes.get(kind)) for kind in (rt.FRA_IIFNAME, rt.FRA_OIFNAME))
     if not all(name is None or valid_ifname(name) for name in (iif, oif)):
         return None  # no interface can have that name
-    suppressed = _u32(attributes, nl.FRA_SUPPRESS_PREFIXLEN, _NONE)
+    suppressed = _u32(attributes, rt.FRA_SUPPRESS_PREFIXLEN, _NONE)
     return Rule(
         family=nl.FAMILIES[family],
-        priority=_u32(attributes, nl.FRA_PRIORITY),
-        src=_prefix(family, attributes.get(nl.FRA_SRC), source),
-        dst=_prefix(family, attributes.get(nl.FRA_DST), to),
+        priority=_u32(attributes, rt.FRA_PRIORITY),
+        src=_prefix(family, attributes.get(rt.FRA_SRC), source),
+        dst=_prefix(family, attributes.get(rt.FRA_DST), to),
         iif=iif,
         oif=oif,
         tos=tos,
-        fwmark=_u32(attributes, nl.FRA_FWMARK),
-        fwmask=_u32(attributes, nl.FRA_FWMASK),
-        ip_proto=_u8(attributes, nl.FRA_IP_PROTO),
-        sport=_pair("=HH", attributes.get(nl.FRA_SPORT_RANGE)),
-        dport=_pair("=HH", attributes.get(nl.FRA_DPORT_RANGE)),
-        uid_range=_pair("=II", attributes.get(nl.FRA_UID_RANGE)),
+        fwmark=_u32(attributes, rt.FRA_FWMARK),
+        fwmask=_u32(attributes, rt.FRA_FWMASK),
+        ip_proto=_u8(attributes, rt.FRA_IP_PROTO),
+        sport=_pair("=HH", attributes.get(rt.FRA_SPORT_RANGE)),
+        dport=_pair("=HH", attributes.get(rt.FRA_DPORT_RANGE)),
+        uid_range=_pair("=II", attributes.get(rt.FRA_UID_RANGE)),
         invert=bool(flags & FIB_RULE_INVERT),
         action=action,
-        table=_u32(attributes, nl.FRA_TABLE, table),
+        table=_u32(attributes, rt.FRA_TABLE, table),
         suppress_prefixlength=None if suppressed == _NONE else suppressed,
-        protocol=_u8(attributes, nl.FRA_PROTOCOL),
+        protocol=_u8(attributes, rt.FRA_PROTOCOL),
     )
 
 

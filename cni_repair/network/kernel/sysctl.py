@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
-from _socket import AF_INET, AF_INET6
 
+from cni_repair.base.lightsocket import AF_INET, AF_INET6
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 
 # Their places in the kernel's arrays: IPV4_DEVCONF_* in include/uapi/linux/ip.h (from 1 on),
 # DEVCONF_* in include/uapi/linux/ipv6.h (from 0 on). Not among them: what router advertisements
@@ -51,8 +52,8 @@ ADDR_GEN_MODE = "ipv6/addr_gen_mode"
 # Setting it makes ADDR_GEN_MODE 2.
 STABLE_SECRET = "ipv6/stable_secret"
 _PLACES = {
-    nl.IFLA_INET_CONF: tuple((f"ipv4/{name}", place - 1) for name, place in sorted(_IPV4.items())),
-    nl.IFLA_INET6_CONF: tuple((f"ipv6/{name}", place) for name, place in sorted(_IPV6.items())),
+    rt.IFLA_INET_CONF: tuple((f"ipv4/{name}", place - 1) for name, place in sorted(_IPV4.items())),
+    rt.IFLA_INET6_CONF: tuple((f"ipv6/{name}", place) for name, place in sorted(_IPV6.items())),
 }
 
 # The only sysctls that a checkpoint may name: net/<family>/conf/<ifname>/<name>.
@@ -64,7 +65,7 @@ def sysctls_in(af_spec: bytes) -> tuple[tuple[str, str], ...]:
     (IPv6 with an MTU below 1280), is left out."""
     families = nl.attributes_of(af_spec)
     found: list[tuple[str, str]] = []
-    for family, kind in ((AF_INET, nl.IFLA_INET_CONF), (AF_INET6, nl.IFLA_INET6_CONF)):
+    for family, kind in ((AF_INET, rt.IFLA_INET_CONF), (AF_INET6, rt.IFLA_INET6_CONF)):
         raw = nl.attributes_of(families.get(family, b"")).get(kind, b"")
         values = struct.unpack(f"={len(raw) // 4}i", raw[: len(raw) // 4 * 4])
         known = len(values)

@@ -6,10 +6,12 @@ Operations are frozen values without I/O: see :mod:`~cni_repair.network.operatio
 from __future__ import annotations
 
 import struct
-from _socket import inet_pton
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import inet_pton
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
+from cni_repair.network.kernel.address import encode, encode_key
 from cni_repair.network.model import (
     FIB_RULE_INVERT,
     FOREVER,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
         "AddAddress | ChangeAddress | SetNeighbour | AddRoute | DropRoute | AddRule"
     )
 
-_NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
+_NEW = rt.NLM_F_CREATE | rt.NLM_F_EXCL
 _NEIGHBOUR_FLAGS = {0x10: "extern_learn", 0x80: "router"}
 _ADDRESS_FLAGS = {
     0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin",
@@ -90,27 +92,8 @@ class AddAddress:
         )
 
     def message(self, where: Target, flags: int = _NEW) -> nl.Message:
-        a = self.address
-        family = nl.NUMBERS[a.family]
-        local = inet_pton(family, a.address)
-        attributes = (
-            nl.attribute(nl.IFA_LOCAL, local)
-            + nl.attribute(nl.IFA_ADDRESS, inet_pton(family, a.peer) if a.peer else local)
-            + (
-                nl.attribute(nl.IFA_BROADCAST, inet_pton(family, a.broadcast))
-                if a.broadcast
-                else b""
-            )
-            + (nl.text(nl.IFA_LABEL, a.label) if a.label else b"")
-            + (nl.u32(nl.IFA_FLAGS, a.flags) if a.flags else b"")
-            + (nl.u32(nl.IFA_RT_PRIORITY, a.metric) if a.metric else b"")
-            + (nl.attribute(nl.IFA_PROTO, bytes([a.proto])) if a.proto else b"")
-        )
-        if a.valid != FOREVER or a.preferred != FOREVER:
-            lifetimes = struct.pack("=IIII", a.preferred, a.valid, 0, 0)
-            attributes += nl.attribute(nl.IFA_CACHEINFO, lifetimes)
-        body = nl.address_body(family, a.prefix, a.flags, a.scope, where.ifindex, attributes)
-        return nl.Message(nl.RTM_NEWADDR, flags, body)
+        body = encode(self.address, where.ifindex)
+        return nl.Message(rt.RTM_NEWADDR, flags, body)
 
 
 def _with_peer(a: Address) -> str:
@@ -133,13 +116,8 @@ class DropAddress:
         return f"{inside(netns)} ip address del {_with_peer(self.address)} {dev}"
 
     def message(self, where: Target) -> nl.Message:
-        a = self.address
-        family = nl.NUMBERS[a.family]
-        local = inet_pton(family, a.address)
-        far = inet_pton(family, a.peer) if a.peer else local
-        attributes = nl.attribute(nl.IFA_LOCAL, local) + nl.attribute(nl.IFA_ADDRESS, far)
-        body = nl.address_body(family, a.prefix, 0, 0, where.ifindex, attributes)
-        return nl.Message(nl.RTM_DELADDR, 0, body)
+        body = encode_key(self.address, where.ifindex)
+        return nl.Message(rt.RTM_DELADDR, 0, body)
 
 
 @frozen
@@ -195,7 +173,7 @@ class SetAddress:
 
     def message(self, where: Target) -> nl.Message:
         add = AddAddress(self.ifname, self.address)
-        return add.message(where, nl.NLM_F_CREATE | nl.NLM_F_REPLACE)
+        return add.message(where, rt.NLM_F_CREATE | rt.NLM_F_REPLACE)
 
 
 @frozen
@@ -222,13 +200,13 @@ class SetNeighbour:
         n = self.neighbour
         family = nl.NUMBERS[n.family]
         attributes = (
-            nl.attribute(nl.NDA_DST, inet_pton(family, n.address))
-            + (nl.attribute(nl.NDA_LLADDR, bytes.fromhex(n.mac.replace(":", ""))) if n.mac else b"")
-            + (nl.attribute(nl.NDA_PROTOCOL, bytes([n.protocol])) if n.protocol else b"")
+            nl.attribute(rt.NDA_DST, inet_pton(family, n.address))
+            + (nl.attribute(rt.NDA_LLADDR, bytes.fromhex(n.mac.replace(":", ""))) if n.mac else b"")
+            + (nl.attribute(rt.NDA_PROTOCOL, bytes([n.protocol])) if n.protocol else b"")
         )
         state, proxy = (NUD_PERMANENT, 0) if n.mac else (0, NTF_PROXY)
         body = nl.neighbour_body(family, where.ifindex, state, n.flags | proxy, attributes)
-        return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | nl.NLM_F_REPLACE, body)
+        return nl.Message(rt.RTM_NEWNEIGH, rt.NLM_F_CREATE | rt.NLM_F_REPLACE, body)
 
 
 @frozen
@@ -273,28 +251,28 @@ class AddRule:
     def message(self, where: Target) -> nl.Message:
         r = self.rule
         family = nl.NUMBERS[r.family]
-        attributes = nl.u32(nl.FRA_PRIORITY, r.priority) + nl.u32(nl.FRA_TABLE, r.table)
+        attributes = nl.u32(rt.FRA_PRIORITY, r.priority) + nl.u32(rt.FRA_TABLE, r.table)
         to, to_length = (r.dst or "/0").split("/")
         source, source_length = (r.src or "/0").split("/")
-        for kind, address in ((nl.FRA_DST, to), (nl.FRA_SRC, source)):
+        for kind, address in ((rt.FRA_DST, to), (rt.FRA_SRC, source)):
             attributes += nl.attribute(kind, inet_pton(family, address)) if address else b""
-        for kind, name in ((nl.FRA_IIFNAME, r.iif), (nl.FRA_OIFNAME, r.oif)):
+        for kind, name in ((rt.FRA_IIFNAME, r.iif), (rt.FRA_OIFNAME, r.oif)):
             attributes += nl.text(kind, name) if name else b""
         if r.fwmark or r.fwmask:
-            attributes += nl.u32(nl.FRA_FWMARK, r.fwmark) + nl.u32(nl.FRA_FWMASK, r.fwmask)
+            attributes += nl.u32(rt.FRA_FWMARK, r.fwmark) + nl.u32(rt.FRA_FWMASK, r.fwmask)
         if r.suppress_prefixlength is not None:
-            attributes += nl.u32(nl.FRA_SUPPRESS_PREFIXLEN, r.suppress_prefixlength)
-        for kind, number in ((nl.FRA_IP_PROTO, r.ip_proto), (nl.FRA_PROTOCOL, r.protocol)):
+            attributes += nl.u32(rt.FRA_SUPPRESS_PREFIXLEN, r.suppress_prefixlength)
+        for kind, number in ((rt.FRA_IP_PROTO, r.ip_proto), (rt.FRA_PROTOCOL, r.protocol)):
             attributes += nl.attribute(kind, bytes([number])) if number else b""
-        for kind, ports in ((nl.FRA_SPORT_RANGE, r.sport), (nl.FRA_DPORT_RANGE, r.dport)):
+        for kind, ports in ((rt.FRA_SPORT_RANGE, r.sport), (rt.FRA_DPORT_RANGE, r.dport)):
             attributes += nl.attribute(kind, struct.pack("=HH", *ports)) if ports else b""
         if r.uid_range:
-            attributes += nl.attribute(nl.FRA_UID_RANGE, struct.pack("=II", *r.uid_range))
+            attributes += nl.attribute(rt.FRA_UID_RANGE, struct.pack("=II", *r.uid_range))
         flags = FIB_RULE_INVERT if r.invert else 0
         body = nl.rule_body(
             family, int(to_length), int(source_length), r.tos, r.table, r.action, flags, attributes
         )
-        return nl.Message(nl.RTM_NEWRULE, _NEW, body)
+        return nl.Message(rt.RTM_NEWRULE, _NEW, body)
 
 
 def _range(ends: tuple[int, int]) -> str:

@@ -10,10 +10,11 @@ that it works in: the pod's. Here are those for the link itself; see
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET, AF_INET6
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import AF_INET, AF_INET6
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.sysctl import BY_MESSAGE
 from cni_repair.network.model import (
     DEFAULT_BCQUEUELEN,
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     )
     PodOperation: TypeAlias = "LinkOperation | Addition"
 
-_NEW = nl.NLM_F_CREATE | nl.NLM_F_EXCL
+_NEW = rt.NLM_F_CREATE | rt.NLM_F_EXCL
 _MACVLAN_NUMBERS = {name: number for number, name in MACVLAN_MODES.items()}
 _IPVLAN_NUMBERS = {name: number for number, name in IPVLAN_MODES.items()}
 _IPVLAN_FLAGS = {0: "bridge", 1: "private", 2: "vepa"}
 _ADDR_GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
-_NUMBERS = {"mtu": nl.IFLA_MTU, "txqueuelen": nl.IFLA_TXQLEN, "group": nl.IFLA_GROUP}
+_NUMBERS = {"mtu": rt.IFLA_MTU, "txqueuelen": rt.IFLA_TXQLEN, "group": rt.IFLA_GROUP}
 
 
 @frozen
@@ -84,33 +85,33 @@ class AddPodLink:
 
     def message(self, where: Target) -> nl.Message:
         assert where.node_netnsid is not None
-        netnsid = nl.attribute(nl.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
-        attributes = nl.text(nl.IFLA_IFNAME, self.ifname) + netnsid + self._made_of(where.master)
-        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(self.link.ifindex, 0, 0, attributes))
+        netnsid = nl.attribute(rt.IFLA_LINK_NETNSID, struct.pack("=i", where.node_netnsid))
+        attributes = nl.text(rt.IFLA_IFNAME, self.ifname) + netnsid + self._made_of(where.master)
+        return nl.Message(rt.RTM_NEWLINK, _NEW, nl.link_body(self.link.ifindex, 0, 0, attributes))
 
     def temporary(self, name: str, master: int) -> nl.Message:
         """Create it in the node, under a name that nothing else has; the kernel picks an index."""
-        attributes = nl.text(nl.IFLA_IFNAME, name) + self._made_of(master)
-        return nl.Message(nl.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
+        attributes = nl.text(rt.IFLA_IFNAME, name) + self._made_of(master)
+        return nl.Message(rt.RTM_NEWLINK, _NEW, nl.link_body(0, 0, 0, attributes))
 
     def move(self, ifindex: int, netns: int) -> nl.Message:
         """Give the temporary link its place: namespace (an open descriptor), name and index.
 
         IFLA_NEW_IFINDEX is known since 5.13; an older kernel ignores it and chooses the index.
         """
-        attributes = nl.u32(nl.IFLA_NET_NS_FD, netns) + nl.text(nl.IFLA_IFNAME, self.ifname)
+        attributes = nl.u32(rt.IFLA_NET_NS_FD, netns) + nl.text(rt.IFLA_IFNAME, self.ifname)
         if self.link.ifindex:
-            attributes += nl.u32(nl.IFLA_NEW_IFINDEX, self.link.ifindex)
-        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
+            attributes += nl.u32(rt.IFLA_NEW_IFINDEX, self.link.ifindex)
+        return nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
 
     def _made_of(self, master: int) -> bytes:
         link = self.link
         return (
-            nl.u32(nl.IFLA_LINK, master)
-            + (nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(link.mac)) if _takes_mac(link) else b"")
-            + (nl.u32(nl.IFLA_MTU, link.mtu) if link.mtu else b"")
-            + nl.u32(nl.IFLA_TXQLEN, link.txqueuelen)
-            + (nl.u32(nl.IFLA_GROUP, link.group) if link.group else b"")
+            nl.u32(rt.IFLA_LINK, master)
+            + (nl.attribute(rt.IFLA_ADDRESS, nl.raw_mac(link.mac)) if _takes_mac(link) else b"")
+            + (nl.u32(rt.IFLA_MTU, link.mtu) if link.mtu else b"")
+            + nl.u32(rt.IFLA_TXQLEN, link.txqueuelen)
+            + (nl.u32(rt.IFLA_GROUP, link.group) if link.group else b"")
             + nl.link_info(link.kind, _kind_data(link))
         )
 
@@ -135,12 +136,12 @@ def _kind_data(link: PodLink) -> bytes:
     """IFLA_INFO_DATA."""
     if link.kind == "ipvlan":
         return nl.attribute(
-            nl.IFLA_IPVLAN_MODE, _IPVLAN_NUMBERS[link.mode].to_bytes(2, "little")
-        ) + nl.attribute(nl.IFLA_IPVLAN_FLAGS, link.flags.to_bytes(2, "little"))
-    data = nl.u32(nl.IFLA_MACVLAN_MODE, _MACVLAN_NUMBERS[link.mode])
-    data += nl.attribute(nl.IFLA_MACVLAN_FLAGS, link.flags.to_bytes(2, "little"))
+            rt.IFLA_IPVLAN_MODE, _IPVLAN_NUMBERS[link.mode].to_bytes(2, "little")
+        ) + nl.attribute(rt.IFLA_IPVLAN_FLAGS, link.flags.to_bytes(2, "little"))
+    data = nl.u32(rt.IFLA_MACVLAN_MODE, _MACVLAN_NUMBERS[link.mode])
+    data += nl.attribute(rt.IFLA_MACVLAN_FLAGS, link.flags.to_bytes(2, "little"))
     if _has_own_queue(link):
-        data += nl.u32(nl.IFLA_MACVLAN_BC_QUEUE_LEN, link.bcqueuelen)
+        data += nl.u32(rt.IFLA_MACVLAN_BC_QUEUE_LEN, link.bcqueuelen)
     return data
 
 
@@ -185,18 +186,18 @@ class SetLink:
         flag = SETTABLE_FLAGS.get(self.what, 0)
         flags = (self.link.device_flags or 0) & flag
         body = nl.link_body(where.ifindex, flags, flag, self._attributes())
-        return nl.Message(nl.RTM_NEWLINK, 0, body)
+        return nl.Message(rt.RTM_NEWLINK, 0, body)
 
     def _attributes(self) -> bytes:
         link = self.link
         if self.what == "mac":
-            return nl.attribute(nl.IFLA_ADDRESS, nl.raw_mac(link.mac))
+            return nl.attribute(rt.IFLA_ADDRESS, nl.raw_mac(link.mac))
         if self.what == "alias":
-            return nl.attribute(nl.IFLA_IFALIAS, nl.raw_string(link.alias))
+            return nl.attribute(rt.IFLA_IFALIAS, nl.raw_string(link.alias))
         if self.what == "mode":
             return nl.link_info(link.kind, _kind_data(replace(link, bcqueuelen=0)))
         if self.what == "bcqueuelen":
-            queue = nl.u32(nl.IFLA_MACVLAN_BC_QUEUE_LEN, link.bcqueuelen)
+            queue = nl.u32(rt.IFLA_MACVLAN_BC_QUEUE_LEN, link.bcqueuelen)
             return nl.link_info(link.kind, queue)
         if self.what in _NUMBERS:
             return nl.u32(_NUMBERS[self.what], getattr(link, self.what))
@@ -223,10 +224,10 @@ class AddAltname:
 
     def message(self, where: Target) -> nl.Message:
         # Younger than NLA_F_NESTED (2019), this attribute must say that it has others inside.
-        kind = nl.IFLA_PROP_LIST | nl.NLA_F_NESTED
-        names = nl.attribute(kind, nl.text(nl.IFLA_ALT_IFNAME, self.altname))
+        kind = rt.IFLA_PROP_LIST | rt.NLA_F_NESTED
+        names = nl.attribute(kind, nl.text(rt.IFLA_ALT_IFNAME, self.altname))
         body = nl.link_body(where.ifindex, 0, 0, names)
-        return nl.Message(nl.RTM_NEWLINKPROP, _NEW, body)
+        return nl.Message(rt.RTM_NEWLINKPROP, _NEW, body)
 
 
 @frozen
@@ -249,9 +250,9 @@ class SetSysctl:
 
     def message(self, where: Target) -> nl.Message:
         value = nl.attribute(BY_MESSAGE[self.key], struct.pack("=i", int(self.value)))
-        family = nl.attribute(AF_INET, nl.attribute(nl.IFLA_INET_CONF, value))
-        body = nl.link_body(where.ifindex, 0, 0, nl.attribute(nl.IFLA_AF_SPEC, family))
-        return nl.Message(nl.RTM_NEWLINK, 0, body)
+        family = nl.attribute(AF_INET, nl.attribute(rt.IFLA_INET_CONF, value))
+        body = nl.link_body(where.ifindex, 0, 0, nl.attribute(rt.IFLA_AF_SPEC, family))
+        return nl.Message(rt.RTM_NEWLINK, 0, body)
 
     def command(self, netns: str) -> str:
         name = self.key.replace("/", f"/conf/{self.ifname}/")
@@ -274,9 +275,9 @@ class SetAddrGenMode:
         return f"{inside(netns)} ip link set dev {quoted(self.ifname)} addrgenmode {name}"
 
     def message(self, where: Target) -> nl.Message:
-        mode = nl.attribute(nl.IFLA_INET6_ADDR_GEN_MODE, bytes([self.mode]))
-        families = nl.attribute(nl.IFLA_AF_SPEC, nl.attribute(AF_INET6, mode))
-        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, 0, 0, families))
+        mode = nl.attribute(rt.IFLA_INET6_ADDR_GEN_MODE, bytes([self.mode]))
+        families = nl.attribute(rt.IFLA_AF_SPEC, nl.attribute(AF_INET6, mode))
+        return nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(where.ifindex, 0, 0, families))
 
 
 @frozen
@@ -289,4 +290,4 @@ class SetUp:
         return f"{inside(netns)} ip link set dev {quoted(self.ifname)} up"
 
     def message(self, where: Target) -> nl.Message:
-        return nl.Message(nl.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))
+        return nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(where.ifindex, IFF_UP, IFF_UP, b""))

@@ -6,10 +6,11 @@ Operations are frozen values without I/O: see :mod:`~cni_repair.network.operatio
 from __future__ import annotations
 
 import struct
-from _socket import AF_INET6, inet_pton
 
 from cni_repair.base.frozen import frozen
+from cni_repair.base.lightsocket import AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.network.model import Hop, Route
 from cni_repair.network.operations.iproute2 import SCOPES, inside, ip, quoted, words
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 # As `ip route` calls them. Append: beside what else is in its place (the other next hops).
 _HOW = {
-    "add": nl.NLM_F_CREATE | nl.NLM_F_EXCL,
-    "replace": nl.NLM_F_CREATE | nl.NLM_F_REPLACE,
-    "append": nl.NLM_F_CREATE | nl.NLM_F_APPEND,
+    "add": rt.NLM_F_CREATE | rt.NLM_F_EXCL,
+    "replace": rt.NLM_F_CREATE | rt.NLM_F_REPLACE,
+    "append": rt.NLM_F_CREATE | rt.NLM_F_APPEND,
 }
 
 # include/uapi/linux/rtnetlink.h, as iproute2 writes them
@@ -90,14 +91,14 @@ class AddRoute:
         r = self.route
         if not (r.hops or r.weight > 1):
             return nl.Message(
-                nl.RTM_NEWROUTE,
+                rt.RTM_NEWROUTE,
                 _HOW[self.how],
                 _route_body(r, where.ifindex),
             )
         links = {**dict(where.links), self.ifname: where.ifindex}
         hops = b"".join(_hop_entry(hop, r.family, links) for hop in self._hops())
-        body = _route_body(r, 0, nl.attribute(nl.RTA_MULTIPATH, hops))
-        return nl.Message(nl.RTM_NEWROUTE, _HOW[self.how], body)
+        body = _route_body(r, 0, nl.attribute(rt.RTA_MULTIPATH, hops))
+        return nl.Message(rt.RTM_NEWROUTE, _HOW[self.how], body)
 
     def _single(self) -> str:
         r = self.route
@@ -130,7 +131,7 @@ class DropRoute:
         )
 
     def message(self, where: Target) -> nl.Message:
-        return nl.Message(nl.RTM_DELROUTE, 0, _route_body(self.route, where.ifindex))
+        return nl.Message(rt.RTM_DELROUTE, 0, _route_body(self.route, where.ifindex))
 
 
 def _realms(realm: int) -> str:
@@ -157,8 +158,8 @@ def _hop_words(hop: Hop, family: int) -> str:
 
 def _hop_entry(hop: Hop, family: int, links: dict[str, int]) -> bytes:
     attributes = _gateway_attribute(hop.gateway, family)
-    attributes += nl.u32(nl.RTA_FLOW, hop.realm) if hop.realm else b""
-    flags = nl.RTNH_F_ONLINK if hop.onlink else 0
+    attributes += nl.u32(rt.RTA_FLOW, hop.realm) if hop.realm else b""
+    flags = rt.RTNH_F_ONLINK if hop.onlink else 0
     return nl.nexthop(flags, hop.weight, links[hop.ifname], attributes)
 
 
@@ -171,8 +172,8 @@ def _gateway_attribute(gateway: str | None, family: int) -> bytes:
         return b""
     if _is_foreign(gateway, family):
         via = struct.pack("=H", AF_INET6) + inet_pton(AF_INET6, gateway)
-        return nl.attribute(nl.RTA_VIA, via)
-    return nl.attribute(nl.RTA_GATEWAY, inet_pton(nl.NUMBERS[family], gateway))
+        return nl.attribute(rt.RTA_VIA, via)
+    return nl.attribute(rt.RTA_GATEWAY, inet_pton(nl.NUMBERS[family], gateway))
 
 
 def _route_body(r: Route, ifindex: int, hops: bytes = b"") -> bytes:
@@ -180,27 +181,27 @@ def _route_body(r: Route, ifindex: int, hops: bytes = b"") -> bytes:
     family = nl.NUMBERS[r.family]
     dst, length = _prefix(r.dst)
     src, source_length = _prefix(r.src) if r.src else ("", 0)
-    attributes = hops or nl.u32(nl.RTA_OIF, ifindex) + _gateway_attribute(r.gateway, r.family)
-    attributes += nl.u32(nl.RTA_TABLE, r.table)
+    attributes = hops or nl.u32(rt.RTA_OIF, ifindex) + _gateway_attribute(r.gateway, r.family)
+    attributes += nl.u32(rt.RTA_TABLE, r.table)
     if length:
-        attributes += nl.attribute(nl.RTA_DST, inet_pton(family, dst))
+        attributes += nl.attribute(rt.RTA_DST, inet_pton(family, dst))
     if source_length:
-        attributes += nl.attribute(nl.RTA_SRC, inet_pton(family, src))
+        attributes += nl.attribute(rt.RTA_SRC, inet_pton(family, src))
     if r.metric:
-        attributes += nl.u32(nl.RTA_PRIORITY, r.metric)
+        attributes += nl.u32(rt.RTA_PRIORITY, r.metric)
     if r.prefsrc:
-        attributes += nl.attribute(nl.RTA_PREFSRC, inet_pton(family, r.prefsrc))
+        attributes += nl.attribute(rt.RTA_PREFSRC, inet_pton(family, r.prefsrc))
     if r.realm and not r.hops:
-        attributes += nl.u32(nl.RTA_FLOW, r.realm)
+        attributes += nl.u32(rt.RTA_FLOW, r.realm)
     if r.expires:
-        attributes += nl.u32(nl.RTA_EXPIRES, r.expires)
+        attributes += nl.u32(rt.RTA_EXPIRES, r.expires)
     if r.pref:
-        attributes += nl.attribute(nl.RTA_PREF, bytes([r.pref]))
+        attributes += nl.attribute(rt.RTA_PREF, bytes([r.pref]))
     metrics = b"".join(nl.u32(key, value) for key, value in r.metrics)
     metrics += nl.text(_RTAX_CC_ALGO, r.congctl) if r.congctl else b""
     if metrics:
-        attributes += nl.attribute(nl.RTA_METRICS, metrics)
-    flags = nl.RTNH_F_ONLINK if r.onlink and not hops else 0
+        attributes += nl.attribute(rt.RTA_METRICS, metrics)
+    flags = rt.RTNH_F_ONLINK if r.onlink and not hops else 0
     return nl.route_body(
         family, length, r.tos, r.table, r.protocol, r.scope, r.type, flags, attributes,
         source_length,

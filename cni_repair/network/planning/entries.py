@@ -7,6 +7,7 @@ what tells them apart; from then on in full. What is there and not recorded is t
 from __future__ import annotations
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.model import (
     FOREVER,
     IFAPROT_KERNEL_LL,
@@ -20,7 +21,7 @@ from cni_repair.network.model import (
 from cni_repair.network.operations.entries import AddAddress, AddRule, ChangeAddress, SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.link import Drift
-from cni_repair.network.planning.linklocal import link_local_of, makes_eui64
+from cni_repair.network.planning.linklocal import makes_eui64
 from cni_repair.network.prefixes import missing_prefix_routes, network_of, prefix_routes
 
 TYPE_CHECKING = False

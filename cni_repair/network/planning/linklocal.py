@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from _socket import AF_INET6, inet_ntop
-
+from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE
 from cni_repair.network.model import RT_SCOPE_LINK, Address, LiveLink
 
 _EUI64, _BY_SECRET = "0", ("2", "3")  # enum in6_addr_gen_mode
-
-
-def link_local_of(mac: str) -> str:
-    """The EUI-64 link-local address of a MAC (RFC 4291, appendix A)."""
-    octets = bytearray.fromhex(mac.replace(":", ""))
-    if len(octets) != 6:
-        return ""
-    octets[0] ^= 2
-    eui = bytes(octets[:3]) + b"\xff\xfe" + bytes(octets[3:])
-    return inet_ntop(AF_INET6, b"\xfe\x80" + bytes(6) + eui)
 
 
 def odd_link_locals(

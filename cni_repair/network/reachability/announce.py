@@ -11,11 +11,11 @@ tenth slower by them.
 
 from __future__ import annotations
 
-import _socket
 import struct
-from _socket import AF_INET, AF_INET6, inet_pton
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Announcer(Closeable):
     """Context: one packet socket a master, made when the first pod over it is announced."""
 
     def __init__(self) -> None:
-        self._sockets: dict[str, _socket.socket] = {}
+        self._sockets: dict[str, socket.socket] = {}
 
     def close(self) -> None:
         for sock in self._sockets.values():
@@ -52,10 +52,10 @@ class Announcer(Closeable):
         except OSError:
             pass
 
-    def _socket_on(self, master: str) -> _socket.socket:
+    def _socket_on(self, master: str) -> socket.socket:
         if master not in self._sockets:
-            kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC
-            sock = _socket.socket(_socket.AF_PACKET, kind, 0)
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            sock = socket.socket(socket.AF_PACKET, kind, 0)
             self._sockets[master] = sock
             sock.bind((master, 0))
         return self._sockets[master]

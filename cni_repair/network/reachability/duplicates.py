@@ -7,17 +7,18 @@ beside it on the same master hear it, too (a macvlan's frames never come back to
 
 from __future__ import annotations
 
-import _socket
 import ctypes
 import errno
 import struct
 import threading
 import time
-from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.frozen import frozen
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
 
 TYPE_CHECKING = False
@@ -115,9 +116,9 @@ def _macs(rtnl: Rtnetlink) -> set[bytes]:
     A loop in the network gives us back our own frames; and where a pod has two interfaces on one
     wire, the kernel answers ARP for the addresses of both through each (arp_ignore 0).
     """
-    request = nl.Message(nl.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(nl.IFLA_EXT_MASK, 1 << 3)))
+    request = nl.Message(rt.RTM_GETLINK, 0, nl.link_body(0, 0, 0, nl.u32(rt.IFLA_EXT_MASK, 1 << 3)))
     links = [nl.unpack_link(body) for body in rtnl.dump(request, _MAX_LINKS)]
-    return {attributes.get(nl.IFLA_ADDRESS, b"") for _, _, attributes in links}
+    return {attributes.get(rt.IFLA_ADDRESS, b"") for _, _, attributes in links}
 
 
 class _Arp:
@@ -125,9 +126,9 @@ class _Arp:
 
     def __init__(self, live: LiveLink, addresses: list[str]) -> None:
         self._frames = [arp_probe(_raw(live.link.mac), address) for address in addresses]
-        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         # Protocol 0: it hears nothing before it is filtered and bound.
-        self.sock = _socket.socket(_socket.AF_PACKET, kind, 0)
+        self.sock = socket.socket(socket.AF_PACKET, kind, 0)
         try:
             _attach_filter(self.sock, senders_filter(addresses))
             self.sock.bind((live.name, _ETH_ARP))
@@ -160,16 +161,16 @@ class _Discovery:
             for address in addresses
         ]
         self._addresses = {inet_ntop(AF_INET6, inet_pton(AF_INET6, one)) for one in addresses}
-        kind = _socket.SOCK_RAW | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-        self.sock = _socket.socket(AF_INET6, kind, _socket.IPPROTO_ICMPV6)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self.sock = socket.socket(AF_INET6, kind, socket.IPPROTO_ICMPV6)
         try:
-            options = _socket.IPPROTO_IPV6
+            options = socket.IPPROTO_IPV6
             name = nl.raw_string(live.name)
-            self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_BINDTODEVICE, name)
-            self.sock.setsockopt(_socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _advertisements_alone())
-            self.sock.setsockopt(options, _socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
-            self.sock.setsockopt(options, _socket.IPV6_MULTICAST_LOOP, 0)
-            self.sock.setsockopt(options, _socket.IPV6_RECVHOPLIMIT, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+            self.sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _advertisements_alone())
+            self.sock.setsockopt(options, socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT)
+            self.sock.setsockopt(options, socket.IPV6_MULTICAST_LOOP, 0)
+            self.sock.setsockopt(options, socket.IPV6_RECVHOPLIMIT, 1)
         except BaseException:
             self.sock.close()
             raise
@@ -281,9 +282,9 @@ def senders_filter(addresses: Iterable[str]) -> list[tuple[int, int, int, int]]:
     return [load, *tests, drop, keep]
 
 
-def _attach_filter(sock: _socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+def _attach_filter(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     memory = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: the number of instructions, and where they are
     filter_at = struct.pack("@HP", len(program), ctypes.addressof(memory))
-    sock.setsockopt(_socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_at)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_at)

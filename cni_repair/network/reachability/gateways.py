@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import errno
 import time
-from _socket import AF_INET, AF_INET6, inet_pton
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
+from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
 
 TYPE_CHECKING = False
@@ -127,12 +128,12 @@ class _Question:
         self.gateway: Gateway | None = None
         self._family = AF_INET6 if ":" in address else AF_INET
         self._ifindex = ifindex
-        self._destination = nl.attribute(nl.NDA_DST, inet_pton(self._family, address))
+        self._destination = nl.attribute(rt.NDA_DST, inet_pton(self._family, address))
         self._entry = Neighbour()
         self._step = ""
         self._asked = False
         self._since = time.monotonic()
-        self.look = nl.Message(nl.RTM_GETNEIGH, 0, self._body(NUD_NONE, 0))
+        self.look = nl.Message(rt.RTM_GETNEIGH, 0, self._body(NUD_NONE, 0))
 
     def _body(self, state: int, flags: int) -> bytes:
         return nl.neighbour_body(self._family, self._ifindex, state, flags, self._destination)
@@ -152,10 +153,10 @@ class _Question:
         """The question to the kernel."""
         if self._step == ASK_KNOWN:
             # No NLM_F_REPLACE: it would take the entry's NTF_ROUTER away.
-            return nl.Message(nl.RTM_NEWNEIGH, 0, self._body(NUD_PROBE, 0))
+            return nl.Message(rt.RTM_NEWNEIGH, 0, self._body(NUD_PROBE, 0))
         # NLM_F_EXCL: an entry made meanwhile may be a permanent one.
-        new = nl.NLM_F_EXCL if self._entry.state == NUD_NONE else 0
-        return nl.Message(nl.RTM_NEWNEIGH, nl.NLM_F_CREATE | new, self._body(NUD_NONE, _NTF_USE))
+        new = rt.NLM_F_EXCL if self._entry.state == NUD_NONE else 0
+        return nl.Message(rt.RTM_NEWNEIGH, rt.NLM_F_CREATE | new, self._body(NUD_NONE, _NTF_USE))
 
     def sent(self, ack: Ack) -> None:
         """Note the kernel's answer to :attr:`message`."""
@@ -191,5 +192,5 @@ def _neighbour(answer: bytes | Ack) -> Neighbour:
     _, _, state, flags, attributes = nl.unpack_neighbour(answer)
     kept = state & (NUD_NOARP | NUD_PERMANENT) or flags & _NTF_EXT_LEARNED
     kept_ext = any(attributes.get(_NDA_FLAGS_EXT, b""))  # NTF_EXT_MANAGED and the like
-    mac = attributes.get(nl.NDA_LLADDR, b"")
+    mac = attributes.get(rt.NDA_LLADDR, b"")
     return Neighbour(state, ":".join(f"{octet:02x}" for octet in mac), bool(kept) or kept_ext)

@@ -16,6 +16,7 @@ from integration.driver.scenarios import (
     containerd,
     ipvlan,
     late,
+    outage,
     qinq,
     reload,
     systemd,
@@ -33,3 +34,6 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **systemd.SCENARIOS,
     **upgrade.SCENARIOS,
 }
+
+# What `run --plot` runs, and nobody else: their checks are among those of the others.
+PLOTTED: dict[str, Callable[[Node, Checks], None]] = {**outage.SCENARIOS}

@@ -112,7 +112,7 @@ def carrier_returned() -> Callable[[], bool]:
 
 def check_restored(check: Checks, wire: Wire, carrier: float) -> None:
     """From the uplink's carrier to the last pod's first answer."""
-    firsts = [min(one for one in times if one > carrier) for times in wire.replies.values()]
+    firsts = [min(one.at for one in got if one.at > carrier) for got in wire.replies.values()]
     took = max(firsts) - carrier
     check(
         f"from carrier to the last pod's first reply it took {took:.1f} s, less than 15",

@@ -1,0 +1,69 @@
+"""What /proc tells of processes, and of this boot.
+
+Files are read as bytes where that is enough: opening one as text imports a codec.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.base.frozen import frozen
+
+_boot_id: list[str] = []
+
+
+@frozen
+class ProcessStat:
+    """Some fields of /proc/PID/stat (proc(5))."""
+
+    state: str
+    session: int
+    start: int  # clock ticks since boot: with the PID, it names one process for ever
+
+
+def boot_id() -> str:
+    """The id of this boot. It is read once: no process outlives its boot."""
+    if not _boot_id:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            _boot_id.append(file.read().strip().decode("ascii"))
+    return _boot_id[0]
+
+
+def process_ids() -> list[int]:
+    """The ids of all processes, sorted."""
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def stat_of(pid: int) -> ProcessStat | None:
+    """A process's state, session and start; None where there is no such process (any more)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name in the second field may hold blanks and brackets: begin after its last one.
+            fields = file.read(4096).rpartition(b")")[2].split()
+        return ProcessStat(fields[0].decode("ascii"), int(fields[3]), int(fields[19]))
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def start_of(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None where it does not exist."""
+    found = stat_of(pid)
+    return found.start if found else None
+
+
+def cgroups_of(pid: int) -> str:
+    """The text of /proc/PID/cgroup; empty where there is no such process (any more)."""
+    try:
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            return file.read(1 << 16).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def default_route_devices() -> tuple[str, ...]:
+    """The devices of this namespace's IPv4 default routes, the one with the lowest metric first."""
+    # Iface Destination Gateway Flags RefCnt Use Metric Mask …
+    with open("/proc/thread-self/net/route", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    defaults = [(int(row[6]), row[0]) for row in rows if int(row[1], 16) == int(row[7], 16) == 0]
+    return tuple(name for _, name in sorted(defaults))

@@ -1,0 +1,64 @@
+"""`repair`: lost interfaces brought back."""
+
+from __future__ import annotations
+
+import sys
+
+from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+
+    from cni_repair.cli.scope import Scope
+    from cni_repair.node.report import Report
+
+
+def run(options: argparse.Namespace) -> int:
+    """Repair, and print what was done; 0 if all are healthy now."""
+    if bool(options.containers) == options.all:
+        both = "not both" if options.all else "see cni-repair status"
+        print_error(f"repair: name containers, or say --all ({both})")
+        return USAGE
+    if options.dry_run:
+        from cni_repair.cli.commands import plan
+
+        return plan.run(options)
+    from cni_repair.cli import render
+    from cni_repair.cli.scope import scope_of
+
+    scope = scope_of(options)
+    try:
+        reports = _repaired(scope, options.wait)
+    except KeyboardInterrupt:
+        print_error("interrupted; what was repaired stays repaired, call again for the rest")
+        return INTERRUPTED
+    if scope.json:
+        render.json(reports)
+    else:
+        render.repaired(reports, scope)
+    return render.status_of(reports)
+
+
+def _repaired(scope: Scope, wait: float | None) -> list[Report]:
+    from cni_repair.cli.scope import with_entries
+    from cni_repair.cni import netconf
+    from cni_repair.cni.legacy_hints import hints_of
+    from cni_repair.repair.scheduler import repair, usable_processors
+    from cni_repair.repair.session import RepairOptions
+
+    timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
+    how = RepairOptions(
+        run_dir=scope.run_dir,
+        master_timeout=timeout if wait is None else wait,
+        hints=hints_of(scope.conf),
+        processors=usable_processors(),
+        on_progress=_on_progress,
+    )
+    return with_entries(scope, lambda node, store, entries: repair(node, store, entries, how))
+
+
+def _on_progress(text: str) -> None:
+    """A word before a wait, for those who watch."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print_error(f"{text} (Ctrl-C is safe)")

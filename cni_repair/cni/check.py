@@ -1,0 +1,57 @@
+"""CHECK: is the attachment as it was recorded?"""
+
+from __future__ import annotations
+
+from cni_repair.base.errors import DAMAGED, CniError
+from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.store import Key, Store
+from cni_repair.cni import delegate
+from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.cni.master import likely_master
+from cni_repair.cni.netconf import parse
+from cni_repair.cni.repair import options_of, raise_unless_healthy
+from cni_repair.node.context import Node
+from cni_repair.node.examine import examine
+from cni_repair.node.refresh import refresh
+from cni_repair.repair.scheduler import repair as repair_entries
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.cni.call import Call
+    from cni_repair.cni.netconf import NetConf
+
+
+def check(call: Call) -> tuple[str, int]:
+    """Ask the delegate, then compare with the record; prints nothing.
+
+    With `repairOnCheck`, what is lost or degraded is repaired first. For an attachment without a
+    record (made before cni-repair was installed), the delegate's answer is all. What later plugins
+    have added to a healthy attachment since ADD is taken into its record.
+    """
+    conf = parse(call.stdin)
+    key = Key(call.container_id, call.ifname)
+    try:
+        with Store(conf.checkpoint_dir) as store, Node() as node:
+            entry = inventory.read_one(store, key, hints_of(conf))
+            if entry is not None and conf.repair_on_check:
+                repair_entries(node, store, [entry], options_of(call, conf))
+            _ask_delegate(call, conf)
+            if entry is not None:
+                (report,) = examine(node, [entry], call.netns)
+                raise_unless_healthy(report, DAMAGED)
+                _refresh(call, conf, node, store, entry)
+    except FileNotFoundError:  # there is no checkpoint directory
+        _ask_delegate(call, conf)
+    return "", 0
+
+
+def _ask_delegate(call: Call, conf: NetConf) -> None:
+    delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+
+
+def _refresh(call: Call, conf: NetConf, node: Node, store: Store, entry: Entry) -> None:
+    try:
+        refresh(node, store, conf.run_dir, entry, call.netns)
+    except CniError:
+        pass  # the older record is still whole, and CHECK's answer does not depend on a newer one
