@@ -1,8 +1,18 @@
 """The checkpoint document: how an attachment is written down and read back.
 
 Reading builds the values that planning works with, and refuses whatever does not fit: a checkpoint
-may come from a torn disk or a hostile hand. The published form is `schema/checkpoint.json`; the
-tests hold the two together.
+may come from a torn disk or a hostile hand. The published form, `schema/checkpoint.json`, is made
+from the readers (:mod:`~cni_repair.checkpoint.generate_schema`).
+
+Across versions (install.sh keeps the one before, for a rollback):
+
+- `schemaVersion` says what the known keys mean. It changes only if one of them changes its meaning,
+  and a record with another one is refused.
+- Keys that a reader does not know are kept as they are, and written back wherever what they belong
+  to is still there. They are neither compared nor applied.
+- `minReader` (absent: 1) is the least READER_VERSION that may repair by the record. A newer version
+  writes it only if ignoring one of its keys would do harm; an older one refuses the record then.
+  READER_VERSION 1 is 0.1.0, which refuses every key that it does not know; 2 keeps them.
 """
 
 from __future__ import annotations
@@ -10,9 +20,10 @@ from __future__ import annotations
 import binascii
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
-from cni_repair.base.frozen import asdict, fields, frozen
+from cni_repair.base.frozen import asdict, fields, frozen, replace
 from cni_repair.base.kinds import (
     Misfit,
+    UnknownKey,
     any_object,
     any_value,
     camel,
@@ -25,6 +36,7 @@ from cni_repair.base.kinds import (
     record_of,
     some_of,
     text,
+    without_unknown,
 )
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
@@ -39,6 +51,7 @@ if TYPE_CHECKING:
     from cni_repair.base.kinds import Reader
 
 SCHEMA_VERSION = 1
+READER_VERSION = 2
 _UNSUMMED = "crc32:00000000"
 
 
@@ -69,6 +82,20 @@ class Checkpoint:
     result: dict[str, Any]  # the delegate's, as it came
     attachment: Attachment
     node_links: NodeLinks | None = None  # None: never looked at, or there was nothing
+    min_reader: int = 1
+    unknown: tuple[Unknown, ...] = ()
+
+
+@frozen
+class Unknown:
+    """A key that a newer version wrote: where it stands, and what it holds.
+
+    `path`: keys of objects; an entry of a list is named by what the kernel tells it apart by, as
+    its place may be another one by the time when the record is written.
+    """
+
+    path: tuple[object, ...]
+    value: Any
 
 
 def encode(checkpoint: Checkpoint) -> str:
@@ -100,6 +127,7 @@ def encode(checkpoint: Checkpoint) -> str:
         "settled": attachment.settled or None,
         "addrGenMode": attachment.addr_gen_mode,
         "lifetimesAt": attachment.lifetimes_at or None,
+        "minReader": checkpoint.min_reader if checkpoint.min_reader > 1 else None,
     }
     document |= {key: value for key, value in late.items() if value is not None}
     for key, entries in optional.items():
@@ -107,6 +135,8 @@ def encode(checkpoint: Checkpoint) -> str:
             document[key] = [_plain(entry) for entry in entries]
     if checkpoint.node_links is not None:
         document["nodeLinks"] = _plain(checkpoint.node_links)
+    for unknown in checkpoint.unknown:
+        _put_back(document, _values_of(checkpoint), unknown)
     line = dumps({**document, "checksum": _UNSUMMED}) + "\n"
     before, _, after = line.rpartition(_UNSUMMED)
     return before + checksum(line.encode("ascii"), _UNSUMMED) + after
@@ -160,6 +190,11 @@ def _check_envelope(document: dict[str, Any], raw: bytes) -> None:
         )
     if version != SCHEMA_VERSION or type(version) is not int:
         raise Misfit(f"$.schemaVersion: expected {SCHEMA_VERSION}")
+    least = document.get("minReader", 1)
+    if type(least) is int and least > READER_VERSION:
+        raise Misfit(
+            f"minReader {least} is newer than this cni-repair ({READER_VERSION}): upgrade it"
+        )
     sum_found = document.get("checksum")
     if not isinstance(sum_found, str) or not _is_checksum(sum_found, raw):
         raise Misfit("$.checksum does not match: the file was changed or is damaged")
@@ -172,9 +207,19 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 
 def _read(document: dict[str, Any]) -> Checkpoint:
     try:
-        values = _DOCUMENT(document)
+        try:
+            return _checkpoint(DOCUMENT(document))
+        except UnknownKey:  # rare: only then the whole document is gone through for more of them
+            known, places = without_unknown(DOCUMENT, document)
+            checkpoint = _checkpoint(DOCUMENT(known))
     except Misfit as error:
         raise Misfit(f"${error}") from error
+    values = _values_of(checkpoint)
+    unknown = [Unknown(_named(values, path), value) for path, value in places]
+    return replace(checkpoint, unknown=tuple(unknown))
+
+
+def _checkpoint(values: dict[str, Any]) -> Checkpoint:
     attachment = Attachment(
         follow_renamed_master=values["netconf"].get("followRenamedMaster") is True,
         **{name: values[name] for name in _OF_ATTACHMENT if name in values},
@@ -191,7 +236,57 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         result=values["result"],
         attachment=attachment,
         node_links=values.get("node_links"),
+        min_reader=values.get("min_reader", 1),
     )
+
+
+# --- keys of newer versions ---------------------------------------------------------------------
+
+
+def _values_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The values that the document's keys stand for."""
+    values = {**asdict(checkpoint.attachment), **asdict(checkpoint)}
+    return {camel(name): value for name, value in values.items()}
+
+
+def _step(value: Any, key: object) -> Any:
+    """What a value has under a key of its document; None where it has nothing."""
+    if isinstance(value, dict):
+        return value.get(key)
+    held = asdict(value) if hasattr(type(value), "__annotations__") else {}
+    return next((held[name] for name in held if camel(name) == key), None)
+
+
+def _name_of(entry: Any) -> object:
+    """What tells an entry from the others of its list."""
+    return getattr(entry, "key", None) or getattr(entry, "name", None) or entry
+
+
+def _named(values: dict[str, Any], path: tuple[str | int, ...]) -> tuple[object, ...]:
+    """A path with names for the places in lists."""
+    value: Any = values
+    named: list[object] = []
+    for step in path:
+        in_list = isinstance(step, int)
+        value = value[step] if isinstance(step, int) else _step(value, step)
+        named.append(_name_of(value) if in_list else step)
+    return tuple(named)
+
+
+def _put_back(document: Any, value: Any, unknown: Unknown) -> None:
+    """Write a key of a newer version where it stood, if that is still there."""
+    *way, key = unknown.path
+    for step in way:
+        if isinstance(document, list):
+            places = [place for place, one in enumerate(value) if _name_of(one) == step]
+            if not places:
+                return
+            document, value = document[places[0]], value[places[0]]
+        elif step in document:
+            document, value = document[step], _step(value, step)
+        else:
+            return
+    document.setdefault(key, unknown.value)
 
 
 def _plain(value: object) -> Any:
@@ -248,9 +343,10 @@ _OPTIONAL: dict[str, Reader] = {
     "settled": flag,
     "addr_gen_mode": integer(0, 3),
     "lifetimes_at": integer(0, 1 << 53),
+    "min_reader": integer(1, 1 << 31),
     "node_links": record_of(
         NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(records.node_link)}
     ),
 }
-_DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)
+DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)
 _OF_ATTACHMENT = [name for name in fields(Attachment) if name in {**_REQUIRED, **_OPTIONAL}]

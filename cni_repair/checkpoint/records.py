@@ -5,8 +5,9 @@ from __future__ import annotations
 from cni_repair.base.kinds import (
     Misfit,
     altname,
-    any_object,
-    family_of,
+    as_described,
+    describe,
+    exactly,
     flag,
     ifname,
     integer,
@@ -91,11 +92,14 @@ _LINK = record_of(
 )
 
 
-def pod_link(value: Any) -> PodLink:
+def _pod_link(value: Any) -> PodLink:
     link = _LINK(value)
     if link.mode not in KINDS[link.kind]:
         raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
     return link
+
+
+pod_link = as_described(_pod_link, _LINK)
 
 
 address = record_of_family(
@@ -200,15 +204,35 @@ node_link = record_of(
 )
 
 
-def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
-    for key, setting in any_object(value).items():
-        if key not in SYSCTLS:
-            raise Misfit(f": {key!r} is no sysctl that a pod may get back")
-        if key == STABLE_SECRET:
-            if not isinstance(setting, str) or family_of(setting) is None:
-                raise Misfit(f".{key}: expected an IP address")
-            continue
-        digits = setting.removeprefix("-") if isinstance(setting, str) else ""
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
-            raise Misfit(f".{key}: expected a number in a text")
-    return tuple(value.items())
+def _setting(value: Any) -> str:
+    digits = value.removeprefix("-") if isinstance(value, str) else ""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
+        raise Misfit(": expected a number in a text")
+    return str(value)
+
+
+_NUMBER = describe(_setting, {"type": "string", "pattern": "^-?[0-9]{1,11}$"}, "setting")
+_read_sysctls: Any = exactly(
+    {key: ip_address if key == STABLE_SECRET else _NUMBER for key in sorted(SYSCTLS)}
+)
+
+
+def _sysctls(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(_read_sysctls(value).items())
+
+
+def _is_of_an_interface(key: str) -> bool:
+    """Whether it may be in a newer version's list: net/<family>/conf/<ifname>/<name>."""
+    family, _, name = key.partition("/")
+    return family in ("ipv4", "ipv6") and _NAME.issuperset(name) and bool(name)
+
+
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+# The allow-list: others are kept as they are, and not applied.
+sysctls = describe(
+    _sysctls,
+    {**_read_sysctls.schema, "propertyNames": {"pattern": "^ipv[46]/[a-z0-9_]+$"}},
+    "sysctls",
+    _read_sysctls.keys,
+    newer=_is_of_an_interface,
+)

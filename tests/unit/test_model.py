@@ -30,7 +30,7 @@ from tests.unit.samples import CHECKPOINT, RICH, SETTLED
 from tests.unit.strategies import checkpoints
 
 # What cni-repair 0.1.0 wrote for an attachment of which it knew everything.
-OLD = (File(__file__).parent / "documents" / "0.1.0.json").read_bytes()
+OLD = (File(__file__).parents[1] / "records" / "0.1.0.dev" / "sample.json").read_bytes()
 
 
 def test_schema_is_a_schema() -> None:
