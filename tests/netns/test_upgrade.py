@@ -283,7 +283,7 @@ def test_plan_that_does_not_suit_the_node(rig: Rig, more: list[str]) -> None:
             (read_only_records, "on a read-only file system"),
             (records_for_all, "is not trusted: others may write to it"),
             (other_version, "another version of cni-repair: end that upgrade with the version"),
-            (others_journal, "must belong to uid 0"),
+            (others_journal, "it belongs to uid 12345, not to uid 0"),
         ]
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
