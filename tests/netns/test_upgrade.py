@@ -195,7 +195,7 @@ def test_all_processors_repair(rig: Rig, output: str) -> None:
     assert {threads for _, threads in turns} == {"1"}
     assert_as_before(rig, pods)
     assert len(events(rig, "restored")) == PODS_FOR_TWO
-    assert {pod["state"] for pod in report(rig)["pods"]} == {"healthy"}
+    assert {one["state"] for one in report(rig)["attachments"]} == {"healthy"}
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -148,7 +148,6 @@ def test_nothing_calls_upwards() -> None:
     assert upward(imports_of(REPOSITORY)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="being built")
 def test_no_circle() -> None:
     assert circles(imports_of(REPOSITORY)) == []
 
