@@ -21,6 +21,7 @@ from cni_repair.demo.lab import (
     Netns,
     inside,
     isolate,
+    kernel_has_vlans,
     poll_until,
     product,
 )
@@ -176,6 +177,32 @@ class TestUplinks:
             assert "10.9.1.1/24" in lab.ip(lab.tor, "addr", "show", "dev", "tor1")
             lab.uplink_lost("eth1")
             assert names(lab, lab.node) == ["lo", "eth0"]
+
+
+class TestVlan:
+    def test_where_the_kernel_has_vlans_they_are_used_else_it_says_so(self) -> None:
+        if not kernel_has_vlans():
+            with (
+                pytest.raises(LabError, match=r"name tor0\.3 type vlan id 3.*: Error: "),
+                Lab(vlan=3),
+            ):
+                pass
+            return
+        with Lab(1, vlan=3, detect_duplicates=False) as lab:
+            assert lab.netconf()["vlanId"] == 3
+            assert lab.cni("ADD", lab.pods[0], lab.netconf()).returncode == 0
+            assert "eth0.3" in names(lab, lab.node)
+            lab.uplink_lost()
+            lab.uplink_back()
+            assert names(lab, lab.node) == ["lo", "eth0"]
+            assert lab.cni("REPAIR", None, lab.netconf()).returncode == 0
+            assert lab.run(lab.pods[0], ["ping", "-c", "1", lab.gateways[0]]).returncode == 0
+
+    def test_trying_leaves_nothing(self, nothing_left: Callable[[], None]) -> None:
+        before = links()
+        kernel_has_vlans()
+        assert links() == before
+        nothing_left()
 
 
 class TestNode:

@@ -63,7 +63,7 @@ def validate(options: argparse.Namespace) -> int:
     return validate(options.files)
 
 
-def demo(_: argparse.Namespace) -> int:
+def demo(options: argparse.Namespace) -> int:
     from cni_repair.demo import story
 
-    return story.run()
+    return story.run(html=options.html)

@@ -41,7 +41,8 @@ from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
     "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
-    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
+    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "kernel_has_vlans",
+    "poll_until", "product",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
@@ -97,6 +98,15 @@ def product() -> list[str]:
     return [sys.executable, "-I", "-S", "-c", start]
 
 
+def kernel_has_vlans() -> bool:
+    """Whether links of kind vlan can be made (8021q): tried in a network namespace of its own."""
+    script = (
+        "ip link add probe type veth peer name far &&"
+        " ip link add link probe name probe.3 type vlan id 3"
+    )
+    return run(["unshare", "--net", "sh", "-c", script], {}, "", COMMAND_SECONDS).returncode == 0
+
+
 def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
     """Ask again and again until the answer is truthy, and return it; LabError after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -117,8 +127,8 @@ class Lab:
 
     `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
     ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
-    out (default: as the machine is). The attribute `echo`, where set, is called with each command,
-    as one would type it, before it runs.
+    out (default: as the machine is). With `vlan` the network is on that VLAN of the uplink. The
+    attribute `echo`, where set, is called with each command, as one would type it, before it runs.
     """
 
     def __init__(
@@ -128,12 +138,14 @@ class Lab:
         name: str = "",
         command: Sequence[str] | None = None,
         private: bool = False,
+        vlan: int = 0,
         detect_duplicates: bool = True,
         ipv6: bool | None = None,
     ) -> None:
         name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
         self._prefix = "" if private else f"{name}-"
         self._private = private
+        self.vlan = vlan
         self.node = Netns(f"{self._prefix}node")
         self.tor = Netns(f"{self._prefix}tor")
         self.pods: list[Netns] = []
@@ -232,20 +244,24 @@ class Lab:
     def uplink_back(self, name: str = "eth0", gateway: str = "", mtu: int = 1500) -> None:
         """Make an uplink, as a driver does that was loaded again: same name and address.
 
-        The gateway is behind it, at an interface of the same number.
+        The gateway is behind it: of `eth1` the other end is `tor1`.
         """
-        number = int(name.removeprefix("eth"))
-        far = f"tor{number}"
+        number = int("".join(filter(str.isdigit, name)))
+        far = name.replace("eth", "tor")
         mac = f"02:00:00:00:{9 + number:02x}"  # a NIC comes back with its own
+        own = f"{far}.{self.vlan}" if self.vlan else far  # what has the addresses
         tor = [
             # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
             f"link add {far} address {mac}:01 mtu {mtu} type veth"
             f" peer name {name} address {mac}:02 mtu {mtu} netns {self.ground.node_reference}",
             f"link set {far} up",
-            f"addr add {gateway or GATEWAY}/24 dev {far}",
         ]
+        if self.vlan:
+            tor.append(f"link add link {far} name {own} type vlan id {self.vlan}")
+            tor.append(f"link set {own} up")
+        tor.append(f"addr add {gateway or GATEWAY}/24 dev {own}")
         if self.ipv6:
-            tor.append(f"addr add {GATEWAY6}/64 dev {far} nodad")
+            tor.append(f"addr add {GATEWAY6}/64 dev {own} nodad")
         self._batch(self.tor, tor)
         self._batch(self.node, [f"link set {name} up"])
 
@@ -266,6 +282,8 @@ class Lab:
             "master": "eth0",
             "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
         }
+        if self.vlan:
+            netconf["vlanId"] = self.vlan
         if self.checkpoint_dir != _CHECKPOINTS:
             netconf |= {"checkpointDir": self.checkpoint_dir, "runDir": self.run_dir}
             netconf["ipam"]["dataDir"] = self.ipam_dir
