@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 import pytest
 
 from cni_repair.demo import lab as labs
-from cni_repair.demo import story
+from cni_repair.demo import machine, story
 from cni_repair.demo.lab import LabError, poll_until, product
 
 REPOSITORY = str(Path(__file__).resolve().parents[1])
@@ -306,7 +306,7 @@ class TestFailing:
     def test_missing_programs(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(labs._PROGRAMS, "no-such-ping", "iputils-ping")
+        monkeypatch.setitem(machine._PROGRAMS, "no-such-ping", "iputils-ping")
         assert story.run() == 1
         output = capsys.readouterr()
         assert output.out == ""

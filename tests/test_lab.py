@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cni_repair.demo import lab as labs
+from cni_repair.demo import machine
 from cni_repair.demo.lab import (
     Connection,
     Lab,
@@ -160,6 +163,20 @@ class TestPrivateNode:
         assert typed == [
             f"node# CNI_COMMAND=VERSION CNI_PATH={lab.cni_path} cni-repair </run/lab/net.conf"
         ]
+
+    @pytest.mark.parametrize("covered", ["/run", "/var/lib"])
+    def test_cni_repair_itself_may_be_below_what_is_covered(self, covered: str) -> None:
+        """As with `install.sh --demo` and a TMPDIR there."""
+        with tempfile.TemporaryDirectory(dir=covered, prefix="with a blank ") as place:
+            launcher = Path(place, "bin", "cni-repair")
+            launcher.parent.mkdir()
+            launcher.write_text(f'#!/bin/sh\nexec {shlex.join(product())} "$@"\n')
+            launcher.chmod(0o755)
+            with Lab(private=True, command=[str(launcher)]) as lab:
+                assert lab.cli("--version").stdout.startswith("cni-repair ")
+                ours = {"lab", "mount", "netns", Path(place).name}  # `mount` has a place of its own
+                assert set(os.listdir(lab.ground.outside("/run"))) <= ours
+                assert set(os.listdir(lab.ground.outside("/var/lib"))) <= ours
 
     def test_connections(self, lab: Lab) -> None:
         lab.cni("ADD", lab.pods[0], lab.netconf())
@@ -387,10 +404,10 @@ class TestCleanUp:
 
 class TestWhatIsNeeded:
     def test_missing_programs_and_their_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(labs, "PATH", "/nowhere")
-        monkeypatch.setattr(labs, "_PLUGIN_DIRECTORIES", ("/nowhere",))
+        monkeypatch.setattr(machine, "PATH", "/nowhere")
+        monkeypatch.setattr(machine, "_PLUGIN_DIRECTORIES", ("/nowhere",))
         with pytest.raises(LabError) as raised:
-            labs.check_machine()
+            machine.check_machine()
         assert str(raised.value) == (
             "ip, ping, macvlan and host-local (in /nowhere) missing:"
             " apt-get install iproute2 iputils-ping containernetworking-plugins"

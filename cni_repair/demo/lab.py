@@ -22,8 +22,6 @@ import os
 import secrets
 import shlex
 import shutil
-import sys
-import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -34,6 +32,13 @@ from typing import Any, TypeVar
 from cni_repair.demo.connection import Connection
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.ground import Ground
+from cni_repair.demo.machine import (
+    check_machine,
+    kernel_has_vlans,
+    needed_by,
+    plugin_directory,
+    product,
+)
 from cni_repair.demo.network import GATEWAY, GATEWAY6, SUBNET, SUBNET6, Netns, inside
 from cni_repair.demo.private import RUN, isolate, leave_network, private_node
 from cni_repair.demo.process import PATH, Outcome, run
@@ -51,10 +56,6 @@ MARK_VARIABLE = "CNI_REPAIR_LAB"
 # What is asked to compare an interface with itself at another time.
 LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
 
-_PROGRAMS = {"ip": "iproute2", "ping": "iputils-ping"}
-_PLUGINS = ("macvlan", "host-local")
-_PLUGIN_PACKAGE = "containernetworking-plugins"
-_PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
 _CHECKPOINTS, _LOCKS, _LEASES = (  # where they are by default
     "/var/lib/cni-repair/checkpoints",
     "/run/cni-repair",
@@ -62,49 +63,6 @@ _CHECKPOINTS, _LOCKS, _LEASES = (  # where they are by default
 )
 
 T = TypeVar("T")
-
-
-def check_machine() -> None:
-    """Raises LabError, naming what is missing and its Debian package."""
-    missing = {p: package for p, package in _PROGRAMS.items() if not shutil.which(p, path=PATH)}
-    if not _plugin_directory():
-        plugins = f"{' and '.join(_PLUGINS)} (in {' or '.join(_PLUGIN_DIRECTORIES)})"
-        missing[plugins] = _PLUGIN_PACKAGE
-    if missing:
-        packages = " ".join(missing.values())
-        raise LabError(f"{', '.join(missing)} missing: apt-get install {packages}")
-
-
-def _plugin_directory() -> str:
-    """The first directory that has all the plugins; empty if none has."""
-    for directory in _PLUGIN_DIRECTORIES:
-        if all(os.access(f"{directory}/{plugin}", os.X_OK) for plugin in _PLUGINS):
-            return directory
-    return ""
-
-
-def product() -> list[str]:
-    """The command that starts cni-repair: the launcher that we were started by, or this package."""
-    launcher = Path(sys.argv[0])
-    if launcher.name == "cni-repair" and os.access(launcher, os.X_OK):
-        return [str(launcher.resolve())]
-    package = Path(__file__).resolve().parents[2]
-    site = sysconfig.get_path("purelib")
-    # As the installed launcher does it.
-    start = (
-        f"import sys; sys.path[:0] = [{str(package)!r}]; sys.path.append({site!r});"
-        " from cni_repair.__main__ import main; sys.exit(main())"
-    )
-    return [sys.executable, "-I", "-S", "-c", start]
-
-
-def kernel_has_vlans() -> bool:
-    """Whether links of kind vlan can be made (8021q): tried in a network namespace of its own."""
-    script = (
-        "ip link add probe type veth peer name far &&"
-        " ip link add link probe name probe.3 type vlan id 3"
-    )
-    return run(["unshare", "--net", "sh", "-c", script], {}, "", COMMAND_SECONDS).returncode == 0
 
 
 def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
@@ -158,7 +116,7 @@ class Lab:
         )
         self.echo: Callable[[str], None] | None = None
         self.command = list(command) if command else product()
-        self.cni_path = _plugin_directory()
+        self.cni_path = plugin_directory()
         self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
         self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
         self._wanted_pods = pods
@@ -187,7 +145,8 @@ class Lab:
 
     def _make_node(self) -> None:
         if self._private:
-            self.ground = Ground(self.node, self._cleanup.enter_context(private_node()))
+            node = private_node(needed_by(self.command))
+            self.ground = Ground(self.node, self._cleanup.enter_context(node))
             self.directory = Path(self.ground.outside(f"{RUN}/lab"))
             self.directory.mkdir()
             self._add_netns(self.tor)

@@ -148,7 +148,8 @@ def svg(timeline: Timeline) -> str:
             f'<rect width="{_WIDTH}" height="{height}" fill="white"/>',
             *_seconds(timeline, bottom),
             *(line for number in range(len(timeline.tracks)) for line in _bar(timeline, number)),
-            *(line for number in range(len(events)) for line in _event(timeline, number, bottom)),
+            *(_event_line(timeline, number, bottom) for number in range(len(events))),
+            *(_event_name(timeline, number, bottom) for number in range(len(events))),
             "</svg>",
         ]
     )
@@ -197,16 +198,26 @@ def _answered_stretches(timeline: Timeline, track: Track) -> list[tuple[float, f
     return [(begin, to) for begin, to in stretches if to > start and begin < end]
 
 
-def _event(timeline: Timeline, number: int, bottom: float) -> list[str]:
+def _event_line(timeline: Timeline, number: int, bottom: float) -> str:
+    x, y, hook = _event_place(timeline, number, bottom)
+    return f'<path d="M{x:.1f} {_TOP - 6}V{y - 5:g}h{hook}" fill="none" stroke="{_EVENT}"/>'
+
+
+def _event_name(timeline: Timeline, number: int, bottom: float) -> str:
+    x, y, hook = _event_place(timeline, number, bottom)
     event = timeline.events[number]
-    x, y = _x(timeline, event.at), bottom + 46 + 22 * number
-    line = f'<path d="M{x:.1f} {_TOP - 6}V{y - 5:g}h8" fill="none" stroke="{_EVENT}"/>'
     name = f"{event.at - timeline.loss:.2f} s: {event.name}"
-    if x < _WIDTH / 2:
-        return [line, _label(x + 12, y, name, "start", _EVENT)]
-    return [line.replace("h8", "h-8"), _label(x - 12, y, name, "end", _EVENT)]
+    return _label(x + 1.5 * hook, y, name, "start" if hook > 0 else "end", _EVENT)
+
+
+def _event_place(timeline: Timeline, number: int, bottom: float) -> tuple[float, float, int]:
+    """Where its line is and ends, and to which side its name is."""
+    x = _x(timeline, timeline.events[number].at)
+    return x, bottom + 46 + 22 * number, 8 if x < _WIDTH / 2 else -8
 
 
 def _label(x: float, y: float, label: str, anchor: str, colour: str) -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{escape(label)}</text>"
+    # A line that crosses it does not make it unreadable.
+    halo = 'paint-order="stroke" stroke="white" stroke-width="4"'
+    return f"<text {place} {halo}>{escape(label)}</text>"
