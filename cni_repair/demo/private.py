@@ -22,9 +22,9 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 
 
 RUN = Path("/run")
 
-# Its arguments are the directories that are still to be seen, so few that digits do for descriptors.
-# /run/netns is shared, as `ip netns add` has it: what is deleted there is gone wherever a command
-# stands. The process ends with its stdin, and so with us.
+# Its arguments are the directories that are still to be seen: so few that a digit does for each's
+# descriptor. /run/netns is shared, as `ip netns add` has it: what is deleted there is gone wherever
+# a command stands. The process ends with its stdin, and so with us.
 _NODE = """
 set -e
 number=3
