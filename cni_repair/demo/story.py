@@ -212,7 +212,7 @@ class _Story:
         done = self._succeed(self._lab.cli("repair", "--all"))
         self._event("the repair has ended")
         self._console.output(done.stdout + done.stderr)
-        waiting = ", most of it IPv6 duplicate address detection" if self._lab.ipv6 else ""
+        waiting = ", IPv6 duplicate address detection included" if self._lab.ipv6 else ""
         self._console.ok(f"it took {done.seconds:.2f} s{waiting}")
 
     def _expect_all(self, state: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -104,6 +105,7 @@ _WIDTH, _LEFT, _RIGHT = 900, 90, 880
 _TOP, _ROW, _BAR = 24, 44, 24
 _ANSWERED, _SILENT, _RULE, _TEXT = "#2e7d32", "#f3c6c1", "#c9c9c9", "#222222"
 _EVENT = "#0b62a4"
+_TICKS, _STEPS = 12, (1, 2, 5, 10, 20, 60, 120, 600, 3600, 86400)
 _PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -161,10 +163,11 @@ def _x(timeline: Timeline, at: float) -> float:
 
 
 def _seconds(timeline: Timeline, bottom: float) -> list[str]:
-    """The axis: whole seconds since the loss."""
-    start, end = timeline.span
+    """The axis: whole seconds since the loss, at most every _TICKS-th part of it."""
+    start, end = (at - timeline.loss for at in timeline.span)
+    step = next(step for step in _STEPS if (end - start) / step <= _TICKS)
     lines = []
-    for second in range(int(start - timeline.loss), int(end - timeline.loss) + 1):
+    for second in range(math.ceil(start / step) * step, int(end) + 1, step):
         x = _x(timeline, timeline.loss + second)
         lines.append(f'<path d="M{x:.1f} {_TOP - 6}V{bottom}" stroke="{_RULE}"/>')
         lines.append(_label(x, bottom + 18, f"{second} s", "middle", _TEXT))

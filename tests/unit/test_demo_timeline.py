@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -73,6 +74,16 @@ def test_svg_has_a_bar_a_pod_and_a_line_an_event() -> None:
     for element in picture.iter():
         if width := element.get("width"):
             assert 0 < float(width) <= 900
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ticks"), [(3, range(-1, 5)), (40, range(0, 41, 5)), (4000, range(0, 4001, 600))]
+)
+def test_axis_has_room_for_its_numbers(seconds: int, ticks: range) -> None:
+    track = Track("web-1", answered((-2, 0), (seconds, seconds + 2)))
+    events = (Event("lost", 1000.0), Event("back", 1000.0 + seconds))
+    picture = timelines.svg(Timeline(events, (track,), INTERVAL))
+    assert re.findall(r">(-?\d+) s</text>", picture) == list(map(str, ticks))
 
 
 def test_page_names_each_pods_outage() -> None:
