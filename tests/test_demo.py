@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from cni_repair.demo import lab as labs
-from cni_repair.demo import story
+from cni_repair.demo import machine, story
 from cni_repair.demo.lab import LabError, poll_until, product
 
 REPOSITORY = str(Path(__file__).resolve().parents[1])
@@ -26,7 +30,7 @@ WHOLE = "from cni_repair.demo import story; raise SystemExit(story.run())"
 BROKEN = f"""\
 #!{sys.executable} -IS
 import os, sys
-if os.environ.get("CNI_COMMAND") == "REPAIR":
+if %r in (os.environ.get("CNI_COMMAND"), sys.argv[-1]):
     print(%r)
     sys.exit(%d)
 command = {product()!r}
@@ -65,22 +69,33 @@ def test_the_whole_demo(nothing_left: Callable[[], None]) -> None:
     with started(WHOLE) as process:
         said, complaints = process.communicate(timeout=60)
     assert (process.returncode, complaints) == (0, "")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 25
     nothing_left()
     steps = re.findall(r"^(\d+)\. ", said, re.MULTILINE)
-    assert steps == [str(number) for number in range(1, 11)]
+    assert steps == [str(number) for number in range(1, 14)]
     for promised in (
-        "CNI_COMMAND=ADD CNI_CONTAINERID=demo-pod1",
-        "demo-node# ip link delete eth0\n",
+        "CNI_COMMAND=ADD CNI_CONTAINERID=web-1",
+        "node# ip link delete eth0\n",
+        "web-1# ping -c 1 -W 1 10.9.0.1\n    ping: connect: Network is unreachable\n",
+        "node# cni-repair status\n",
         "3 attachments: 3 lost\n",
-        "CNI_COMMAND=REPAIR",
+        "node# cni-repair repair --all\n",
         "3 attachments: 3 healthy\n",
-        "demo-pod3# ping -c 1 -W 2 fd00:9::1\n    64 bytes from fd00:9::1",
+        '    lost:   Device "eth0" does not exist.\n',
+        "web-1# ping -c 1 -W 1 fd00:9::1\n    web-1: 64 bytes from fd00:9::1",
         "carries on\n",
+        "node# CNI_COMMAND=REPAIR CNI_PATH=",
         "The demo passed",
     ):
         assert promised in said
-    assert len(re.findall("ok: the same: ifindex 2, MAC [0-9a-f:]{17}, 10.9.0.", said)) == 3
+    assert len(re.findall(r"has the same: ifindex 2, MAC [0-9a-f:]{17}, 10\.9\.0\.", said)) == 3
+    before, after = re.findall(r"(?:before|after): +eth0@if\d+ (UP .*)", said)
+    assert before == after
+    assert said.count("CNI_COMMAND=REPAIR") == 1
+    outages = [float(found) for found in re.findall(r"without an answer for ([\d.]+) s", said)]
+    # The NIC is away for a second; the pods have answers as soon as each is repaired.
+    assert [1 < outage < 5 for outage in outages] == [True] * 3, outages
+    assert len(re.findall(r"^    web-\d  #+\.+#+$", said, re.MULTILINE)) == 3
     assert said.isascii()
     assert "\033" not in said
     assert max(map(len, said.splitlines())) < 80
@@ -101,6 +116,61 @@ def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("columns", [40, 60])
+def test_as_wide_as_the_terminal(columns: int) -> None:
+    ours, its = pty.openpty()
+    try:
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        with started(QUICK, stdout=its) as process:
+            os.close(its)
+            said = "".join(read_to_the_end(ours))
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    lines = re.sub("\033.*?m", "", said).splitlines()
+    assert max(map(len, lines)) < columns
+    # What is typed stays what it means, and is one piece where it has no blank.
+    typed = re.sub(r"(?<=;)\\\n", "", "\n".join(lines))
+    assert '"IgnoreUnknown=1;K8S_POD_NAMESPACE=demo;K8S_POD_NAME=web-1"' in typed
+    assert "CNI_NETNS=/run/netns/web-1" in typed
+
+
+def read_to_the_end(terminal: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        while part := os.read(terminal, 1 << 16):
+            yield part.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.slow
+def test_timeline_as_a_web_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "timeline.html"
+    assert story.run(detect_duplicates=False, html=str(page)) == 0
+    assert f"The timeline is in {page}" in " ".join(capsys.readouterr().out.split())
+    written = page.read_text()
+    assert re.findall(r"<tr><td>(web-\d)<td>", written) == list(story.PODS)
+    assert "cni-repair repair --all</text>" in written
+    assert re.findall(r'(?:href|src)=|url\(|@import|<script|"https?:', written) == [
+        '"http:'  # the name of SVG
+    ]
+    picture = re.search("<svg.*</svg>", written, re.DOTALL)
+    assert picture
+    ElementTree.fromstring(picture[0])
+
+
+def test_page_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Is found out before the story is told."""
+    assert story.run(html=str(tmp_path / "none" / "page.html")) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "No such file or directory" in output.err
+
+
+@pytest.mark.parametrize(("vlan", "told"), [(3, "eth0, eth0.3, pods"), (0, "no VLANs (8021q)")])
+def test_which_network_it_is(vlan: int, told: str) -> None:
+    assert told in story.about_vlan(vlan)
+
+
+@pytest.mark.slow
 def test_two_demos_at_a_time_do_not_see_each_other() -> None:
     with started(QUICK) as one, started(QUICK) as other:
         for process in (one, other):
@@ -115,12 +185,13 @@ class TestStopped:
         [
             "cni-repair demo:",
             "1. Attach",
-            "ok: demo-pod2 has eth0",
-            "2. Open",
-            "3. The node's uplink goes",
-            "5. The uplink comes back",
-            "6. Repair",
-            "9. Ping",
+            "ok: web-2 has eth0",
+            "2. Ping",
+            "3. Open",
+            "4. The NIC's driver is unloaded",
+            "6. The driver is loaded again",
+            "7. Repair",
+            "10. Ping",
             "carries on",
         ],
     )
@@ -152,7 +223,7 @@ class TestStopped:
 
     def test_ctrl_c_twice(self, nothing_left: Callable[[], None]) -> None:
         with started(QUICK) as process:
-            read_until(process, "6. Repair")
+            read_until(process, "7. Repair")
             for _ in range(2):
                 os.killpg(process.pid, signal.SIGINT)
             process.communicate(timeout=20)
@@ -161,7 +232,7 @@ class TestStopped:
 
     def test_sigkill(self, nothing_left: Callable[[], None]) -> None:
         with started(QUICK) as process:
-            read_until(process, "3. The node's uplink goes")
+            read_until(process, "4. The NIC's driver is unloaded")
             process.kill()
         nothing_left()
 
@@ -181,17 +252,19 @@ class TestStopped:
 class TestFailing:
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("answer", "status", "why"),
+        ("what", "answer", "status", "why"),
         [
-            ('{"code": 104, "msg": "no"}', 1, "FAILED: exit status 1\n"),
-            ("not JSON", 0, "FAILED: not one JSON document: 'not JSON"),
-            ('{"attachments": 3}', 0, 'FAILED: REPAIR answered {"attachments": 3}\n'),
+            ("--all", "no", 1, "FAILED: exit status 1\n"),
             # It claims to have repaired, and did nothing.
-            ('{"attachments": []}', 0, "FAILED: status ended with exit status 1, not 0\n"),
+            ("--all", "done", 0, "FAILED: status ended with exit status 1, not 0\n"),
+            ("REPAIR", '{"code": 104, "msg": "no"}', 1, "FAILED: exit status 1\n"),
+            ("REPAIR", "not JSON", 0, "FAILED: not one JSON document: 'not JSON"),
+            ("REPAIR", '{"attachments": 3}', 0, 'FAILED: REPAIR answered {"attachments": 3}\n'),
         ],
     )
     def test_a_broken_repair(
         self,
+        what: str,
         answer: str,
         status: int,
         why: str,
@@ -200,7 +273,7 @@ class TestFailing:
         nothing_left: Callable[[], None],
     ) -> None:
         broken = tmp_path / "cni-repair"
-        broken.write_text(BROKEN % (answer, status))
+        broken.write_text(BROKEN % (what, answer, status))
         broken.chmod(0o755)
         assert story.run([str(broken)], detect_duplicates=False) == 1
         said = capsys.readouterr().out
@@ -233,7 +306,7 @@ class TestFailing:
     def test_missing_programs(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(labs._PROGRAMS, "no-such-ping", "iputils-ping")
+        monkeypatch.setitem(machine._PROGRAMS, "no-such-ping", "iputils-ping")
         assert story.run() == 1
         output = capsys.readouterr()
         assert output.out == ""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from cni_repair.demo import lab as labs
+from cni_repair.demo import machine
 from cni_repair.demo.lab import (
     Connection,
     Lab,
@@ -21,6 +24,7 @@ from cni_repair.demo.lab import (
     Netns,
     inside,
     isolate,
+    kernel_has_vlans,
     poll_until,
     product,
 )
@@ -160,6 +164,20 @@ class TestPrivateNode:
             f"node# CNI_COMMAND=VERSION CNI_PATH={lab.cni_path} cni-repair </run/lab/net.conf"
         ]
 
+    @pytest.mark.parametrize("covered", ["/run", "/var/lib"])
+    def test_cni_repair_itself_may_be_below_what_is_covered(self, covered: str) -> None:
+        """As with `install.sh --demo` and a TMPDIR there."""
+        with tempfile.TemporaryDirectory(dir=covered, prefix="with a blank ") as place:
+            launcher = Path(place, "bin", "cni-repair")
+            launcher.parent.mkdir()
+            launcher.write_text(f'#!/bin/sh\nexec {shlex.join(product())} "$@"\n')
+            launcher.chmod(0o755)
+            with Lab(private=True, command=[str(launcher)]) as lab:
+                assert lab.cli("--version").stdout.startswith("cni-repair ")
+                ours = {"lab", "mount", "netns", Path(place).name}  # `mount` has a place of its own
+                assert set(os.listdir(lab.ground.outside("/run"))) <= ours
+                assert set(os.listdir(lab.ground.outside("/var/lib"))) <= ours
+
     def test_connections(self, lab: Lab) -> None:
         lab.cni("ADD", lab.pods[0], lab.netconf())
         lab.connect(lab.pods[0]).exchange("one")
@@ -176,6 +194,32 @@ class TestUplinks:
             assert "10.9.1.1/24" in lab.ip(lab.tor, "addr", "show", "dev", "tor1")
             lab.uplink_lost("eth1")
             assert names(lab, lab.node) == ["lo", "eth0"]
+
+
+class TestVlan:
+    def test_where_the_kernel_has_vlans_they_are_used_else_it_says_so(self) -> None:
+        if not kernel_has_vlans():
+            with (
+                pytest.raises(LabError, match=r"name tor0\.3 type vlan id 3.*: Error: "),
+                Lab(vlan=3),
+            ):
+                pass
+            return
+        with Lab(1, vlan=3, detect_duplicates=False) as lab:
+            assert lab.netconf()["vlanId"] == 3
+            assert lab.cni("ADD", lab.pods[0], lab.netconf()).returncode == 0
+            assert "eth0.3" in names(lab, lab.node)
+            lab.uplink_lost()
+            lab.uplink_back()
+            assert names(lab, lab.node) == ["lo", "eth0"]
+            assert lab.cni("REPAIR", None, lab.netconf()).returncode == 0
+            assert lab.run(lab.pods[0], ["ping", "-c", "1", lab.gateways[0]]).returncode == 0
+
+    def test_trying_leaves_nothing(self, nothing_left: Callable[[], None]) -> None:
+        before = links()
+        kernel_has_vlans()
+        assert links() == before
+        nothing_left()
 
 
 class TestNode:
@@ -360,10 +404,10 @@ class TestCleanUp:
 
 class TestWhatIsNeeded:
     def test_missing_programs_and_their_packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(labs, "PATH", "/nowhere")
-        monkeypatch.setattr(labs, "_PLUGIN_DIRECTORIES", ("/nowhere",))
+        monkeypatch.setattr(machine, "PATH", "/nowhere")
+        monkeypatch.setattr(machine, "_PLUGIN_DIRECTORIES", ("/nowhere",))
         with pytest.raises(LabError) as raised:
-            labs.check_machine()
+            machine.check_machine()
         assert str(raised.value) == (
             "ip, ping, macvlan and host-local (in /nowhere) missing:"
             " apt-get install iproute2 iputils-ping containernetworking-plugins"

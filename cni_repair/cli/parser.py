@@ -371,14 +371,17 @@ def _add_help(commands: _Commands) -> None:
 
 
 def _add_demo(commands: _Commands) -> None:
-    _command(
+    parser = _command(
         commands,
         "demo",
         "see a repair on a throwaway node",
         "Make a throwaway node with three pods in network namespaces of its own, destroy\n"
         "its uplink under an open TCP connection, repair, and show that the connection\n"
-        "carries on. Nothing of this machine's own network is touched; nothing stays\n"
-        "behind.",
+        "carries on, and how long the pods' pings had no answer. Nothing of this\n"
+        "machine's own network is touched; nothing stays behind.",
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the timeline of the pings to FILE, as a web page"
     )
 
 

@@ -22,8 +22,6 @@ import os
 import secrets
 import shlex
 import shutil
-import sys
-import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -34,6 +32,13 @@ from typing import Any, TypeVar
 from cni_repair.demo.connection import Connection
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.ground import Ground
+from cni_repair.demo.machine import (
+    check_machine,
+    kernel_has_vlans,
+    needed_by,
+    plugin_directory,
+    product,
+)
 from cni_repair.demo.network import GATEWAY, GATEWAY6, SUBNET, SUBNET6, Netns, inside
 from cni_repair.demo.private import RUN, isolate, leave_network, private_node
 from cni_repair.demo.process import PATH, Outcome, run
@@ -41,7 +46,8 @@ from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
     "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
-    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "poll_until", "product",
+    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "kernel_has_vlans",
+    "poll_until", "product",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
@@ -50,10 +56,6 @@ MARK_VARIABLE = "CNI_REPAIR_LAB"
 # What is asked to compare an interface with itself at another time.
 LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
 
-_PROGRAMS = {"ip": "iproute2", "ping": "iputils-ping"}
-_PLUGINS = ("macvlan", "host-local")
-_PLUGIN_PACKAGE = "containernetworking-plugins"
-_PLUGIN_DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin")
 _CHECKPOINTS, _LOCKS, _LEASES = (  # where they are by default
     "/var/lib/cni-repair/checkpoints",
     "/run/cni-repair",
@@ -61,40 +63,6 @@ _CHECKPOINTS, _LOCKS, _LEASES = (  # where they are by default
 )
 
 T = TypeVar("T")
-
-
-def check_machine() -> None:
-    """Raises LabError, naming what is missing and its Debian package."""
-    missing = {p: package for p, package in _PROGRAMS.items() if not shutil.which(p, path=PATH)}
-    if not _plugin_directory():
-        plugins = f"{' and '.join(_PLUGINS)} (in {' or '.join(_PLUGIN_DIRECTORIES)})"
-        missing[plugins] = _PLUGIN_PACKAGE
-    if missing:
-        packages = " ".join(missing.values())
-        raise LabError(f"{', '.join(missing)} missing: apt-get install {packages}")
-
-
-def _plugin_directory() -> str:
-    """The first directory that has all the plugins; empty if none has."""
-    for directory in _PLUGIN_DIRECTORIES:
-        if all(os.access(f"{directory}/{plugin}", os.X_OK) for plugin in _PLUGINS):
-            return directory
-    return ""
-
-
-def product() -> list[str]:
-    """The command that starts cni-repair: the launcher that we were started by, or this package."""
-    launcher = Path(sys.argv[0])
-    if launcher.name == "cni-repair" and os.access(launcher, os.X_OK):
-        return [str(launcher.resolve())]
-    package = Path(__file__).resolve().parents[2]
-    site = sysconfig.get_path("purelib")
-    # As the installed launcher does it.
-    start = (
-        f"import sys; sys.path[:0] = [{str(package)!r}]; sys.path.append({site!r});"
-        " from cni_repair.__main__ import main; sys.exit(main())"
-    )
-    return [sys.executable, "-I", "-S", "-c", start]
 
 
 def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
@@ -117,8 +85,8 @@ class Lab:
 
     `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
     ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
-    out (default: as the machine is). The attribute `echo`, where set, is called with each command,
-    as one would type it, before it runs.
+    out (default: as the machine is). With `vlan` the network is on that VLAN of the uplink. The
+    attribute `echo`, where set, is called with each command, as one would type it, before it runs.
     """
 
     def __init__(
@@ -128,12 +96,14 @@ class Lab:
         name: str = "",
         command: Sequence[str] | None = None,
         private: bool = False,
+        vlan: int = 0,
         detect_duplicates: bool = True,
         ipv6: bool | None = None,
     ) -> None:
         name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
         self._prefix = "" if private else f"{name}-"
         self._private = private
+        self.vlan = vlan
         self.node = Netns(f"{self._prefix}node")
         self.tor = Netns(f"{self._prefix}tor")
         self.pods: list[Netns] = []
@@ -146,7 +116,7 @@ class Lab:
         )
         self.echo: Callable[[str], None] | None = None
         self.command = list(command) if command else product()
-        self.cni_path = _plugin_directory()
+        self.cni_path = plugin_directory()
         self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
         self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
         self._wanted_pods = pods
@@ -175,7 +145,8 @@ class Lab:
 
     def _make_node(self) -> None:
         if self._private:
-            self.ground = Ground(self.node, self._cleanup.enter_context(private_node()))
+            node = private_node(needed_by(self.command))
+            self.ground = Ground(self.node, self._cleanup.enter_context(node))
             self.directory = Path(self.ground.outside(f"{RUN}/lab"))
             self.directory.mkdir()
             self._add_netns(self.tor)
@@ -232,20 +203,24 @@ class Lab:
     def uplink_back(self, name: str = "eth0", gateway: str = "", mtu: int = 1500) -> None:
         """Make an uplink, as a driver does that was loaded again: same name and address.
 
-        The gateway is behind it, at an interface of the same number.
+        The gateway is behind it: of `eth1` the other end is `tor1`.
         """
         number = name.removeprefix("eth")  # "0"; of one that stands for a VLAN "0.3"
         far = f"tor{number}"
         mac = f"02:00:00:00:{9 + int(number[-1]):02x}"  # a NIC comes back with its own
+        own = f"{far}.{self.vlan}" if self.vlan else far  # what has the addresses
         tor = [
             # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
             f"link add {far} address {mac}:01 mtu {mtu} type veth"
             f" peer name {name} address {mac}:02 mtu {mtu} netns {self.ground.node_reference}",
             f"link set {far} up",
-            f"addr add {gateway or GATEWAY}/24 dev {far}",
         ]
+        if self.vlan:
+            tor.append(f"link add link {far} name {own} type vlan id {self.vlan}")
+            tor.append(f"link set {own} up")
+        tor.append(f"addr add {gateway or GATEWAY}/24 dev {own}")
         if self.ipv6:
-            tor.append(f"addr add {GATEWAY6}/64 dev {far} nodad")
+            tor.append(f"addr add {GATEWAY6}/64 dev {own} nodad")
         self._batch(self.tor, tor)
         self._batch(self.node, [f"link set {name} up"])
 
@@ -266,6 +241,8 @@ class Lab:
             "master": "eth0",
             "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
         }
+        if self.vlan:
+            netconf["vlanId"] = self.vlan
         if self.checkpoint_dir != _CHECKPOINTS:
             netconf |= {"checkpointDir": self.checkpoint_dir, "runDir": self.run_dir}
             netconf["ipam"]["dataDir"] = self.ipam_dir

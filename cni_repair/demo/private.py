@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cni_repair.demo.errors import LabError
@@ -22,13 +22,29 @@ _MS_NOSUID, _MS_NODEV, _MS_BIND, _MS_REC, _MS_PRIVATE = 2, 4, 4096, 16384, 1 << 
 
 RUN = Path("/run")
 
-# /run/netns is shared, as `ip netns add` has it: what is deleted there is gone wherever a command
-# stands. The process ends with its stdin, and so with us.
+# Its arguments are the directories that are still to be seen: so few that a digit does for each's
+# descriptor. /run/netns is shared, as `ip netns add` has it: what is deleted there is gone wherever
+# a command stands. The process ends with its stdin, and so with us.
 _NODE = """
-mount -t tmpfs -o mode=755 run /run && mount -t tmpfs -o mode=755 lib /var/lib &&
-mkdir /run/netns && mount --bind /run/netns /run/netns && mount --make-shared /run/netns &&
-echo ready && exec cat
+set -e
+number=3
+for shown; do eval "exec $number<\\"\\$shown\\""; number=$((number + 1)); done
+mount -t tmpfs -o mode=755 run /run
+mount -t tmpfs -o mode=755 lib /var/lib
+number=3
+for shown; do
+    mkdir -p "$shown"
+    mount --no-canonicalize --bind "/proc/self/fd/$number" "$shown"
+    eval "exec $number<&-"
+    number=$((number + 1))
+done
+mkdir /run/netns
+mount --bind /run/netns /run/netns
+mount --make-shared /run/netns
+echo ready
+exec cat
 """
+_COVERED = (RUN, Path("/var/lib"))
 _END_SECONDS = 10.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -54,13 +70,16 @@ def isolate() -> None:
 
 
 @contextlib.contextmanager
-def private_node() -> Iterator[int]:
+def private_node(needed: Iterable[Path] = ()) -> Iterator[int]:
     """Have a process with mount and network namespaces of its own; its PID.
 
-    There, /run and /var/lib are empty: whatever comes to stand in them is the node's. Nothing of it
-    is left once the process has ended, as it does with this context, and with us.
+    There, /run and /var/lib are empty, but for the directories of files that are `needed`: whatever
+    comes to stand in them is the node's. Nothing of it is left once the process has ended, as it
+    does with this context, and with us.
     """
-    command = ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", _NODE]
+    shown = sorted({str(directory) for path in needed for directory in _covered_with(path)})
+    unshare = ["unshare", "--mount", "--net", "--propagation", "private"]
+    command = [*unshare, "sh", "-c", _NODE, "-", *shown]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
@@ -76,6 +95,13 @@ def private_node() -> Iterator[int]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
+
+
+def _covered_with(path: Path) -> Iterator[Path]:
+    """The directory right below /run or /var/lib that a path leads through, if it does."""
+    for covered in _COVERED:
+        if path.is_relative_to(covered):
+            yield covered / path.relative_to(covered).parts[0]
 
 
 def leave_network() -> None:

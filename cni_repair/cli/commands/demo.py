@@ -9,6 +9,6 @@ if TYPE_CHECKING:
     import argparse
 
 
-def run(_: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Play it; 0 if all went as it should."""
-    return story.run()
+    return story.run(html=options.html)
