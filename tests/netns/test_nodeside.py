@@ -52,7 +52,7 @@ def take_snapshot(rig: Rig, *pods: str) -> Json:
 
 
 def notes(report: Json) -> str:
-    return "; ".join(note for entry in report["attachments"] for note in entry.get("notes", []))
+    return "; ".join(note for entry in report["attachments"] for note in entry["notes"])
 
 
 def checkpoint_of(rig: Rig, was: Attachment) -> model.Checkpoint:
@@ -367,7 +367,7 @@ def test_shim_with_an_address_of_the_whole_length(rig: Rig) -> None:
     take_snapshot(rig)
     words = ["-o", "json", "--all", "--checkpoint-dir", str(rig.checkpoints)]
     (entry,) = rig.cli("status", *words).report(0)["attachments"]
-    assert "notes" not in entry
+    assert entry["notes"] == []
     before = shim(rig)
     rig.reload()
     rig.plugin("REPAIR").report(0)
