@@ -27,9 +27,10 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.checkpoint.store import COMMITTED, is_legacy
 from cni_repair.netlink.netns import netns_id_at
+from cni_repair.node.context import wrapped
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import wrapped
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.recorder import NodeRecorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
+    from cni_repair.node.context import Node
     from cni_repair.node.discovery import Unmanaged
-    from cni_repair.node.examine import Node
 
 
 class Adopter:
@@ -54,8 +55,8 @@ class Adopter:
         entries = inventory.read_all(store, None) if store else []
         self._entries = [entry for entry in entries if not is_legacy(entry.file)]
         self._alive = {entry.key for entry in self._entries if self._is_alive(entry)}
-        side = NodeSide(node.rtnl, store, self._entries)
-        self._examiner = Examiner(node, store, options, side)
+        recorder = NodeRecorder(node.rtnl, NodeRecords(store, self._entries))
+        self._examiner = Examiner(node, store, options, recorder)
 
     def _is_alive(self, entry: Entry) -> bool:
         identity = entry.checkpoint.netns if entry.checkpoint else None

@@ -27,8 +27,8 @@ from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING
 from cni_repair.netlink.netns import NoNetns
 from cni_repair.network.observe import with_all
-from cni_repair.node.capture import kept, pod_of, see
-from cni_repair.node.examine import POD_FAILURES, wrapped
+from cni_repair.node.capture import OpenNetns, kept, pod_of, see
+from cni_repair.node.context import POD_FAILURES, wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import Attachment
     from cni_repair.node.capture import Seen
-    from cni_repair.node.examine import Node
-    from cni_repair.uplink.belongings import NodeSide
+    from cni_repair.node.context import Node
+    from cni_repair.uplink.recorder import NodeRecorder
 
 _MACVLAN = "macvlan"
 
@@ -60,12 +60,14 @@ class Options:
 class Examiner:
     """Looks at candidates; changes nothing."""
 
-    def __init__(self, node: Node, store: Store | None, options: Options, side: NodeSide) -> None:
+    def __init__(
+        self, node: Node, store: Store | None, options: Options, recorder: NodeRecorder
+    ) -> None:
         """`store` is None where there is no checkpoint directory yet."""
         self._node = node
         self._store = store
         self._options = options
-        self._side = side
+        self._recorder = recorder
 
     def examine(self, candidate: Candidate) -> Adoption:
         """What adopting the candidate would do."""
@@ -140,7 +142,7 @@ class Examiner:
             attachment=attachment,
         )
         live = seen.observed.link
-        return self._side.noted(checkpoint, live.master) if live else checkpoint, unknown
+        return self._recorder.noted(checkpoint, live.master) if live else checkpoint, unknown
 
     def _own_configuration(self, candidate: Candidate) -> Configured:
         """For what cni-repair itself attached: the record was lost, or is in another directory."""
@@ -157,7 +159,8 @@ class Examiner:
         netns = open_sandbox(candidate, self._node.own)
         try:
             name, node = candidate.key.ifname, self._node
-            return see(name, candidate.netns, netns, node.own, node.rtnl, with_all)
+            pod = OpenNetns(candidate.netns, netns)
+            return see(name, pod, node.own, node.rtnl, with_all)
         finally:
             os.close(netns)
 

@@ -11,8 +11,9 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
-from cni_repair.node.examine import Node, examine
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.node.context import Node
+from cni_repair.node.examine import examine
+from cni_repair.uplink.belongings import NodeRecords
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def examined(scope: Scope) -> list[Report]:
     """The state of the attachments that are meant, and what would repair them; changes nothing."""
     return with_entries(
         scope,
-        lambda node, store, entries: examine(
-            node, entries, side=NodeSide(node.rtnl, store, entries)
-        ),
+        lambda node, store, entries: examine(node, entries, records=NodeRecords(store, entries)),
     )
 
 

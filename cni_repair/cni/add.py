@@ -136,9 +136,9 @@ def _attach(
 
 def _prepare(key: Key, path: str, netns: int) -> Prepared:
     """Do what can be done while the delegate works: the imports take almost as long as it does."""
-    from cni_repair.node.capture import prepare
+    from cni_repair.node.capture import OpenNetns, prepare
 
-    return prepare(key, path, netns)
+    return prepare(key, OpenNetns(path, netns))
 
 
 def _roll_back(call: Call, conf: NetConf, store: Store, lock: Lock, cause: BaseException) -> None:

@@ -10,7 +10,8 @@ from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import parse
 from cni_repair.cni.repair import options_of, raise_unless_healthy
-from cni_repair.node.examine import Node, examine
+from cni_repair.node.context import Node
+from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.repair.scheduler import repair as repair_entries
 

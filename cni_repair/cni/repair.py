@@ -14,10 +14,11 @@ from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
 from cni_repair.cni.result import convert
 from cni_repair.network.planning import plan as planning
-from cni_repair.node.examine import Node
+from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
-from cni_repair.repair.attachment import Options
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.repair.scheduler import usable_processors
+from cni_repair.repair.session import RepairOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def repair(call: Call) -> tuple[str, int]:
     conf = parse(call.stdin) if call.stdin.strip() else None
     directory = conf.checkpoint_dir if conf else CHECKPOINT_DIR
     options = (
-        options_of(call, conf) if conf else Options("", MASTER_TIMEOUT_SECONDS, None, call.netns)
+        options_of(call, conf)
+        if conf
+        else RepairOptions("", MASTER_TIMEOUT_SECONDS, netns=call.netns)
     )
     try:
         with Store(directory) as store, Node() as node:
@@ -54,7 +57,7 @@ def _no_checkpoint(call: Call, directory: str) -> CniError:
 
 
 def _repair_one(
-    call: Call, conf: NetConf | None, node: Node, store: Store, options: Options
+    call: Call, conf: NetConf | None, node: Node, store: Store, options: RepairOptions
 ) -> tuple[str, int]:
     key = Key(call.container_id, call.ifname)
     entry = inventory.read_one(store, key, options.hints)
@@ -75,17 +78,18 @@ def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
 
 
 def _repair_many(
-    conf: NetConf | None, node: Node, store: Store, options: Options
+    conf: NetConf | None, node: Node, store: Store, options: RepairOptions
 ) -> tuple[str, int]:
     entries = inventory.read_all(store, options.hints, conf.name if conf else "")
     # CNI_NETNS means one attachment; for many, each has its own.
-    reports = repair_entries(node, store, entries, replace(options, netns=""))
+    options = replace(options, netns="", processors=usable_processors())
+    reports = repair_entries(node, store, entries, options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
     return text, 0 if all(report.healthy for report in reports) else 1
 
 
-def options_of(call: Call, conf: NetConf) -> Options:
-    return Options(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
+def options_of(call: Call, conf: NetConf) -> RepairOptions:
+    return RepairOptions(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
 
 
 def raise_unless_healthy(report: Report, code: int) -> None:

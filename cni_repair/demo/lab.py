@@ -234,9 +234,9 @@ class Lab:
 
         The gateway is behind it, at an interface of the same number.
         """
-        number = int(name.removeprefix("eth"))
+        number = name.removeprefix("eth")  # "0"; of one that stands for a VLAN "0.3"
         far = f"tor{number}"
-        mac = f"02:00:00:00:{9 + number:02x}"  # a NIC comes back with its own
+        mac = f"02:00:00:00:{9 + int(number[-1]):02x}"  # a NIC comes back with its own
         tor = [
             # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
             f"link add {far} address {mac}:01 mtu {mtu} type veth"

@@ -37,22 +37,29 @@ class Configuration:
 
 
 @frozen
+class OpenNetns:
+    """A pod's network namespace: open, and the path that led to it."""
+
+    path: str
+    fd: int
+
+
+@frozen
 class Prepared:
     """What :func:`capture` needs that is there before the interface is."""
 
     key: Key
-    path: str  # of the pod's namespace
-    netns: int  # the namespace that it led to, open
+    netns: OpenNetns
     own: int  # the node's namespace
     defaults: dict[str, str]  # the sysctls that a new link begins with
 
 
-def prepare(key: Key, path: str, netns: int) -> Prepared:
-    """Look, while the delegate works, at what is there. `netns` is the open namespace at `path`."""
+def prepare(key: Key, netns: OpenNetns) -> Prepared:
+    """Look, while the delegate works, at what is there."""
     boot_id()  # which is remembered
     own = open_own()
-    with entered(netns, own):
-        return Prepared(key, path, netns, own, read_defaults(key.ifname))
+    with entered(netns.fd, own):
+        return Prepared(key, netns, own, read_defaults(key.ifname))
 
 
 def capture(
@@ -65,9 +72,9 @@ def capture(
 
     Raises CniError where what the delegate made is not an interface that REPAIR could bring back.
     """
-    key, path = prepared.key, prepared.path
+    key, netns = prepared.key, prepared.netns
     with Rtnetlink() as node:
-        seen = see(key.ifname, path, prepared.netns, prepared.own, node, defaults=prepared.defaults)
+        seen = see(key.ifname, netns, prepared.own, node, defaults=prepared.defaults)
     made = _made(key.ifname, configuration.delegate, seen)
     checkpoint = model.Checkpoint(
         key=key,
@@ -75,7 +82,7 @@ def capture(
         pod=pod_of(args),
         attached_at=time.time_ns() // 1_000_000,
         netns=seen.identity,
-        netns_path=path,
+        netns_path=netns.path,
         delegate=configuration.delegate,
         netconf=kept(configuration.document),
         result=result,
@@ -113,19 +120,18 @@ class Seen:
 
 def see(
     ifname: str,
-    path: str,
-    netns: int,
+    netns: OpenNetns,
     own: int,
     node: Rtnetlink,
     around: Callable[[Rtnetlink, Observed, str], Observed] | None = None,
     defaults: dict[str, str] | None = None,
 ) -> Seen:
-    """Look; `netns` is the open namespace that `path` led to, `own` and `node` are the node's.
+    """Look; `own` and `node` are the node's namespace, and a socket in it.
 
     `around` looks at what is around the interface, too: right after ADD there is nothing yet.
     `defaults` are those of the namespace, where they were read before there was the interface.
     """
-    with entered(netns, own):
+    with entered(netns.fd, own):
         pod = Rtnetlink()
         if defaults is None:
             defaults = read_defaults(ifname)
@@ -138,7 +144,7 @@ def see(
         live = observed.link
         parents = chain_from(node, live.master) if live and observed.over_node else ()
         sysctls = own_settings(live.sysctls, defaults) if live else ()
-        return Seen(observed, sysctls, identify(path, netns, pod.sock), parents)
+        return Seen(observed, sysctls, identify(netns.path, netns.fd, pod.sock), parents)
 
 
 def attachment_of(

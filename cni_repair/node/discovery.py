@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.network.model import LiveLink
-    from cni_repair.node.examine import Node
+    from cni_repair.node.context import Node
 
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 _NAMED_IN = ("/run/netns", "/var/run/docker/netns")
@@ -59,28 +59,28 @@ class Unmanaged:
 
 def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
-    found: list[Unmanaged] = []
-    for path, place in sorted(_namespaces(node).items()):
+    interfaces: list[Unmanaged] = []
+    for path, identity in sorted(_namespaces(node).items()):
         try:
             for live in _children(node, path):
-                if (*place, live.name) not in covered:
+                if (*identity, live.name) not in covered:
                     master = _name_of(node, live.master)
-                    found.append(Unmanaged(path, live.name, master, live.link.kind))
+                    interfaces.append(Unmanaged(path, live.name, master, live.link.kind))
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
-    return found
+    return interfaces
 
 
 def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
     """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
     seen = {netns_id(node.own)}
-    found: dict[str, tuple[int, int]] = {}
+    others: dict[str, tuple[int, int]] = {}
     for path in (*_names(), *_of_processes()):
-        place = netns_id_at(path)
-        if place is not None and place not in seen:
-            seen.add(place)
-            found[path] = place
-    return found
+        identity = netns_id_at(path)
+        if identity is not None and identity not in seen:
+            seen.add(identity)
+            others[path] = identity
+    return others
 
 
 def _names() -> Iterator[str]:

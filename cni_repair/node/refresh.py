@@ -10,15 +10,17 @@ from cni_repair.network.kernel.sysctl import own_settings
 from cni_repair.network.observe import read_defaults
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY
 from cni_repair.node.capture import with_seen
-from cni_repair.node.examine import in_pod, observe_all, planned
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.node.context import in_pod
+from cni_repair.node.verdict import observe_all, planned
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.recorder import NodeRecorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.model import Observed
-    from cni_repair.node.examine import Node
+    from cni_repair.node.context import Node
 
 
 def refresh(
@@ -27,16 +29,15 @@ def refresh(
     run_dir: str,
     entry: Entry,
     given_netns: str = "",
-    accept: bool = False,
-    side: NodeSide | None = None,
+    recorder: NodeRecorder | None = None,
 ) -> bool:
     """Take what a healthy attachment got since ADD (from later plugins, from Multus) into its
     checkpoint; whether that changed it.
 
     What is not healthy any more, now that its lock is held, is left: a lost interface's emptiness
-    never replaces a good record. With `accept`, addresses and routes that are missing are taken
-    for somebody's will (Multus moved the default route to another interface), and forgotten.
-    Raises CniError where the record cannot be written; the older one stays whole then.
+    never replaces a good record. Where `recorder` accepts what is missing, missing addresses and
+    routes are taken for somebody's will (Multus moved the default route to another interface), and
+    forgotten. Raises CniError where the record cannot be written; the older one stays whole then.
     """
     assert entry.checkpoint is not None
     with Lock(run_dir, entry.key.name):
@@ -48,18 +49,18 @@ def refresh(
             node,
             recorded,
             given_netns,
-            lambda sides: (observe_all(sides, recorded), read_defaults(recorded.key.ifname)),
+            lambda pair: (observe_all(pair, recorded), read_defaults(recorded.key.ifname)),
         )
+        recorder = recorder or NodeRecorder(node.rtnl, NodeRecords(store, [fresh]))
         state = planned(recorded, observed, None).state
-        if state != HEALTHY and not (accept and state == DEGRADED and _works(observed)):
+        if state != HEALTHY and not (recorder.accept and state == DEGRADED and _works(observed)):
             return False
-        side = side or NodeSide(node.rtnl, store, [fresh])
-        now = _refreshed(recorded, observed, defaults)
-        now = side.noted(now, observed.link.master if observed.link else 0, accept)
-        if now == recorded:
+        refreshed = _refreshed(recorded, observed, defaults)
+        refreshed = recorder.noted(refreshed, observed.link.master if observed.link else 0)
+        if refreshed == recorded:
             return False
-        store.commit(now.key, encode_checked(now))
-        side.committed(now)
+        store.commit(refreshed.key, encode_checked(refreshed))
+        recorder.committed(refreshed)
         return True
 
 

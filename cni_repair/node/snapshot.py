@@ -11,11 +11,13 @@ from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.netns import netns_id_at
 from cni_repair.netlink.socket import TooMany
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import POD_FAILURES, examine, wrapped
+from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import DOCUMENT_VERSION, UNREADABLE, attachment_document, in_one_line
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.recorder import NodeRecorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
+    from cni_repair.node.context import Node
     from cni_repair.node.discovery import Covered, Unmanaged
-    from cni_repair.node.examine import Node
     from cni_repair.node.report import Report
 
 REFRESHED, UNCHANGED, KEPT = "refreshed", "unchanged", "kept"
@@ -71,16 +73,16 @@ class Snapshot:
 
     @property
     def total(self) -> int:
-        return sum(one.counts for one in self.records) + len(self.unmanaged)
+        return sum(record.counts for record in self.records) + len(self.unmanaged)
 
     @property
     def restorable(self) -> int:
-        return sum(one.restorable for one in self.records if one.counts)
+        return sum(record.restorable for record in self.records if record.counts)
 
     @property
     def complete(self) -> bool:
         """Every pod of the node can be restored, from a record that is up to date."""
-        return self.restorable == self.total and not any(one.failed for one in self.records)
+        return self.restorable == self.total and not any(record.failed for record in self.records)
 
     def document(self) -> dict[str, Any]:
         """As `snapshot -o json` prints it."""
@@ -104,29 +106,28 @@ class Snapshot:
         }
 
 
-def snapshot(
-    node: Node,
-    store: Store,
-    entries: list[Entry],
-    run_dir: str,
-    write: bool,
-    all_pods: bool,
-    accept: bool = False,
-) -> Snapshot:
-    """Compare, and with `write` refresh, the record of each entry.
+@frozen
+class SnapshotOptions:
+    """How a snapshot is to be taken."""
 
-    `all_pods`: look for interfaces without a record, too; else `entries` are all that is meant.
-    `accept`: what is missing on an interface that works is not to be restored any more.
-    """
+    run_dir: str  # of the locks; empty: as each attachment's own configuration has it
+    write: bool  # refresh the records, too
+    all_pods: bool  # look for interfaces without a record; else the entries are all that is meant
+    accept: bool = False  # what is missing on an interface that works is not to come back any more
+
+
+def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOptions) -> Snapshot:
+    """Compare, and where it is to be written refresh, the record of each entry."""
     records = []
-    side = NodeSide(node.rtnl, store, entries)
+    recorder = NodeRecorder(node.rtnl, NodeRecords(store, entries), options.accept)
     for entry, report in zip(entries, examine(node, entries)):
-        record_now = judge(report)
-        if write and (report.healthy or (accept and _accepts(report))):
-            record_now = _refreshed(node, store, entry, run_dir, record_now, accept, side)
-        records.append(record_now)
-    rest = unmanaged(node, _covered(entries)) if all_pods else []
-    return Snapshot(tuple(records), tuple(rest))
+        record = judge(report)
+        if options.write and (report.healthy or (options.accept and _accepts(report))):
+            run_dir = run_dir_of(entry, options.run_dir)
+            record = _refreshed(node, store, run_dir, entry, record, recorder)
+        records.append(record)
+    unmanaged_pods = unmanaged(node, _covered(entries)) if options.all_pods else []
+    return Snapshot(tuple(records), tuple(unmanaged_pods))
 
 
 def judge(report: Report) -> Record:
@@ -154,36 +155,33 @@ def _accepts(report: Report) -> bool:
 
 
 def _refreshed(
-    node: Node,
-    store: Store,
-    entry: Entry,
-    run_dir: str,
-    before: Record,
-    accept: bool,
-    side: NodeSide,
+    node: Node, store: Store, run_dir: str, entry: Entry, before: Record, recorder: NodeRecorder
 ) -> Record:
     assert entry.checkpoint is not None
     if entry.checkpoint.netns is None:
         return before
     try:
-        locks = run_dir_of(entry, run_dir)
-        changed = refresh(node, store, locks, entry, accept=accept, side=side)
+        changed = refresh(node, store, run_dir, entry, recorder=recorder)
     except POD_FAILURES as error:
         why = f"its older record stays: {wrapped(error)}"
         return replace(before, outcome=KEPT, findings=(why,), failed=True)
-    trouble = side.trouble(entry.checkpoint.attachment.parents)
+    trouble = recorder.trouble(entry.checkpoint.attachment.parents)
     if changed:
         return replace(before, outcome=REFRESHED, findings=(trouble,) if trouble else ())
     return replace(before, findings=(trouble,)) if trouble else before
 
 
 def _covered(entries: list[Entry]) -> set[Covered]:
-    places = [(_place(entry.checkpoint), entry.key.ifname) for entry in entries if entry.checkpoint]
-    return {(*place, ifname) for place, ifname in places if place is not None}
+    covered = set()
+    for entry in entries:
+        identity = _identity_of(entry.checkpoint) if entry.checkpoint else None
+        if identity is not None:
+            covered.add((*identity, entry.key.ifname))
+    return covered
 
 
-def _place(checkpoint: Checkpoint) -> tuple[int, int] | None:
-    """Device and inode of the attachment's namespace; the seed's checkpoints know a path only."""
+def _identity_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
+    """Of the attachment's namespace; the seed's checkpoints know a path only."""
     if checkpoint.netns is not None:
         return checkpoint.netns.netns_id
     return netns_id_at(checkpoint.netns_path)

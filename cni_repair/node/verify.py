@@ -25,7 +25,8 @@ from cni_repair.network.reachability.gateways import (
     Gateway,
     Gateways,
 )
-from cni_repair.node.examine import POD_FAILURES, Node, examine, in_pod, observe, wrapped
+from cni_repair.node.context import POD_FAILURES, Node, in_pod, wrapped
+from cni_repair.node.examine import examine
 from cni_repair.node.report import (
     DOCUMENT_VERSION,
     UNREADABLE,
@@ -33,6 +34,7 @@ from cni_repair.node.report import (
     attachment_document,
     error_document,
 )
+from cni_repair.node.verdict import observe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ _SOCKETS_PER_POD = 3
 
 
 @frozen
-class Options:
+class VerifyOptions:
     """How to verify."""
 
     seconds: float  # to wait for answers, for all pods together
@@ -177,7 +179,7 @@ def document(verdicts: list[Verdict]) -> dict[str, Any]:
     }
 
 
-def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
+def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Verdict]:
     """A verdict on each attachment, in the order of `entries`.
 
     Does to the kernel's neighbour table what a pod's own traffic would; changes nothing else.
@@ -185,14 +187,14 @@ def verify(node: Node, entries: list[Entry], options: Options) -> list[Verdict]:
     reports = examine(node, entries)
     answers = _ask(node, reports, options)
     pods = {
-        one.mac: report.pod or report.key.container_id[:12]
-        for one, report in zip(answers, reports)
-        if one.mac
+        heard.mac: report.pod or report.key.container_id[:12]
+        for heard, report in zip(answers, reports)
+        if heard.mac
     }
-    return [judge(report, one, pods) for report, one in zip(reports, answers)]
+    return [judge(report, heard, pods) for report, heard in zip(reports, answers)]
 
 
-def _ask(node: Node, reports: list[Report], options: Options) -> list[Answers]:
+def _ask(node: Node, reports: list[Report], options: VerifyOptions) -> list[Answers]:
     probes = [_Probe(report, options) for report in reports]
     with _descriptors_for(len(probes)):
         try:
@@ -235,7 +237,7 @@ def _descriptors_for(pods: int) -> Iterator[None]:
 class _Probe(Closeable):
     """What is asked for one attachment. Nothing, where CHECK says that there is no use."""
 
-    def __init__(self, report: Report, options: Options) -> None:
+    def __init__(self, report: Report, options: VerifyOptions) -> None:
         self._report = report
         self._options = options
         self._seen = Answers()
@@ -254,10 +256,10 @@ class _Probe(Closeable):
         except POD_FAILURES as error:
             self._fail(error)
 
-    def _open_inside(self, sides: NamespacePair) -> None:
+    def _open_inside(self, namespaces: NamespacePair) -> None:
         checkpoint = self._report.checkpoint
         assert checkpoint is not None
-        observed = observe(sides, checkpoint)
+        observed = observe(namespaces, checkpoint)
         live, attachment = observed.link, checkpoint.attachment
         if live is None:
             raise CniError(DAMAGED, "the interface has gone since it was checked")
@@ -268,7 +270,7 @@ class _Probe(Closeable):
             if self._options.duplicates:
                 addresses = self._at_most_addresses(attachment)
         if addresses:
-            self.duplicates = Duplicates(sides.pod, live, addresses)
+            self.duplicates = Duplicates(namespaces.pod, live, addresses)
 
     def _at_most_gateways(self, attachment: Attachment) -> list[str]:
         return self._at_most(MAX_GATEWAYS, "gateways", gateways_of(attachment))
@@ -277,10 +279,10 @@ class _Probe(Closeable):
         addresses = [address.address for address in attachment.addresses]
         return tuple(self._at_most(MAX_ADDRESSES, "addresses", addresses))
 
-    def _at_most(self, limit: int, what: str, found: list[str]) -> list[str]:
-        if len(found) > limit:
-            self._error = CniError(DAMAGED, f"{len(found)} {what}: only {limit} were asked for")
-        return found[:limit]
+    def _at_most(self, limit: int, what: str, addresses: list[str]) -> list[str]:
+        if len(addresses) > limit:
+            self._error = CniError(DAMAGED, f"{len(addresses)} {what}: only {limit} were asked for")
+        return addresses[:limit]
 
     def close(self) -> None:
         if self._gateways is not None:
@@ -292,13 +294,13 @@ class _Probe(Closeable):
 
     def _open_questions(self) -> list[Gateways | Duplicates]:
         questions = (self._gateways, self.duplicates)
-        return [one for one in questions if one is not None and not one.decided]
+        return [asking for asking in questions if asking is not None and not asking.decided]
 
     def advance(self) -> None:
         """Ask, or look what came."""
         try:
-            for one in self._open_questions():
-                one.advance()
+            for question in self._open_questions():
+                question.advance()
         except POD_FAILURES as error:
             self._fail(error)
 
@@ -348,7 +350,9 @@ def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) 
 
 
 def _conflicts(answers: Answers, pods: Mapping[str, str]) -> tuple[Conflict, ...]:
-    heard = [Conflict(one.address, one.mac, pods.get(one.mac, "")) for one in answers.holders]
+    heard = [
+        Conflict(holder.address, holder.mac, pods.get(holder.mac, "")) for holder in answers.holders
+    ]
     known = {conflict.address for conflict in heard}
     silent = [Conflict(address, "") for address in answers.dadfailed if address not in known]
     return (*heard, *silent)

@@ -8,147 +8,155 @@ others.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 
 from cni_repair.base.frozen import replace
 from cni_repair.network.reachability.announce import Announcer
-from cni_repair.node.examine import REPAIRABLE, parents_of
-from cni_repair.repair.attachment import AttachmentRepair
-from cni_repair.repair.workers import Workers, hands_for
-from cni_repair.uplink.belongings import NodeSide
+from cni_repair.node.verdict import REPAIRABLE, parents_of
+from cni_repair.repair.attachment import has_settled, repair_attachment
+from cni_repair.repair.ledger import Ledger
+from cni_repair.repair.session import Session
+from cni_repair.uplink.belongings import NodeRecords
+from cni_repair.uplink.restorer import NodeRestorer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
-    from cni_repair.node.examine import Node, Parents
+    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
-    from cni_repair.repair.attachment import Options
+    from cni_repair.repair.session import RepairOptions
+    from cni_repair.uplink.ensure import Parents
 
 _LOCK_SECONDS = 45.0
 # Carrier comes 1.2 s after a driver's return; duplicate address detection takes up to 2 s.
 SETTLE_SECONDS = 8.0
 _POLL_SECONDS = 0.1
+# With more processes than that, the kernel's lock is what all would wait for.
+_MOST_PROCESSES = 4
+# Attachments for which a process is worth its start (1-2 ms, and copies of the pages that it
+# touches).
+_WORTH_A_PROCESS = 16
 
 
-def repair(node: Node, store: Store, entries: list[Entry], options: Options) -> list[Report]:
+def repair(node: Node, store: Store, entries: list[Entry], options: RepairOptions) -> list[Report]:
     """Repair what needs it, in the order of `entries`; one report each.
 
     An attachment whose DEL came first is left out. What is healthy receives no message that could
     change it.
     """
-    side = NodeSide(node.rtnl, store, entries)
+    restorer = NodeRestorer(node.rtnl, NodeRecords(store, entries))
     with Announcer() as announcer:
-        each = AttachmentRepair(node, store, entries, options, side, announcer)
-        return _Repair(each, side, options).run()
+        session = Session(node, store, options, restorer, announcer.announce)
+        return _Repair(session, Ledger(entries)).run()
+
+
+def usable_processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_count(attachments: int, processors: int) -> int:
+    """How many processes should share the work, this one among them. Pure."""
+    return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
 
 
 class _Repair:
     """One pass over the node: who has his turn when, and in which process."""
 
-    def __init__(self, each: AttachmentRepair, side: NodeSide, options: Options) -> None:
-        self._each = each
-        self._side = side
-        self._options = options
-        self._until = time.monotonic() + options.master_timeout
+    def __init__(self, session: Session, ledger: Ledger) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._until = time.monotonic() + session.options.master_timeout
         # What is to be said of the node's side over each chain, with which pod's report.
         self._notes: dict[Parents, tuple[int, list[str]]] = {}
 
     def run(self) -> list[Report]:
         self._repair_all()
-        if self._options.looked:
-            self._options.looked([*self._each.before.values()])
+        if self._session.options.on_examined:
+            self._session.options.on_examined([*self._ledger.before.values()])
         self._repair_as_masters_come()
         self._give_shims()
         self._settle()
-        self._repair_busy()
+        self._repair_locked()
         self._settle()
         self._repair_again()
-        self._tell_of_the_node()
-        return [report for report in self._each.reports if report is not None]
+        self._report_the_node()
+        return [report for report in self._ledger.reports if report is not None]
 
     # --- In which order, and by whom ---
 
     def _repair_all(self) -> None:
         """Give each its first turn. Pods over a chain go before the others until one of them has
         asked for it: it is made here, once, and whoever shares the rest knows what became of it."""
-        rest = []
-        for pod in self._each.pods.values():
+        others = []
+        for pod in self._ledger.pods.values():
             if all(map(self._knows_master, pod)):
-                rest.append(pod)
+                others.append(pod)
             else:
-                for index in pod:
-                    self._each.repair(index)
-        self._repair_shared(rest)
+                for place in pod:
+                    repair_attachment(self._session, self._ledger, place)
+        self._repair_shared(others)
 
-    def _knows_master(self, index: int) -> bool:
-        checkpoint = self._each.entries[index].checkpoint
-        return checkpoint is None or self._each.masters.is_decided(parents_of(checkpoint))
+    def _knows_master(self, place: int) -> bool:
+        checkpoint = self._ledger.entries[place].checkpoint
+        return checkpoint is None or self._session.uplinks.is_decided(parents_of(checkpoint))
 
     def _repair_shared(self, pods: list[list[int]]) -> None:
-        """Repair pods by several processes; whoever takes one does all of its interfaces."""
-        each = self._each
-        everything = [*itertools.chain(*pods)]
-        for index in everything:
-            each.reports[index] = None
+        """Repair pods, by several processes where there are many."""
+        places = [*itertools.chain(*pods)]
+        for place in places:
+            self._ledger.reports[place] = None
+        processes = worker_count(len(places), self._session.options.processors)
+        if processes > 1:
+            # What one pod's repair, which all wait for, does not have to pay for.
+            from cni_repair.repair.transfer import SharedRepair
 
-        def by_another(pod: int) -> Any:
-            return [each.repair_as_a_hand(index) for index in pods[pod]]
-
-        others = hands_for(len(everything)) - 1
-        with Workers(others, range(len(pods)), each.become_a_hand, by_another) as workers:
-            for pod in workers.mine():
-                for index in pods[pod]:
-                    each.repair(index)
-                self._take(workers.done())
-            self._take(workers.rest())
-        for index in everything:
-            if each.reports[index] is None:  # whoever had it died, or found another record
-                each.repair(index)
-
-    def _take(self, results: Iterable[Any]) -> None:
-        for found in itertools.chain.from_iterable(results):
-            self._each.take(*found)
+            SharedRepair(self._session, self._ledger).run(pods, processes)
+        for place in places:
+            # (Also where the process that had it died, or found another record.)
+            if self._ledger.reports[place] is None:
+                repair_attachment(self._session, self._ledger, place)
 
     def _repair_as_masters_come(self) -> None:
         """Repair each pod as soon as its own master is there."""
-        each, pods = self._each, self._each.pods.values()
-        while each.away:
-            todo, each.away = each.away, []
+        ledger, uplinks = self._ledger, self._session.uplinks
+        while ledger.away:
+            waiting, ledger.away = ledger.away, []
             last = time.monotonic() >= self._until
-            for wanted, index in {each.wanted(index): index for index in todo}.items():
-                each.masters.ask(wanted, each.run_dir_of(index), last)
-            found = {index: each.masters.master(each.wanted(index)) for index in todo}
-            each.away = [index for index in todo if not any(found[index])]
-            there = [[one for one in pod if one in found and found[one][0]] for pod in pods]
-            self._repair_shared([pod for pod in there if pod])
-            for index in todo:
-                if found[index][1]:
-                    each.repair(index)
-            if each.away:
+            for parents, place in {ledger.parents(place): place for place in waiting}.items():
+                uplinks.ask(parents, self._session.run_dir_of(ledger.entries[place]), last)
+            known = {place: uplinks.master(ledger.parents(place)) for place in waiting}
+            ledger.away = [place for place in waiting if not any(known[place])]
+            ready = {place for place, (master, _) in known.items() if master is not None}
+            pods = [[place for place in pod if place in ready] for pod in ledger.pods.values()]
+            self._repair_shared([pod for pod in pods if pod])
+            for place in waiting:
+                if known[place][1]:
+                    repair_attachment(self._session, ledger, place)
+            if ledger.away:
                 time.sleep(_POLL_SECONDS)
 
-    def _repair_busy(self) -> None:
+    def _repair_locked(self) -> None:
         until = time.monotonic() + _LOCK_SECONDS
-        busy, self._each.busy = self._each.busy, []
-        for index in busy:
-            self._each.repair(index, max(0.0, until - time.monotonic()))
+        locked, self._ledger.locked = self._ledger.locked, []
+        for place in locked:
+            seconds = max(0.0, until - time.monotonic())
+            repair_attachment(self._session, self._ledger, place, seconds)
 
     def _repair_again(self) -> None:
         """What needed another of the pod's links, or an IPv6 address that was still tentative, may
         be done now that all of them had their turn."""
-        each = self._each
-        again, each.again = sorted({*each.again}), []
-        for index in again:
-            before = each.reports[index]
-            each.repair(index)
-            after = each.reports[index]
+        ledger = self._ledger
+        unfinished, ledger.unfinished = sorted({*ledger.unfinished}), []
+        for place in unfinished:
+            before = ledger.reports[place]
+            repair_attachment(self._session, ledger, place)
+            after = ledger.reports[place]
             if before is not None and after is not None:
                 # In the report stands what was done for the pod in all.
-                each.reports[index] = replace(
+                ledger.reports[place] = replace(
                     after,
                     actions=(*before.actions, *after.actions),
                     notes=(*before.notes, *after.notes),
@@ -159,15 +167,17 @@ class _Repair:
         """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
         then. What has not settled in time is reported so."""
         until = time.monotonic() + SETTLE_SECONDS
-        each = self._each
-        pending, each.unsettled = each.unsettled, []
+        session, ledger = self._session, self._ledger
+        pending, ledger.unsettled = ledger.unsettled, []
         if pending:
-            each.on_progress(
-                f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses"
-            )
+            session.say(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
         while pending:
             last = time.monotonic() >= until
-            pending = [one for one in pending if not each.has_settled(one, last) and not last]
+            pending = [
+                place
+                for place in pending
+                if not has_settled(session, ledger, place, last) and not last
+            ]
             if pending:
                 time.sleep(_POLL_SECONDS)
 
@@ -175,19 +185,20 @@ class _Repair:
 
     def _give_shims(self) -> None:
         """Look after the node's own links over the pods' masters, once the pods have theirs."""
-        for index, report in enumerate(self._each.reports):
+        restorer = self._session.restorer
+        for place, report in enumerate(self._ledger.reports):
             if report is None or report.checkpoint is None or report.state not in REPAIRABLE:
                 continue
-            wanted = parents_of(report.checkpoint)
-            if wanted not in self._notes:
-                self._notes[wanted] = (index, [])
-                if self._side.knows_shims(wanted[0]) and self._each.masters.is_there(wanted):
-                    run_dir = self._each.run_dir_of(index)
-                    self._notes[wanted][1].extend(self._side.give_shims(wanted[0], run_dir))
+            parents = parents_of(report.checkpoint)
+            if parents not in self._notes:
+                self._notes[parents] = (place, [])
+                if restorer.knows_shims(parents[0]) and self._session.uplinks.is_there(parents):
+                    run_dir = self._session.run_dir_of(self._ledger.entries[place])
+                    self._notes[parents][1].extend(restorer.give_shims(parents[0], run_dir))
 
-    def _tell_of_the_node(self) -> None:
-        for wanted, (index, notes) in self._notes.items():
-            notes += self._side.finish(wanted[0])
-            report = self._each.reports[index]
+    def _report_the_node(self) -> None:
+        for parents, (place, notes) in self._notes.items():
+            notes += self._session.restorer.finish(parents[0])
+            report = self._ledger.reports[place]
             if report is not None and notes:
-                self._each.reports[index] = replace(report, notes=(*report.notes, *notes))
+                self._ledger.reports[place] = replace(report, notes=(*report.notes, *notes))

@@ -1,4 +1,4 @@
-"""More hands for many attachments: a process for each further processor, not for each pod.
+"""Processes that share the work on many attachments: one for each processor, not for each pod.
 
 The kernel makes links one at a time (RTNL), but most of a repair's time is our own: looking,
 comparing, telling. Processes, since Python's threads take turns (GIL).
@@ -11,7 +11,6 @@ import gc
 import marshal
 import os
 import select
-import sys
 
 from cni_repair.base.closeable import Closeable
 
@@ -20,26 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, NoReturn
 
-# With more than that, the kernel's lock is what all would wait for.
-_MOST = 4
-# Pods for which a process is worth its start (1-2 ms, and copies of the pages that it touches).
-_WORTH = 16
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
 _NUMBER_BYTES = 4
 _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-
-
-def hands_for(pods: int) -> int:
-    """How many processes should share the work, this one among them."""
-    if _has_threads():
-        return 1  # a fork would copy the locks that the others hold, and nobody to release them
-    return max(1, min(_MOST, len(os.sched_getaffinity(0)), pods // _WORTH))
-
-
-def _has_threads() -> bool:
-    threading = sys.modules.get("threading")  # not imported for the question's sake
-    return threading is not None and threading.active_count() > 1
 
 
 def _queue_of(numbers: Sequence[int]) -> tuple[int, int]:
@@ -113,19 +96,21 @@ class Workers(Closeable):
         try:
             process = os.fork()
             if process == 0:
-                self._be_a_hand(theirs, mask)
+                self._work_there(theirs, mask)
             self._processes.append(process)
         finally:
             os.close(theirs)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
-    def _be_a_hand(self, pipe: int, mask: Iterable[int]) -> NoReturn:
+    def _work_there(self, pipe: int, mask: Iterable[int]) -> NoReturn:
         """The other process's life. It says nothing but by its pipe: whatever goes wrong, what it
         has not done is found undone, and is told by who does it then."""
         try:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-            for one in self._parts:
-                os.close(one)  # who writes there gets EPIPE once the first process has closed it
+            for inherited in self._parts:
+                os.close(
+                    inherited
+                )  # who writes there gets EPIPE once the first process has closed it
             gc.disable()  # a collection would touch, and so copy, every page that the two share
             self._begin()
             for number in _taken_from(self._queue):

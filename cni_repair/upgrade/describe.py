@@ -11,44 +11,44 @@ from cni_repair.upgrade.progress import PHASES
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.upgrade.planfile import Plan
-    from cni_repair.upgrade.procedure import Settings
+    from cni_repair.upgrade.settings import Settings
 
 
 def steps(plan: Plan, settings: Settings) -> list[str]:
     """A line or two for each phase, with its commands, and what becomes of the kubelet."""
     held = plan.kubelet if settings.hold_kubelet else None
-    words = dict.fromkeys(PHASES, "")
+    texts = dict.fromkeys(PHASES, "")
     unit_too = ", the kubelet's unit" if held else ""
-    words["preflight"] = (
+    texts["preflight"] = (
         f"{plan.coverage}% of the interfaces can be restored; the driver command, the disks, the"
         f" locks{unit_too} are in order"
     )
-    words["snapshot"] = f"bring the records in {settings.checkpoint_dir} up to date"
-    words["hold"] = "no kubelet to hold: nothing rebuilds pods here"
-    words["release"] = "nothing to release"
+    texts["snapshot"] = f"bring the records in {settings.checkpoint_dir} up to date"
+    texts["hold"] = "no kubelet to hold: nothing rebuilds pods here"
+    texts["release"] = "nothing to release"
     if held is not None:
         unit = shlex.quote(held.unit)
-        words["hold"] = (
+        texts["hold"] = (
             f"systemctl stop {unit}, and mask it until the next boot"
             f" (a timer of systemd's undoes it after {_time(seconds_held(plan))}, should cni-repair"
             " vanish)"
         )
-        words["release"] = f"unmask it; systemctl start {unit}"
-    words["driver"] = f"{command(plan).rstrip()} (killed after {_time(plan.driver.deadline)})"
+        texts["release"] = f"unmask it; systemctl start {unit}"
+    texts["driver"] = f"{command(plan).rstrip()} (killed after {_time(plan.driver.deadline)})"
     names = ", ".join(plan.masters.names) or "the uplinks that the records name"
     carrier = ", with carrier" if plan.masters.carrier else ""
-    words["masters"] = f"wait up to {_time(plan.masters.deadline)} for {names}{carrier}"
-    words["repair"] = "as cni-repair repair --all"
+    texts["masters"] = f"wait up to {_time(plan.masters.deadline)} for {names}{carrier}"
+    texts["repair"] = "as cni-repair repair --all"
     probe = ", and look for others that have the pods' addresses" if plan.verify.duplicates else ""
-    words["verify"] = f"every pod's gateways answer within {_time(plan.verify.timeout)}{probe}"
-    text = [f"{phase:<10} {words[phase]}" for phase in PHASES]
+    texts["verify"] = f"every pod's gateways answer within {_time(plan.verify.timeout)}{probe}"
+    text = [f"{phase:<10} {texts[phase]}" for phase in PHASES]
     return [*text, *_policies(plan, held is not None)]
 
 
 def command(plan: Plan) -> str:
     """The driver command as one would type it."""
-    words = plan.driver.command
-    return words[-1] if words[:-1] == SHELL else shlex.join(words)
+    command = plan.driver.command
+    return command[-1] if command[:-1] == SHELL else shlex.join(command)
 
 
 def _policies(plan: Plan, held: bool) -> list[str]:
@@ -65,5 +65,5 @@ def _policies(plan: Plan, held: bool) -> list[str]:
 
 def _time(seconds: float) -> str:
     minutes, rest = divmod(seconds, 60)
-    words = [f"{minutes:g} min"] if minutes else []
-    return " ".join([*words, f"{rest:g} s"] if rest or not words else words)
+    parts = [f"{minutes:g} min"] if minutes else []
+    return " ".join([*parts, f"{rest:g} s"] if rest or not parts else parts)

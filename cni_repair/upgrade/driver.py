@@ -172,12 +172,12 @@ def _kill(running: Running) -> None:
 def _end_session(running: Running, number: int) -> bool:
     """Send each process of the session a signal; whether all have gone soon. (What makes a session
     of its own is a daemon, and stays.)"""
-    told: set[int] = set()
+    signalled: set[int] = set()
     until = time.monotonic() + _GRACE_SECONDS
     while members := _members(running.pid):
         for pid in members:
-            if pid not in told:
-                told.add(pid)
+            if pid not in signalled:
+                signalled.add(pid)
                 _send(pid, number)
         if time.monotonic() >= until:
             return False
@@ -197,12 +197,12 @@ def _send(pid: int, number: int) -> None:
 def _members(session: int) -> list[int]:
     """The living, in the order in which they came: parents before their children. (A shell whose
     command is killed before it goes on with the next.)"""
-    found = []
+    members = []
     for pid in process_ids():
         stat = stat_of(pid)
         if stat is not None and stat.session == session and stat.state not in "ZX":
-            found.append((stat.start, pid))
-    return [pid for _, pid in sorted(found)]
+            members.append((stat.start, pid))
+    return [pid for _, pid in sorted(members)]
 
 
 def read_status(run_dir: str) -> int | None:

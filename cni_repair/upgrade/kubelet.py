@@ -54,20 +54,20 @@ def find(unit: str) -> Found:
             f"there is no unit {unit} (LoadState={state.get('LoadState', '')})",
             "name the node's own in kubelet.unit, or say `kubelet: none`, or --no-kubelet",
         )
-    found = Found(unit, _is_active(state), _is_masked(state))
-    if found.masked and _timers():
+    kubelet = Found(unit, _is_active(state), _is_masked(state))
+    if kubelet.masked and _timers():
         raise CniError(
             ENVIRONMENT,
             f"{unit} is held by an upgrade that this one does not know of: {_timers()[0]} is set",
             f"release it: systemctl start {_timers()[0].rpartition('.')[0]}.service",
         )
-    if found.active and found.masked:
+    if kubelet.active and kubelet.masked:
         raise CniError(
             ENVIRONMENT,
             f"{unit} runs, but is masked: once stopped, it could not be started again",
             f"systemctl unmask {shlex.quote(unit)}, or stop it yourself",
         )
-    return found
+    return kubelet
 
 
 def hold(unit: str) -> None:
@@ -95,15 +95,15 @@ def hold(unit: str) -> None:
         )
 
 
-def release(found: Found) -> None:
+def release(held: Found) -> None:
     """Make the kubelet what it was. Raises CniError where that fails."""
-    said = _call_shell(_release_script(found))
-    state = _show(found.unit)
-    if _is_masked(state) and not found.masked:
-        raise CniError(IO, f"{found.unit} is still masked", said)
-    if found.active and not _is_active(state):
-        look = f"journalctl -u {shlex.quote(found.unit)}"
-        raise CniError(IO, f"{found.unit} does not start: {look}", said)
+    said = _call_shell(_release_script(held))
+    state = _show(held.unit)
+    if _is_masked(state) and not held.masked:
+        raise CniError(IO, f"{held.unit} is still masked", said)
+    if held.active and not _is_active(state):
+        look = f"journalctl -u {shlex.quote(held.unit)}"
+        raise CniError(IO, f"{held.unit} does not start: {look}", said)
 
 
 def _is_held(state: dict[str, Any]) -> bool:
@@ -138,15 +138,15 @@ def _mask(unit: str) -> None:
     call(["systemctl", "daemon-reload"])
 
 
-def _release_script(found: Found) -> str:
+def _release_script(held: Found) -> str:
     """What makes the kubelet what it was: the dead-man timer's command, and ours.
 
     Without ; $ ' and ": systemd 252 puts a backslash before each in the file that it keeps of the
     timer's unit, and reads it as one of the script's at the next daemon-reload.
     """
-    unit = _shell_word(found.unit)
-    steps = [] if found.masked else [_unmask_script(found.unit)]
-    if found.active:
+    unit = _shell_word(held.unit)
+    steps = [] if held.masked else [_unmask_script(held.unit)]
+    if held.active:
         # After a crash loop it would be refused (start-limit-hit).
         steps += [f"systemctl reset-failed {unit} 2>/dev/null", f"systemctl start {unit}"]
     return "\n".join(steps)
@@ -172,7 +172,7 @@ def _mask_of(unit: str) -> str:
 # --- The dead man's timer -----------------------------------------------------------------------
 
 
-def arm(found: Found, seconds: float, name: str) -> None:
+def arm(held: Found, seconds: float, name: str) -> None:
     """Have systemd release the kubelet after `seconds`, whatever becomes of us.
 
     The new timer is set before the older ones are taken away: there is no moment without one. Its
@@ -182,10 +182,10 @@ def arm(found: Found, seconds: float, name: str) -> None:
     call(
         [
             "systemd-run", "--quiet", "--collect", f"--unit={unit}",
-            f"--description=cni-repair: release {found.unit} if the upgrade has vanished",
+            f"--description=cni-repair: release {held.unit} if the upgrade has vanished",
             # Else it may be late by a minute, to go off together with others.
             f"--on-active={seconds:.0f}s", "--timer-property=AccuracySec=1s",
-            "/bin/sh", "-c", _release_script(found),
+            "/bin/sh", "-c", _release_script(held),
         ]
     )  # fmt: skip
     disarm(but=unit)

@@ -144,21 +144,21 @@ def _fields(value: object, keys: Mapping[str, _Key]) -> dict[str, Any]:
     """Every key's value or default, read. Raises _Wrong with the problems of them all."""
     if not isinstance(value, dict):
         raise _Wrong(f": {_shown(value)} is no mapping: write keys below it: {', '.join(keys)}")
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     problems: list[str] = []
     for name, given in value.items():
         try:
-            found[name] = _known(name, keys).read(given)
+            fields[name] = _known(name, keys).read(given)
         except _Wrong as wrong:
             problems += [f"{_step(name)}{problem}" for problem in wrong.problems]
     for name, key in keys.items():
         if name not in value and key.needed:
             problems.append(f".{name}: missing: {key.needed}")
         elif name not in value:
-            found[name] = key.read(key.default)
+            fields[name] = key.read(key.default)
     if problems:
         raise _Wrong(*problems)
-    return found
+    return fields
 
 
 def _known(name: object, keys: Mapping[str, _Key]) -> _Key:
@@ -372,8 +372,8 @@ def _check_interpreter(path: str) -> str:
     except OSError:  # executable, and not ours to read
         return ""
     # The kernel splits at these two only: a carriage return becomes a part of the name.
-    words = first.removeprefix(b"#!").replace(b"\t", b" ").split(b" ")
-    named = [word for word in words if word] if first.startswith(b"#!") else []
+    parts = first.removeprefix(b"#!").replace(b"\t", b" ").split(b" ")
+    named = [part for part in parts if part] if first.startswith(b"#!") else []
     return _check_program(os.fsdecode(named[0]), f", which {path!r} begins with,") if named else ""
 
 

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 _NAMED_AT_MOST = 5
 
 
-def summarise(words: list[str]) -> str:
+def summarise(reasons: list[str]) -> str:
     """Of 2,000 pods with the same trouble five will do; the report names them all."""
-    more = len(words) - _NAMED_AT_MOST
-    return "; ".join([*words[:_NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
+    more = len(reasons) - _NAMED_AT_MOST
+    return "; ".join([*reasons[:_NAMED_AT_MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
-def group_by_reason(found: list[tuple[str, str]]) -> list[str]:
+def group_by_reason(troubles: list[tuple[str, str]]) -> list[str]:
     """Of (attachment, reason) pairs: each reason once, with the first whom it concerns."""
     sharing: dict[str, list[str]] = {}
-    for title, reason in found:
+    for title, reason in troubles:
         sharing.setdefault(reason, []).append(title)
     return [
         f"{title}{f' and {len(others)} more' if others else ''}: {reason}"
@@ -45,9 +45,9 @@ class Before:
 def noted_before(taken: Snapshot) -> list[dict[str, Any]]:
     """What :func:`before_of` wants to know, for the journal."""
     return [
-        {"attachment": one.report.key.name, "restorable": one.restorable}
-        for one in taken.records
-        if one.counts and not (one.report.healthy and one.restorable)
+        {"attachment": record.report.key.name, "restorable": record.restorable}
+        for record in taken.records
+        if record.counts and not (record.report.healthy and record.restorable)
     ]
 
 
@@ -55,8 +55,8 @@ def before_of(progress: Progress) -> Before:
     done = progress.done.get(SNAPSHOT)
     noted = done.data.get("before", []) if done else []
     return Before(
-        frozenset(one["attachment"] for one in noted),
-        frozenset(one["attachment"] for one in noted if not one["restorable"]),
+        frozenset(pod["attachment"] for pod in noted),
+        frozenset(pod["attachment"] for pod in noted if not pod["restorable"]),
     )
 
 
@@ -100,19 +100,19 @@ class PodResult:
 
 
 def pod_results(
-    looked: list[Report], reports: list[Report], restored: dict[str, float], progress: Progress
+    examined: list[Report], reports: list[Report], restored: dict[str, float], progress: Progress
 ) -> list[PodResult]:
     """Put together the first look, the repair's reports, and when each was restored (Unix time)."""
-    first_look = {report.key.name: report for report in looked}
+    first_look = {report.key.name: report for report in examined}
     before = before_of(progress)
     results = []
     for report in reports:
-        name, found = report.key.name, first_look[report.key.name]
+        name, first = report.key.name, first_look[report.key.name]
         damaged_before = name in before.damaged
         result = PodResult(
             report,
-            lost=() if found.state == HEALTHY else found.findings,
-            outage_ms=None if damaged_before else _outage(found, report, restored, progress),
+            lost=() if first.state == HEALTHY else first.findings,
+            outage_ms=None if damaged_before else _outage(first, report, restored, progress),
             given_up=name in before.given_up and not report.healthy,
         )
         results.append(result)
@@ -120,7 +120,7 @@ def pod_results(
 
 
 def _outage(
-    found: Report, report: Report, restored: dict[str, float], progress: Progress
+    first: Report, report: Report, restored: dict[str, float], progress: Progress
 ) -> int | None:
     """From the moment when a link below the pod went, to that when its traffic could pass again.
 
@@ -132,7 +132,7 @@ def _outage(
     back = restored.get(report.key.name)
     if back is None and report.healthy and chain:
         back = progress.back.get(chain[-1].name)
-    if not gone and found.state == LOST and progress.touched:
+    if not gone and first.state == LOST and progress.touched:
         gone = [progress.events["driver"]["at"]]
     if not gone or back is None or back < min(gone):
         return None

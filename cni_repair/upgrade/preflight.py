@@ -11,9 +11,9 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
 from cni_repair.network.observe import link_named
+from cni_repair.node.context import Node, wrapped
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import Node, wrapped
-from cni_repair.node.snapshot import Snapshot, snapshot
+from cni_repair.node.snapshot import Snapshot, SnapshotOptions, snapshot
 from cni_repair.upgrade import kubelet
 from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
 from cni_repair.upgrade.pods import group_by_reason, summarise
@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.upgrade.planfile import Plan
-    from cni_repair.upgrade.procedure import Settings
+    from cni_repair.upgrade.settings import Settings
 
 # A snapshot writes a few kilobytes an attachment.
 _WANTED_BYTES = 16 << 20
@@ -32,26 +32,27 @@ _LOCK_SECONDS = 5.0
 def check(plan: Plan, settings: Settings) -> tuple[list[str], str]:
     """All problems, each with its remedy, and a line for where there is none; touches nothing."""
     problems = [*_of_command(plan), *_of_kubelet(plan, settings)]
-    words = ""
+    summary = ""
     try:
         with Node() as node:
             problems += _of_masters(plan, node)
             taken, entries = _look(node, settings)
         problems += too_little_coverage(plan, taken)
         problems += _of_locks(entries, settings)
-        words = f"{taken.restorable} of {taken.total} interfaces could be restored"
+        summary = f"{taken.restorable} of {taken.total} interfaces could be restored"
     except (CniError, OSError) as error:
         problems.append(str(wrapped(error)))
     for directory in (settings.checkpoint_dir, settings.state_dir):
         problems += _of_disk(directory)
-    return problems, words
+    return problems, summary
 
 
 def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:
     try:
         with Store(settings.checkpoint_dir) as store:
             entries = inventory.read_all(store, settings.hints())
-            return snapshot(node, store, entries, settings.run_dir, False, True), entries
+            only_look = SnapshotOptions(settings.run_dir, write=False, all_pods=True)
+            return snapshot(node, store, entries, only_look), entries
     except FileNotFoundError:  # no pod was ever attached through us
         return Snapshot((), tuple(unmanaged(node, set()))), []
 
@@ -73,11 +74,11 @@ def not_restorable(taken: Snapshot) -> list[str]:
 
 def _lost_for_good(taken: Snapshot) -> list[tuple[str, str]]:
     known = [
-        (one.report.title, f"{one.report.state}: {one.reason}")
-        for one in taken.records
-        if one.counts and not one.restorable
+        (record.report.title, f"{record.report.state}: {record.reason}")
+        for record in taken.records
+        if record.counts and not record.restorable
     ]
-    return [*known, *((str(one), "no record: cni-repair adopt") for one in taken.unmanaged)]
+    return [*known, *((str(pod), "no record: cni-repair adopt") for pod in taken.unmanaged)]
 
 
 def _of_command(plan: Plan) -> list[str]:

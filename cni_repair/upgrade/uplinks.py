@@ -7,8 +7,9 @@ import time
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.network.observe import link_named
-from cni_repair.node.examine import parents_of, wrapped
-from cni_repair.uplink import ensure as parents
+from cni_repair.node.context import wrapped
+from cni_repair.node.verdict import parents_of
+from cni_repair.uplink.ensure import look
 from cni_repair.uplink.plan import READY
 
 TYPE_CHECKING = False
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.netlink.socket import Rtnetlink
     from cni_repair.network.model import HostLink
-    from cni_repair.node.examine import Parents
+    from cni_repair.uplink.ensure import Parents
 
 _POLL_SECONDS = 0.05
 
@@ -39,15 +40,15 @@ class Uplink:
 def uplinks_of(checkpoints: list[Checkpoint]) -> list[Uplink]:
     """What the attachments stand on, each once."""
     mtus: dict[Parents, int] = {}
-    for one in checkpoints:
-        below = parents_of(one)
-        mtus[below] = max(mtus.get(below, 0), one.attachment.link.mtu)
-    return [Uplink(below, mtu) for below, mtu in mtus.items()]
+    for checkpoint in checkpoints:
+        parents = parents_of(checkpoint)
+        mtus[parents] = max(mtus.get(parents, 0), checkpoint.attachment.link.mtu)
+    return [Uplink(parents, mtu) for parents, mtu in mtus.items()]
 
 
 def stacked_names(checkpoints: list[Checkpoint]) -> set[str]:
     """The names of all links of the node that attachments stand on."""
-    return {link.name for one in checkpoints for link in one.attachment.parents}
+    return {link.name for checkpoint in checkpoints for link in checkpoint.attachment.parents}
 
 
 def with_carrier(rtnl: Rtnetlink, names: set[str]) -> set[str]:
@@ -98,10 +99,10 @@ def _as_recorded(rtnl: Rtnetlink, uplink: Uplink, carrier: bool) -> Callable[[],
     chain, follow = uplink.parents
 
     def why_not() -> str:
-        plan, _ = parents.look(rtnl, chain, follow)
+        plan, _ = look(rtnl, chain, follow)
         if plan.state != READY:  # names, and MTUs, may be still in the making
             return plan.reason
-        _, card = parents.look(rtnl, chain[-1:], follow)
+        _, card = look(rtnl, chain[-1:], follow)
         return _why_not(uplink.name, card, carrier, uplink.mtu)
 
     return why_not

@@ -22,7 +22,12 @@ from cni_repair.uplink.plan import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.model import NodeLink
-    from cni_repair.uplink.belongings import NodeSide
+    from cni_repair.uplink.belongings import NodeRecords
+    from cni_repair.uplink.restorer import NodeRestorer
+
+    # A recorded chain (the pods' master first, then what that stands on), and whether the recorded
+    # card counts under whatever name it has now.
+    Parents = tuple[tuple[HostLink, ...], bool]
 
 
 def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
@@ -54,16 +59,16 @@ def look(
     node had on the VLANs of the chain.
     """
     present: dict[str, HostLink] = {}
-    for link in chain:
-        found = link_named(rtnl, link.name)
-        if found is None and link.vlan is None:
-            found = same_card(link, hardware(rtnl))
-            if found is not None and not follow_renamed:
-                return renamed(link, found), present.get(chain[0].name)
-        if found is not None:
-            present[link.name] = found
+    for recorded in chain:
+        link = link_named(rtnl, recorded.name)
+        if link is None and recorded.vlan is None:
+            link = same_card(recorded, hardware(rtnl))
+            if link is not None and not follow_renamed:
+                return renamed(recorded, link), present.get(chain[0].name)
+        if link is not None:
+            present[recorded.name] = link
             # What a VLAN really stands on has a name, too, for the words of a refusal.
-            for below in chain_from(rtnl, found.lower if found.kind == "vlan" else 0)[:1]:
+            for below in chain_from(rtnl, link.lower if link.kind == "vlan" else 0)[:1]:
                 present.setdefault(below.name, below)
     plan = plan_parents(chain, present)
     if on_vlans and plan.operations:
@@ -79,8 +84,25 @@ def _with_belongings(
     from cni_repair.uplink.read import belongings_of
 
     down = {operation.ifname for operation in plan.operations} & present.keys()
-    there = belongings_of(present[name] for name in down)
-    return replace(plan, operations=with_belongings(plan.operations, on_vlans, there))
+    belongings = belongings_of(present[name] for name in down)
+    return replace(plan, operations=with_belongings(plan.operations, on_vlans, belongings))
+
+
+class ChainLooks:
+    """The plans for recorded chains of parents, each looked at once."""
+
+    def __init__(self, rtnl: Rtnetlink, records: NodeRecords | None = None) -> None:
+        """With `records`, what the node had on VLANs that have to be made is planned, too."""
+        self._rtnl = rtnl
+        self._records = records
+        self._seen: dict[Parents, tuple[ParentPlan, HostLink | None]] = {}
+
+    def look(self, parents: Parents) -> tuple[ParentPlan, HostLink | None]:
+        """As :func:`look`."""
+        if parents not in self._seen:
+            on_vlans = self._records.of(parents[0]) if self._records else ()
+            self._seen[parents] = look(self._rtnl, *parents, on_vlans)
+        return self._seen[parents]
 
 
 class MasterAway(CniError):
@@ -92,16 +114,16 @@ def ensure(
     run_dir: str,
     chain: tuple[HostLink, ...],
     follow_renamed: bool = False,
-    side: NodeSide | None = None,
+    restorer: NodeRestorer | None = None,
 ) -> HostLink:
     """Have the master of `chain` again, now; the link as it is then. VLANs that have to be made
-    get what the node had on them, as `side` remembers it.
+    get what the node had on them, as `restorer` knows it.
 
     Raises MasterAway (code 11, or MASTER_REFUSED for a card of another name) where waiting may
     help, CniError (MASTER_REFUSED) where its name is another's.
     """
     with Lock(run_dir, PARENTS):
-        master = _try(rtnl, chain, follow_renamed, side)
+        master = _try(rtnl, chain, follow_renamed, restorer)
     if isinstance(master, HostLink):
         return master
     code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
@@ -109,9 +131,12 @@ def ensure(
 
 
 def _try(
-    rtnl: Rtnetlink, chain: tuple[HostLink, ...], follow_renamed: bool, side: NodeSide | None
+    rtnl: Rtnetlink,
+    chain: tuple[HostLink, ...],
+    follow_renamed: bool,
+    restorer: NodeRestorer | None,
 ) -> HostLink | ParentPlan:
-    on_vlans = side.remembered(chain) if side else ()
+    on_vlans = restorer.recorded(chain) if restorer else ()
     plan, master = look(rtnl, chain, follow_renamed, on_vlans)
     # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
     # compare what they made.
@@ -127,8 +152,8 @@ def _try(
         if master is not None and not plan.operations:
             return master
         applied = apply_to_node(rtnl, plan.operations)
-        if side:
-            side.tried(chain, applied.rejected)
+        if restorer:
+            restorer.note_rejected(chain, applied.rejected)
         plan, master = look(rtnl, chain, follow_renamed, on_vlans)
         if applied.complete and master is not None and plan.state == READY:
             return master

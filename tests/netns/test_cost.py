@@ -141,7 +141,7 @@ def _site_packages(environment: Path) -> Path:
 def traced(lab: Lab, run: Callable[..., Outcome], *arguments: Any) -> tuple[Costs, Outcome]:
     """Run the lab's command under strace, and see that it succeeds."""
     plain, trace = lab.command, lab.directory / "trace"
-    # By one processor, and so by one process (hands_for), whatever machine this is.
+    # By one processor, and so by one process (worker_count), whatever machine this is.
     alone = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
     lab.command = [*alone, *STRACE, str(trace), *plain]
     try:

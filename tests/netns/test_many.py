@@ -18,32 +18,32 @@ pytestmark = pytest.mark.slow  # pods take their time to be made
 
 PODS = 42
 ONE = "import os\nos.sched_getaffinity = lambda _: {0}\n"
-# Three hands and the first process, whatever the machine has; each tells who it is.
+# Three workers and the first process, whatever the machine has; each tells who it is.
 SEVERAL = """
 import os
-from cni_repair.node import hands
+from cni_repair.repair import scheduler, workers
 os.sched_getaffinity = lambda _: {0, 1, 2, 3}
-hands._WORTH = 1
-_be_a_hand = hands.Hands._be_a_hand
+scheduler._WORTH_A_PROCESS = 1
+_work_there = workers.Workers._work_there
 def noted(*args):
-    with open("$BASE/hands", "a") as file:
+    with open("$BASE/workers", "a") as file:
         print(os.getpid(), file=file, flush=True)
-    _be_a_hand(*args)
-hands.Hands._be_a_hand = noted
+    _work_there(*args)
+workers.Workers._work_there = noted
 """
-# `before` is called in a hand before each attachment's turn, with how many it had already.
-IN_A_HAND = """
-from cni_repair.repair.attachment import Attempts
-_as_a_hand, _turns = Attempts.repair_as_a_hand, []
-def _counted(self, index):
+# `before` is called in a worker before each attachment's turn, with how many it had already.
+IN_A_WORKER = """
+from cni_repair.repair.transfer import SharedRepair
+_repair_there, _turns = SharedRepair._repair_there, []
+def _counted(self, place):
     before(len(_turns))
-    _turns.append(index)
-    return _as_a_hand(self, index)
-Attempts.repair_as_a_hand = _counted
+    _turns.append(place)
+    return _repair_there(self, place)
+SharedRepair._repair_there = _counted
 """
-# Every hand waits at its second attachment until the file `go` is there.
+# Every worker waits at its second attachment until the file `go` is there.
 WAITING = (
-    IN_A_HAND
+    IN_A_WORKER
     + """
 import time
 def before(turns):
@@ -54,27 +54,27 @@ def before(turns):
 
 
 def patch_of(rig: Rig, *texts: str) -> str:
-    for name in ("hands", "go"):
+    for name in ("workers", "go"):
         (rig.base / name).unlink(missing_ok=True)
     return "".join(texts).replace("$BASE", str(rig.base))
 
 
-def hands_of(rig: Rig) -> list[int]:
+def workers_of(rig: Rig) -> list[int]:
     """The processes that took part in the last run, but for the first."""
-    file = rig.base / "hands"
+    file = rig.base / "workers"
     return [int(line) for line in file.read_text().split()] if file.exists() else []
 
 
 def repaired(rig: Rig, *texts: str, status: int = 0, workers: int = 3, **changes: Any) -> Json:
-    """REPAIR of the node, with this many hands."""
+    """REPAIR of the node, with this many workers."""
     report = rig.plugin("REPAIR", None, rig.conf(**changes), patch=patch_of(rig, *texts))
-    assert len(hands_of(rig)) == workers, report
+    assert len(workers_of(rig)) == workers, report
     return report.report(status)
 
 
 def have_ended(rig: Rig) -> bool:
-    """Whether all hands have; who their parent is then may take its time to reap them."""
-    return all(map(_has_ended, hands_of(rig)))
+    """Whether all workers have; who their parent is then may take its time to reap them."""
+    return all(map(_has_ended, workers_of(rig)))
 
 
 def _has_ended(process: int) -> bool:
@@ -139,7 +139,7 @@ def test_command_line_says_the_same(node: Node, output: str) -> None:
         rig.ip("link del eth0", rig_pod(node, 5))
         rig.ip("link del eth0", rig_pod(node, 30))
         said.append(rig.cli(*words, patch=patch_of(rig, patch)))
-    assert len(hands_of(rig)) == 3
+    assert len(workers_of(rig)) == 3
     assert said[0] == said[1]
     assert said[0].status == 0
     assert said[0].out
@@ -149,7 +149,7 @@ def rig_pod(node: Node, number: int) -> Pod:
     return node[1][number].pod
 
 
-def test_hand_killed_in_the_middle_of_a_pod(node: Node) -> None:
+def test_worker_killed_in_the_middle_of_a_pod(node: Node) -> None:
     """Its lock goes with it; that pod, and those that it would have done, are another's."""
     rig, pods = node
     die = """
@@ -168,7 +168,7 @@ apply._PodWork.add = mostly
     assert_all_restored(rig, pods)
 
 
-def test_first_process_killed_while_hands_work(node: Node) -> None:
+def test_first_process_killed_while_workers_work(node: Node) -> None:
     """They end with what they have in hand: the runtime, which reads until the end of the output,
     does not wait for the rest; what is left is the next one's to do."""
     rig, pods = node
@@ -177,13 +177,13 @@ def test_first_process_killed_while_hands_work(node: Node) -> None:
     with rig.started(
         rig.launcher(patch), stdin=json.dumps(rig.conf()), env=rig.environ("REPAIR", None)
     ) as process:
-        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        eventually(lambda: len(workers_of(rig)) == 3, "the workers")
         process.kill()
         process.wait(10)
         (rig.base / "go").touch()
         out, _ = process.communicate(timeout=10)
     assert out == b""
-    eventually(lambda: have_ended(rig), "the hands' end")
+    eventually(lambda: have_ended(rig), "the workers' end")
     report = repaired(rig, SEVERAL)
     rejected = [entry for entry in report["attachments"] if entry["actions"]]
     assert len(rejected) > PODS / 2
@@ -191,21 +191,21 @@ def test_first_process_killed_while_hands_work(node: Node) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_with_its_hands(node: Node, number: signal.Signals) -> None:
+def test_stopped_with_its_workers(node: Node, number: signal.Signals) -> None:
     """As by Ctrl-C, or by systemd's stop: each of the processes gets the signal."""
     rig, pods = node
     patch = patch_of(rig, SEVERAL, WAITING)
     cut(rig)
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     with rig.started("setsid", rig.launcher(patch), stdin=stdin, env=environ) as process:
-        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        eventually(lambda: len(workers_of(rig)) == 3, "the workers")
         os.killpg(process.pid, number)
         out, err = process.communicate(timeout=10)
     assert err == b""
     if number == signal.SIGINT:
         assert json.loads(out)["code"] == 11
     assert process.returncode == (1 if number == signal.SIGINT else -number)
-    eventually(lambda: have_ended(rig), "the hands' end")
+    eventually(lambda: have_ended(rig), "the workers' end")
     repaired(rig, SEVERAL)
     assert_all_restored(rig, pods)
 
@@ -244,7 +244,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
     stdin = json.dumps(rig.conf(masterTimeout=30))
     gone, unmounted = pods.pop(), pods.pop()
     with rig.started(rig.launcher(patch), stdin=stdin, env=rig.environ("REPAIR", None)) as process:
-        eventually(lambda: len(hands_of(rig)) == 3, "the hands")
+        eventually(lambda: len(workers_of(rig)) == 3, "the workers")
         rig.plugin("DEL", gone.pod).ok()
         rig.plugin("DEL", unmounted.pod).ok()
         rig.drop_pod(unmounted.pod)
@@ -252,7 +252,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, (out, err)
     rig.drop_pod(gone.pod)
-    assert len(hands_of(rig)) == 6
+    assert len(workers_of(rig)) == 6
     assert set(states(json.loads(out)).items()) == {(was.pod.id, "healthy") for was in pods}
     assert_all_restored(rig, pods)
 
@@ -265,7 +265,7 @@ def test_carrier_that_comes_late(node: Node) -> None:
     patch = patch_of(rig, SEVERAL)
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     with Wire(rig) as wire, rig.started(rig.launcher(patch), stdin=stdin, env=environ) as process:
-        eventually(lambda: hands_of(rig) and have_ended(rig), "the hands' end")
+        eventually(lambda: workers_of(rig) and have_ended(rig), "the workers' end")
         assert process.poll() is None
         early = wire.read()
         assert not any(announced_by_arp(early, mac_of(was)) for was in pods)
@@ -284,15 +284,15 @@ def test_what_another_repaired_while_it_was_locked(node: Node) -> None:
     for was in pods[:2]:
         rig.ip("link del eth0", was.pod)
     tell = """
-from cni_repair.repair.attachment import Attempts
-from cni_repair.record import replace
-_init = Attempts.__init__
-def told(report):
+from cni_repair.base.frozen import replace
+from cni_repair.repair.session import Session
+_init = Session.__init__
+def note_restored(report):
     with open("$BASE/restored", "a") as file:
         print(report.key.container_id, file=file, flush=True)
-def init(self, node, store, entries, options, side, announcer):
-    _init(self, node, store, entries, replace(options, restored=told), side, announcer)
-Attempts.__init__ = init
+def init(self, node, store, options, *more):
+    _init(self, node, store, replace(options, on_restored=note_restored), *more)
+Session.__init__ = init
 """
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     file = rig.base / "restored"
@@ -351,7 +351,7 @@ def test_every_kind_of_trouble_is_reported_as_by_one_process(mixed: Rig) -> None
         rig.ip("link add eth0 type bridge", foreign.pod)
         rig.ip(f"addr del {degraded.address}/24 dev eth0", degraded.pod)
 
-    brief = "from cni_repair.node import repair\nrepair._LOCK_SECONDS = 0.3\n"
+    brief = "from cni_repair.repair import scheduler\nscheduler._LOCK_SECONDS = 0.3\n"
     told = []
     with (rig.base / "run" / f"{locked.pod.id}@eth0.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -360,7 +360,7 @@ def test_every_kind_of_trouble_is_reported_as_by_one_process(mixed: Rig) -> None
             words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", conf["runDir"]]
             texts = patch_of(rig, patch, brief)
             done = rig.cli("repair", "--all", *words, "-o", "json", patch=texts)
-            assert len(hands_of(rig)) == workers
+            assert len(workers_of(rig)) == workers
             told.append(done.report(1))
     assert told[0] == told[1]
     assert entry_of(told[1], stale.pod)["state"] == "stale"
@@ -407,7 +407,7 @@ def test_interfaces_of_one_pod_that_need_each_other(mixed: Rig) -> None:
 
 def test_masters_are_made_by_the_first_process_once(mixed: Rig) -> None:
     """Even where the first pods over one are stale. It knows then what became of them, and of what
-    the node had on them, also where only a hand's pods were lost."""
+    the node had on them, also where only a worker's pods were lost."""
     rig = mixed
     gone = rig.attach("gone", storage(rig))
     pods = [rig.attach(f"u{number}", storage(rig)) for number in range(8)]
@@ -415,20 +415,20 @@ def test_masters_are_made_by_the_first_process_once(mixed: Rig) -> None:
     rig.reload("eth1", ip="10.8.0.1")
     # This kernel has no VLANs, which alone have to be made: no master counts as ready.
     asked = """
-from cni_repair.node import ensured, parents
-ensure = parents.ensure
+from cni_repair.repair import uplink_cache
+ensure = uplink_cache.ensure
 def noted_ensure(rtnl, run_dir, chain, *more):
     with open("$BASE/asked", "a") as file:
         print(os.getpid(), chain[0].name, file=file, flush=True)
     return ensure(rtnl, run_dir, chain, *more)
-parents.ensure = noted_ensure
-ensured.Ensured._ready = lambda *_: None
+uplink_cache.ensure = noted_ensure
+uplink_cache.UplinkCache._ready = lambda *_: None
 """
     patch = patch_of(rig, SEVERAL, asked)
     words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
     report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
     assert {entry_of(report, was.pod)["state"] for was in pods} == {"healthy"}
-    workers = hands_of(rig)
+    workers = workers_of(rig)
     assert len(workers) == 3
     calls = [line.split() for line in (rig.base / "asked").read_text().splitlines()]
     assert [name for _, name in calls].count("eth1") == 1
@@ -445,13 +445,13 @@ def test_move_is_recorded_before_another_may_look(rig: Rig) -> None:
     rig.uplink_down("eth0")
     copy = f"""
 import shutil
-from cni_repair.node import podrepair
-leave = podrepair.Claim.__exit__
+from cni_repair.repair import pod
+leave = pod.AttachmentLock.__exit__
 def left(self, *how):
     leave(self, *how)
     if not os.path.exists("$BASE/first"):
         shutil.copy("{rig.checkpoint(was.pod)}", "$BASE/first")
-podrepair.Claim.__exit__ = left
+pod.AttachmentLock.__exit__ = left
 """
     report = rig.plugin("REPAIR", None, conf, patch=patch_of(rig, "import os\n", copy)).report(0)
     assert entry_of(report, was.pod)["notes"][0].startswith("moved to eth1")

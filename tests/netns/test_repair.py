@@ -791,7 +791,7 @@ def test_interface_that_the_pod_renamed(rig: Rig) -> None:
 def test_pod_that_somebody_works_on_holds_up_no_other(rig: Rig) -> None:
     was, good = rig.attach("pod1"), rig.attach("pod2")
     rig.reload()
-    patch = "from cni_repair.node import repair\nrepair._LOCK_SECONDS = 0.3"
+    patch = "from cni_repair.repair import scheduler\nscheduler._LOCK_SECONDS = 0.3"
     with (rig.base / "run" / f"{was.pod.id}@eth0.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         report = rig.plugin("REPAIR", patch=patch).report(1)
@@ -893,7 +893,7 @@ def test_master_down_is_reported_and_the_pod_configured(rig: Rig) -> None:
     was = rig.attach("pod1")
     rig.uplink_down()
     rig.ip("link add eth0 mtu 1500 type veth peer name tor0 netns tor")
-    patch = "from cni_repair.node import repair\nrepair.SETTLE_SECONDS = 0.2"
+    patch = "from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = 0.2"
     report = rig.plugin("REPAIR", None, patch=patch).report(1)
     entry = entry_of(report, was.pod)
     assert entry["state"] == "degraded"

@@ -232,7 +232,7 @@ def test_route_that_comes_with_the_carrier_only(rig: Rig) -> None:
     snapshot(rig, was.pod)
     rig.uplink_down()
     rig.ip("link add eth0 mtu 1500 type veth peer name tor0 netns tor")
-    patch = "from cni_repair.node import repair\nrepair.SETTLE_SECONDS = 0.2"
+    patch = "from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = 0.2"
     entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
     assert "carrier" in str(entry["findings"])
     assert "error" not in entry

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cni_repair.repair.scheduler import _WORTH_A_PROCESS
 from cni_repair.upgrade.progress import PHASES
 from tests.netns.rig import Json, Pod, Rig, eventually, slow_but
 from tests.netns.upgrading import (
@@ -42,6 +43,8 @@ from tests.netns.upgrading import (
     wait_for,
     where,
 )
+
+PODS_FOR_TWO = 2 * _WORTH_A_PROCESS
 
 # --- the whole procedure -------------------------------------------------------------------------
 
@@ -157,6 +160,44 @@ def test_document_of_one_that_is_given_up(rig: Rig) -> None:
     assert (document["standing"], document["status"], document["remaining"]) == ("ended", 1, [])
 
 
+# Each attachment's turn tells by which process it is done, and how many threads that has. Each
+# process waits once, at its first, for another's: none shall have done all before others begin.
+TURNS = """
+import os, time
+from cni_repair.repair import attachment
+os.sched_getaffinity = lambda _: {0, 1}
+run, until = attachment.AttachmentRepair.run, {}
+def processes():
+    with open("$BASE/turns") as file:
+        return {line.split()[0] for line in file}
+def noted(self, recorded):
+    with open("$BASE/turns", "a") as file:
+        print(os.getpid(), len(os.listdir("/proc/self/task")), file=file, flush=True)
+    last = until.setdefault(os.getpid(), time.monotonic() + 5)
+    while len(processes()) < 2 and time.monotonic() < last:
+        time.sleep(0.005)
+    return run(self, recorded)
+attachment.AttachmentRepair.run = noted
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_all_processors_repair(rig: Rig, output: str) -> None:
+    """Whoever watches: what is shown must not keep the repair from forking."""
+    pods = attached(rig, PODS_FOR_TWO)
+    how = ["-o", "json"] if output == "json" else []
+    done = start(rig, plan(rig), *how, patch=TURNS.replace("$BASE", str(rig.base)))
+    assert done.status == FINE, done
+    turns = [line.split() for line in (rig.base / "turns").read_text().splitlines()]
+    assert len(turns) >= PODS_FOR_TWO
+    assert len({process for process, _ in turns}) == 2
+    assert {threads for _, threads in turns} == {"1"}
+    assert_as_before(rig, pods)
+    assert len(events(rig, "restored")) == PODS_FOR_TWO
+    assert {pod["state"] for pod in report(rig)["pods"]} == {"healthy"}
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -257,7 +298,7 @@ def test_plan_that_does_not_suit_the_node(rig: Rig, more: list[str]) -> None:
             (read_only_records, "on a read-only file system"),
             (records_for_all, "is not trusted: others may write to it"),
             (other_version, "another version of cni-repair: end that upgrade with the version"),
-            (others_journal, "not to uid 0"),
+            (others_journal, "it belongs to uid 12345, not to uid 0"),
         ]
     ],
     ids=lambda value: value.__name__ if callable(value) else "",

@@ -251,6 +251,61 @@ def test_interrupted_says_how_to_go_on(rig: Rig, number: signal.Signals) -> None
     assert runs(rig) == 1
 
 
+# Three processes repair; each waits at its first attachment until the file `go` is there.
+WORKERS_THAT_WAIT = """
+import os, time
+from cni_repair.repair import attachment, scheduler
+os.sched_getaffinity = lambda _: {0, 1, 2}
+scheduler._WORTH_A_PROCESS = 1
+run = attachment.AttachmentRepair.run
+def waiting(self, recorded):
+    with open("$BASE/workers", "a") as file:
+        print(os.getpid(), file=file, flush=True)
+    while not os.path.exists("$BASE/go"):
+        time.sleep(0.01)
+    return run(self, recorded)
+attachment.AttachmentRepair.run = waiting
+"""
+
+
+def workers(rig: Rig) -> set[int]:
+    return {int(pid) for pid in readable(rig.base / "workers").split()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "whom"),
+    [
+        (signal.SIGINT, "all"),  # Ctrl-C
+        (signal.SIGTERM, "all"),
+        (signal.SIGTERM, "it"),
+        (signal.SIGKILL, "it"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_stopped_while_several_processes_repair(
+    rig: Rig, number: signal.Signals, whom: str
+) -> None:
+    """All of them end, the one that shows what happens, too; and it can be gone on with."""
+    pods = attached(rig, 6)
+    launcher = rig.launcher(WORKERS_THAT_WAIT.replace("$BASE", str(rig.base)))
+    with rig.started("setsid", launcher, *start_words(rig, plan(rig))) as process:
+        eventually(lambda: len(workers(rig)) == 3, "the workers")
+        if whom == "all":
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        if number == signal.SIGKILL:
+            process.wait(10)
+        go(rig)
+        done = end_of(process)  # comes with the end of the last that may still print
+    assert done.err == ""
+    assert done.status == (-number if number == signal.SIGKILL else INTERRUPTED)
+    eventually(lambda: not any(map(alive, workers(rig))), "the workers' end")
+    assert resume(rig).status == FINE
+    assert_as_before(rig, pods)
+
+
 TORN = b'{"at":1.0,"event":"do'
 
 

@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade import procedure
+from cni_repair.upgrade.context import Upgrade
+from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.planfile import plan_of
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED, Procedure, Settings
+from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     DRIVER,
@@ -32,6 +35,7 @@ from cni_repair.upgrade.progress import (
     progress_of,
     remaining,
 )
+from cni_repair.upgrade.settings import Settings
 
 Event = dict[str, Any]
 BEGIN: Event = {"event": "begin", "at": 1.0, "version": 1, "bootId": "boot", "pid": 7}
@@ -110,20 +114,19 @@ class Run:
                 raise Killed
 
         settings = Settings("", "", self.directory, lambda: None)
-        procedure = Procedure(PLAN, settings, journal, events, on_progress)
-        procedure._phases = {name: self._phase(procedure, name) for name in PHASES}
+        upgrade = Upgrade(PLAN, settings, Events(journal, events, on_progress))
         with journal:
             try:
-                return procedure.run()
+                return procedure.run(upgrade, {name: self._phase(name) for name in PHASES})
             except Killed:
                 return None
 
-    def _phase(self, procedure: Procedure, name: str) -> Callable[[], tuple[bool, str, Any]]:
-        def work() -> tuple[bool, str, Any]:
+    def _phase(self, name: str) -> Callable[[Upgrade], tuple[bool, str, Any]]:
+        def work(upgrade: Upgrade) -> tuple[bool, str, Any]:
             self.did[-1].append(name)
-            if name == DRIVER and not procedure._progress.touched:
+            if name == DRIVER and not upgrade.events.progress.touched:
                 self.commands += 1
-                procedure._note("driver", pid=1, start=1, deadline=1.0)
+                upgrade.events.commit("driver", pid=1, start=1, deadline=1.0)
             return self.outcomes[name], "", {}
 
         return work

@@ -6,11 +6,14 @@ import fcntl
 import io
 import os
 import pty
+import signal
 import struct
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +27,6 @@ from cni_repair.upgrade.describe import command, steps
 from cni_repair.upgrade.planfile import HOLD, Plan, plan_of
 from cni_repair.upgrade.pods import group_by_reason, pod_results, summarise
 from cni_repair.upgrade.policy import must_hold, seconds_held
-from cni_repair.upgrade.procedure import Settings
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -35,6 +37,7 @@ from cni_repair.upgrade.progress import (
     progress_of,
 )
 from cni_repair.upgrade.report import Seen
+from cni_repair.upgrade.settings import Settings
 from tests.unit.samples import CHECKPOINT, KEY
 
 Event = dict[str, Any]
@@ -231,42 +234,114 @@ def eventually(test: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_terminal_that_hangs_holds_nobody_up() -> None:
+@contextmanager
+def aside_of(kind: type[Plain] = Plain) -> Iterator[tuple[Aside, int]]:
+    """A view aside, and the end of the pipe at which its words arrive."""
     read, write = os.pipe()
-    with open(write, "w") as out:
-        view = Aside(Plain(out))
-        for number in range(5000):
-            view.show(event("word", text=f"{number} " + "x" * 100))
-        closed = threading.Thread(target=view.close)
+    try:
+        with open(write, "w") as out:
+            aside = Aside(lambda: kind(out), out.fileno())
+        yield aside, read
+    finally:
+        os.close(read)
+
+
+def read_all(pipe: int) -> str:
+    data = b""
+    while more := os.read(pipe, 65536):
+        data += more
+    return data.decode()
+
+
+def test_terminal_that_hangs_holds_nobody_up() -> None:
+    with aside_of() as (aside, read):
+        for number in range(20000):
+            aside.show(event("word", text=f"{number} " + "x" * 100))
+        closed = threading.Thread(target=aside.close)
         closed.start()
-        heard = b""
-        while not heard.endswith(b"4999 " + b"x" * 100 + b"\n"):
-            heard += os.read(read, 65536)
+        heard = read_all(read)
         closed.join(10)
         assert not closed.is_alive()
-    os.close(read)
+    assert [int(line.split()[1]) for line in heard.splitlines()] == [*range(20000)]
 
 
 def test_all_is_shown_before_it_is_closed() -> None:
-    out = io.StringIO()
-    view = Aside(Plain(out))
-    for number in range(50):
-        view.show(event("word", text=str(number)))
-    view.close()
-    assert len(out.getvalue().splitlines()) == 50
+    with aside_of() as (aside, read):
+        for number in range(50):
+            aside.show(event("word", text=str(number)))
+        aside.close()
+        os.set_blocking(read, False)
+        assert len(read_all(read).splitlines()) == 50
+
+
+def test_terminal_that_goes_away_holds_nobody_up() -> None:
+    with aside_of() as (aside, read):
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, read)  # nobody has the reading end any more
+        os.close(null)
+        for number in range(20000):
+            aside.show(event("word", text=f"{number} " + "x" * 100))
+        aside.close()
+
+
+def test_no_thread_runs_for_it() -> None:
+    """A repair that forks would copy the locks that it holds."""
+    before = os.listdir("/proc/self/task")
+    with aside_of() as (aside, _):
+        assert os.listdir("/proc/self/task") == before
+        aside.close()
+
+
+def test_it_keeps_no_descriptor_of_the_upgrade(tmp_path: Path) -> None:
+    """Should it outlive an upgrade that is killed, another may begin: its lock is free."""
+    with open(tmp_path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with aside_of() as (aside, _):
+            lock.close()
+            eventually(lambda: is_free(tmp_path / "lock"))
+            aside.close()
+
+
+def is_free(path: Path) -> bool:
+    with open(path) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_stops_the_upgrade_does_not_stop_it(number: int) -> None:
+    """Ctrl-C reaches both; what the upgrade says of it is still to be shown."""
+    with aside_of() as (aside, read):
+        os.kill(aside._process, number)
+        aside.show(event("word", text="interrupted"))
+        aside.close()
+        assert read_all(read).endswith("interrupted\n")
+
+
+def test_killed_upgrade_ends_it() -> None:
+    with aside_of() as (aside, read):
+        aside.show(event("word", text="the last"))
+        os.close(aside._pipe)  # as the kernel does for the dead
+        assert read_all(read).endswith("the last\n")
+        os.waitpid(aside._process, 0)
 
 
 def test_idle_one_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cni_repair.cli.upgrade.view._TICK_SECONDS", 0.01)
-    times: list[float] = []
 
     class Clock(Plain):
         def refresh(self, now: float) -> None:
-            times.append(now)
+            self._out.write("tick\n")
+            super().refresh(now)
 
-    view = Aside(Clock(io.StringIO()))
-    eventually(lambda: len(times) >= 3)
-    view.close()
+    with aside_of(Clock) as (aside, read):
+        heard = b""
+        while heard.count(b"tick") < 3:
+            heard += os.read(read, 100)
+        aside.close()
 
 
 # --- afterwards ----------------------------------------------------------------------------------

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from cni_repair.repair import workers
-from cni_repair.repair.workers import Workers, hands_for
+from cni_repair.repair.scheduler import usable_processors, worker_count
+from cni_repair.repair.workers import Workers
 
 DEADLINE = 20.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -234,7 +232,7 @@ def test_leaving_early_ends_them_all() -> None:
         raise KeyError
 
 
-def test_killed_with_its_hands_at_work_all_of_them_end() -> None:
+def test_killed_with_its_workers_at_work_all_of_them_end() -> None:
     """What they inherited, a runtime's pipe among it, is closed then."""
     told, tell = os.pipe()
     first = os.fork()
@@ -327,7 +325,7 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
 
 
 @pytest.mark.parametrize(
-    ("processors", "pods", "wanted"),
+    ("processors", "attachments", "count"),
     [
         (8, 0, 1),
         (8, 1, 1),
@@ -339,39 +337,15 @@ def test_signal_right_after_the_fork(monkeypatch: pytest.MonkeyPatch, number: in
         (1, 1000, 1),
     ],
 )
-def test_hands_for(
-    monkeypatch: pytest.MonkeyPatch, processors: int, pods: int, wanted: int
-) -> None:
-    monkeypatch.setattr(workers, "_has_threads", lambda: False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)))
-    assert hands_for(pods) == wanted
+def test_worker_count(processors: int, attachments: int, count: int) -> None:
+    assert worker_count(attachments, processors) == count
 
 
-def test_one_for_each_processor_that_we_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_has_threads", lambda: False)
+def test_processors_are_those_that_we_may_use() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert hands_for(1000) == 1
+        assert usable_processors() == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert hands_for(1000) == min(4, len(before))
-
-
-def test_none_where_threads_run() -> None:
-    """Whoever forks then copies the locks that the others hold."""
-    code = """
-import os, threading
-from cni_repair.repair.workers import hands_for
-os.sched_getaffinity = lambda _: range(4)
-found = [hands_for(1000)]
-go_on = threading.Event()
-thread = threading.Thread(target=go_on.wait)
-thread.start()
-found.append(hands_for(1000))
-go_on.set()
-thread.join()
-print(*found, hands_for(1000))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["4", "1", "4"]
+    assert usable_processors() == len(before)

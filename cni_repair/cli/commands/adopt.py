@@ -20,7 +20,7 @@ from cni_repair.cli.render import one_line
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
-from cni_repair.node.examine import Node
+from cni_repair.node.context import Node
 from cni_repair.node.report import DOCUMENT_VERSION
 
 TYPE_CHECKING = False

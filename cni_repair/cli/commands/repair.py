@@ -44,14 +44,15 @@ def _repaired(scope: Scope, wait: float | None) -> list[Report]:
     from cni_repair.cli.scope import with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
-    from cni_repair.repair.attachment import Options
-    from cni_repair.repair.scheduler import repair
+    from cni_repair.repair.scheduler import repair, usable_processors
+    from cni_repair.repair.session import RepairOptions
 
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
-    how = Options(
+    how = RepairOptions(
         run_dir=scope.run_dir,
         master_timeout=timeout if wait is None else wait,
         hints=hints_of(scope.conf),
+        processors=usable_processors(),
         on_progress=_on_progress,
     )
     return with_entries(scope, lambda node, store, entries: repair(node, store, entries, how))

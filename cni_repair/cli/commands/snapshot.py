@@ -8,9 +8,16 @@ from cni_repair.cli.render import one_line
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
+from cni_repair.node.context import Node
 from cni_repair.node.discovery import unmanaged
-from cni_repair.node.examine import Node
-from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, snapshot
+from cni_repair.node.snapshot import (
+    KEPT,
+    REFRESHED,
+    UNCHANGED,
+    Snapshot,
+    SnapshotOptions,
+    snapshot,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,13 +37,9 @@ def run(options: argparse.Namespace) -> int:
     scope = scope_of(options)
     # A selection is about what was selected; the whole node is about every pod on it.
     everything = not scope.containers and scope.conf is None
-    write = not options.check
+    how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
     taken = with_entries(
-        scope,
-        lambda node, store, entries: [
-            snapshot(node, store, entries, scope.run_dir, write, everything, options.accept)
-        ],
-        begins=True,
+        scope, lambda node, store, entries: [snapshot(node, store, entries, how)], begins=True
     )
     found = taken[0] if taken else _of_no_record(everything)
     if scope.json:

@@ -20,11 +20,13 @@ from cni_repair.cli.upgrade.lock import Refused, exclusive
 from cni_repair.cli.upgrade.options import again, kept, mistake_in, put_back, settings_of
 from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
-from cni_repair.upgrade import driver, preflight, report
+from cni_repair.upgrade import driver, preflight, procedure, report
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.context import Upgrade
 from cni_repair.upgrade.describe import steps
+from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED, Procedure
+from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
 from cni_repair.upgrade.report import Seen
 
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 
     from cni_repair.upgrade.journal import Event, Journal
     from cni_repair.upgrade.planfile import Plan
-    from cni_repair.upgrade.procedure import Settings
+    from cni_repair.upgrade.settings import Settings
 
 
 def run(options: argparse.Namespace) -> int:
@@ -194,7 +196,7 @@ def _run(
     with shown(options.output != "json") as show, journal:
         try:
             show(events[-1])
-            status = Procedure(plan, settings, journal, events, show).run()
+            status = procedure.run(Upgrade(plan, settings, Events(journal, events, show)))
         except KeyboardInterrupt:
             status = INTERRUPTED
         except RuntimeError as error:

@@ -12,8 +12,8 @@ from cni_repair.node.verify import (
     CONFLICT,
     NOT_VERIFIED,
     UNREACHABLE,
-    Options,
     Verdict,
+    VerifyOptions,
     counts_of,
     document,
     verify,
@@ -39,7 +39,7 @@ _SEE_STATUS = "{states}: cni-repair status{again} says what to do"
 def run(options: argparse.Namespace) -> int:
     """Ask every gateway from inside the pods; 0 if nothing is wrong."""
     scope = scope_of(options)
-    how = Options(options.timeout, options.duplicates)
+    how = VerifyOptions(options.timeout, options.duplicates)
     try:
         verdicts = with_entries(scope, lambda node, _, entries: verify(node, entries, how))
     except KeyboardInterrupt:

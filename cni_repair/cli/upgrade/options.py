@@ -9,7 +9,7 @@ from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.upgrade.journal import STATE_DIR
-from cni_repair.upgrade.procedure import Settings
+from cni_repair.upgrade.settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import queue
+import select
+import signal
 import sys
-import threading
 import time
 
+from cni_repair.base.strictjson import dumps
+from cni_repair.cli.common import print_error
 from cni_repair.cli.render import one_line
+from cni_repair.upgrade.journal import events_in
 from cni_repair.upgrade.progress import DRIVER, MASTERS, PHASES
 from cni_repair.upgrade.report import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import TextIO
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import NoReturn, TextIO
 
     from cni_repair.upgrade.journal import Event
 
@@ -24,6 +28,9 @@ _WAITS = (DRIVER, MASTERS)  # phases that take their time: said when they begin,
 _COLOURS = {True: "green", False: "red"}
 _PAUSE_SECONDS = 0.1
 _TICK_SECONDS = 1.0  # a serial console shows 960 bytes in one
+_F_SETPIPE_SZ = 1031  # fcntl.h; Python has it since 3.10
+_PIPE_BYTES = 1 << 20  # what the kernel grants anybody
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Plain:
@@ -137,51 +144,110 @@ def viewer() -> Plain:
 
 
 class Aside:
-    """Shows events in a thread: nobody waits for the terminal. It may hang (Ctrl-S, an SSH session
-    over the NIC that is away), and pods wait for their network."""
+    """Shows events in a process of its own: nobody waits for the terminal. It may hang (Ctrl-S, an
+    SSH session over the NIC that is away), and pods wait for their network. No thread does it: an
+    upgrade forks the workers of its repair, which it may do as long as it has none."""
 
-    def __init__(self, view: Plain) -> None:
-        self._view = view
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-        self._thread.start()
+    def __init__(self, open_view: Callable[[], Plain], out: int) -> None:
+        """`open_view` is called in the process; `out` is the descriptor that the view writes to."""
+        inside, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+        self._unsent = bytearray()
+        # A signal's exception right after the fork would unwind there what is to be unwound here.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            self._process = os.fork()
+            if self._process == 0:
+                _be_the_view(inside, open_view, out, mask)
+        finally:
+            os.close(inside)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def show(self, event: Event) -> None:
-        self._events.put(event)
+        """Hand the event over, or keep it until there is room."""
+        self._unsent += dumps(event).encode("ascii") + b"\n"
+        with contextlib.suppress(BlockingIOError):
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            while self._unsent:
+                del self._unsent[: os.write(self._pipe, self._unsent)]
+        except BrokenPipeError:
+            self._unsent.clear()  # it ended with its terminal; the journal has it all
 
     def close(self) -> None:
         """Wait until all is shown; for a terminal that hangs, too."""
-        self._events.put(None)
-        self._thread.join()
+        os.set_blocking(self._pipe, True)
+        self._send()
+        os.close(self._pipe)
+        with contextlib.suppress(ChildProcessError):  # where SIGCHLD came ignored
+            os.waitpid(self._process, 0)
 
-    def _work(self) -> None:
-        try:
-            while self._some():
-                self._view.refresh(time.time())
-                time.sleep(_PAUSE_SECONDS)
-            self._view.close()
-        except OSError:
-            forget_stdout()  # the terminal is gone; the journal has it all
 
-    def _some(self) -> bool:
-        """Show what came, at least a tick's worth of nothing; False where no more will come."""
-        try:
-            event = self._events.get(timeout=_TICK_SECONDS)
-            while event is not None:
-                self._view.show(event)
-                event = self._events.get_nowait()
-        except queue.Empty:
-            return True
-        return False
+def _be_the_view(
+    inside: int, open_view: Callable[[], Plain], out: int, mask: Iterable[int]
+) -> NoReturn:
+    """The process's life: it ends when no more events can come, whoever is told to stop."""
+    try:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        # It may outlive an upgrade that is killed, and must not keep its lock, say.
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in (0, 1, 2, inside, out):
+                with contextlib.suppress(OSError):  # the listing's own
+                    os.close(int(name))
+        _show_all(inside, open_view())
+    except OSError:
+        pass  # the terminal is gone; the journal has it all
+    except Exception as error:  # a bug here must not go up into what is the upgrade's to do
+        print_error(f"what happens cannot be shown: {type(error).__name__}: {error}")
+    finally:
+        os._exit(0)
+
+
+def _show_all(inside: int, view: Plain) -> None:
+    for events in _arriving(inside):
+        for event in events:
+            view.show(event)
+        view.refresh(time.time())
+    view.close()
+
+
+def _arriving(inside: int) -> Iterator[Iterator[Event]]:
+    """What has come by now, again and again; nothing where a tick has passed without an event."""
+    os.set_blocking(inside, False)
+    rest, is_open = b"", True
+    while is_open:
+        select.select([inside], [], [], _TICK_SECONDS)
+        data, is_open = _read_all(inside)
+        *lines, rest = (rest + data).split(b"\n")
+        yield events_in(lines)
+        if is_open:
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _read_all(inside: int) -> tuple[bytes, bool]:
+    """What is there to be read, and whether more may come."""
+    data = b""
+    try:
+        while part := os.read(inside, _PIPE_BYTES):
+            data += part
+    except BlockingIOError:
+        return data, True
+    return data, False
 
 
 @contextlib.contextmanager
-def shown(wanted: bool) -> Iterator[Callable[[Event], None]]:
+def shown(is_wanted: bool) -> Iterator[Callable[[Event], None]]:
     """Context: what shows an event; nobody sees it unless that is wanted."""
-    if not wanted:
+    if not is_wanted:
         yield lambda event: None
         return
-    aside = Aside(viewer())
+    aside = Aside(viewer, sys.stdout.fileno())
     try:
         yield aside.show
     finally:

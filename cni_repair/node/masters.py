@@ -1,0 +1,83 @@
+"""What it takes to have the attachments' masters again, as `status` and `plan` show it."""
+
+from __future__ import annotations
+
+from cni_repair.node.context import POD_FAILURES, wrapped
+from cni_repair.uplink.comparison import missing_commands, shim_plans
+from cni_repair.uplink.ensure import ChainLooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cni_repair.netlink.socket import Rtnetlink
+    from cni_repair.network.model import HostLink
+    from cni_repair.network.operations.base import Operation
+    from cni_repair.uplink.belongings import NodeRecords
+    from cni_repair.uplink.ensure import Parents
+    from cni_repair.uplink.plan import ParentPlan
+
+
+class MasterSteps:
+    """The steps for all masters, with what the node had over them: each is said once."""
+
+    def __init__(self, rtnl: Rtnetlink, records: NodeRecords | None) -> None:
+        self._rtnl = rtnl
+        self._records = records
+        self._looks = ChainLooks(rtnl, records)
+        self._parents_said: set[Parents] = set()
+        self._findings_said: set[str] = set()
+        self._commands_said: set[str] = set()
+
+    def look(self, parents: Parents) -> tuple[ParentPlan, HostLink | None]:
+        return self._looks.look(parents)
+
+    def unsaid(self, commands: Iterable[str]) -> list[str]:
+        """Those of a pod's commands that no other of its attachments has said: a route with next
+        hops through two of them, or a rule, stands in the records of both."""
+        fresh = [command for command in commands if command not in self._commands_said]
+        self._commands_said.update(fresh)
+        return fresh
+
+    def steps_for(self, parents: Parents) -> tuple[list[str], list[str]]:
+        """What it takes to have a master again, with what the node itself had over it, as
+        commands; and what is to be said of the latter. Both with the first pod over it."""
+        if parents in self._parents_said:
+            return [], []
+        self._parents_said.add(parents)
+        operations = self.look(parents)[0].operations
+        commands = [operation.describe("") for operation in operations]
+        if self._records is None:
+            return commands, []
+        try:
+            more, notes = self._of_the_node(self._records, parents[0], operations)
+        except POD_FAILURES as error:
+            return commands, [f"the node's side was not looked at: {wrapped(error)}"]
+        return [*commands, *more], notes
+
+    def _of_the_node(
+        self,
+        records: NodeRecords,
+        chain: tuple[HostLink, ...],
+        operations: tuple[Operation, ...],
+    ) -> tuple[list[str], list[str]]:
+        to_be_made = frozenset(step.ifname for step in operations if step.over)
+        recorded = records.of(chain)
+        commands: list[str] = []
+        notes = []
+        plans = shim_plans(self._rtnl, recorded, to_be_made)
+        for plan in plans:
+            if plan.finding not in self._findings_said:  # chains share their lower links
+                self._findings_said.add(plan.finding)
+                commands += [operation.describe("") for operation in plan.operations]
+                notes.append(plan.finding)
+        missing = [
+            command
+            for command in missing_commands(self._rtnl, recorded, {plan.name for plan in plans})
+            if command not in self._findings_said
+        ]
+        self._findings_said.update(missing)
+        if missing:
+            remedy = "left alone; cni-repair snapshot takes that as meant"
+            notes.append(f"the node lacks what it had ({remedy}): {'; '.join(missing)}")
+        return commands, notes

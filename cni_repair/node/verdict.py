@@ -1,0 +1,94 @@
+"""The verdict on one attachment: its checkpoint beside what its pod has now. Changes nothing."""
+
+from __future__ import annotations
+
+from cni_repair.base.errors import STALE, CniError
+from cni_repair.base.frozen import replace
+from cni_repair.network.observe import observe_pod, with_all, with_recorded
+from cni_repair.network.planning import plan as planning
+from cni_repair.network.planning.lifetimes import aged, now
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.node.report import UNREADABLE, Report
+from cni_repair.uplink.fallback import other_chains
+from cni_repair.uplink.plan import MISSING, READY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.network.apply import NamespacePair
+    from cni_repair.network.model import Attachment, HostLink, Observed
+    from cni_repair.network.planning.plan import Plan
+    from cni_repair.uplink.ensure import Parents
+    from cni_repair.uplink.plan import ParentPlan
+
+# The states of pods that are there, with an interface that is theirs.
+REPAIRABLE = (HEALTHY, LOST, DEGRADED)
+
+
+def parents_of(checkpoint: Checkpoint) -> Parents:
+    """What an attachment stands on: shared by most pods of a node, and looked at once for all."""
+    return checkpoint.attachment.parents, checkpoint.attachment.follow_renamed_master
+
+
+def observe(namespaces: NamespacePair, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is, as far as it is recorded."""
+    recorded = checkpoint.attachment
+    # (Until a record is settled, sysctls are given to what is set up, and not compared.)
+    observed = _observe(namespaces, recorded, recorded.settled)
+    return with_recorded(namespaces.pod, observed, recorded)
+
+
+def observe_all(namespaces: NamespacePair, checkpoint: Checkpoint) -> Observed:
+    """The attachment's interface as it is, with everything that a checkpoint may hold."""
+    recorded = checkpoint.attachment
+    return with_all(namespaces.pod, _observe(namespaces, recorded), recorded.ifname)
+
+
+def _observe(namespaces: NamespacePair, recorded: Attachment, sysctls: bool = True) -> Observed:
+    netns, ifindex = namespaces.node_netns, recorded.link.ifindex
+    return observe_pod(namespaces.pod, netns, recorded.ifname, ifindex, sysctls=sysctls)
+
+
+def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> Plan:
+    """What is wrong with an attachment, by its record and what was observed, as of now."""
+    recorded = checkpoint.attachment
+    attachment = aged(recorded, now())
+    if len(attachment.addresses) != len(recorded.addresses) and not observed.link:
+        remaining = {address.key for address in attachment.addresses}
+        expired = [
+            f"address {address.address}/{address.prefix}: its lifetime has ended"
+            for address in recorded.addresses
+            if address.key not in remaining
+        ]
+        observed = replace(observed, troubles=(*observed.troubles, *expired))
+    return planning.plan(attachment, observed, master)
+
+
+def findings_of(
+    checkpoint: Checkpoint, plan: Plan, parent_plan: ParentPlan | None
+) -> tuple[str, ...]:
+    """What is wrong with an attachment, with what is wrong with its master where that matters."""
+    # (That a usable master is down, the finding about a present link's carrier says already.)
+    if parent_plan is None or plan.state == HEALTHY:
+        return plan.findings
+    findings = plan.findings
+    lost = plan.state == LOST
+    if parent_plan.reason and (lost or parent_plan.state != READY):
+        findings = (*findings, parent_plan.reason)
+    if lost and parent_plan.state == MISSING and (others := other_chains(checkpoint)):
+        names = ", then ".join(chain[0].name for chain in others)
+        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
+    return findings
+
+
+def unreadable(entry: Entry) -> Report:
+    """The report on a checkpoint that cannot be used."""
+    return Report(entry.key, None, "", UNREADABLE, error=entry.error)
+
+
+def failed(checkpoint: Checkpoint, given_netns: str, error: CniError) -> Report:
+    """The report on an attachment that could not be looked at, or worked on."""
+    state = planning.STALE if error.code == STALE else DEGRADED
+    netns = given_netns or checkpoint.netns_path
+    return Report(checkpoint.key, checkpoint, netns, state, error=error)

@@ -1,0 +1,71 @@
+"""What all turns of one repair share: the node, the records, the uplinks, how it is to be done."""
+
+from __future__ import annotations
+
+from cni_repair.base.frozen import frozen
+from cni_repair.checkpoint import inventory
+from cni_repair.repair.uplink_cache import UplinkCache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_repair.checkpoint.inventory import Entry, LegacyHints
+    from cni_repair.checkpoint.store import Store
+    from cni_repair.node.context import Node
+    from cni_repair.node.report import Report
+    from cni_repair.uplink.restorer import NodeRestorer
+
+    # Tells the network: the master's name, a MAC, the addresses that it has.
+    Announce = Callable[[str, str, tuple[str, ...]], None]
+
+
+@frozen
+class RepairOptions:
+    """How a repair is to be done."""
+
+    run_dir: str  # of the locks; empty: as each attachment's own configuration has it
+    master_timeout: float  # seconds to wait for masters that are not there
+    hints: LegacyHints | None = None
+    netns: str = ""  # CNI_NETNS, where one attachment is meant
+    # How many may be used. More than one only where no thread runs beside: others are forked for
+    # them, and would keep the locks that a thread holds at that moment for ever.
+    processors: int = 1
+    # Called before a wait, with what is waited for.
+    on_progress: Callable[[str], None] | None = None
+    # Called once all were looked at, with what each was like before anything was done in it.
+    on_examined: Callable[[list[Report]], None] | None = None
+    on_restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
+
+
+class Session:
+    """One repair's work on the node; the processes that share it have one each."""
+
+    def __init__(
+        self,
+        node: Node,
+        store: Store,
+        options: RepairOptions,
+        restorer: NodeRestorer,
+        announce: Announce,
+    ) -> None:
+        self.node = node
+        self.store = store
+        self.options = options
+        self.restorer = restorer
+        self.announce = announce
+        self.uplinks = UplinkCache(node.rtnl, restorer, self._say_away)
+        self._said: set[str] = set()
+
+    def run_dir_of(self, entry: Entry) -> str:
+        """Where the attachment's lock is, and that for its masters."""
+        return inventory.run_dir_of(entry, self.options.run_dir)
+
+    def say(self, text: str) -> None:
+        """Tell whoever watches what is waited for; each thing once."""
+        if self.options.on_progress and text not in self._said:
+            self.options.on_progress(text)
+            self._said.add(text)
+
+    def _say_away(self, why: str) -> None:
+        self.say(f"waiting up to {self.options.master_timeout:g} s: {why}")
