@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
@@ -119,7 +118,8 @@ def _runner(name: str) -> Callable[[argparse.Namespace], int]:
     """What does a command: its module is imported when it is called, so that --help is quick."""
 
     def run(options: argparse.Namespace) -> int:
-        module = importlib.import_module(f"cni_repair.cli.commands.{name}")
+        # (importlib would be one more module to load.)
+        module = __import__(f"cni_repair.cli.commands.{name}", fromlist=["run"])
         return int(module.run(options))
 
     return run

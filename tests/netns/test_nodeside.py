@@ -52,7 +52,7 @@ def take_snapshot(rig: Rig, *pods: str) -> Json:
 
 
 def notes(report: Json) -> str:
-    return "; ".join(note for entry in report["attachments"] for note in entry.get("notes", []))
+    return "; ".join(note for entry in report["attachments"] for note in entry["notes"])
 
 
 def checkpoint_of(rig: Rig, was: Attachment) -> model.Checkpoint:

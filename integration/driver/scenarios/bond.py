@@ -41,7 +41,7 @@ def bond_kept(node: Node, check: Checks) -> None:
         (node.links(), _operstates(node)),
     )
     status = node.cli("status", "-o", "json")
-    found = [" ".join(one.get("findings", [])) for one in status.document["attachments"]]
+    found = [" ".join(one["findings"]) for one in status.document["attachments"]]
     check(
         "status: every pod degraded for want of carrier, master bond4.3 named, exit 1",
         status.returncode == 1
@@ -123,7 +123,7 @@ def check_fallback(check: Checks, node: Node, wire: Wire) -> None:
     )
     left = without_eth0(node)
     check("it did not move them to eth0", left == [pod.name for pod in strict], left)
-    notes = " ".join(moved.get("notes", []))
+    notes = " ".join(moved["notes"])
     check(
         "but the one with fallbackMaster, and said so: healthy, both masters named",
         moved["state"] == "healthy" and "bond4.3" in notes and "eth0.3" in notes,

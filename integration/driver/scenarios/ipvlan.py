@@ -63,7 +63,7 @@ def ipvlan(node: Node, check: Checks) -> None:
         answered = wire.answered(since, ANSWER_SECONDS)
         check("pings of every pod pass by its VLAN, IPv4 and IPv6", answered, wire.silent(since))
         again = node.cni("REPAIR")
-        told = [(one["actions"], one.get("notes", [])) for one in again.document["attachments"]]
+        told = [(one["actions"], one["notes"]) for one in again.document["attachments"]]
         quiet = again.returncode == 0 and not any(part for one in told for part in one)
         check("REPAIR again: exit 0, nothing to do", quiet, told)
         check.outage = wire.outage(since)

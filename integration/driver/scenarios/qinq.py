@@ -251,7 +251,7 @@ def check_silence(check: Checks, node: Node) -> None:
     """What is there is not touched, nor spoken of."""
     with LinkNews() as news:
         again = node.cni("REPAIR", conf=node.netconf(**_CONF))
-    told = [(one["actions"], one.get("notes", [])) for one in again.document["attachments"]]
+    told = [(one["actions"], one["notes"]) for one in again.document["attachments"]]
     quiet = again.returncode == 0 and not any(part for one in told for part in one)
     changed = news.names & {"eth0", *LINKS}
     check("REPAIR again: exit 0, nothing to do, no link changed", quiet and not changed,
