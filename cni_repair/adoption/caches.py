@@ -18,7 +18,7 @@ import os
 import re
 import stat
 
-from cni_repair.base import kinds as readers
+from cni_repair.base import kinds
 from cni_repair.base.errors import DECODE, IO, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import Misfit
@@ -197,12 +197,12 @@ def _entry(file: File) -> list[Remembered]:
 
 def _v1(file: File, document: dict[str, Any]) -> Remembered:
     key = Key(
-        _get(document, "containerId", readers.identifier), _get(document, "ifName", readers.ifname)
+        _get(document, "containerId", kinds.identifier), _get(document, "ifName", kinds.ifname)
     )
-    network = _get(document, "networkName", readers.identifier)
+    network = _get(document, "networkName", kinds.identifier)
     if file.name != f"{network}-{key.container_id}-{key.ifname}":
         raise Misfit(f"it is the entry of {network}-{key.container_id}-{key.ifname}")
-    netns = _get(document, "netns", readers.text, "")
+    netns = _get(document, "netns", kinds.text, "")
     result = _get(document, "result", lambda value: _modern(value, key.ifname, netns), {})
     return Remembered(
         file=file.path,
@@ -223,7 +223,7 @@ def _bare(file: File, document: dict[str, Any]) -> Remembered:
     named = _BARE_NAME.fullmatch(file.name)
     if named is None or not valid_id(named["network"]):
         raise Misfit("its name does not tell the network, the container id and the ifname")
-    ifname = readers.ifname(named["ifname"])
+    ifname = kinds.ifname(named["ifname"])
     result = _modern(document, ifname, "")
     return Remembered(
         file=file.path,
@@ -239,8 +239,8 @@ def _bare(file: File, document: dict[str, Any]) -> Remembered:
 
 def _sandbox_in(result: dict[str, Any], ifname: str) -> str:
     """The netns that a Result says an interface is in (older libcni writes none beside it)."""
-    for interface in _get(result, "interfaces", readers.list_of(readers.any_object), []):
-        sandbox: str = _get(interface, "sandbox", readers.text, "")
+    for interface in _get(result, "interfaces", kinds.list_of(kinds.any_object), []):
+        sandbox: str = _get(interface, "sandbox", kinds.text, "")
         if interface.get("name") == ifname and sandbox:
             return sandbox
     return ""
@@ -270,13 +270,13 @@ def _plugins(value: Any) -> tuple[dict[str, Any], ...]:
         return (document,)
     shared = {key: document[key] for key in ("cniVersion", "name") if key in document}
     plugins: tuple[dict[str, Any], ...] = _get(
-        document, "plugins", readers.list_of(readers.any_object), ()
+        document, "plugins", kinds.list_of(kinds.any_object), ()
     )
     return tuple({**plugin, **shared} for plugin in plugins)
 
 
 def _args(value: Any) -> dict[str, str]:
-    pairs = readers.list_of(readers.list_of(readers.text))(value)
+    pairs = kinds.list_of(kinds.list_of(kinds.text))(value)
     if any(len(pair) != 2 for pair in pairs):
         raise Misfit(": expected pairs of key and value")
     return dict(pairs)
@@ -284,22 +284,22 @@ def _args(value: Any) -> dict[str, str]:
 
 def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
     """A Result of CNI 0.2.0 or before in the form that all later versions share."""
-    result: dict[str, Any] = readers.any_object(value)
+    result: dict[str, Any] = kinds.any_object(value)
     if not {"ip4", "ip6"} & result.keys():
         return result
     ips, routes = [], []
     for key, version in (("ip4", "4"), ("ip6", "6")):
-        one = _get(result, key, readers.any_object, {})
+        one = _get(result, key, kinds.any_object, {})
         if one:
             gateway = {"gateway": one["gateway"]} if one.get("gateway") else {}
             ips.append({"version": version, "interface": 0, "address": one.get("ip"), **gateway})
-            routes += _get(one, "routes", readers.list_of(readers.any_object), [])
+            routes += _get(one, "routes", kinds.list_of(kinds.any_object), [])
     return {
         "cniVersion": "0.3.1",
         "interfaces": [{"name": ifname, "sandbox": netns}],
         "ips": ips,
         "routes": routes,
-        "dns": _get(result, "dns", readers.any_object, {}),
+        "dns": _get(result, "dns", kinds.any_object, {}),
     }
 
 
@@ -307,14 +307,14 @@ def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
 
 
 def _scratch(file: File) -> list[Remembered]:
-    delegates = readers.list_of(readers.any_object)(loads(file.raw, file.path))
+    delegates = kinds.list_of(kinds.any_object)(loads(file.raw, file.path))
     return [_delegate(file, index, one) for index, one in enumerate(delegates)]
 
 
 def _delegate(file: File, index: int, document: dict[str, Any]) -> Remembered:
     # getIfname(): as requested, else the caller's for the first, else by its place.
     place = f"net{index}" if index else _FIRST_IFNAME
-    ifname = _get(document, "ifnameRequest", readers.ifname, place)
+    ifname = _get(document, "ifnameRequest", kinds.ifname, place)
     plugins = _get(document, "Bytes", _plugins, "")
     names = [plugin.get("name") for plugin in plugins]
     return Remembered(

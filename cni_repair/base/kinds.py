@@ -1,4 +1,8 @@
-"""Readers: each takes a JSON value and gives ours, or raises Misfit with the place and the want."""
+"""Kinds of value: how a document's reader takes each, and how a JSON Schema describes it.
+
+A reader gives our value for the JSON one, or raises Misfit with the place and the want. The schema
+is made only when somebody asks for it: ADD and REPAIR never do.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ from cni_repair.base.names import valid_id, valid_ifname
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, TypeVar
+    from typing import Any
 
-    T = TypeVar("T")
     Reader = Callable[[Any], Any]
+    Schema = dict[str, Any]
+    # Describes a kind that stands inside another: as a whole, or by a reference to a definition.
+    Inner = Callable[["Kind"], Schema]
 
 _MAX_ENTRIES = 8192
 _MAX_TEXT = 4096
+_MAX_ALTNAME = 127  # ALTIFNAMSIZ less its NUL, include/uapi/linux/if.h
 _RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
 _HEX = frozenset("0123456789abcdefABCDEF")
 
@@ -24,44 +31,129 @@ class Misfit(ValueError):
     """A value that the document may not hold; the message begins with its path."""
 
 
+class UnknownKey(Misfit):
+    """An object has a key that its reader does not know."""
+
+
+class Kind:
+    """One kind of value.
+
+    `read` is a plain function, which readers of lists and objects call without a detour by
+    `__call__`: a repair reads hundreds of documents.
+    """
+
+    __slots__ = ("_describe", "entry", "fields", "read")
+
+    def __init__(
+        self,
+        read: Reader,
+        describe: Callable[[Inner], Schema],
+        entry: Kind | None = None,
+        fields: Mapping[str, Kind] | None = None,
+    ) -> None:
+        self.read = read
+        self._describe = describe
+        self.entry = entry  # of a list
+        self.fields = fields  # of an object, by the names that the document has
+
+    def __call__(self, value: Any) -> Any:
+        return self.read(value)
+
+    def schema(self, inner: Inner | None = None) -> Schema:
+        """The JSON Schema of the kind; `inner` describes what is inside, by default as a whole."""
+        return self._describe(inner or _whole)
+
+
+def _whole(kind: Kind) -> Schema:
+    return kind.schema()
+
+
 def camel(name: str) -> str:
     """A field's name as the document has it."""
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 
 
+def checked(kind: Kind, check: Callable[[Any], object]) -> Kind:
+    """The kind, with one more check of the value read, which no schema can express."""
+    read_first = kind.read
+
+    def read(value: Any) -> Any:
+        made = read_first(value)
+        check(made)
+        return made
+
+    return Kind(read, kind.schema, kind.entry, kind.fields)
+
+
 def _expected(what: str) -> Misfit:
     return Misfit(f": expected {what}")
 
 
-def integer(low: int, high: int) -> Reader:
+# --- numbers, texts -------------------------------------------------------------------------------
+
+
+def integer(low: int, high: int) -> Kind:
     def read(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
             raise _expected(f"an integer from {low} to {high}")
         return value
 
-    return read
+    return Kind(read, lambda _: {"type": "integer", "minimum": low, "maximum": high})
 
 
-def text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value:
         raise _expected("a text")
     return value
 
 
-def ifname(value: Any) -> str:
+text = Kind(_read_text, lambda _: {"type": "string", "maxLength": _MAX_TEXT})
+
+
+def _read_ifname(value: Any) -> str:
     if not isinstance(value, str) or not valid_ifname(value):
         raise _expected("an interface name")
     return value
 
 
-def identifier(value: Any) -> str:
+ifname = Kind(
+    _read_ifname,
+    lambda _: {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 15,
+        "pattern": r"^[^/:\s]+$",
+        "not": {"enum": [".", ".."]},
+    },
+)
+
+
+def _read_altname(value: Any) -> str:
+    name = _read_text(value)
+    if not name or len(name.encode("utf-8", "surrogateescape")) > _MAX_ALTNAME or "/" in name:
+        raise _expected("an interface's other name")
+    return name
+
+
+altname = Kind(
+    _read_altname,
+    lambda _: {"type": "string", "minLength": 1, "maxLength": _MAX_ALTNAME, "pattern": "^[^/]+$"},
+)
+
+
+def _read_identifier(value: Any) -> str:
     if not isinstance(value, str) or not valid_id(value):
         raise _expected("letters, digits, '_', '.', '-', first a letter or digit")
     return value
 
 
-def one_of(*allowed: Any) -> Reader:
+identifier = Kind(
+    _read_identifier, lambda _: {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"}
+)
+
+
+def one_of(*allowed: Any) -> Kind:
     kinds = {(type(one), one) for one in allowed}
 
     def read(value: Any) -> Any:
@@ -70,16 +162,22 @@ def one_of(*allowed: Any) -> Reader:
             raise _expected(f"one of {', '.join(map(str, allowed))}")
         return value
 
-    return read
+    return Kind(read, lambda _: {"enum": list(allowed)})
 
 
-def flag(value: Any) -> bool:
+def _read_flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _expected("true or false")
     return value
 
 
-def mac(value: Any) -> str:
+flag = Kind(_read_flag, lambda _: {"type": "boolean"})
+
+
+# --- addresses ------------------------------------------------------------------------------------
+
+
+def _read_mac(value: Any) -> str:
     is_mac = (
         isinstance(value, str)
         and len(value) == 17
@@ -91,10 +189,9 @@ def mac(value: Any) -> str:
     return str(value)
 
 
-def ip_address(value: Any) -> str:
-    if not isinstance(value, str) or family_of(value) is None:
-        raise _expected("an IP address")
-    return value
+mac = Kind(
+    _read_mac, lambda _: {"type": "string", "pattern": "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"}
+)
 
 
 def family_of(address: str) -> int | None:
@@ -107,7 +204,19 @@ def family_of(address: str) -> int | None:
     return number
 
 
-def ip_prefix(value: Any) -> str:
+def _read_ip_address(value: Any) -> str:
+    if not isinstance(value, str) or family_of(value) is None:
+        raise _expected("an IP address")
+    return value
+
+
+ip_address = Kind(
+    _read_ip_address,
+    lambda _: {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+)
+
+
+def _read_ip_prefix(value: Any) -> str:
     address, _, length = value.partition("/") if isinstance(value, str) else ("", "", "")
     family = family_of(address)
     longest = 32 if family == 4 else 128
@@ -117,87 +226,118 @@ def ip_prefix(value: Any) -> str:
     return str(value)
 
 
-def any_value(value: Any) -> Any:
+ip_prefix = Kind(
+    _read_ip_prefix, lambda _: {"type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$"}
+)
+
+
+# --- what may hold anything -----------------------------------------------------------------------
+
+
+def _read_any(value: Any) -> Any:
     return value
 
 
-def any_object(value: Any) -> dict[str, Any]:
+any_value = Kind(_read_any, lambda _: {})
+
+
+def _read_any_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _expected("an object")
     return value
 
 
-def altname(value: Any) -> str:
-    """One of a link's other names (ALTIFNAMSIZ, include/uapi/linux/if.h)."""
-    name = text(value)
-    if not name or len(name.encode("utf-8", "surrogateescape")) > 127 or "/" in name:
-        raise _expected("an interface's other name")
-    return name
+any_object = Kind(_read_any_object, lambda _: {"type": "object"})
 
 
-def metrics(value: Any) -> tuple[tuple[int, int], ...]:
-    pairs = list_of(lambda pair: pair)(value)
-    read_key, read = integer(1, _RTAX_MAX), integer(0, 0xFFFFFFFF)
-    if len(pairs) > _RTAX_MAX or any(
-        not isinstance(pair, list) or len(pair) != 2 for pair in pairs
-    ):
-        raise _expected("pairs of metric and value")
-    return tuple((read_key(key), read(setting)) for key, setting in pairs)
+# --- lists ----------------------------------------------------------------------------------------
 
 
-def pair_of(low: int, high: int) -> Reader:
+def pair_of(low: int, high: int) -> Kind:
     end = integer(low, high)
+    read_end = end.read
 
     def read(value: Any) -> tuple[int, int]:
         if not isinstance(value, list) or len(value) != 2:
             raise _expected("a list of two numbers")
-        return end(value[0]), end(value[1])
+        return read_end(value[0]), read_end(value[1])
 
-    return read
+    return Kind(
+        read, lambda inner: {"type": "array", "minItems": 2, "maxItems": 2, "items": inner(end)}
+    )
 
 
-def list_of(entry: Reader) -> Reader:
+_METRIC, _SETTING = integer(1, _RTAX_MAX), integer(0, 0xFFFFFFFF)
+
+
+def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 for pair in value
+    )
+    if not is_pairs or len(value) > _RTAX_MAX:
+        raise _expected("pairs of metric and value")
+    return tuple([(_METRIC.read(metric), _SETTING.read(setting)) for metric, setting in value])
+
+
+metrics = Kind(
+    _read_metrics,
+    lambda inner: {
+        "type": "array",
+        "maxItems": _RTAX_MAX,
+        "items": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "prefixItems": [inner(_METRIC), inner(_SETTING)],
+        },
+    },
+)
+
+
+def list_of(entry: Kind) -> Kind:
+    read_entry = entry.read
+
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > _MAX_ENTRIES:
             raise _expected(f"a list of at most {_MAX_ENTRIES} entries")
         entries: list[Any] = []
         try:
             for one in value:
-                entries.append(entry(one))
+                entries.append(read_entry(one))
         except Misfit as error:
-            raise Misfit(f"[{len(entries)}]{error}") from error
+            raise type(error)(f"[{len(entries)}]{error}") from error
         return tuple(entries)
 
-    return read
+    return Kind(
+        read,
+        lambda inner: {"type": "array", "maxItems": _MAX_ENTRIES, "items": inner(entry)},
+        entry=entry,
+    )
 
 
-def some_of(entry: Reader) -> Reader:
+def some_of(entry: Kind) -> Kind:
+    """A list with at least one entry."""
+    any_number = list_of(entry)
+    read_all = any_number.read
+
     def read(value: Any) -> tuple[Any, ...]:
-        entries: tuple[Any, ...] = list_of(entry)(value)
+        entries: tuple[Any, ...] = read_all(value)
         if not entries:
             raise _expected("at least one entry")
         return entries
 
-    return read
+    return Kind(read, lambda inner: {**any_number.schema(inner), "minItems": 1}, entry=entry)
 
 
-def record_of(cls: type[T], readers: Mapping[str, Reader]) -> Callable[[Any], T]:
-    """A reader of one of our records; a field with a default may be absent."""
-    required = [name for name in readers if not hasattr(cls, name)]
-    read_fields = object_of(readers, required)
-
-    def read(value: Any) -> T:
-        return cls(**read_fields(value))
-
-    return read
+# --- objects --------------------------------------------------------------------------------------
 
 
-def object_of(
-    readers: Mapping[str, Reader], required: Iterable[str]
-) -> Callable[[Any], dict[str, Any]]:
-    """A reader of an object's values, by the names of their fields."""
-    by_key = {camel(name): (name, reader) for name, reader in readers.items()}
-    needed = {camel(name) for name in required}
+def object_of(kinds: Mapping[str, Kind], required: Iterable[str]) -> Kind:
+    """An object's values, by the names of our fields."""
+    fields = {camel(name): kind for name, kind in kinds.items()}
+    by_key = {camel(name): (name, kind.read) for name, kind in kinds.items()}
+    keys = [camel(name) for name in required]
+    needed = {*keys}
 
     def read(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -206,36 +346,53 @@ def object_of(
         key = ""
         try:
             for key, one in value.items():
-                name, reader = by_key.get(key, _UNKNOWN)
-                found[name] = reader(one)
+                name, read_one = by_key.get(key, _UNKNOWN)
+                found[name] = read_one(one)
         except Misfit as error:
-            raise Misfit(f".{key}{error}") from error
+            raise type(error)(f".{key}{error}") from error
         if not needed <= value.keys():
             raise Misfit(f".{min(needed - value.keys())}: missing")
         return found
 
-    return read
+    def describe(inner: Inner) -> Schema:
+        # No "additionalProperties": of a later version's keys a reader need not know all.
+        return {
+            "type": "object",
+            "required": keys,
+            "properties": {key: inner(kind) for key, kind in fields.items()},
+        }
+
+    return Kind(read, describe, fields=fields)
 
 
 def _refuse(_: Any) -> Any:
-    raise Misfit(": unknown key")
+    raise UnknownKey(": unknown key")
 
 
 _UNKNOWN = ("", _refuse)
 
 
-def record_of_family(cls: type[T], readers: Mapping[str, Reader], names: str) -> Callable[[Any], T]:
-    """As :func:`record_of`, for records whose addresses must be of the family that they say."""
-    read_record = record_of(cls, readers)
+def record_of(cls: type, kinds: Mapping[str, Kind]) -> Kind:
+    """One of our values; a field with a default may be absent."""
+    values = object_of(kinds, [name for name in kinds if not hasattr(cls, name)])
+    read_values = values.read
 
-    def read(value: Any) -> T:
-        made: Any = read_record(value)
-        for name in names.split():
+    def read(value: Any) -> Any:
+        return cls(**read_values(value))
+
+    return Kind(read, values.schema, fields=values.fields)
+
+
+def record_of_family(cls: type, kinds: Mapping[str, Kind], names: str) -> Kind:
+    """As :func:`record_of`, for values whose addresses must be of the family that they say."""
+    of_family = names.split()
+
+    def check(made: Any) -> None:
+        for name in of_family:
             found = getattr(made, name)
             if found is not None and family_of(found.partition("/")[0]) != made.family:
                 raise Misfit(f".{camel(name)}: expected an IPv{made.family} address")
         if made.family == 4 and getattr(made, "prefix", 0) > 32:
             raise Misfit(".prefix: expected an integer from 0 to 32")
-        return made  # type: ignore[no-any-return]
 
-    return read
+    return checked(record_of(cls, kinds), check)

@@ -36,7 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.base.kinds import Reader
+    from cni_repair.base.kinds import Kind
 
 SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"
@@ -172,7 +172,7 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 
 def _read(document: dict[str, Any]) -> Checkpoint:
     try:
-        values = _DOCUMENT(document)
+        values = _DOCUMENT.read(document)
     except Misfit as error:
         raise Misfit(f"${error}") from error
     attachment = Attachment(
@@ -211,7 +211,7 @@ def _plain(value: object) -> Any:
     return value
 
 
-_REQUIRED: dict[str, Reader] = {
+_REQUIRED: dict[str, Kind] = {
     "schema_version": any_value,  # see _check_envelope
     "checksum": any_value,
     "container_id": identifier,
@@ -241,7 +241,7 @@ _REQUIRED: dict[str, Reader] = {
     "sysctls": records.sysctls,
 }
 # Absent, too, from what an older cni-repair wrote.
-_OPTIONAL: dict[str, Reader] = {
+_OPTIONAL: dict[str, Kind] = {
     "rules": list_of(records.rule),
     "neighbours": list_of(records.neighbour),
     "absent_routes": list_of(records.route),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from cni_repair.base.kinds import (
+    Kind,
     Misfit,
     any_object,
+    checked,
     family_of,
     flag,
     ifname,
     integer,
+    ip_address,
     list_of,
     record_of,
     record_of_family,
@@ -26,32 +29,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.base.kinds import Reader
+    from cni_repair.base.kinds import Inner, Schema
     from cni_repair.network.model import PodLink
 
 s31 = INT31
 u64 = integer(0, (1 << 64) - 1)
 
 
-def _by(table: Table) -> Reader:
+def _by(table: Table) -> Kind:
     if table.of_family:
         return record_of_family(table.noun, table.readers, " ".join(table.of_family))
     return record_of(table.noun, table.readers)
 
 
+def _check_mode(link: PodLink) -> None:
+    if link.mode not in KINDS[link.kind]:
+        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
+
+
 parent = _by(links.HOST)
-_LINK = _by(links.TABLE)
+pod_link = checked(_by(links.TABLE), _check_mode)
 address = _by(addresses.TABLE)
 route = _by(routes.TABLE)
 rule = _by(rules.TABLE)
 neighbour = _by(neighbours.TABLE)
-
-
-def pod_link(value: Any) -> PodLink:
-    link: PodLink = _LINK(value)
-    if link.mode not in KINDS[link.kind]:
-        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
-    return link
 
 
 node_link = record_of(
@@ -67,8 +68,8 @@ node_link = record_of(
 )
 
 
-def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
-    for key, setting in any_object(value).items():
+def _read_sysctls(value: Any) -> tuple[tuple[str, str], ...]:
+    for key, setting in any_object.read(value).items():
         if key not in SYSCTLS:
             raise Misfit(f": {key!r} is no sysctl that a pod may get back")
         if key == STABLE_SECRET:
@@ -79,3 +80,15 @@ def sysctls(value: Any) -> tuple[tuple[str, str], ...]:
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
             raise Misfit(f".{key}: expected a number in a text")
     return tuple(value.items())
+
+
+def _describe_sysctls(inner: Inner) -> Schema:
+    return {
+        "type": "object",
+        "propertyNames": {"enum": sorted(SYSCTLS)},
+        "properties": {STABLE_SECRET: inner(ip_address)},
+        "additionalProperties": {"type": "string", "pattern": "^-?[0-9]{1,11}$"},
+    }
+
+
+sysctls = Kind(_read_sysctls, _describe_sysctls)

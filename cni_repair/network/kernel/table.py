@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
-    from cni_repair.base.kinds import Reader
+    from cni_repair.base.kinds import Kind
     from cni_repair.netlink.codec import Codec
 
 # When a field is set.
@@ -43,7 +43,7 @@ class Field:
     """One field of a noun; see the constants above for `set_` and `compared`."""
 
     name: str  # of the value; in camel case that of the record
-    record: Reader  # what a checkpoint may hold
+    record: Kind  # what a checkpoint may hold
     attribute: int | None = None  # of netlink; None: see `because`
     codec: Codec | None = None
     # What `ip` says: "mtu {}", or made of the value; None: see `because`.
@@ -89,7 +89,7 @@ class Table:
         self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
 
     @property
-    def readers(self) -> dict[str, Reader]:
+    def readers(self) -> dict[str, Kind]:
         """How a checkpoint's reader takes each of the fields."""
         return {row.name: row.record for row in self.rows}
 
