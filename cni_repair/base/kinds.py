@@ -355,9 +355,9 @@ def object_of(kinds: Mapping[str, Kind], required: Iterable[str]) -> Kind:
         return found
 
     def describe(inner: Inner) -> Schema:
-        # No "additionalProperties": of a later version's keys a reader need not know all.
         return {
             "type": "object",
+            "additionalProperties": False,
             "required": keys,
             "properties": {key: inner(kind) for key, kind in fields.items()},
         }

@@ -1,8 +1,8 @@
 """The checkpoint document: how an attachment is written down and read back.
 
 Reading builds the values that planning works with, and refuses whatever does not fit: a checkpoint
-may come from a torn disk or a hostile hand. The published form is `schema/checkpoint.json`; the
-tests hold the two together.
+may come from a torn disk or a hostile hand. The published form, `schema/checkpoint.json`, is made
+of the same tables (schema.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import binascii
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import asdict, fields, frozen
 from cni_repair.base.kinds import (
+    Kind,
     Misfit,
     any_object,
     any_value,
@@ -35,8 +36,6 @@ from cni_repair.network.model import Attachment, NodeLinks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from cni_repair.base.kinds import Kind
 
 SCHEMA_VERSION = 1
 _UNSUMMED = "crc32:00000000"
@@ -172,7 +171,7 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 
 def _read(document: dict[str, Any]) -> Checkpoint:
     try:
-        values = _DOCUMENT.read(document)
+        values = DOCUMENT.read(document)
     except Misfit as error:
         raise Misfit(f"${error}") from error
     attachment = Attachment(
@@ -212,8 +211,11 @@ def _plain(value: object) -> Any:
 
 
 _REQUIRED: dict[str, Kind] = {
-    "schema_version": any_value,  # see _check_envelope
-    "checksum": any_value,
+    # These two are checked before (_check_envelope).
+    "schema_version": Kind(any_value.read, lambda _: {"const": SCHEMA_VERSION}),
+    "checksum": Kind(
+        any_value.read, lambda _: {"type": "string", "pattern": "^crc32:[0-9a-f]{8}$"}
+    ),
     "container_id": identifier,
     "ifname": ifname,
     "network": identifier,
@@ -252,5 +254,5 @@ _OPTIONAL: dict[str, Kind] = {
         NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(records.node_link)}
     ),
 }
-_DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)
+DOCUMENT = object_of({**_REQUIRED, **_OPTIONAL}, _REQUIRED)
 _OF_ATTACHMENT = [name for name in fields(Attachment) if name in {**_REQUIRED, **_OPTIONAL}]
