@@ -20,7 +20,16 @@ from cni_repair.base.kinds import (
 )
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.kernel.table import ALWAYS, NEVER, SCOPES, UINT8, UINT32, Field, Table
+from cni_repair.network.kernel.table import (
+    ALWAYS,
+    NEVER,
+    SCOPES,
+    SETTLED,
+    UINT8,
+    UINT32,
+    Field,
+    Table,
+)
 from cni_repair.network.model import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_KERNEL, Hop, Route
 
 TYPE_CHECKING = False
@@ -92,7 +101,8 @@ TABLE = Table(
     Field("tos", UINT8, word="tos {:#x}", compared=ALWAYS, because={"wire": _IN_HEADER}),
     Field("gateway", ip_address, compared=ALWAYS, because=_GATEWAY),
     Field("onlink", flag, because={"wire": _IN_HEADER, "word": "after the device"}),
-    Field("table", UINT32, rt.RTA_TABLE, nl.U32, "table {}", compared=ALWAYS, always_sent=True),
+    # Before, one that stands in another table was moved by a later plugin (sbr).
+    Field("table", UINT32, rt.RTA_TABLE, nl.U32, "table {}", compared=SETTLED, always_sent=True),
     Field("protocol", UINT8, word="proto {}", because={"wire": _IN_HEADER}),
     Field(
         "scope",
