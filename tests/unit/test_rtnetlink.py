@@ -292,6 +292,13 @@ def test_question_for_a_link(name: str) -> None:
     assert (by_index["index"], attributes(by_index)) == (7, {"IFLA_EXT_MASK": 8})
 
 
+def test_numbers_of_a_links_attributes_are_the_kernels() -> None:
+    theirs = {nla[0]: number for number, nla in enumerate(ifinfmsg.nla_map)}
+    ours = {name: number for name, number in vars(rt).items() if name in theirs}
+    assert len(ours) > 30
+    assert ours == {name: theirs[name] for name in ours}
+
+
 # --- bytes --------------------------------------------------------------------------------------
 
 

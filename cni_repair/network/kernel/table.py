@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer
+from cni_repair.netlink import codec as nl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.base.kinds import Kind
-    from cni_repair.netlink.codec import Codec
 
 # When a field is set.
 ANYTIME = "anytime"  # with what is made, and on what is there
@@ -45,7 +45,7 @@ class Field:
     name: str  # of the value; in camel case that of the record
     record: Kind  # what a checkpoint may hold
     attribute: int | None = None  # of netlink; None: see `because`
-    codec: Codec | None = None
+    codec: nl.Codec | None = None
     # What `ip` says: "mtu {}", or made of the value; None: see `because`.
     word: str | Callable[[Any], str] | None = None
     set_: str = ANYTIME
@@ -55,10 +55,12 @@ class Field:
     # Values that go without saying, besides the field's default: neither sent nor spoken of.
     unsaid: tuple[Any, ...] = ()
     always_sent: bool = False  # the default, too
-    # What the kernel gives by itself: read as the default, and so in no record. `limit`: where the
-    # value is that of this attribute, the kernel took it from the master.
+    # What a new one has by itself: read as the default, and so in no record, which an older
+    # cni-repair can read then. `limit`: or what this attribute says, which is the master's.
+    # `along`: this attribute sets it, too, up to `usual`.
     usual: int | None = None
     limit: int | None = None
+    along: int | None = None
     is_silent: bool = False  # a recorded default says nothing: it is not compared
     because: Mapping[str, str] | None = None  # which half ("wire", "word", …) is missing, and why
 
@@ -128,9 +130,14 @@ class Table:
             raw = attributes.get(kind)
             if raw is not None:
                 values[name] = decode(raw)
-        for kind, name, decode, usual, limit in self._with_usual:
+        for kind, name, decode, usual, limit, along in self._with_usual:
             raw = attributes.get(kind)
-            if raw is not None and raw != usual and raw != attributes.get(limit):
+            if raw is None or raw == attributes.get(limit):
+                continue
+            by_itself = attributes.get(along, usual)
+            if by_itself != usual and nl.u32_of(by_itself) > nl.u32_of(usual):
+                by_itself = usual
+            if raw != by_itself:
                 values[name] = decode(raw)
         return values
 
@@ -170,7 +177,7 @@ class Table:
         for row in self.rows:
             if row.codec is not None and row.usual is not None:
                 usual = row.codec.encode(0, row.usual)[4:]
-                yield row.attribute, row.name, row.codec.decode, usual, row.limit
+                yield row.attribute, row.name, row.codec.decode, usual, row.limit, row.along
 
     def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
         for row in self.rows:
