@@ -62,7 +62,12 @@ def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
         IFLA_MTU=link.mtu or None,
         IFLA_TXQLEN=link.txqueuelen,
         IFLA_GROUP=link.group or None,
+        **queues(link),
     )
+
+
+def queues(link: PodLink) -> dict[str, int | None]:
+    return {f"IFLA_{name.upper()}": getattr(link, name) for name in our.QUEUES}
 
 
 def own_mac(link: PodLink) -> str | None:
@@ -113,6 +118,7 @@ def test_temporary_link_is_exclusive_and_down(link: PodLink, master: int) -> Non
         IFLA_MTU=link.mtu or None,
         IFLA_TXQLEN=link.txqueuelen,
         IFLA_GROUP=link.group or None,
+        **queues(link),
     )
 
 

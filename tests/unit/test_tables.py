@@ -255,7 +255,9 @@ NOUNS: dict[str, Noun] = {
             **changed(
                 POD_LINK, ifindex=9, mac="6e:92:1a:b4:fc:35", mtu=1400, txqueuelen=500, group=7,
                 mode="private", flags=2, bcqueuelen=2000, alias="shop/cart-0",
-                altnames=("podnet0",), device_flags=IFF_MULTICAST | IFF_ALLMULTI,
+                altnames=("podnet0",), device_flags=IFF_MULTICAST | IFF_ALLMULTI, gso_max_size=9000,
+                gso_max_segs=20, gro_max_size=0, gso_ipv4_max_size=200_000,
+                gro_ipv4_max_size=8000, num_tx_queues=4, num_rx_queues=3,
             ),
             "kind": replace(POD_LINK, kind="ipvlan", mode="l2", bcqueuelen=0, mac=""),
         },

@@ -69,6 +69,22 @@ TABLE = Table(
     Field("mtu", INT31, rt.IFLA_MTU, nl.U32, "mtu {}", unsaid=(0,)),
     Field("txqueuelen", INT31, rt.IFLA_TXQLEN, nl.U32, "txqueuelen {}"),
     Field("group", UINT32, rt.IFLA_GROUP, nl.U32, "group {}"),
+    # Afterwards: what a master of today cannot do must not keep the pod from its interface, and a
+    # new one takes no more than 65536 before it has a master.
+    Field("gso_max_size", UINT32, rt.IFLA_GSO_MAX_SIZE, nl.U32, "gso_max_size {}",
+        set_=AFTERWARDS, usual=65536, limit=rt.IFLA_TSO_MAX_SIZE, is_silent=True),
+    Field("gso_max_segs", UINT32, rt.IFLA_GSO_MAX_SEGS, nl.U32, "gso_max_segs {}",
+        set_=AFTERWARDS, usual=65535, limit=rt.IFLA_TSO_MAX_SEGS, is_silent=True),
+    Field("gro_max_size", UINT32, rt.IFLA_GRO_MAX_SIZE, nl.U32, "gro_max_size {}",
+        set_=AFTERWARDS, usual=65536, is_silent=True),
+    Field("gso_ipv4_max_size", UINT32, rt.IFLA_GSO_IPV4_MAX_SIZE, nl.U32, "gso_ipv4_max_size {}",
+        set_=AFTERWARDS, usual=65536, along=rt.IFLA_GSO_MAX_SIZE, is_silent=True),
+    Field("gro_ipv4_max_size", UINT32, rt.IFLA_GRO_IPV4_MAX_SIZE, nl.U32, "gro_ipv4_max_size {}",
+        set_=AFTERWARDS, usual=65536, along=rt.IFLA_GRO_MAX_SIZE, is_silent=True),
+    Field("num_tx_queues", UINT32, rt.IFLA_NUM_TX_QUEUES, nl.U32, "numtxqueues {}",
+        set_=AT_CREATION, usual=1, is_silent=True),
+    Field("num_rx_queues", UINT32, rt.IFLA_NUM_RX_QUEUES, nl.U32, "numrxqueues {}",
+        set_=AT_CREATION, usual=1, is_silent=True),
     Field(
         "kind",
         one_of(*KINDS),
