@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cni_repair.base.frozen import fields, replace
+from cni_repair.base.kinds import any_value
 from cni_repair.checkpoint import model
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
@@ -93,6 +94,7 @@ def _missing(noun: str, row: Field) -> Iterator[str]:
         "comparison": row.compared in (ALWAYS, SETTLED)
         or (row.compared == NEVER and ("compared" in because or noun in PARTS)),
         "reader": callable(row.record),
+        "schema": bool(row.record and row.record.schema()),
     }
     yield from (half for half, is_there in there.items() if not is_there)
     # A reason for what is not missing would hide the day on which it is.
@@ -123,6 +125,7 @@ SABOTAGE: dict[str, dict[str, Any]] = {
     "set": {"set_": ""},
     "comparison": {"compared": NEVER, "because": None},
     "reader": {"record": None},
+    "schema": {"record": any_value},  # of which a schema says nothing
 }
 
 

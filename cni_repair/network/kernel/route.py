@@ -164,10 +164,11 @@ def encode(route: Route, ifname: str, ifindex: int, links: Iterable[tuple[str, i
     # (Of several next hops, each has its own realm.)
     plain = replace(route, realm=0) if route.realm and route.hops else route
     attributes = way + dst + src + TABLE.encode(plain) + _expiry(route) + _metrics(route)
-    return nl.route_body(
-        family, length, route.tos, route.table, route.protocol, route.scope, route.type, flags,
-        attributes, source_length,
+    header = (
+        family, length, source_length, route.tos, nl.short_table(route.table), route.protocol,
+        route.scope, route.type, flags,
     )  # fmt: skip
+    return nl.route_body(header, attributes)
 
 
 def hops_of(route: Route, ifname: str) -> tuple[Hop, ...]:
@@ -227,7 +228,7 @@ class Routes:
 def routes_request(ifindex: int) -> nl.Message:
     """Asks for a dump of the routes through a link, of all tables."""
     attributes = nl.u32(rt.RTA_OIF, ifindex)
-    return nl.Message(rt.RTM_GETROUTE, 0, nl.route_body(0, 0, 0, 0, 0, 0, 0, 0, attributes))
+    return nl.Message(rt.RTM_GETROUTE, 0, nl.route_body((0,) * 9, attributes))
 
 
 def routes_in(bodies: Iterable[bytes], ifindex: int, name_of: Callable[[int], str]) -> Routes:

@@ -14,7 +14,7 @@ from cni_repair.netlink import codec as nl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from cni_repair.base.kinds import Kind
@@ -84,9 +84,9 @@ class Table:
         self.by_name = {row.name: row for row in rows}
         self._defaults = {row.name: vars(noun)[row.name] for row in rows if row.name in vars(noun)}
         # What a repair of hundreds of pods walks over, once for each message. ADD writes none.
-        self._plain = self._decoding("")
-        self._with_usual = tuple(self._decoding_usual())
-        self._own = {row.within: self._decoding(row.within) for row in rows if row.within}
+        self._plain = _decoding(rows, "")
+        self._with_usual = tuple(_decoding_usual(rows))
+        self._own = {row.within: _decoding(rows, row.within) for row in rows if row.within}
         self._encoders: dict[str, tuple[tuple[Any, ...], ...]] = {}
         self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
 
@@ -166,21 +166,23 @@ class Table:
         assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
         return row.codec.encode(row.attribute, value)
 
-    def _decoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
-        return tuple(
-            (row.attribute, row.name, row.codec.decode)
-            for row in self.rows
-            if row.codec is not None and row.within == within and row.usual is None
-        )
-
-    def _decoding_usual(self) -> Iterator[tuple[Any, ...]]:
-        for row in self.rows:
-            if row.codec is not None and row.usual is not None:
-                usual = row.codec.encode(0, row.usual)[4:]
-                yield row.attribute, row.name, row.codec.decode, usual, row.limit, row.along
-
     def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
         for row in self.rows:
             if row.codec is not None and row.within == within and row.is_given:
                 unsaid = () if row.always_sent else self.unsaid(row)
                 yield row.name, row.attribute, row.codec.encode, unsaid
+
+
+def _decoding(rows: Sequence[Field], within: str) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        (row.attribute, row.name, row.codec.decode)
+        for row in rows
+        if row.codec is not None and row.within == within and row.usual is None
+    )
+
+
+def _decoding_usual(rows: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        if row.codec is not None and row.usual is not None:
+            usual = row.codec.encode(0, row.usual)[4:]
+            yield row.attribute, row.name, row.codec.decode, usual, row.limit, row.along
