@@ -1,8 +1,7 @@
-"""Kinds of JSON values: each is a reader, and knows the JSON Schema that says the same.
+"""Kinds of value: how a document's reader takes each, and how a JSON Schema describes it.
 
-A reader takes a JSON value and gives ours, or raises Misfit with the place and the want. It stays a
-plain function, since a REPAIR calls thousands of them; what it knows besides hangs on it
-(:class:`Kind`).
+A reader gives our value for the JSON one, or raises Misfit with the place and the want. The schema
+is made only when somebody asks for it: ADD and REPAIR never do.
 """
 
 from __future__ import annotations
@@ -13,31 +12,62 @@ from cni_repair.base.names import valid_id, valid_ifname
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, TypeVar
+    from typing import Any
 
-    from typing_extensions import Protocol
-
-    T = TypeVar("T")
     Reader = Callable[[Any], Any]
+    Schema = dict[str, Any]
     Path = tuple[str | int, ...]
-
-    class Kind(Protocol):
-        """A reader, with what describes its values."""
-
-        # JSON Schema; where a value in it is a reader, that one's schema stands there.
-        schema: Mapping[str, Any]
-        name: str  # under which the schema has it once for all; empty: it stands where it is used
-        keys: Mapping[str, Reader]  # of an object of ours, by its keys in JSON
-        entry: Reader | None  # of a list
-        newer: Callable[[str], bool]  # whether a newer version may have a key of that name
-
-        def __call__(self, value: Any) -> Any: ...
-
+    # Describes a kind that stands inside another: as a whole, or by a reference to a definition.
+    Inner = Callable[["Kind"], Schema]
 
 _MAX_ENTRIES = 8192
 _MAX_TEXT = 4096
+_MAX_ALTNAME = 127  # ALTIFNAMSIZ less its NUL, include/uapi/linux/if.h
 _RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
 _HEX = frozenset("0123456789abcdefABCDEF")
+
+
+class Misfit(ValueError):
+    """A value that the document may not hold; the message begins with its path."""
+
+
+class UnknownKey(Misfit):
+    """An object has a key that its reader does not know: see :func:`without_unknown`."""
+
+
+class Kind:
+    """One kind of value.
+
+    `read` is a plain function, which readers of lists and objects call without a detour by
+    `__call__`: a repair reads hundreds of documents.
+    """
+
+    __slots__ = ("_describe", "entry", "fields", "newer", "read")
+
+    def __init__(
+        self,
+        read: Reader,
+        describe: Callable[[Inner], Schema],
+        entry: Kind | None = None,
+        fields: Mapping[str, Kind] | None = None,
+        newer: Callable[[str], bool] = bool,
+    ) -> None:
+        self.read = read
+        self._describe = describe
+        self.entry = entry  # of a list
+        self.fields = fields  # of an object, by the names that the document has
+        self.newer = newer  # whether a newer version may have a field of that name
+
+    def __call__(self, value: Any) -> Any:
+        return self.read(value)
+
+    def schema(self, inner: Inner | None = None) -> Schema:
+        """The JSON Schema of the kind; `inner` describes what is inside, by default as a whole."""
+        return self._describe(inner or _whole)
+
+
+def _whole(kind: Kind) -> Schema:
+    return kind.schema()
 
 
 def camel(name: str) -> str:
@@ -46,80 +76,86 @@ def camel(name: str) -> str:
     return head + "".join(word.capitalize() for word in rest)
 
 
-class Misfit(ValueError):
-    """A value that the document may not hold; the message begins with its path."""
+def checked(kind: Kind, check: Callable[[Any], object]) -> Kind:
+    """The kind, with one more check of the value read, which no schema can express."""
+    read_first = kind.read
 
+    def read(value: Any) -> Any:
+        made = read_first(value)
+        check(made)
+        return made
 
-class UnknownKey(Misfit):
-    """A key that this version does not know: see :func:`without_unknown`."""
-
-
-def describe(
-    read: Callable[[Any], T],
-    schema: Mapping[str, Any],
-    name: str = "",
-    keys: Mapping[str, Reader] | None = None,
-    entry: Reader | None = None,
-    newer: Callable[[str], bool] = bool,
-) -> Callable[[Any], T]:
-    """Make a reader a :class:`Kind`."""
-    kind: Any = read
-    kind.schema, kind.name, kind.keys = schema, name, keys or {}
-    kind.entry, kind.newer = entry, newer
-    return read
-
-
-def described(**schema: Any) -> Callable[[Callable[[Any], T]], Callable[[Any], T]]:
-    """As :func:`describe`, for a function's definition; the schema has it under its name."""
-    return lambda read: describe(read, schema, camel(read.__name__))
-
-
-def as_described(read: Callable[[Any], T], kind: Any) -> Callable[[Any], T]:
-    """A reader that looks closer at what another one takes, and is described as that is."""
-    return describe(read, kind.schema, kind.name, kind.keys, kind.entry, kind.newer)
+    return Kind(read, kind.schema, kind.entry, kind.fields, kind.newer)
 
 
 def _expected(what: str) -> Misfit:
     return Misfit(f": expected {what}")
 
 
-def integer(low: int, high: int) -> Reader:
+# --- numbers, texts -------------------------------------------------------------------------------
+
+
+def integer(low: int, high: int) -> Kind:
     def read(value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
             raise _expected(f"an integer from {low} to {high}")
         return value
 
-    return describe(read, {"type": "integer", "minimum": low, "maximum": high})
+    return Kind(read, lambda _: {"type": "integer", "minimum": low, "maximum": high})
 
 
-@described(type="string", maxLength=_MAX_TEXT)
-def text(value: Any) -> str:
+def _read_text(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_TEXT or "\0" in value:
         raise _expected("a text")
     return value
 
 
-@described(
-    type="string",
-    minLength=1,
-    maxLength=15,
-    pattern=r"^[^/:\s]+$",
-    **{"not": {"enum": [".", ".."]}},
-)
-def ifname(value: Any) -> str:
+text = Kind(_read_text, lambda _: {"type": "string", "maxLength": _MAX_TEXT})
+
+
+def _read_ifname(value: Any) -> str:
     if not isinstance(value, str) or not valid_ifname(value):
         raise _expected("an interface name")
     return value
 
 
-@described(type="string", pattern="^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
-def identifier(value: Any) -> str:
+ifname = Kind(
+    _read_ifname,
+    lambda _: {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 15,
+        "pattern": r"^[^/:\s]+$",
+        "not": {"enum": [".", ".."]},
+    },
+)
+
+
+def _read_altname(value: Any) -> str:
+    name = _read_text(value)
+    if not name or len(name.encode("utf-8", "surrogateescape")) > _MAX_ALTNAME or "/" in name:
+        raise _expected("an interface's other name")
+    return name
+
+
+altname = Kind(
+    _read_altname,
+    lambda _: {"type": "string", "minLength": 1, "maxLength": _MAX_ALTNAME, "pattern": "^[^/]+$"},
+)
+
+
+def _read_identifier(value: Any) -> str:
     if not isinstance(value, str) or not valid_id(value):
         raise _expected("letters, digits, '_', '.', '-', first a letter or digit")
     return value
 
 
-def one_of(*allowed: Any) -> Reader:
+identifier = Kind(
+    _read_identifier, lambda _: {"type": "string", "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"}
+)
+
+
+def one_of(*allowed: Any) -> Kind:
     kinds = {(type(one), one) for one in allowed}
 
     def read(value: Any) -> Any:
@@ -128,18 +164,22 @@ def one_of(*allowed: Any) -> Reader:
             raise _expected(f"one of {', '.join(map(str, allowed))}")
         return value
 
-    return describe(read, {"enum": list(allowed)})
+    return Kind(read, lambda _: {"enum": list(allowed)})
 
 
-@described(type="boolean")
-def flag(value: Any) -> bool:
+def _read_flag(value: Any) -> bool:
     if type(value) is not bool:
         raise _expected("true or false")
     return value
 
 
-@described(type="string", pattern="^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$")
-def mac(value: Any) -> str:
+flag = Kind(_read_flag, lambda _: {"type": "boolean"})
+
+
+# --- addresses ------------------------------------------------------------------------------------
+
+
+def _read_mac(value: Any) -> str:
     is_mac = (
         isinstance(value, str)
         and len(value) == 17
@@ -151,11 +191,9 @@ def mac(value: Any) -> str:
     return str(value)
 
 
-@described(type="string", anyOf=[{"format": "ipv4"}, {"format": "ipv6"}])
-def ip_address(value: Any) -> str:
-    if not isinstance(value, str) or family_of(value) is None:
-        raise _expected("an IP address")
-    return value
+mac = Kind(
+    _read_mac, lambda _: {"type": "string", "pattern": "^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$"}
+)
 
 
 def family_of(address: str) -> int | None:
@@ -168,8 +206,19 @@ def family_of(address: str) -> int | None:
     return number
 
 
-@described(type="string", pattern="^[0-9a-fA-F:.]+/[0-9]{1,3}$")
-def ip_prefix(value: Any) -> str:
+def _read_ip_address(value: Any) -> str:
+    if not isinstance(value, str) or family_of(value) is None:
+        raise _expected("an IP address")
+    return value
+
+
+ip_address = Kind(
+    _read_ip_address,
+    lambda _: {"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]},
+)
+
+
+def _read_ip_prefix(value: Any) -> str:
     address, _, length = value.partition("/") if isinstance(value, str) else ("", "", "")
     family = family_of(address)
     longest = 32 if family == 4 else 128
@@ -179,110 +228,133 @@ def ip_prefix(value: Any) -> str:
     return str(value)
 
 
-@described()
-def any_value(value: Any) -> Any:
+ip_prefix = Kind(
+    _read_ip_prefix, lambda _: {"type": "string", "pattern": "^[0-9a-fA-F:.]+/[0-9]{1,3}$"}
+)
+
+
+# --- what may hold anything -----------------------------------------------------------------------
+
+
+def _read_any(value: Any) -> Any:
     return value
 
 
-@described(type="object")
-def any_object(value: Any) -> dict[str, Any]:
+any_value = Kind(_read_any, lambda _: {})
+
+
+def _read_any_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _expected("an object")
     return value
 
 
-@described(type="string", minLength=1, maxLength=127, pattern="^[^/]+$")
-def altname(value: Any) -> str:
-    """One of a link's other names (ALTIFNAMSIZ, include/uapi/linux/if.h)."""
-    name = text(value)
-    if not name or len(name.encode("utf-8", "surrogateescape")) > 127 or "/" in name:
-        raise _expected("an interface's other name")
-    return name
+any_object = Kind(_read_any_object, lambda _: {"type": "object"})
 
 
-_METRIC, _VALUE = integer(1, _RTAX_MAX), integer(0, 0xFFFFFFFF)
+# --- lists ----------------------------------------------------------------------------------------
 
 
-@described(
-    type="array",
-    maxItems=_RTAX_MAX,
-    items={"type": "array", "minItems": 2, "maxItems": 2, "prefixItems": [_METRIC, _VALUE]},
-)
-def metrics(value: Any) -> tuple[tuple[int, int], ...]:
-    if not isinstance(value, list) or len(value) > _RTAX_MAX:
-        raise _expected(f"a list of at most {_RTAX_MAX} entries")
-    if any(not isinstance(pair, list) or len(pair) != 2 for pair in value):
-        raise _expected("pairs of metric and value")
-    return tuple((_METRIC(metric), _VALUE(setting)) for metric, setting in value)
-
-
-def pair_of(low: int, high: int) -> Reader:
+def pair_of(low: int, high: int) -> Kind:
     end = integer(low, high)
+    read_end = end.read
 
     def read(value: Any) -> tuple[int, int]:
         if not isinstance(value, list) or len(value) != 2:
             raise _expected("a list of two numbers")
-        return end(value[0]), end(value[1])
+        return read_end(value[0]), read_end(value[1])
 
-    return describe(read, {"type": "array", "minItems": 2, "maxItems": 2, "items": end})
+    return Kind(
+        read, lambda inner: {"type": "array", "minItems": 2, "maxItems": 2, "items": inner(end)}
+    )
 
 
-def list_of(entry: Reader) -> Reader:
+_METRIC, _SETTING = integer(1, _RTAX_MAX), integer(0, 0xFFFFFFFF)
+
+
+def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 for pair in value
+    )
+    if not is_pairs or len(value) > _RTAX_MAX:
+        raise _expected("pairs of metric and value")
+    return tuple([(_METRIC.read(metric), _SETTING.read(setting)) for metric, setting in value])
+
+
+metrics = Kind(
+    _read_metrics,
+    lambda inner: {
+        "type": "array",
+        "maxItems": _RTAX_MAX,
+        "items": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "prefixItems": [inner(_METRIC), inner(_SETTING)],
+        },
+    },
+)
+
+
+def list_of(entry: Kind) -> Kind:
+    read_entry = entry.read
+
     def read(value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) > _MAX_ENTRIES:
             raise _expected(f"a list of at most {_MAX_ENTRIES} entries")
         entries: list[Any] = []
         try:
             for one in value:
-                entries.append(entry(one))
+                entries.append(read_entry(one))
         except Misfit as error:
             raise type(error)(f"[{len(entries)}]{error}") from error
         return tuple(entries)
 
-    schema = {"type": "array", "maxItems": _MAX_ENTRIES, "items": entry}
-    return describe(read, schema, entry=entry)
+    return Kind(
+        read,
+        lambda inner: {"type": "array", "maxItems": _MAX_ENTRIES, "items": inner(entry)},
+        entry=entry,
+    )
 
 
-def some_of(entry: Reader) -> Reader:
-    read_list: Any = list_of(entry)
+def some_of(entry: Kind) -> Kind:
+    """A list with at least one entry."""
+    any_number = list_of(entry)
+    read_all = any_number.read
 
     def read(value: Any) -> tuple[Any, ...]:
-        entries: tuple[Any, ...] = read_list(value)
+        entries: tuple[Any, ...] = read_all(value)
         if not entries:
             raise _expected("at least one entry")
         return entries
 
-    return describe(read, {**read_list.schema, "minItems": 1}, entry=entry)
+    return Kind(read, lambda inner: {**any_number.schema(inner), "minItems": 1}, entry=entry)
 
 
-def record_of(cls: type[T], readers: Mapping[str, Reader]) -> Callable[[Any], T]:
-    """A reader of one of our records; a field with a default may be absent."""
-    required = [name for name in readers if not hasattr(cls, name)]
-    read_fields: Any = object_of(readers, required)
-
-    def read(value: Any) -> T:
-        return cls(**read_fields(value))
-
-    name = cls.__name__[0].lower() + cls.__name__[1:]
-    return describe(read, read_fields.schema, name, read_fields.keys)
+# --- objects --------------------------------------------------------------------------------------
 
 
-def object_of(
-    readers: Mapping[str, Reader], required: Iterable[str]
-) -> Callable[[Any], dict[str, Any]]:
-    """A reader of an object's values, by the names of their fields."""
-    by_key = {camel(name): (name, reader) for name, reader in readers.items()}
-    return _object(by_key, {camel(name) for name in required})
+def object_of(kinds: Mapping[str, Kind], required: Iterable[str]) -> Kind:
+    """An object's values, by the names of our fields."""
+    fields = {camel(name): kind for name, kind in kinds.items()}
+    names = {camel(name): name for name in kinds}
+    return _object(fields, names, [camel(name) for name in required])
 
 
-def exactly(readers: Mapping[str, Reader]) -> Callable[[Any], dict[str, Any]]:
-    """A reader of an object whose keys are no names of fields; each may be absent."""
-    return _object({key: (key, reader) for key, reader in readers.items()}, set())
+def keyed(kinds: Mapping[str, Kind], newer: Callable[[str], bool]) -> Kind:
+    """The values under keys that are no names of fields; each may be absent."""
+    return _object(kinds, {key: key for key in kinds}, [], newer)
 
 
 def _object(
-    by_key: Mapping[str, tuple[str, Reader]], needed: set[str]
-) -> Callable[[Any], dict[str, Any]]:
+    fields: Mapping[str, Kind],
+    names: Mapping[str, str],
+    required: list[str],
+    newer: Callable[[str], bool] = bool,
+) -> Kind:
+    by_key = {key: (names[key], kind.read) for key, kind in fields.items()}
+    needed = {*required}
+
     def read(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _expected("an object")
@@ -290,19 +362,23 @@ def _object(
         key = ""
         try:
             for key, one in value.items():
-                name, reader = by_key.get(key, _UNKNOWN)
-                found[name] = reader(one)
+                name, read_one = by_key.get(key, _UNKNOWN)
+                found[name] = read_one(one)
         except Misfit as error:
             raise type(error)(f".{key}{error}") from error
         if not needed <= value.keys():
             raise Misfit(f".{min(needed - value.keys())}: missing")
         return found
 
-    keys = {key: reader for key, (_, reader) in by_key.items()}
-    schema: dict[str, Any] = {"type": "object", "properties": keys}
-    if needed:
-        schema["required"] = [key for key in by_key if key in needed]
-    return describe(read, schema, keys=keys)
+    def describe(inner: Inner) -> Schema:
+        # (Of other keys it says nothing: a newer version's are kept.)
+        return {
+            "type": "object",
+            "required": required,
+            "properties": {key: inner(kind) for key, kind in fields.items()},
+        }
+
+    return Kind(read, describe, fields=fields, newer=newer)
 
 
 def _refuse(_: Any) -> Any:
@@ -312,27 +388,36 @@ def _refuse(_: Any) -> Any:
 _UNKNOWN = ("", _refuse)
 
 
-def record_of_family(cls: type[T], readers: Mapping[str, Reader], names: str) -> Callable[[Any], T]:
-    """As :func:`record_of`, for records whose addresses must be of the family that they say."""
-    read_record: Any = record_of(cls, readers)
+def record_of(cls: type, kinds: Mapping[str, Kind]) -> Kind:
+    """One of our values; a field with a default may be absent."""
+    values = object_of(kinds, [name for name in kinds if not hasattr(cls, name)])
+    read_values = values.read
 
-    def read(value: Any) -> T:
-        made: Any = read_record(value)
-        for name in names.split():
+    def read(value: Any) -> Any:
+        return cls(**read_values(value))
+
+    return Kind(read, values.schema, fields=values.fields)
+
+
+def record_of_family(cls: type, kinds: Mapping[str, Kind], names: str) -> Kind:
+    """As :func:`record_of`, for values whose addresses must be of the family that they say."""
+    of_family = names.split()
+
+    def check(made: Any) -> None:
+        for name in of_family:
             found = getattr(made, name)
             if found is not None and family_of(found.partition("/")[0]) != made.family:
                 raise Misfit(f".{camel(name)}: expected an IPv{made.family} address")
         if made.family == 4 and getattr(made, "prefix", 0) > 32:
             raise Misfit(".prefix: expected an integer from 0 to 32")
-        return made  # type: ignore[no-any-return]
 
-    return as_described(read, read_record)
+    return checked(record_of(cls, kinds), check)
 
 
 # --- what another version wrote -------------------------------------------------------------------
 
 
-def without_unknown(kind: Any, value: Any) -> tuple[Any, list[tuple[Path, Any]]]:
+def without_unknown(kind: Kind, value: Any) -> tuple[Any, list[tuple[Path, Any]]]:
     """A value without the keys that its kind does not know, and those: the path of each (keys of
     objects, places in lists) and what it holds.
 
@@ -343,18 +428,18 @@ def without_unknown(kind: Any, value: Any) -> tuple[Any, list[tuple[Path, Any]]]
     return _known_of(kind, value, (), unknown), unknown
 
 
-def _known_of(kind: Any, value: Any, path: Path, unknown: list[tuple[Path, Any]]) -> Any:
+def _known_of(kind: Kind, value: Any, path: Path, unknown: list[tuple[Path, Any]]) -> Any:
     if kind.entry is not None and isinstance(value, list):
         return [
             _known_of(kind.entry, one, (*path, place), unknown) for place, one in enumerate(value)
         ]
-    if not kind.keys or not isinstance(value, dict):
+    if kind.fields is None or not isinstance(value, dict):
         return value
-    folded = {key.lower(): key for key in kind.keys}
+    folded = {key.lower(): key for key in kind.fields}
     kept = {}
     for key, held in value.items():
-        if key in kind.keys:
-            kept[key] = _known_of(kind.keys[key], held, (*path, key), unknown)
+        if key in kind.fields:
+            kept[key] = _known_of(kind.fields[key], held, (*path, key), unknown)
             continue
         meant = folded.get(key.lower())
         if meant is not None:

@@ -2,7 +2,7 @@
 
 Reading builds the values that planning works with, and refuses whatever does not fit: a checkpoint
 may come from a torn disk or a hostile hand. The published form, `schema/checkpoint.json`, is made
-from the readers (:mod:`~cni_repair.checkpoint.generate_schema`).
+from the readers (:mod:`~cni_repair.checkpoint.schema`).
 
 Across versions (install.sh keeps the one before, for a rollback):
 
@@ -22,6 +22,7 @@ import binascii
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import asdict, fields, frozen, replace
 from cni_repair.base.kinds import (
+    Kind,
     Misfit,
     UnknownKey,
     any_object,
@@ -47,8 +48,6 @@ from cni_repair.network.model import Attachment, NodeLinks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from cni_repair.base.kinds import Reader
 
 SCHEMA_VERSION = 1
 READER_VERSION = 2
@@ -208,10 +207,10 @@ def _is_checksum(found: str, raw: bytes) -> bool:
 def _read(document: dict[str, Any]) -> Checkpoint:
     try:
         try:
-            return _checkpoint(DOCUMENT(document))
+            return _checkpoint(DOCUMENT.read(document))
         except UnknownKey:  # rare: only then the whole document is gone through for more of them
             known, places = without_unknown(DOCUMENT, document)
-            checkpoint = _checkpoint(DOCUMENT(known))
+            checkpoint = _checkpoint(DOCUMENT.read(known))
     except Misfit as error:
         raise Misfit(f"${error}") from error
     values = _values_of(checkpoint)
@@ -306,9 +305,12 @@ def _plain(value: object) -> Any:
     return value
 
 
-_REQUIRED: dict[str, Reader] = {
-    "schema_version": any_value,  # see _check_envelope
-    "checksum": any_value,
+_REQUIRED: dict[str, Kind] = {
+    # These two are checked before (_check_envelope).
+    "schema_version": Kind(any_value.read, lambda _: {"const": SCHEMA_VERSION}),
+    "checksum": Kind(
+        any_value.read, lambda _: {"type": "string", "pattern": "^crc32:[0-9a-f]{8}$"}
+    ),
     "container_id": identifier,
     "ifname": ifname,
     "network": identifier,
@@ -336,7 +338,7 @@ _REQUIRED: dict[str, Reader] = {
     "sysctls": records.sysctls,
 }
 # Absent, too, from what an older cni-repair wrote.
-_OPTIONAL: dict[str, Reader] = {
+_OPTIONAL: dict[str, Kind] = {
     "rules": list_of(records.rule),
     "neighbours": list_of(records.neighbour),
     "absent_routes": list_of(records.route),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from cni_repair.base.kinds import (
+    Kind,
     Misfit,
-    as_described,
-    describe,
-    exactly,
+    checked,
     flag,
     ifname,
     integer,
     ip_address,
+    keyed,
     list_of,
     record_of,
     record_of_family,
@@ -28,35 +28,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.base.kinds import Reader
+    from cni_repair.base.kinds import Inner, Schema
     from cni_repair.network.model import PodLink
 
 s31 = INT31
 u64 = integer(0, (1 << 64) - 1)
 
 
-def _by(table: Table) -> Reader:
+def _by(table: Table) -> Kind:
     if table.of_family:
         return record_of_family(table.noun, table.readers, " ".join(table.of_family))
     return record_of(table.noun, table.readers)
 
 
+def _check_mode(link: PodLink) -> None:
+    if link.mode not in KINDS[link.kind]:
+        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
+
+
 parent = _by(links.HOST)
-_LINK = _by(links.TABLE)
+pod_link = checked(_by(links.TABLE), _check_mode)
 address = _by(addresses.TABLE)
 route = _by(routes.TABLE)
 rule = _by(rules.TABLE)
 neighbour = _by(neighbours.TABLE)
 
 
-def _pod_link(value: Any) -> PodLink:
-    link: PodLink = _LINK(value)
-    if link.mode not in KINDS[link.kind]:
-        raise Misfit(f".mode: expected one of {', '.join(KINDS[link.kind])}")
-    return link
-
-
-pod_link = as_described(_pod_link, _LINK)
 node_link = record_of(
     NodeLink,
     {
@@ -70,35 +67,39 @@ node_link = record_of(
 )
 
 
-def _setting(value: Any) -> str:
+def _read_setting(value: Any) -> str:
     digits = value.removeprefix("-") if isinstance(value, str) else ""
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 11):
         raise Misfit(": expected a number in a text")
     return str(value)
 
 
-_NUMBER = describe(_setting, {"type": "string", "pattern": "^-?[0-9]{1,11}$"}, "setting")
-_read_sysctls: Any = exactly(
-    {key: ip_address if key == STABLE_SECRET else _NUMBER for key in sorted(SYSCTLS)}
-)
-
-
-def _sysctls(value: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(_read_sysctls(value).items())
-
-
 def _is_of_an_interface(key: str) -> bool:
     """Whether it may be in a newer version's list: net/<family>/conf/<ifname>/<name>."""
     family, _, name = key.partition("/")
-    return family in ("ipv4", "ipv6") and _NAME.issuperset(name) and bool(name)
+    return family in ("ipv4", "ipv6") and bool(name) and _LETTERS.issuperset(name)
 
 
-_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
-# The allow-list: others are kept as they are, and not applied.
-sysctls = describe(
-    _sysctls,
-    {**_read_sysctls.schema, "propertyNames": {"pattern": "^ipv[46]/[a-z0-9_]+$"}},
-    "sysctls",
-    _read_sysctls.keys,
+def _describe_sysctls(inner: Inner) -> Schema:
+    # (Not one by one: they are a hundred.)
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": "^ipv[46]/[a-z0-9_]+$"},
+        "properties": {STABLE_SECRET: inner(ip_address)},
+        "patternProperties": {f"^({'|'.join(_NUMBERS)})$": inner(_SETTING)},
+    }
+
+
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_SETTING = Kind(_read_setting, lambda _: {"type": "string", "pattern": "^-?[0-9]{1,11}$"})
+_NUMBERS = sorted(SYSCTLS - {STABLE_SECRET})
+# The allow-list of what a pod may get back; others are kept as they are, and not applied.
+_SYSCTLS = keyed(
+    {**dict.fromkeys(_NUMBERS, _SETTING), STABLE_SECRET: ip_address}, _is_of_an_interface
+)
+sysctls = Kind(
+    lambda value: tuple(_SYSCTLS.read(value).items()),
+    _describe_sysctls,
+    fields=_SYSCTLS.fields,
     newer=_is_of_an_interface,
 )

@@ -185,15 +185,14 @@ def address_body(
     return _IFADDR.pack(family, prefix, flags & 0xFF, scope, ifindex) + attributes
 
 
-def route_body(
-    family: int, prefix: int, tos: int, table: int, protocol: int, scope: int, kind: int,
-    flags: int, attributes: bytes, source: int = 0,
-) -> bytes:  # fmt: skip
-    """struct rtmsg with its attributes; a table above 255 goes into RTA_TABLE alone. `prefix`,
-    `source`: the lengths of RTA_DST and RTA_SRC."""
-    short = table if table < 256 else 0
-    head = _RTMSG.pack(family, prefix, source, tos, short, protocol, scope, kind, flags)
-    return head + attributes
+def route_body(header: tuple[int, ...], attributes: bytes) -> bytes:
+    """struct rtmsg, as :func:`route_header` gives it, with its attributes."""
+    return _RTMSG.pack(*header) + attributes
+
+
+def short_table(table: int) -> int:
+    """What a header has of a routing table: one above 255 is in an attribute alone."""
+    return table if table < 256 else 0
 
 
 def nexthop(flags: int, weight: int, ifindex: int, attributes: bytes) -> bytes:
@@ -206,14 +205,9 @@ def neighbour_body(family: int, ifindex: int, state: int, flags: int, attributes
     return _NDMSG.pack(family, ifindex, state, flags, 0) + attributes
 
 
-def rule_body(
-    family: int, to: int, source: int, tos: int, table: int, action: int, flags: int,
-    attributes: bytes,
-) -> bytes:  # fmt: skip
-    """struct fib_rule_hdr with its attributes; `to`, `source`: the lengths of prefixes. A table
-    above 255 goes into FRA_TABLE alone."""
-    short = table if table < 256 else 0
-    return _RULE.pack(family, to, source, tos, short, action, flags) + attributes
+def rule_body(header: tuple[int, ...], attributes: bytes) -> bytes:
+    """struct fib_rule_hdr, as :func:`unpack_rule` gives it, with its attributes."""
+    return _RULE.pack(*header) + attributes
 
 
 def attributes_of(data: bytes, offset: int = 0) -> dict[int, bytes]:

@@ -1,1 +1,1 @@
-"""The kernel: observe, plan (pure), apply, namespaces, uplinks."""
+"""A pod's interface: its nouns, planning (pure), the steps, observing, applying."""

@@ -131,6 +131,14 @@ class PodLink:
     group: int = 0
     bcqueuelen: int = 0  # macvlan's; 0: not known
     device_flags: int | None = None  # those of SETTABLE_FLAGS; None: not known
+    # None: what a new link has by itself, or not known
+    gso_max_size: int | None = None
+    gso_max_segs: int | None = None
+    gro_max_size: int | None = None
+    gso_ipv4_max_size: int | None = None
+    gro_ipv4_max_size: int | None = None
+    num_tx_queues: int | None = None
+    num_rx_queues: int | None = None
 
     @property
     def inherits_mac(self) -> bool:

@@ -51,6 +51,9 @@ ITEMS = {
     "allmulticast": Item(f"{LINK} allmulticast on", f"{LINK} allmulticast off", "allmulti"),
     "promisc": Item(f"{LINK} promisc on", f"{LINK} promisc off", "promisc"),
     "group": Item(f"{LINK} group 5", f"{LINK} group 0", "group"),
+    "gso_max_size": Item(f"{LINK} gso_max_size 9000", f"{LINK} gso_max_size 65536", "gso_max_size"),
+    "gso_max_segs": Item(f"{LINK} gso_max_segs 20", f"{LINK} gso_max_segs 65535", "gso_max_segs"),
+    "gro_max_size": Item(f"{LINK} gro_max_size 0", f"{LINK} gro_max_size 65536", "gro_max_size"),
     "arp": Item(f"{LINK} arp off", f"{LINK} arp on", "arp"),
     "multicast": Item(f"{LINK} multicast off", f"{LINK} multicast on", "multicast"),
     **{

@@ -80,6 +80,42 @@ def test_index_that_a_link_of_the_node_has(rig: Rig) -> None:
     assert rig.node_links() == before
 
 
+SIZES = {"gso_max_size": 100_000, "gso_max_segs": 20, "gro_max_size": 200_000}
+TWINS = {"gso_ipv4_max_size": 20_000, "gro_ipv4_max_size": 8000}  # since 6.3
+QUEUES = {"num_tx_queues": 4, "num_rx_queues": 3}
+
+
+def test_sizes_and_queues_of_the_link(rig: Rig) -> None:
+    major, minor = os.uname().release.split(".")[:2]
+    wanted = SIZES | (TWINS if (int(major), int(minor)) >= (6, 3) else {}) | QUEUES
+    was = rig.attach("pod1")
+    path = rig.checkpoint(was.pod)
+    assert not any(word in path.read_text() for word in ("Size", "Queues"))  # they are as usual
+
+    def given(checkpoint: model.Checkpoint) -> model.Checkpoint:
+        attachment = checkpoint.attachment
+        link = replace(attachment.link, **wanted)
+        return replace(checkpoint, attachment=replace(attachment, link=link, settled=True))
+
+    rewrite(path, given)
+    there = entry_of(repair_all(rig, status=1), was.pod)
+    assert len(there["actions"]) == len(wanted) - len(QUEUES)
+    assert [one.partition(",")[0] for one in there["findings"]] == [
+        "eth0 has num_tx_queues 1", "eth0 has num_rx_queues 1"
+    ]  # fmt: skip
+    assert all("only a new pod gets that back" in one for one in there["findings"])
+    rig.reload()
+    rig.plugin("REPAIR", was.pod).ok()
+    (link,) = rig.ip_json("-d link show eth0", was.pod)
+    told = {**SIZES, **QUEUES}
+    assert {name: link[name] for name in told} == told
+    assert entry_of(repair_all(rig), was.pod)["actions"] == []
+    words = ["-o", "json", "--checkpoint-dir", str(rig.checkpoints)]
+    assert rig.cli("snapshot", *words).status == 0
+    kept = vars(model.decode(path.read_bytes(), path.name).attachment.link)
+    assert {name: kept[name] for name in wanted} == wanted  # as the kernel shows them now
+
+
 @pytest.mark.slow
 def test_dual_stack_pod_and_its_open_connection(rig: Rig) -> None:
     conf = rig.conf(v6=True)

@@ -142,6 +142,9 @@ def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
         ("IFLA_ADDRESS", link.mac),
         ("IFLA_GROUP", link.group),
     ]
+    for name in our.UNUSUAL:
+        value = getattr(link, name)
+        attrs += [] if value is None else [(f"IFLA_{name.upper()}", value)]
     if link.alias:
         attrs.append(("IFLA_IFALIAS", link.alias))
     if link.altnames:
@@ -158,7 +161,7 @@ def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Targ
     made = links.live_link(AddPodLink("eth0", "eth0.3", link).requests(where)[0].body)
     # Its own message each has what follows; an ipvlan has its master's MAC, a macvlan a queue of
     # the usual length.
-    expected = replace(link, alias="", altnames=(), device_flags=0)
+    expected = replace(link, alias="", altnames=(), device_flags=0, **dict.fromkeys(our.SIZES))
     if link.kind == "ipvlan":
         expected = replace(expected, mac="")
     if link.bcqueuelen == 1000:
@@ -179,6 +182,35 @@ def test_altnames_are_read_as_they_were_given() -> None:
     live = links.live_link(body)
     assert live is not None
     assert live.link.altnames == names
+
+
+SIZES: dict[str, tuple[dict[int, int], dict[str, int]]] = {
+    # the attributes 40 (segments), 41, 63 (GSO), 58, 64 (GRO), 59, 60 (the master's limits) …
+    "usual": ({40: 65535, 41: 65536, 58: 65536, 59: 524280, 60: 65535, 63: 65536, 64: 65536}, {}),
+    "of-an-older-kernel": ({40: 65535, 41: 65536}, {}),
+    "of-the-master": ({40: 64, 41: 64000, 58: 65536, 59: 64000, 60: 64, 63: 64000}, {}),
+    "with-its-twin": ({41: 9000, 59: 524280, 63: 9000}, {"gso_max_size": 9000}),
+    "without-its-twin": (
+        {41: 9000, 59: 524280, 63: 65536}, {"gso_max_size": 9000, "gso_ipv4_max_size": 65536}
+    ),
+    "its-twin-alone": ({58: 65536, 64: 8000}, {"gro_ipv4_max_size": 8000}),
+    "big": ({58: 200_000, 64: 65536}, {"gro_max_size": 200_000}),
+    "big-with-its-twin": (
+        {58: 200_000, 64: 200_000}, {"gro_max_size": 200_000, "gro_ipv4_max_size": 200_000}
+    ),
+    "none": ({58: 0, 64: 0, 40: 0}, {"gro_max_size": 0, "gso_max_segs": 0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("told", "kept"), SIZES.values(), ids=SIZES.keys())
+def test_sizes_that_a_new_link_would_have_are_not_recorded(
+    told: dict[int, int], kept: dict[str, int]
+) -> None:
+    attributes = b"".join(nl.u32(kind, value) for kind, value in told.items())
+    body = nl.link_body(7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + attributes)
+    read = vars(links.live_link(body).link)
+    names = {name for name in read if name.endswith(("_size", "_segs"))}
+    assert {name: read[name] for name in names if read[name] is not None} == kept
 
 
 @pytest.mark.parametrize("mode", MACVLAN_MODES.values())

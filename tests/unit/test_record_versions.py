@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
-from cni_repair.checkpoint import generate_schema, model
+from cni_repair.checkpoint import model
 from tests.unit.checkpointdocuments import (
     FULL,
     NAME,
-    SCHEMA,
     VALIDATOR,
     Path,
     ack,
@@ -60,22 +59,6 @@ def test_an_older_version_s_record_is_read_and_written_as_it_was(record: File) -
     assert model.decode(again, name_of(json.loads(raw))) == checkpoint
     assert again == raw or record.parent.name.endswith(".dev")
     assert VALIDATOR.is_valid(json.loads(raw))
-
-
-# --- the published schema -----------------------------------------------------------------------
-
-
-def test_the_committed_schema_is_the_generated_one() -> None:
-    """Where it is not: python3 -m cni_repair.checkpoint.generate_schema >…/checkpoint.json"""
-    assert generate_schema.schema() == SCHEMA
-
-
-def test_every_description_is_of_a_key_that_there_is() -> None:
-    keys = set(SCHEMA["properties"])
-    keys |= {
-        f"{name}.{key}" for name, of in SCHEMA["$defs"].items() for key in of.get("properties", {})
-    }
-    assert set(generate_schema.DESCRIPTIONS) <= keys
 
 
 # --- tomorrow's ---------------------------------------------------------------------------------

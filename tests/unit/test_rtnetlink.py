@@ -62,7 +62,12 @@ def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
         IFLA_MTU=link.mtu or None,
         IFLA_TXQLEN=link.txqueuelen,
         IFLA_GROUP=link.group or None,
+        **queues(link),
     )
+
+
+def queues(link: PodLink) -> dict[str, int | None]:
+    return {f"IFLA_{name.upper()}": getattr(link, name) for name in our.QUEUES}
 
 
 def own_mac(link: PodLink) -> str | None:
@@ -113,6 +118,7 @@ def test_temporary_link_is_exclusive_and_down(link: PodLink, master: int) -> Non
         IFLA_MTU=link.mtu or None,
         IFLA_TXQLEN=link.txqueuelen,
         IFLA_GROUP=link.group or None,
+        **queues(link),
     )
 
 
@@ -290,6 +296,13 @@ def test_question_for_a_link(name: str) -> None:
     assert by_name == {"IFLA_IFNAME": name, "IFLA_EXT_MASK": 8}
     by_index = read_by_pyroute2(ifinfmsg, link_request(ifindex=7))
     assert (by_index["index"], attributes(by_index)) == (7, {"IFLA_EXT_MASK": 8})
+
+
+def test_numbers_of_a_links_attributes_are_the_kernels() -> None:
+    theirs = {nla[0]: number for number, nla in enumerate(ifinfmsg.nla_map)}
+    ours = {name: number for name, number in vars(rt).items() if name in theirs}
+    assert len(ours) > 30
+    assert ours == {name: theirs[name] for name in ours}
 
 
 # --- bytes --------------------------------------------------------------------------------------

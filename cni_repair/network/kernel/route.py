@@ -20,7 +20,16 @@ from cni_repair.base.kinds import (
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.kernel.table import ALWAYS, NEVER, SCOPES, UINT8, UINT32, Field, Table
+from cni_repair.network.kernel.table import (
+    ALWAYS,
+    NEVER,
+    SCOPES,
+    SETTLED,
+    UINT8,
+    UINT32,
+    Field,
+    Table,
+)
 from cni_repair.network.model import RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_KERNEL, Hop, Route
 
 TYPE_CHECKING = False
@@ -92,7 +101,8 @@ TABLE = Table(
     Field("tos", UINT8, word="tos {:#x}", compared=ALWAYS, because={"wire": _IN_HEADER}),
     Field("gateway", ip_address, compared=ALWAYS, because=_GATEWAY),
     Field("onlink", flag, because={"wire": _IN_HEADER, "word": "after the device"}),
-    Field("table", UINT32, rt.RTA_TABLE, nl.U32, "table {}", compared=ALWAYS, always_sent=True),
+    # Before, one that stands in another table was moved by a later plugin (sbr).
+    Field("table", UINT32, rt.RTA_TABLE, nl.U32, "table {}", compared=SETTLED, always_sent=True),
     Field("protocol", UINT8, word="proto {}", because={"wire": _IN_HEADER}),
     Field(
         "scope",
@@ -154,10 +164,11 @@ def encode(route: Route, ifname: str, ifindex: int, links: Iterable[tuple[str, i
     # (Of several next hops, each has its own realm.)
     plain = replace(route, realm=0) if route.realm and route.hops else route
     attributes = way + dst + src + TABLE.encode(plain) + _expiry(route) + _metrics(route)
-    return nl.route_body(
-        family, length, route.tos, route.table, route.protocol, route.scope, route.type, flags,
-        attributes, source_length,
+    header = (
+        family, length, source_length, route.tos, nl.short_table(route.table), route.protocol,
+        route.scope, route.type, flags,
     )  # fmt: skip
+    return nl.route_body(header, attributes)
 
 
 def hops_of(route: Route, ifname: str) -> tuple[Hop, ...]:
@@ -217,7 +228,7 @@ class Routes:
 def routes_request(ifindex: int) -> nl.Message:
     """Asks for a dump of the routes through a link, of all tables."""
     attributes = nl.u32(rt.RTA_OIF, ifindex)
-    return nl.Message(rt.RTM_GETROUTE, 0, nl.route_body(0, 0, 0, 0, 0, 0, 0, 0, attributes))
+    return nl.Message(rt.RTM_GETROUTE, 0, nl.route_body((0,) * 9, attributes))
 
 
 def routes_in(bodies: Iterable[bytes], ifindex: int, name_of: Callable[[int], str]) -> Routes:

@@ -128,10 +128,9 @@ def encode(rule: Rule) -> bytes:
     dst, dst_length = _ends(rt.FRA_DST, rule.dst)
     src, src_length = _ends(rt.FRA_SRC, rule.src)
     flags = FIB_RULE_INVERT if rule.invert else 0
-    return nl.rule_body(
-        nl.NUMBERS[rule.family], dst_length, src_length, rule.tos, rule.table, rule.action, flags,
-        attributes + dst + src,
-    )  # fmt: skip
+    family, table = nl.NUMBERS[rule.family], nl.short_table(rule.table)
+    header = (family, dst_length, src_length, rule.tos, table, rule.action, flags)
+    return nl.rule_body(header, attributes + dst + src)
 
 
 def _ends(kind: int, prefix: str | None) -> tuple[bytes, int]:
@@ -143,7 +142,7 @@ def _ends(kind: int, prefix: str | None) -> tuple[bytes, int]:
 
 def rules_request() -> nl.Message:
     """Asks for a dump of the namespace's rules."""
-    return nl.Message(rt.RTM_GETRULE, 0, nl.rule_body(0, 0, 0, 0, 0, 0, 0, b""))
+    return nl.Message(rt.RTM_GETRULE, 0, nl.rule_body((0,) * 7, b""))
 
 
 def rules_in(bodies: Iterable[bytes]) -> tuple[Rule, ...]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer
+from cni_repair.netlink import codec as nl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from cni_repair.base.kinds import Reader
-    from cni_repair.netlink.codec import Codec
+    from cni_repair.base.kinds import Kind
 
 # When a field is set.
 ANYTIME = "anytime"  # with what is made, and on what is there
@@ -43,9 +43,9 @@ class Field:
     """One field of a noun; see the constants above for `set_` and `compared`."""
 
     name: str  # of the value; in camel case that of the record
-    record: Reader  # what a checkpoint may hold
+    record: Kind  # what a checkpoint may hold
     attribute: int | None = None  # of netlink; None: see `because`
-    codec: Codec | None = None
+    codec: nl.Codec | None = None
     # What `ip` says: "mtu {}", or made of the value; None: see `because`.
     word: str | Callable[[Any], str] | None = None
     set_: str = ANYTIME
@@ -55,10 +55,12 @@ class Field:
     # Values that go without saying, besides the field's default: neither sent nor spoken of.
     unsaid: tuple[Any, ...] = ()
     always_sent: bool = False  # the default, too
-    # What the kernel gives by itself: read as the default, and so in no record. `limit`: where the
-    # value is that of this attribute, the kernel took it from the master.
+    # What a new one has by itself: read as the default, and so in no record, which an older
+    # cni-repair can read then. `limit`: or what this attribute says, which is the master's.
+    # `along`: this attribute sets it, too, up to `usual`.
     usual: int | None = None
     limit: int | None = None
+    along: int | None = None
     is_silent: bool = False  # a recorded default says nothing: it is not compared
     because: Mapping[str, str] | None = None  # which half ("wire", "word", …) is missing, and why
 
@@ -82,14 +84,14 @@ class Table:
         self.by_name = {row.name: row for row in rows}
         self._defaults = {row.name: vars(noun)[row.name] for row in rows if row.name in vars(noun)}
         # What a repair of hundreds of pods walks over, once for each message. ADD writes none.
-        self._plain = self._decoding("")
-        self._with_usual = tuple(self._decoding_usual())
-        self._own = {row.within: self._decoding(row.within) for row in rows if row.within}
+        self._plain = _decoding(rows, "")
+        self._with_usual = tuple(_decoding_usual(rows))
+        self._own = {row.within: _decoding(rows, row.within) for row in rows if row.within}
         self._encoders: dict[str, tuple[tuple[Any, ...], ...]] = {}
         self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
 
     @property
-    def readers(self) -> dict[str, Reader]:
+    def readers(self) -> dict[str, Kind]:
         """How a checkpoint's reader takes each of the fields."""
         return {row.name: row.record for row in self.rows}
 
@@ -128,9 +130,14 @@ class Table:
             raw = attributes.get(kind)
             if raw is not None:
                 values[name] = decode(raw)
-        for kind, name, decode, usual, limit in self._with_usual:
+        for kind, name, decode, usual, limit, along in self._with_usual:
             raw = attributes.get(kind)
-            if raw is not None and raw != usual and raw != attributes.get(limit):
+            if raw is None or raw == attributes.get(limit):
+                continue
+            by_itself = attributes.get(along, usual)
+            if by_itself != usual and nl.u32_of(by_itself) > nl.u32_of(usual):
+                by_itself = usual
+            if raw != by_itself:
                 values[name] = decode(raw)
         return values
 
@@ -159,21 +166,23 @@ class Table:
         assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
         return row.codec.encode(row.attribute, value)
 
-    def _decoding(self, within: str) -> tuple[tuple[Any, ...], ...]:
-        return tuple(
-            (row.attribute, row.name, row.codec.decode)
-            for row in self.rows
-            if row.codec is not None and row.within == within and row.usual is None
-        )
-
-    def _decoding_usual(self) -> Iterator[tuple[Any, ...]]:
-        for row in self.rows:
-            if row.codec is not None and row.usual is not None:
-                usual = row.codec.encode(0, row.usual)[4:]
-                yield row.attribute, row.name, row.codec.decode, usual, row.limit
-
     def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
         for row in self.rows:
             if row.codec is not None and row.within == within and row.is_given:
                 unsaid = () if row.always_sent else self.unsaid(row)
                 yield row.name, row.attribute, row.codec.encode, unsaid
+
+
+def _decoding(rows: Sequence[Field], within: str) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
+        (row.attribute, row.name, row.codec.decode)
+        for row in rows
+        if row.codec is not None and row.within == within and row.usual is None
+    )
+
+
+def _decoding_usual(rows: Sequence[Field]) -> Iterator[tuple[Any, ...]]:
+    for row in rows:
+        if row.codec is not None and row.usual is not None:
+            usual = row.codec.encode(0, row.usual)[4:]
+            yield row.attribute, row.name, row.codec.decode, usual, row.limit, row.along

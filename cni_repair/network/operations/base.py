@@ -43,7 +43,11 @@ class Target:
 
 
 class Operation:
-    """One step. What comes of it is for the look afterwards to say."""
+    """One step. What comes of it is for the look afterwards to say.
+
+    More than twelve methods: the three that every step has, and what is special about some, which
+    would otherwise be a question for each one's class.
+    """
 
     def describe(self, netns: str) -> str:
         """The `ip` or `sysctl` command that it equals, for a namespace's path (empty: the node)."""

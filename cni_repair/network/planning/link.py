@@ -134,7 +134,9 @@ def _drift(desired: Attachment, live: LiveLink, row: Field) -> Drift:
 
 def _value(row: Field, link: PodLink) -> object:
     value = getattr(link, row.name)
-    return row.usual if value is None else value or "none"
+    if row.usual is not None:
+        return row.usual if value is None else value
+    return value or "none"
 
 
 def _mode_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
