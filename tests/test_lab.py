@@ -22,6 +22,7 @@ from cni_repair.demo.lab import (
     Lab,
     LabError,
     Netns,
+    PrivateLab,
     inside,
     isolate,
     kernel_has_vlans,
@@ -105,12 +106,12 @@ print(sorted(os.listdir(".")), os.listdir("netns"), os.listdir("cni-repair"))
             "['cni-repair', 'directory', 'file', 'link', 'netns'] ['machines'] ['machines']",
         ]
 
-    @pytest.mark.parametrize("private", [False, True])
-    def test_sigkill_leaves_nothing(self, private: bool, nothing_left: Callable[[], None]) -> None:
+    @pytest.mark.parametrize("kind", ["Lab", "PrivateLab"])
+    def test_sigkill_leaves_nothing(self, kind: str, nothing_left: Callable[[], None]) -> None:
         code = f"""
 import time
-from cni_repair.demo.lab import Lab
-with Lab(pods=2, private={private}) as lab:
+from cni_repair.demo.lab import {kind}
+with {kind}(pods=2) as lab:
     print("up", flush=True)
     time.sleep(60)
 """
@@ -127,7 +128,7 @@ class TestPrivateNode:
 
     @pytest.fixture
     def lab(self) -> Iterator[Lab]:
-        with Lab(1, private=True, detect_duplicates=False) as lab:
+        with PrivateLab(1, detect_duplicates=False) as lab:
             yield lab
 
     def test_names_and_places(self, lab: Lab) -> None:
@@ -149,7 +150,7 @@ class TestPrivateNode:
         assert "1 healthy" in lab.cli("status").stdout
 
     def test_two_at_a_time(self, lab: Lab) -> None:
-        with Lab(1, private=True) as other:
+        with PrivateLab(1) as other:
             other.uplink_lost()
             assert names(other, other.node) == ["lo"]
             assert names(lab, lab.node) == ["lo", "eth0"]
@@ -172,7 +173,7 @@ class TestPrivateNode:
             launcher.parent.mkdir()
             launcher.write_text(f'#!/bin/sh\nexec {shlex.join(product())} "$@"\n')
             launcher.chmod(0o755)
-            with Lab(private=True, command=[str(launcher)]) as lab:
+            with PrivateLab(command=[str(launcher)]) as lab:
                 assert lab.cli("--version").stdout.startswith("cni-repair ")
                 ours = {"lab", "mount", "netns", Path(place).name}  # `mount` has a place of its own
                 assert set(os.listdir(lab.ground.outside("/run"))) <= ours
@@ -184,9 +185,9 @@ class TestPrivateNode:
 
 
 class TestUplinks:
-    @pytest.mark.parametrize("private", [False, True])
-    def test_a_second_one(self, private: bool) -> None:
-        with Lab(private=private) as lab:
+    @pytest.mark.parametrize("kind", [Lab, PrivateLab])
+    def test_a_second_one(self, kind: type[Lab]) -> None:
+        with kind() as lab:
             lab.uplink_back("eth1", "10.9.1.1", mtu=9000)
             assert names(lab, lab.node) == ["lo", "eth0", "eth1"]
             (link,) = lab.ip_json(lab.node, "link", "show", "dev", "eth1")
@@ -225,7 +226,7 @@ class TestVlan:
 class TestNode:
     def test_pods_reach_the_gateway_through_the_bare_plugin(self, lab: Lab) -> None:
         pod = lab.add_pod()
-        done = lab.cni("ADD", pod, lab.netconf(type="macvlan"), plugin="macvlan")
+        done = lab.cni("ADD", pod, lab.netconf(type="macvlan"), command=[f"{lab.cni_path}/macvlan"])
         assert done.returncode == 0, done.stdout
         assert done.document["ips"][0]["address"] == "10.9.0.2/24"
         for gateway in lab.gateways:
@@ -287,14 +288,15 @@ class TestCommands:
         lab.echo = typed.append
         lab.cni("VERSION", None, {"cniVersion": "1.0.0"})
         lab.cni("DEL", pod, lab.netconf(), env={"CNI_ARGS": "A=1;B=2"})
-        lab.cni("DEL", None, lab.netconf(), container_id="other", ifname="net1")
+        other = {"CNI_CONTAINERID": "other", "CNI_IFNAME": "net1"}
+        lab.cni("DEL", None, lab.netconf(), env=other)
         lab.cli("status", "--checkpoint-dir", "/nowhere")
         start, cni_path = f"{lab.node.name}#", f"CNI_PATH={lab.cni_path}"
         assert typed == [
             f"{start} CNI_COMMAND=VERSION {cni_path} cni-repair",
             f"{start} CNI_COMMAND=DEL CNI_CONTAINERID={pod.name} CNI_IFNAME=eth0"
             f" CNI_NETNS={pod.path} {cni_path} CNI_ARGS='A=1;B=2' cni-repair",
-            f"{start} CNI_COMMAND=DEL CNI_CONTAINERID=other CNI_IFNAME=net1 {cni_path} cni-repair",
+            f"{start} CNI_COMMAND=DEL {cni_path} CNI_CONTAINERID=other CNI_IFNAME=net1 cni-repair",
             f"{start} cni-repair status --checkpoint-dir /nowhere",
         ]
 

@@ -7,8 +7,8 @@
 `tor` stands for the top-of-rack switch: the pods' gateway. Deleting the veth pair does to the node
 what unloading its NIC's driver does; making it again is the driver's return.
 
-Commands on the node see the machine's own files. Where it is `private` they see others: its /run
-and /var/lib are empty at first, so that cni-repair keeps its files where it does by default.
+Commands on the node see the machine's own files; those of a PrivateLab see others: its /run and
+/var/lib are empty at first, so that cni-repair keeps its files where it does by default.
 
 While a Lab is open the calling thread is in an empty network namespace, so that nothing which
 forgets to name one can touch the machine's own.
@@ -46,8 +46,8 @@ from cni_repair.netlink.netns import open_own, setns_function
 
 __all__ = [
     "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
-    "LabError", "Netns", "Outcome", "check_machine", "inside", "isolate", "kernel_has_vlans",
-    "poll_until", "product",
+    "LabError", "Netns", "Outcome", "PrivateLab", "check_machine", "inside", "isolate",
+    "kernel_has_vlans", "poll_until", "product",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
@@ -77,179 +77,19 @@ def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
         time.sleep(0.01)
 
 
-class Lab:
-    """Context: the node, the gateway and `pods` pods.
+class Commands:
+    """What runs on a lab's node, and in its other namespaces.
 
-    On a `private` node names are `node`, `tor`, `pod1` and so on; elsewhere they start with `name`
-    (default: random, after what the environment has as MARK_VARIABLE).
-
-    `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
-    ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
-    out (default: as the machine is). With `vlan` the network is on that VLAN of the uplink. The
-    attribute `echo`, where set, is called with each command, as one would type it, before it runs.
+    The attribute `echo`, where set, is called with each command, as one would type it, before it
+    runs.
     """
 
-    def __init__(
-        self,
-        pods: int = 0,
-        *,
-        name: str = "",
-        command: Sequence[str] | None = None,
-        private: bool = False,
-        vlan: int = 0,
-        detect_duplicates: bool = True,
-        ipv6: bool | None = None,
-    ) -> None:
-        name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
-        self._prefix = "" if private else f"{name}-"
-        self._private = private
-        self.vlan = vlan
-        self.node = Netns(f"{self._prefix}node")
-        self.tor = Netns(f"{self._prefix}tor")
-        self.pods: list[Netns] = []
-        self.ground = Ground(self.node)
-        self.directory = RUN / f"cni-repair-{name}"  # for files of the lab, as we reach it
-        self.checkpoint_dir, self.run_dir, self.ipam_dir = (
-            (_CHECKPOINTS, _LOCKS, _LEASES)
-            if private
-            else (f"{self.directory}/{part}" for part in ("checkpoints", "run", "ipam"))
-        )
+    def __init__(self, node: Netns, command: Sequence[str] | None) -> None:
+        self.node = node
+        self.ground = Ground(node)
         self.echo: Callable[[str], None] | None = None
         self.command = list(command) if command else product()
         self.cni_path = plugin_directory()
-        self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
-        self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
-        self._wanted_pods = pods
-        self._detect_duplicates = detect_duplicates
-        self._cleanup = ExitStack()
-
-    def __enter__(self) -> Lab:
-        check_machine()
-        with ExitStack() as cleanup:
-            self._enter_void(cleanup)
-            self._cleanup = cleanup
-            self._make_node()
-            self.uplink_back()
-            self.add_pods(self._wanted_pods)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.echo = None
-        self._cleanup.__exit__(kind, error, trace)
-
-    def _make_node(self) -> None:
-        if self._private:
-            node = private_node(needed_by(self.command))
-            self.ground = Ground(self.node, self._cleanup.enter_context(node))
-            self.directory = Path(self.ground.outside(f"{RUN}/lab"))
-            self.directory.mkdir()
-            self._add_netns(self.tor)
-            return
-        isolate()
-        self.directory.mkdir()
-        self._cleanup.callback(shutil.rmtree, self.directory)
-        self._add_netns(self.node, self.tor)
-
-    @staticmethod
-    def _enter_void(cleanup: ExitStack) -> None:
-        home = open_own()
-        cleanup.callback(os.close, home)
-        leave_network()
-        cleanup.callback(setns_function(), home, 0)
-
-    # --- The node's parts ---
-
-    def _add_netns(self, *added: Netns) -> None:
-        self._cleanup.callback(self._delete_netns, added)
-        self._batch(None, [f"netns add {netns.name}" for netns in added])
-
-    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
-        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
-        if there and not self._private:  # else they go with the node
-            self._batch(None, [f"netns delete {netns.name}" for netns in there])
-
-    def add_pod(self, name: str = "") -> Netns:
-        """Make one more pod's namespace; nothing is attached to it."""
-        (pod,) = self.add_pods(1, [name] if name else ())
-        return pod
-
-    def add_pods(self, count: int, names: Sequence[str] = ()) -> list[Netns]:
-        """As :meth:`add_pod`, all in one process, and gone in one."""
-        first = len(self.pods) + 1
-        names = names or [f"{self._prefix}pod{number}" for number in range(first, first + count)]
-        pods = [Netns(name) for name in names]
-        self._add_netns(*pods)
-        self.pods += pods
-        if self.ipv6 and not self._detect_duplicates:
-            for pod in pods:
-                self._accept_duplicates(pod)
-        return pods
-
-    def _accept_duplicates(self, pod: Netns) -> None:
-        with self.inside(pod):  # /proc/sys/net is the reading thread's
-            for scope in ("all", "default"):
-                Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
-
-    def uplink_lost(self, name: str = "eth0") -> None:
-        """Destroy an uplink of the node's, and with it all that is stacked on it."""
-        self._batch(self.node, [f"link delete {name}"])
-
-    def uplink_back(self, name: str = "eth0", gateway: str = "", mtu: int = 1500) -> None:
-        """Make an uplink, as a driver does that was loaded again: same name and address.
-
-        The gateway is behind it: of `eth1` the other end is `tor1`.
-        """
-        number = name.removeprefix("eth")  # "0"; of one that stands for a VLAN "0.3"
-        far = f"tor{number}"
-        mac = f"02:00:00:00:{9 + int(number[-1]):02x}"  # a NIC comes back with its own
-        own = f"{far}.{self.vlan}" if self.vlan else far  # what has the addresses
-        tor = [
-            # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
-            f"link add {far} address {mac}:01 mtu {mtu} type veth"
-            f" peer name {name} address {mac}:02 mtu {mtu} netns {self.ground.node_reference}",
-            f"link set {far} up",
-        ]
-        if self.vlan:
-            tor.append(f"link add link {far} name {own} type vlan id {self.vlan}")
-            tor.append(f"link set {own} up")
-        tor.append(f"addr add {gateway or GATEWAY}/24 dev {own}")
-        if self.ipv6:
-            tor.append(f"addr add {GATEWAY6}/64 dev {own} nodad")
-        self._batch(self.tor, tor)
-        self._batch(self.node, [f"link set {name} up"])
-
-    def netconf(self, **overrides: Any) -> dict[str, Any]:
-        """A network configuration for the lab's node; an override of None takes a key out.
-
-        On a private node it says nothing of places: they are where they are by default.
-        """
-        ranges = [[{"subnet": SUBNET, "gateway": GATEWAY}]]
-        routes = [{"dst": "0.0.0.0/0"}]
-        if self.ipv6:
-            ranges.append([{"subnet": SUBNET6, "gateway": GATEWAY6}])
-            routes.append({"dst": "::/0"})
-        netconf: dict[str, Any] = {
-            "cniVersion": "1.0.0",
-            "name": "pods",
-            "type": "cni-repair",
-            "master": "eth0",
-            "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
-        }
-        if self.vlan:
-            netconf["vlanId"] = self.vlan
-        if self.checkpoint_dir != _CHECKPOINTS:
-            netconf |= {"checkpointDir": self.checkpoint_dir, "runDir": self.run_dir}
-            netconf["ipam"]["dataDir"] = self.ipam_dir
-        netconf |= overrides
-        return {key: value for key, value in netconf.items() if value is not None}
-
-    # --- Commands ---
 
     def cni(
         self,
@@ -257,34 +97,24 @@ class Lab:
         pod: Netns | None = None,
         netconf: Mapping[str, Any] | str | Path | None = None,
         *,
-        container_id: str | None = None,
-        ifname: str = "eth0",
-        plugin: str | None = None,
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
-        seconds: float = COMMAND_SECONDS,
     ) -> Outcome:
-        """Call cni-repair, another plugin (a type name) or command, on the node as a runtime does.
+        """Call cni-repair, or another plugin's `command`, on the node as a runtime does.
 
-        `pod` gives CNI_NETNS and, unless it is given, the container id; without either the call
-        names no attachment. `netconf` is a document, text as it is, or a file; None is an empty
-        stdin. `env` adds variables.
+        `pod` gives CNI_NETNS and the container id; without one the call names no attachment.
+        `netconf` is a document, text as it is, or a file; None is an empty stdin. `env` adds
+        variables, or replaces them.
         """
-        variables = self.environment(verb, pod, container_id, ifname) | dict(env or {})
-        if command is None:
-            command = [f"{self.cni_path}/{plugin}"] if plugin else self.command
+        variables = self.environment(verb, pod) | dict(env or {})
         stdin = json.dumps(netconf) if isinstance(netconf, Mapping) else netconf or ""
-        return self.run(self.node, command, env=variables, stdin=stdin, seconds=seconds)
+        return self.run(self.node, command or self.command, env=variables, stdin=stdin)
 
-    def environment(
-        self, verb: str, pod: Netns | None, container_id: str | None = None, ifname: str = "eth0"
-    ) -> dict[str, str]:
+    def environment(self, verb: str, pod: Netns | None) -> dict[str, str]:
         """The CNI_… variables of a call."""
-        container_id = pod.name if pod and container_id is None else container_id
         variables = {"CNI_COMMAND": verb}
-        if container_id:
-            variables |= {"CNI_CONTAINERID": container_id, "CNI_IFNAME": ifname}
         if pod:
+            variables |= {"CNI_CONTAINERID": pod.name, "CNI_IFNAME": "eth0"}
             variables["CNI_NETNS"] = pod.path
         return variables | {"CNI_PATH": self.cni_path}
 
@@ -363,8 +193,183 @@ class Lab:
             raise LabError(f"ip {what}: {' '.join(done.stderr.split())}")
         return done.stdout
 
+
+class Lab(Commands):
+    """Context: the node, the gateway and `pods` pods.
+
+    Names start with `name` (default: random, after what the environment has as MARK_VARIABLE).
+
+    `command` starts cni-repair (default: :func:`product`). `detect_duplicates` False spares each
+    ADD and repair the 1-2 s that IPv6 duplicate address detection takes. `ipv6` False leaves IPv6
+    out (default: as the machine is). With `vlan` the network is on that VLAN of the uplink.
+    """
+
+    private = False
+
+    def __init__(
+        self,
+        pods: int = 0,
+        *,
+        name: str = "",
+        command: Sequence[str] | None = None,
+        vlan: int = 0,
+        detect_duplicates: bool = True,
+        ipv6: bool | None = None,
+    ) -> None:
+        name = name or os.environ.get(MARK_VARIABLE, "") + secrets.token_hex(2)
+        self._prefix = "" if self.private else f"{name}-"
+        super().__init__(Netns(f"{self._prefix}node"), command)
+        self.vlan = vlan
+        self.tor = Netns(f"{self._prefix}tor")
+        self.pods: list[Netns] = []
+        self.directory = RUN / f"cni-repair-{name}"  # for files of the lab, as we reach it
+        self.checkpoint_dir, self.run_dir, self.ipam_dir = (
+            (_CHECKPOINTS, _LOCKS, _LEASES)
+            if self.private
+            else (f"{self.directory}/{part}" for part in ("checkpoints", "run", "ipam"))
+        )
+        self.ipv6 = os.path.exists("/proc/sys/net/ipv6") if ipv6 is None else ipv6
+        self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
+        self._wanted_pods = pods
+        self._detect_duplicates = detect_duplicates
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Lab:
+        check_machine()
+        with ExitStack() as cleanup:
+            _enter_void(cleanup)
+            self._cleanup = cleanup
+            self._make_node()
+            self.uplink_back()
+            self.add_pods(self._wanted_pods)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.echo = None
+        self._cleanup.__exit__(kind, error, trace)
+
+    def _make_node(self) -> None:
+        if self.private:
+            node = private_node(needed_by(self.command))
+            self.ground = Ground(self.node, self._cleanup.enter_context(node))
+            self.directory = Path(self.ground.outside(f"{RUN}/lab"))
+            self.directory.mkdir()
+            self._add_netns(self.tor)
+            return
+        isolate()
+        self.directory.mkdir()
+        self._cleanup.callback(shutil.rmtree, self.directory)
+        self._add_netns(self.node, self.tor)
+
+    # --- The node's parts ---
+
+    def _add_netns(self, *added: Netns) -> None:
+        self._cleanup.callback(self._delete_netns, added)
+        self._batch(None, [f"netns add {netns.name}" for netns in added])
+
+    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
+        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
+        if there and not self.private:  # else they go with the node
+            self._batch(None, [f"netns delete {netns.name}" for netns in there])
+
+    def add_pod(self, name: str = "") -> Netns:
+        """Make one more pod's namespace; nothing is attached to it."""
+        (pod,) = self.add_pods(1, [name] if name else ())
+        return pod
+
+    def add_pods(self, count: int, names: Sequence[str] = ()) -> list[Netns]:
+        """As :meth:`add_pod`, all in one process, and gone in one."""
+        first = len(self.pods) + 1
+        names = names or [f"{self._prefix}pod{number}" for number in range(first, first + count)]
+        pods = [Netns(name) for name in names]
+        self._add_netns(*pods)
+        self.pods += pods
+        if self.ipv6 and not self._detect_duplicates:
+            for pod in pods:
+                with self.inside(pod):
+                    _accept_duplicates()
+        return pods
+
+    def uplink_lost(self, name: str = "eth0") -> None:
+        """Destroy an uplink of the node's, and with it all that is stacked on it."""
+        self._batch(self.node, [f"link delete {name}"])
+
+    def uplink_back(self, name: str = "eth0", gateway: str = "", mtu: int = 1500) -> None:
+        """Make an uplink, as a driver does that was loaded again: same name and address.
+
+        The gateway is behind it: of `eth1` the other end is `tor1`.
+        """
+        number = name.removeprefix("eth")  # "0"; of one that stands for a VLAN "0.3"
+        far = f"tor{number}"
+        mac = f"02:00:00:00:{9 + int(number[-1]):02x}"  # a NIC comes back with its own
+        own = f"{far}.{self.vlan}" if self.vlan else far  # what has the addresses
+        tor = [
+            # In this direction: kernels before 6.15 look for the name eth0 where the sender is.
+            f"link add {far} address {mac}:01 mtu {mtu} type veth"
+            f" peer name {name} address {mac}:02 mtu {mtu} netns {self.ground.node_reference}",
+            f"link set {far} up",
+        ]
+        if self.vlan:
+            tor.append(f"link add link {far} name {own} type vlan id {self.vlan}")
+            tor.append(f"link set {own} up")
+        tor.append(f"addr add {gateway or GATEWAY}/24 dev {own}")
+        if self.ipv6:
+            tor.append(f"addr add {GATEWAY6}/64 dev {own} nodad")
+        self._batch(self.tor, tor)
+        self._batch(self.node, [f"link set {name} up"])
+
+    def netconf(self, **overrides: Any) -> dict[str, Any]:
+        """A network configuration for the lab's node; an override of None takes a key out.
+
+        Of a PrivateLab it says nothing of places: they are where they are by default.
+        """
+        ranges = [[{"subnet": SUBNET, "gateway": GATEWAY}]]
+        routes = [{"dst": "0.0.0.0/0"}]
+        if self.ipv6:
+            ranges.append([{"subnet": SUBNET6, "gateway": GATEWAY6}])
+            routes.append({"dst": "::/0"})
+        netconf: dict[str, Any] = {
+            "cniVersion": "1.0.0",
+            "name": "pods",
+            "type": "cni-repair",
+            "master": "eth0",
+            "ipam": {"type": "host-local", "ranges": ranges, "routes": routes},
+        }
+        if self.vlan:
+            netconf["vlanId"] = self.vlan
+        if self.checkpoint_dir != _CHECKPOINTS:
+            netconf |= {"checkpointDir": self.checkpoint_dir, "runDir": self.run_dir}
+            netconf["ipam"]["dataDir"] = self.ipam_dir
+        netconf |= overrides
+        return {key: value for key, value in netconf.items() if value is not None}
+
     def connect(self, pod: Netns, ifname: str = "eth0") -> Connection:
         """Open a TCP connection from a pod, bound to its interface, to the gateway."""
         return self._cleanup.enter_context(
             Connection(self.inside(self.tor), self.inside(pod), ifname)
         )
+
+
+class PrivateLab(Lab):
+    """A lab whose node has files and names of its own: `node`, `tor`, `pod1` and so on."""
+
+    private = True
+
+
+def _enter_void(cleanup: ExitStack) -> None:
+    home = open_own()
+    cleanup.callback(os.close, home)
+    leave_network()
+    cleanup.callback(setns_function(), home, 0)
+
+
+def _accept_duplicates() -> None:
+    """In the calling thread's namespace: /proc/sys/net is that one's."""
+    for scope in ("all", "default"):
+        Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")

@@ -26,6 +26,7 @@ from cni_repair.demo.lab import (
     LabError,
     Netns,
     Outcome,
+    PrivateLab,
     check_machine,
     kernel_has_vlans,
     poll_until,
@@ -82,7 +83,7 @@ def _show(command: Sequence[str] | None, detect_duplicates: bool, html: str | No
     console.title(_TITLE)
     console.output("All in namespaces of its own: this machine's network is not touched.")
     console.output(about_vlan(vlan))
-    lab = Lab(private=True, vlan=vlan, command=command, detect_duplicates=detect_duplicates)
+    lab = PrivateLab(vlan=vlan, command=command, detect_duplicates=detect_duplicates)
     with lab:
         lab.echo = console.command
         try:
@@ -109,7 +110,10 @@ def about_vlan(vlan: int) -> str:
 
 
 class _Story:
-    """The steps, in their order. Each raises LabError where what it claims does not hold."""
+    """The steps, in their order. Each raises LabError where what it claims does not hold.
+
+    More than twelve methods: one a step, told one after the other.
+    """
 
     def __init__(self, lab: Lab, console: Console) -> None:
         self._lab = lab

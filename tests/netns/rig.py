@@ -23,7 +23,7 @@ import pytest
 
 from cni_repair.demo import lab as labs
 from cni_repair.demo.lab import GATEWAY as GATEWAY4
-from cni_repair.demo.lab import GATEWAY6, Connection, Lab, Netns
+from cni_repair.demo.lab import GATEWAY6, Connection, Netns, PrivateLab
 from tests.outputs import mistakes_in, schema_for
 
 __all__ = [
@@ -109,7 +109,7 @@ class Rig:
     _runs: int = 0
 
     def __post_init__(self) -> None:
-        self.lab = Lab(private=True)
+        self.lab = PrivateLab()
         self.lab.checkpoint_dir = str(self.checkpoints)
         self.lab.run_dir = str(self.base / "run")
         self.lab.ipam_dir = str(self.base / "ipam")
@@ -315,14 +315,14 @@ class Rig:
         **more: str,
     ) -> dict[str, str]:
         """The environment of a call, for a process that runs beside the test."""
-        container_id = pod.id if pod else ""
-        call = self.lab.environment(verb, pod, container_id, ifname)
-        return {"PATH": os.environ["PATH"], **call, **self._more(pod, netns), **more}
+        call = self.lab.environment(verb, pod)
+        return {"PATH": os.environ["PATH"], **call, **self._more(pod, ifname, netns), **more}
 
-    def _more(self, pod: Pod | None, netns: str | None) -> dict[str, str]:
+    def _more(self, pod: Pod | None, ifname: str, netns: str | None) -> dict[str, str]:
         """What a runtime's call has beside that which the lab gives it."""
         more = {"CNI_PATH": f"{self.base / 'plugins'}:{PLUGINS}"}  # ours before the real ones
         if pod:
+            more |= {"CNI_CONTAINERID": pod.id, "CNI_IFNAME": ifname}
             more["CNI_ARGS"] = f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod.name}"
         if netns is not None:
             more["CNI_NETNS"] = netns
@@ -361,10 +361,8 @@ class Rig:
                 verb,
                 pod,
                 conf or self.conf(),
-                container_id=pod.id if pod else "",
-                ifname=ifname,
                 command=command,
-                env={**self._more(pod, netns), **environ},
+                env={**self._more(pod, ifname, netns), **environ},
             )
         )
         if verb == "REPAIR" and '"attachments"' in outcome.out:

@@ -48,7 +48,6 @@ def _parameters(args: ast.arguments) -> list[str]:
     return [arg.arg for arg in given if arg is not None and arg.arg not in ("self", "cls")]
 
 
-@pytest.mark.xfail(strict=True, reason="being built")
 def test_nothing_is_too_big() -> None:
     assert offenders(REPOSITORY) == []
 
