@@ -95,7 +95,7 @@ TABLE = Table(
     ),
     Field("mode", one_of(*(mode for modes in KINDS.values() for mode in modes)),
         compared=ALWAYS, because=_MODE),
-    Field("flags", UINT16, compared=NEVER, because={**_MODE, "compared": "with the mode"}),
+    Field("flags", UINT16, compared=ALWAYS, because=_MODE),
     Field(
         "bcqueuelen",
         UINT32,

@@ -49,13 +49,9 @@ class AddAddress(Operation):
 
 def address_words(ifname: str, address: Address) -> str:
     """The address as `ip address add` has it."""
-    own = {
-        "address": _with_peer(address),
-        "label": f"label {quoted(address.label)}"
-        if address.label and address.label != ifname
-        else "",
-        "valid": _lifetimes(address),
-    }
+    own = {"address": _with_peer(address), "valid": _lifetimes(address)}
+    if address.label and address.label != ifname:
+        own["label"] = f"label {quoted(address.label)}"
     return words(*said(TABLE, address, own), f"dev {quoted(ifname)}")
 
 

@@ -65,12 +65,15 @@ class AddRoute(Operation):
         own = {
             "gateway": "" if several else _way_words(route, self.ifname),
             "scope": TABLE.said("scope", route.scope) if route.family == 4 else "",
-            "metrics": " ".join(_metrics(route.metrics)),
-            "congctl": _congctl(route),
-            "hops": " ".join(_hop_words(hop, route.family) for hop in several),
         }
+        if several:
+            own["hops"] = " ".join(_hop_words(hop, route.family) for hop in several)
         if route.hops:
-            own["realm"] = ""
+            own["realm"] = ""  # each has its own
+        if route.metrics:
+            own["metrics"] = " ".join(_metrics(route.metrics))
+        if route.congctl:
+            own["congctl"] = f"congctl {_lock(_RTAX_CC_ALGO, route.metrics)}{quoted(route.congctl)}"
         return words(*said(TABLE, route, own))
 
     def describe(self, netns: str) -> str:
@@ -126,15 +129,9 @@ def _hop_words(hop: Hop, family: int) -> str:
     return words("nexthop", *said(HOP, hop, own))
 
 
-def _congctl(route: Route) -> str:
-    if not route.congctl:
-        return ""
-    return f"congctl {_lock(_RTAX_CC_ALGO, dict(route.metrics))}{quoted(route.congctl)}"
-
-
-def _lock(key: int, metrics: dict[int, int]) -> str:
+def _lock(key: int, metrics: tuple[tuple[int, int], ...]) -> str:
     """`ip route` locks rto_min by itself, and has no word for it."""
-    locked = metrics.get(_RTAX_LOCK, 0) & 1 << key
+    locked = dict(metrics).get(_RTAX_LOCK, 0) & 1 << key
     return "lock " if locked and key != _RTAX_RTO_MIN else ""
 
 
@@ -147,7 +144,7 @@ def _metric(key: int, value: int) -> str:
 def _metrics(metrics: tuple[tuple[int, int], ...]) -> list[str]:
     """RTAX_LOCK is a set of the others that path MTU discovery must not change."""
     return [
-        f"{_METRICS.get(key, key)} {_lock(key, dict(metrics))}{_metric(key, value)}"
+        f"{_METRICS.get(key, key)} {_lock(key, metrics)}{_metric(key, value)}"
         for key, value in metrics
         if key != _RTAX_LOCK
     ]

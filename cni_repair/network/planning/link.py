@@ -32,7 +32,11 @@ _MAY_BE_ON = {"promisc", "allmulticast"}
 _BY_A_QDISC = ("txqueuelen", 0, 1000)
 
 # What a new link gets by a message of its own each.
-_AFTERWARDS = [row for row in TABLE.rows if row.set_ == AFTERWARDS and row.attribute is not None]
+_AFTERWARDS = [
+    (row.name, TABLE.unsaid(row))
+    for row in TABLE.rows
+    if row.set_ == AFTERWARDS and row.attribute is not None
+]
 
 
 # --- a link that is gone --------------------------------------------------------------------------
@@ -48,16 +52,15 @@ def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[
     if link.mode == "passthru" and link.mac and master is not None and master.mac != link.mac:
         # It gets its master's MAC, and later shares every change with it (macvlan_set_mac_address).
         steps.append(SetLink(name, "mac", link))
-    steps += [SetLink(name, row.name, link) for row in _AFTERWARDS if _is_said(row, link)]
+    given = vars(link)
+    steps += [
+        SetLink(name, what, link) for what, unsaid in _AFTERWARDS if given[what] not in unsaid
+    ]
     steps += [AddAltname(name, altname) for altname in link.altnames]
     if link.device_flags is not None:
         odd = link.device_flags ^ link.usual_flags
         steps += [SetLink(name, what, link) for what, flag in SETTABLE_FLAGS.items() if odd & flag]
     return [*steps, *bringing_up(desired)]
-
-
-def _is_said(row: Field, link: PodLink) -> bool:
-    return getattr(link, row.name) not in TABLE.unsaid(row)
 
 
 def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[Operation]:
@@ -108,19 +111,15 @@ def _field_drifts(
     when: str, desired: Attachment, live: LiveLink, master: HostLink | None
 ) -> Iterator[Drift]:
     """By the link's table."""
-    for row in TABLE.compared(when):
-        special = _SPECIAL.get(row.name)
+    wanted, found = vars(desired.link), vars(live.link)
+    for row, silent, special in _COMPARED[when]:
+        had, has = wanted[row.name], found[row.name]
+        if had == has:
+            continue
         if special is not None:
             yield from special(desired, live, master)
-        elif _differs(row, desired.link, live.link):
+        elif had not in silent and (row.name, had, has) != _BY_A_QDISC:
             yield _drift(desired, live, row)
-
-
-def _differs(row: Field, wanted: PodLink, found: PodLink) -> bool:
-    had, has = getattr(wanted, row.name), getattr(found, row.name)
-    if row.is_silent and had in TABLE.unsaid(row)[:1]:
-        return False
-    return bool(had != has) and (row.name, had, has) != _BY_A_QDISC
 
 
 def _drift(desired: Attachment, live: LiveLink, row: Field) -> Drift:
@@ -140,19 +139,22 @@ def _value(row: Field, link: PodLink) -> object:
 
 
 def _mode_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
-    """The mode and its flags; a record that does not know its ifindex (the predecessor plugin's)
-    does not know these either."""
+    """The mode; a record that does not know its ifindex (the predecessor plugin's) does not know it
+    either."""
     wanted, found, name = desired.link, live.link, desired.ifname
-    if not wanted.ifindex or (wanted.mode, wanted.flags) == (found.mode, found.flags):
-        return
-    if wanted.mode == found.mode:
-        finding = f"{name} has {wanted.kind} flags {found.flags}, it had {wanted.flags}"
-    else:
-        finding = f"{name} has mode {found.mode}, it had {wanted.mode}"
-    if "passthru" in (wanted.mode, found.mode) and wanted.mode != found.mode:
+    finding = f"{name} has mode {found.mode}, it had {wanted.mode}"
+    if wanted.ifindex and "passthru" in (wanted.mode, found.mode):
         # macvlan_changelink(): EINVAL
         yield Drift(f"{finding}: only a new pod gets that back", None)
-    else:
+    elif wanted.ifindex:
+        yield Drift(finding, SetLink(name, "mode", wanted))
+
+
+def _mode_flag_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iterator[Drift]:
+    """The flags of the mode, which are set with it."""
+    wanted, found, name = desired.link, live.link, desired.ifname
+    if wanted.ifindex and wanted.mode == found.mode:
+        finding = f"{name} has {wanted.kind} flags {found.flags}, it had {wanted.flags}"
         yield Drift(finding, SetLink(name, "mode", wanted))
 
 
@@ -200,10 +202,19 @@ def _flag_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Ite
 # What is more than one value against another.
 _SPECIAL = {
     "mode": _mode_drifts,
+    "flags": _mode_flag_drifts,
     "altnames": _altname_drifts,
     "mac": _mac_drifts,
     "mtu": _mtu_drifts,
     "device_flags": _flag_drifts,
+}
+# Each row, the recorded values that say nothing, and what is special about it.
+_COMPARED = {
+    when: tuple(
+        (row, TABLE.unsaid(row)[:1] if row.is_silent else (), _SPECIAL.get(row.name))
+        for row in TABLE.compared(when)
+    )
+    for when in (ALWAYS, SETTLED)
 }
 
 

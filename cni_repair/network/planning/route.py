@@ -137,6 +137,8 @@ def route_steps(
     which gateways may be reachable until then. Where one does not come by itself now, and a gateway
     is reachable by it alone, it is put there for the moment."""
     routes = [drift.step for drift in drifts if drift.step is not None]
+    if not desired.absent_routes:
+        return [*routes]
     slots = {step.route.slot for step in routes}
     again = _come_again(desired, observed, added, slots)
     first = [DropRoute(desired.ifname, one) for one in again if one.slot in slots]
