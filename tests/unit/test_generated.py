@@ -97,7 +97,7 @@ def test_commands_are_offered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_options_are_offered(tmp_path: Path, command: str) -> None:
     assert set(completed(tmp_path, command, "-")) == options_of(command)
-    assert completed(tmp_path, command, "--h") == ["--help"]
+    assert completed(tmp_path, command, "--he") == ["--help"]
 
 
 def test_topics_are_offered(tmp_path: Path) -> None:
