@@ -223,7 +223,7 @@ class TestStopped:
 
     def test_ctrl_c_twice(self, nothing_left: Callable[[], None]) -> None:
         with started(QUICK) as process:
-            read_until(process, "7. Repair")
+            read_until(process, "4. The NIC's driver")
             for _ in range(2):
                 os.killpg(process.pid, signal.SIGINT)
             process.communicate(timeout=20)
