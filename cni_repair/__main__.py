@@ -13,9 +13,13 @@ def main() -> int:
     Everything is written by then, and taking the interpreter apart would cost 2 ms more: the
     process ends at once.
     """
+    from cni_repair.base import pack
+
+    pack.use()
+    # Imports leave no garbage, nor does one attachment, and pods wait for each search for it. Who
+    # does more than that has it enabled again.
+    gc.disable()
     if os.environ.get("CNI_COMMAND"):
-        # Imports and one attachment leave no garbage, and the pod waits for each search for it.
-        gc.disable()
         from cni_repair.cni.plugin import run as run_plugin
 
         os._exit(run_plugin())

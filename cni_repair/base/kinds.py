@@ -72,6 +72,8 @@ def _whole(kind: Kind) -> Schema:
 
 def camel(name: str) -> str:
     """A field's name as the document has it."""
+    if "_" not in name:
+        return name
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 

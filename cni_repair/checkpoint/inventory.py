@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.checkpoint import legacy, model
+from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import Key, Store, is_legacy
 
@@ -94,6 +94,8 @@ def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoin
             f"checkpoint {name} is of the predecessor's format, which does not name the master",
             "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
         )
+    from cni_repair.checkpoint import legacy  # few nodes have any left
+
     return legacy.decode(raw, name, hints.parents, hints.mode, hints.mtu)
 
 

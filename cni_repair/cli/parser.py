@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
@@ -120,6 +121,7 @@ def _runner(name: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         # (importlib would be one more module to load.)
         module = __import__(f"cni_repair.cli.commands.{name}", fromlist=["run"])
+        gc.enable()  # see __main__
         return int(module.run(options))
 
     return run

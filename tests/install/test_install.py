@@ -83,6 +83,7 @@ class TestFreshInstallation:
         (packages,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/site-packages")
         assert not {"pip", "setuptools"} & set(os.listdir(packages))
         assert list((packages / "cni_repair" / "__pycache__").glob("__main__.*.pyc"))
+        assert list((packages / "cni_repair" / "__pycache__").glob("pack.cpython-*[0-9]"))
 
     def test_carries_the_schemas(self, fresh_node: Node) -> None:
         (package,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/*/cni_repair")

@@ -169,6 +169,8 @@ def test_planning_imports_no_io(module: str) -> None:
 # The C half of a slow module, used without it: where, and nowhere else.
 C_HALVES = {
     ("_ctypes", "netlink/netns.py"),
+    ("_frozen_importlib", "base/pack.py"),
+    ("_frozen_importlib_external", "base/pack.py"),
     ("_json", "base/strictjson.py"),
     ("_signal", "cni/delegate.py"),
     ("_signal", "repair/workers.py"),
