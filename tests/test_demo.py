@@ -285,12 +285,12 @@ class TestFailing:
     def test_a_clean_up_that_fails(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Untidy(labs.Lab):
+        class Untidy(labs.PrivateLab):
             def __exit__(self, *arguments: Any) -> None:
                 super().__exit__(*arguments)
                 raise LabError("something is still there")
 
-        monkeypatch.setattr(story, "Lab", Untidy)
+        monkeypatch.setattr(story, "PrivateLab", Untidy)
         assert story.run(detect_duplicates=False) == 1
         output = capsys.readouterr()
         assert output.err == "cni-repair demo: something is still there\n"

@@ -101,13 +101,23 @@ def test_node_link_as_the_kernel_shows_it(link: HostLink, other_flags: int) -> N
     assert read == replace(link, kind="vlan" if link.vlan else "")
 
 
+def test_vlan_without_any_flag() -> None:
+    """Not the flag that a new one has (reorder_hdr): somebody turned it off."""
+    info = vlan_info(Vlan(5, flags=0))
+    assert "IFLA_VLAN_FLAGS" not in str(info)
+    attrs: Attributes = [("IFLA_IFNAME", "v"), ("IFLA_MTU", 1500), ("IFLA_LINKINFO", info)]
+    read = links.host_link(written_by_pyroute2(ifinfmsg, attrs, index=5))
+    assert read.vlan == Vlan(5, flags=0)
+
+
 def vlan_info(vlan: Vlan) -> dict[str, Attributes]:
     flags = {"flags": vlan.flags, "mask": 0xFFFFFFFF}
     data: Attributes = [
         ("IFLA_VLAN_PROTOCOL", vlan.protocol),
         ("IFLA_VLAN_ID", vlan.id),
-        ("IFLA_VLAN_FLAGS", flags),
     ]
+    if vlan.flags:  # else the kernel leaves them out (vlan_fill_info)
+        data.append(("IFLA_VLAN_FLAGS", flags))
     for name, pairs in (
         ("IFLA_VLAN_INGRESS_QOS", vlan.ingress),
         ("IFLA_VLAN_EGRESS_QOS", vlan.egress),

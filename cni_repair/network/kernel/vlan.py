@@ -107,8 +107,9 @@ TABLE = Table(
 
 
 def decode(data: dict[int, bytes]) -> Vlan:
-    """The attributes of IFLA_INFO_DATA."""
-    return Vlan(**TABLE.decode(data))
+    """The attributes of IFLA_INFO_DATA. The kernel leaves flags out where none is set
+    (vlan_fill_info), although a new VLAN has one."""
+    return Vlan(**{**TABLE.decode(data), **({} if rt.IFLA_VLAN_FLAGS in data else {"flags": 0})})
 
 
 def encode(vlan: Vlan) -> bytes:
