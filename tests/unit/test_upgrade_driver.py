@@ -107,7 +107,7 @@ def test_without_the_word_it_never_begins(watched: Watched, tmp_path: Path) -> N
 def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: None) -> None:
     """The shell goes at the first signal; what it has started may not want to."""
     stubborn = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'"
-    ended = watched.run(f"{stubborn} & sh -c 'set -m; sleep 60 & echo $!; wait' & wait", 0.3)
+    ended = watched.run(f"{stubborn} & sh -c 'set -m; sleep 60 & echo $!; wait' & wait", 1.5)
     assert ended == Ended(None, True)
     pids = [int(line) for line in watched.lines if line.isdigit()]
     assert len(pids) == 2
@@ -127,12 +127,12 @@ def test_no_shell_goes_on_at_the_deadline(
     monkeypatch.setattr(os, "kill", slowly)
     monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
     script = "sh -c 'sh -c \"sleep 60; echo inner\"; echo middle'; echo outer"
-    assert watched.run(script, 0.3) == Ended(None, True)
+    assert watched.run(script, 1.5) == Ended(None, True)
     assert watched.lines == []
 
 
 def test_polite_one_may_tidy_up_at_the_deadline(watched: Watched) -> None:
-    ended = watched.run("trap 'echo tidied; exit 3' TERM; while :; do sleep 0.02; done", 0.3)
+    ended = watched.run("trap 'echo tidied; exit 3' TERM; while :; do sleep 0.02; done", 1.0)
     assert ended == Ended(None, True)
     assert "tidied" in watched.lines
 
