@@ -57,7 +57,7 @@ def in_pod(
 def _open(node: Node, checkpoint: Checkpoint, given_netns: str) -> int:
     if checkpoint.netns is not None:
         return open_identified(checkpoint.netns, node.own, given_netns)
-    # The seed's checkpoints: the caller vouches for the namespace, or the PID's cgroup does.
+    # The predecessor's records: the caller vouches for the namespace, or the PID's cgroup does.
     sandbox = checkpoint.key.container_id
     if not given_netns and not belongs_to_sandbox(checkpoint.netns_path, sandbox):
         raise Stale(f"the cgroup of {checkpoint.netns_path} does not name sandbox {sandbox}")

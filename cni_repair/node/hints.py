@@ -1,4 +1,4 @@
-"""What the seed's checkpoints do not say, taken from their network's configuration."""
+"""What the predecessor's records do not say, taken from their network's configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def legacy_hints(
     masters: Sequence[str], vlan_id: int | None, mode: object, mtu: object
 ) -> LegacyHints:
-    """The parents by the seed's own rule: the first of `masters` that exists now.
+    """The parents by the predecessor's own rule: the first of `masters` that exists now.
 
     None of them there yet: the first is waited for.
     """

@@ -181,7 +181,7 @@ def _covered(entries: list[Entry]) -> set[Covered]:
 
 
 def _identity_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
-    """Of the attachment's namespace; the seed's checkpoints know a path only."""
+    """Of the attachment's namespace; the predecessor's records know a path only."""
     if checkpoint.netns is not None:
         return checkpoint.netns.netns_id
     return netns_id_at(checkpoint.netns_path)

@@ -18,5 +18,5 @@ class Settings:
     checkpoint_dir: str
     run_dir: str  # of locks; empty: as each attachment's own configuration has it
     state_dir: str
-    hints: Callable[[], LegacyHints | None]  # for the incident's own checkpoints
+    hints: Callable[[], LegacyHints | None]  # for the predecessor's records
     hold_kubelet: bool = True

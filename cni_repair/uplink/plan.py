@@ -137,7 +137,7 @@ def _mismatch(
 def _other_hardware(wanted: HostLink, found: HostLink) -> str:
     """Names move between cards (renamed masters); a permanent MAC or a PCI address does not."""
     name = wanted.name
-    # Without an index nothing was recorded but the name (the seed's checkpoints).
+    # Without an index nothing was recorded but the name (the predecessor's records).
     if wanted.ifindex and wanted.kind != found.kind:
         return (
             f"the node's {name} is a {found.kind or 'hardware'} link now,"
