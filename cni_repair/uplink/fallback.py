@@ -51,8 +51,8 @@ def _same_vlan(vlan: HostLink, name: str) -> HostLink:
 
 
 def _masters(netconf: dict[str, Any]) -> list[str]:
-    """The names that `master`, and the predecessor's `master2`, list (by cni/netconf.py's rule, which
-    checked them at ADD)."""
+    """The names that `master`, and the predecessor's `master2`, list (the rule of cni/netconf.py,
+    which checked them at ADD)."""
     masters: list[str] = []
     for value in (netconf.get("master"), netconf.get("master2")):
         names = value if isinstance(value, list) else [value]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
-from cni_repair.checkpoint import model
+from cni_repair.checkpoint import legacy, model
 from tests.unit.checkpointdocuments import (
     FULL,
     NAME,
@@ -23,6 +23,7 @@ from tests.unit.checkpointdocuments import (
     places_in,
     sealed,
 )
+from tests.unit.samples import MASTER, UPLINK
 from tests.unit.strategies import json_values
 
 RECORDS = sorted((File(__file__).parents[1] / "records").glob("*/*.json"))
@@ -59,6 +60,13 @@ def test_an_older_version_s_record_is_read_and_written_as_it_was(record: File) -
     assert model.decode(again, name_of(json.loads(raw))) == checkpoint
     assert again == raw or record.parent.name.endswith(".dev")
     assert VALIDATOR.is_valid(json.loads(raw))
+
+
+def test_the_predecessors_record_is_read() -> None:
+    (record,) = (File(__file__).parents[1] / "records" / "predecessor").iterdir()
+    checkpoint = legacy.decode(record.read_bytes(), record.name, (MASTER, UPLINK))
+    assert checkpoint.key.container_id.startswith(record.name)
+    assert checkpoint.attachment.addresses
 
 
 # --- tomorrow's ---------------------------------------------------------------------------------
