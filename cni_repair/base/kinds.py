@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     Reader = Callable[[Any], Any]
     Schema = dict[str, Any]
-    Path = tuple[str | int, ...]
     # Describes a kind that stands inside another: as a whole, or by a reference to a definition.
     Inner = Callable[["Kind"], Schema]
 
@@ -32,7 +31,7 @@ class Misfit(ValueError):
 
 
 class UnknownKey(Misfit):
-    """An object has a key that its reader does not know: see :func:`without_unknown`."""
+    """An object has a key that its reader does not know: see checkpoint/unknown."""
 
 
 class Kind:
@@ -414,43 +413,3 @@ def record_of_family(cls: type, kinds: Mapping[str, Kind], names: str) -> Kind:
             raise Misfit(".prefix: expected an integer from 0 to 32")
 
     return checked(record_of(cls, kinds), check)
-
-
-# --- what another version wrote -------------------------------------------------------------------
-
-
-def without_unknown(kind: Kind, value: Any) -> tuple[Any, list[tuple[Path, Any]]]:
-    """A value without the keys that its kind does not know, and those: the path of each (keys of
-    objects, places in lists) and what it holds.
-
-    Raises Misfit for a key that no version can have, and for one that is known but for its case:
-    Go's JSON, and so the wrapped plugin, would take it for that one.
-    """
-    unknown: list[tuple[Path, Any]] = []
-    return _known_of(kind, value, (), unknown), unknown
-
-
-def _known_of(kind: Kind, value: Any, path: Path, unknown: list[tuple[Path, Any]]) -> Any:
-    if kind.entry is not None and isinstance(value, list):
-        return [
-            _known_of(kind.entry, one, (*path, place), unknown) for place, one in enumerate(value)
-        ]
-    if kind.fields is None or not isinstance(value, dict):
-        return value
-    folded = {key.lower(): key for key in kind.fields}
-    kept = {}
-    for key, held in value.items():
-        if key in kind.fields:
-            kept[key] = _known_of(kind.fields[key], held, (*path, key), unknown)
-            continue
-        meant = folded.get(key.lower())
-        if meant is not None:
-            raise Misfit(f"{_in_words(path)}.{key}: unknown key: {meant} is meant")
-        if not kind.newer(key):
-            raise Misfit(f"{_in_words(path)}: {key!r} is not a key that any version has there")
-        unknown.append(((*path, key), held))
-    return kept
-
-
-def _in_words(path: Path) -> str:
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)

@@ -37,7 +37,6 @@ from cni_repair.base.kinds import (
     record_of,
     some_of,
     text,
-    without_unknown,
 )
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
@@ -48,6 +47,8 @@ from cni_repair.network.model import Attachment, NodeLinks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from cni_repair.checkpoint.unknown import Unknown
 
 SCHEMA_VERSION = 1
 READER_VERSION = 2
@@ -83,18 +84,6 @@ class Checkpoint:
     node_links: NodeLinks | None = None  # None: never looked at, or there was nothing
     min_reader: int = 1
     unknown: tuple[Unknown, ...] = ()
-
-
-@frozen
-class Unknown:
-    """A key that a newer version wrote: where it stands, and what it holds.
-
-    `path`: keys of objects; an entry of a list is named by what the kernel tells it apart by, as
-    its place may be another one by the time when the record is written.
-    """
-
-    path: tuple[object, ...]
-    value: Any
 
 
 def encode(checkpoint: Checkpoint) -> str:
@@ -134,8 +123,11 @@ def encode(checkpoint: Checkpoint) -> str:
             document[key] = [_plain(entry) for entry in entries]
     if checkpoint.node_links is not None:
         document["nodeLinks"] = _plain(checkpoint.node_links)
-    for unknown in checkpoint.unknown:
-        _put_back(document, _values_of(checkpoint), unknown)
+    if checkpoint.unknown:
+        from cni_repair.checkpoint.unknown import put_back
+
+        for unknown in checkpoint.unknown:
+            put_back(document, _values_of(checkpoint), unknown)
     line = dumps({**document, "checksum": _UNSUMMED}) + "\n"
     before, _, after = line.rpartition(_UNSUMMED)
     return before + checksum(line.encode("ascii"), _UNSUMMED) + after
@@ -209,12 +201,14 @@ def _read(document: dict[str, Any]) -> Checkpoint:
         try:
             return _checkpoint(DOCUMENT.read(document))
         except UnknownKey:  # rare: only then the whole document is gone through for more of them
+            from cni_repair.checkpoint.unknown import Unknown, named, without_unknown
+
             known, places = without_unknown(DOCUMENT, document)
             checkpoint = _checkpoint(DOCUMENT.read(known))
     except Misfit as error:
         raise Misfit(f"${error}") from error
     values = _values_of(checkpoint)
-    unknown = [Unknown(_named(values, path), value) for path, value in places]
+    unknown = [Unknown(named(values, path), value) for path, value in places]
     return replace(checkpoint, unknown=tuple(unknown))
 
 
@@ -239,53 +233,10 @@ def _checkpoint(values: dict[str, Any]) -> Checkpoint:
     )
 
 
-# --- keys of newer versions ---------------------------------------------------------------------
-
-
 def _values_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """The values that the document's keys stand for."""
     values = {**asdict(checkpoint.attachment), **asdict(checkpoint)}
     return {camel(name): value for name, value in values.items()}
-
-
-def _step(value: Any, key: object) -> Any:
-    """What a value has under a key of its document; None where it has nothing."""
-    if isinstance(value, dict):
-        return value.get(key)
-    held = asdict(value) if hasattr(type(value), "__annotations__") else {}
-    return next((held[name] for name in held if camel(name) == key), None)
-
-
-def _name_of(entry: Any) -> object:
-    """What tells an entry from the others of its list."""
-    return getattr(entry, "key", None) or getattr(entry, "name", None) or entry
-
-
-def _named(values: dict[str, Any], path: tuple[str | int, ...]) -> tuple[object, ...]:
-    """A path with names for the places in lists."""
-    value: Any = values
-    named: list[object] = []
-    for step in path:
-        in_list = isinstance(step, int)
-        value = value[step] if isinstance(step, int) else _step(value, step)
-        named.append(_name_of(value) if in_list else step)
-    return tuple(named)
-
-
-def _put_back(document: Any, value: Any, unknown: Unknown) -> None:
-    """Write a key of a newer version where it stood, if that is still there."""
-    *way, key = unknown.path
-    for step in way:
-        if isinstance(document, list):
-            places = [place for place, one in enumerate(value) if _name_of(one) == step]
-            if not places:
-                return
-            document, value = document[places[0]], value[places[0]]
-        elif step in document:
-            document, value = document[step], _step(value, step)
-        else:
-            return
-    document.setdefault(key, unknown.value)
 
 
 def _plain(value: object) -> Any:

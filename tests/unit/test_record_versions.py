@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
-from cni_repair.checkpoint import legacy, model
+from cni_repair.checkpoint import legacy, model, unknown
 from tests.unit.checkpointdocuments import (
     FULL,
     NAME,
@@ -163,7 +163,7 @@ def test_news_stay_where_a_known_value_changed() -> None:
 
 def test_news_do_not_replace_what_is_known_by_now() -> None:
     """The key was unknown when the record was read, and this version wrote it meanwhile."""
-    checkpoint = replace(FULL, unknown=(model.Unknown(("link", "mtu"), 1),))
+    checkpoint = replace(FULL, unknown=(unknown.Unknown(("link", "mtu"), 1),))
     assert written(checkpoint)["link"]["mtu"] == FULL.attachment.link.mtu
 
 
