@@ -41,7 +41,8 @@ def _counted(self, place):
     return _repair_there(self, place)
 SharedRepair._repair_there = _counted
 """
-# Every worker waits at its second attachment until the file `go` is there.
+# Every process waits at its second attachment until the file `go` is there, so that most of them are
+# left whatever the machine's speed.
 WAITING = (
     IN_A_WORKER
     + """
@@ -49,6 +50,12 @@ import time
 def before(turns):
     while turns == 1 and not os.path.exists("$BASE/go"):
         time.sleep(0.01)
+_mine = workers.Workers.mine
+def _slowly(self):
+    for turns, number in enumerate(_mine(self)):
+        before(turns)
+        yield number
+workers.Workers.mine = _slowly
 """
 )
 
@@ -186,7 +193,7 @@ def test_first_process_killed_while_workers_work(node: Node) -> None:
     eventually(lambda: have_ended(rig), "the workers' end")
     report = repaired(rig, SEVERAL)
     rejected = [entry for entry in report["attachments"] if entry["actions"]]
-    assert len(rejected) > PODS / 2
+    assert len(rejected) >= PODS - 2 * 4  # each of the four has had at most two
     assert_all_restored(rig, pods)
 
 
