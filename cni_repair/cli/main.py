@@ -10,7 +10,7 @@ import os
 import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import DAMAGED, REFUSED, print_error
+from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, RefusedError, UsageError, print_error
 from cni_repair.cli.parser import make_parser
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> int:
         return status
     except CniError as error:
         print_error(str(error))
-        return DAMAGED
+        return _status_of(error)
     except BrokenPipeError:
         # `status | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -48,6 +48,12 @@ def run(arguments: list[str]) -> int:
         print_error(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
+
+
+def _status_of(error: CniError) -> int:
+    if isinstance(error, UsageError):
+        return USAGE
+    return REFUSED if isinstance(error, RefusedError) else DAMAGED
 
 
 def _open_standard_streams() -> None:

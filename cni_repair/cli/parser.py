@@ -176,7 +176,8 @@ def _add_status(commands: _Commands) -> None:
         "status",
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is not healthy.",
+        "Exit status 1 if any is lost or damaged; stale records, of pods that are no more,\n"
+        "are told, and fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
@@ -189,7 +190,7 @@ def _add_plan(commands: _Commands) -> None:
         "plan",
         "the ip commands that a repair would equal",
         "Print the commands that a repair would equal, ready for a shell; changes\n"
-        "nothing. Exit status 1 if any attachment is not healthy.",
+        "nothing. Exit status 1 if any attachment is lost or damaged.",
     )
     which = parser.add_mutually_exclusive_group()
     _add_containers(which)
@@ -207,7 +208,7 @@ def _add_repair(commands: _Commands) -> None:
         "Bring lost interfaces back as they were; on the others, put right what is\n"
         "missing or changed. Healthy attachments receive no message that could change\n"
         "them; calling again is safe. Exit status 0 only if everything asked for is\n"
-        "healthy afterwards.",
+        "healthy afterwards; stale records, of pods that are no more, fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -314,6 +315,25 @@ def _add_adopt(commands: _Commands) -> None:
     _add_checkpoint_options(parser)
 
 
+def _add_forget(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "forget",
+        "remove records that no pod owns",
+        "Remove the records of pods that are no more (state stale), where it is certain that\n"
+        "no pod owns them: the node was rebooted, or no process and no mount holds the\n"
+        "namespace. Addresses are not freed: that is the runtime's DEL, which needs no record.\n"
+        "Exit status 3, and nothing is removed, if a record that is named has a living pod,\n"
+        "or nobody can tell.",
+    )
+    _add_containers(parser)
+    parser.add_argument(
+        "--stale", action="store_true", help="all stale records (of the pods named, if any are)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only report, remove nothing")
+    _add_checkpoint_options(parser)
+
+
 def _add_upgrade(commands: _Commands) -> None:
     from cni_repair.upgrade.journal import STATE_DIR
 
@@ -394,6 +414,7 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "verify": _add_verify,
     "snapshot": _add_snapshot,
     "adopt": _add_adopt,
+    "forget": _add_forget,
     "upgrade": _add_upgrade,
     "validate": _add_validate,
     "help": _add_help,

@@ -20,8 +20,8 @@ _ADVICE = {
     "lost": "cni-repair repair --all{again} brings them back; plan, instead, shows how",
     "degraded": "cni-repair repair --all{again} puts right what is missing or changed,"
     " nothing else",
-    "stale": "never repaired; the runtime's DEL or GC removes the record, of an adopted pod"
-    " cni-repair adopt --write{again}",
+    "stale": "of pods that are no more, and no failure: the runtime's DEL or GC removes the"
+    " record, or cni-repair forget --stale{again}",
     "foreign": "never touched",
     "unreadable": "do as the reason says, or restore the file in {directory}; else delete the pod",
 }
@@ -34,7 +34,7 @@ def json(reports: list[Report]) -> None:
 
 def status_of(reports: list[Report]) -> int:
     """The exit status that fits."""
-    return 0 if all(report.healthy for report in reports) else DAMAGED
+    return DAMAGED if any(report.damaged for report in reports) else 0
 
 
 def table(reports: list[Report], scope: Scope, everything: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 
-from cni_repair.base.errors import IO, NO_CHECKPOINT, CniError
+from cni_repair.base.errors import IO, NO_CHECKPOINT
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
+from cni_repair.cli.common import UsageError
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.node.context import Node
@@ -94,7 +95,7 @@ def with_entries(
     except FileNotFoundError as error:
         if scope.named and not begins:
             # A mistyped path must not pass for a node whose pods are all well.
-            raise CniError(
+            raise UsageError(
                 IO, f"{scope.checkpoint_dir} does not exist", "correct --checkpoint-dir"
             ) from error
         _chosen([], scope)
@@ -121,19 +122,19 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
                 f"{container_id[:12]} ({_pod_of(entry) or 'unnamed'})"
                 for container_id, entry in containers.items()
             )
-            raise CniError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
+            raise UsageError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
         chosen += [entry for entry in found if entry not in chosen]
     return chosen
 
 
-def _unknown(name: str, entries: list[Entry], scope: Scope) -> CniError:
+def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
     unreadable = sum(entry.checkpoint is None for entry in entries)
     details = f"cni-repair status --all{scope.again} lists them"
     if unreadable:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
         details = "pods are named NAMESPACE/NAME"
-    return CniError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+    return UsageError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
 
 
 def _pod_of(entry: Entry) -> str:

@@ -85,7 +85,7 @@ def _repair_many(
     options = replace(options, netns="", processors=usable_processors())
     reports = repair_entries(node, store, entries, options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
-    return text, 0 if all(report.healthy for report in reports) else 1
+    return text, 1 if any(report.damaged for report in reports) else 0
 
 
 def options_of(call: Call, conf: NetConf) -> RepairOptions:

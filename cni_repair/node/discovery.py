@@ -10,8 +10,7 @@ import os
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import process_ids
-from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
+from cni_repair.netlink.netns import entered, netns_id, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.observe import (
     chain_from,
@@ -19,17 +18,16 @@ from cni_repair.network.observe import (
     netnsid_in,
     netnsid_request,
 )
+from cni_repair.node.namespaces import namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from cni_repair.network.model import LiveLink
     from cni_repair.node.context import Node
+    from cni_repair.node.namespaces import NetnsId
 
-# Where runtimes name namespaces; a pod that has no name there is found through its processes.
-_NAMED_IN = ("/run/netns", "/var/run/docker/netns")
 _MAX_LINKS = 1024
 
 Covered = tuple[int, int, str]  # nsfs device and inode, ifname
@@ -60,7 +58,7 @@ class Unmanaged:
 def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
     interfaces: list[Unmanaged] = []
-    for path, identity in sorted(_namespaces(node).items()):
+    for path, identity in _namespaces(node):
         try:
             for live in _children(node, path):
                 if (*identity, live.name) not in covered:
@@ -71,28 +69,10 @@ def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
     return interfaces
 
 
-def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
-    """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
-    seen = {netns_id(node.own)}
-    others: dict[str, tuple[int, int]] = {}
-    for path in (*_names(), *_of_processes()):
-        identity = netns_id_at(path)
-        if identity is not None and identity not in seen:
-            seen.add(identity)
-            others[path] = identity
-    return others
-
-
-def _names() -> Iterator[str]:
-    for directory in _NAMED_IN:
-        try:
-            yield from (f"{directory}/{name}" for name in sorted(os.listdir(directory)))
-        except OSError:
-            continue
-
-
-def _of_processes() -> Iterable[str]:
-    return (f"/proc/{pid}/ns/net" for pid in process_ids())
+def _namespaces(node: Node) -> list[tuple[str, NetnsId]]:
+    """Path, device and inode of every network namespace but the node's own."""
+    own = netns_id(node.own)
+    return sorted((path, one) for one, path in namespaces().items() if one != own)
 
 
 def _children(node: Node, path: str) -> list[LiveLink]:

@@ -54,6 +54,12 @@ class Report:
         return self.state == HEALTHY and self.error is None
 
     @property
+    def damaged(self) -> bool:
+        """Whether a pod lacks something. A stale record is of a pod that is no more: it is
+        reported, and fails nothing."""
+        return not self.healthy and self.state != STALE
+
+    @property
     def pod(self) -> str:
         return str(self.checkpoint.pod) if self.checkpoint else ""
 
@@ -133,9 +139,9 @@ def error_document(error: CniError | None) -> dict[str, Any]:
 
 
 def summary(reports: list[Report]) -> dict[str, int]:
-    """How many attachments are in which state, and how many failed."""
+    """How many attachments are in which state, and how many of living pods have an error."""
     counts = {state: sum(report.state == state for report in reports) for state in STATES}
-    failed = sum(report.error is not None for report in reports)
+    failed = sum(report.damaged and report.error is not None for report in reports)
     return {"attachments": len(reports), **counts, "failed": failed}
 
 

@@ -129,6 +129,11 @@ class Verdict:
         return self.verdict in (HEALTHY, NOT_VERIFIED) and self.error is None
 
     @property
+    def failed(self) -> bool:
+        """Whether a living pod did not pass: a stale record's pod is no more."""
+        return not self.passed and self.verdict != STALE
+
+    @property
     def reason(self) -> str:
         """What is wrong, in one line."""
         words = (self.report.reason, *self.heard, str(self.error or ""))
@@ -174,7 +179,7 @@ def document(verdicts: list[Verdict]) -> dict[str, Any]:
             "attachments": len(verdicts),
             **counts,
             "configuredNotVerified": not_verified,
-            "failed": sum(not one.passed for one in verdicts),
+            "failed": sum(one.failed for one in verdicts),
         },
     }
 

@@ -35,8 +35,8 @@ from tests.unit.samples import (
 
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
 COMMANDS = [
-    "status", "plan", "repair", "verify", "snapshot", "adopt", "upgrade", "validate", "help",
-    "demo",
+    "status", "plan", "repair", "verify", "snapshot", "adopt", "forget", "upgrade", "validate",
+    "help", "demo",
 ]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
@@ -169,7 +169,7 @@ def test_absent_directory_is_fine_and_said(tmp_path: Path, command: list[str]) -
     """But not one that the command line names: a slip of the pen would pass for a healthy node."""
     absent = tmp_path / "none"
     status, out, err = outcome(*command, "--checkpoint-dir", str(absent))
-    assert (status, out) == (DAMAGED, "")
+    assert (status, out) == (USAGE, "")
     assert f"{absent} does not exist: correct --checkpoint-dir" in err
     conf = tmp_path / "conf"
     conf.write_text(json.dumps({**NETCONF, "checkpointDir": str(absent)}))
@@ -198,7 +198,7 @@ def test_untrusted_directory_is_named(directory: Path) -> None:
 def test_stale_attachment_is_reported(directory: Path) -> None:
     put(directory)
     status, out, err = outcome("status", "--checkpoint-dir", str(directory))
-    assert (status, err) == (DAMAGED, "")
+    assert (status, err) == (FINE, "")
     assert "STATE" in out
     assert "stale" in out
     assert "shop/cart-0" in out
@@ -210,7 +210,7 @@ def test_stale_attachment_is_reported(directory: Path) -> None:
 def test_status_for_scripts(directory: Path) -> None:
     put(directory)
     status, out, _ = outcome("status", "-o", "json", "--checkpoint-dir", str(directory))
-    assert status == DAMAGED
+    assert status == FINE
     document = json.loads(out)
     (attachment,) = document["attachments"]
     assert attachment["containerID"] == KEY.container_id
@@ -221,9 +221,9 @@ def test_status_for_scripts(directory: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("command", [["plan"], ["repair"], ["repair", "--dry-run"]], ids=" ".join)
-def test_unknown_container_is_damage_and_named(directory: Path, command: list[str]) -> None:
+def test_unknown_container_is_wrong_usage_and_named(directory: Path, command: list[str]) -> None:
     status, _, err = outcome(*command, "feedbeef", "--checkpoint-dir", str(directory))
-    assert status == DAMAGED
+    assert status == USAGE
     assert "feedbeef" in err
 
 
@@ -232,7 +232,7 @@ def test_ambiguous_container_is_refused_with_its_meanings(directory: Path) -> No
     for container_id in ("abc1", "abc2"):
         put(directory, replace(CHECKPOINT, key=Key(container_id, "eth0")))
     status, _, err = outcome("status", "abc", "--checkpoint-dir", str(directory))
-    assert status == DAMAGED
+    assert status == USAGE
     assert "abc1" in err
     assert "abc2" in err
 
@@ -347,7 +347,7 @@ def test_repair_says_once_what_pods_share(directory: Path, tmp_path: Path) -> No
         *("repair", "--all", "--checkpoint-dir", str(directory)),
         *("--run-dir", str(tmp_path / "run")),
     )
-    assert status == DAMAGED
+    assert status == FINE
     *pods, reason, totals, following = out.splitlines()
     assert pods == [f"stale      shop/{name} {name} eth0 (nothing done)" for name in "abc"]
     assert reason.startswith("    all 3: the pod's netns is not there any more: the node was reb")
@@ -391,7 +391,7 @@ def test_advice_repeats_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     scope = Scope("/d", "", None, (), False, " --checkpoint-dir /d")
     render.table(reports, scope, False)
     advice = capsys.readouterr().out
-    for command in ("repair --all", "adopt --write"):
+    for command in ("repair --all", "forget --stale"):
         assert advice.count(command) == advice.count(f"{command} --checkpoint-dir /d") > 0
     assert "puts right what is missing or changed, nothing else" in advice
 
@@ -427,7 +427,7 @@ def test_snapshot_says_how_to_accept(
 def test_plan_of_damage_is_a_script_of_comments(directory: Path) -> None:
     put(directory)
     status, out, _ = outcome("plan", "--checkpoint-dir", str(directory))
-    assert status == DAMAGED
+    assert status == FINE
     assert all(line.startswith("#") for line in out.splitlines())
 
 
@@ -701,7 +701,7 @@ def test_beginning_of_an_id_must_mean_one(directory: Path) -> None:
     other = replace(CHECKPOINT, key=Key(f"{KEY.container_id[:20]}ff", "eth0"))
     put(directory, other)
     status, _, err = outcome("plan", KEY.container_id[:6], "--checkpoint-dir", str(directory))
-    assert status == DAMAGED
+    assert status == USAGE
     assert f"{KEY.container_id[:6]} is ambiguous: {KEY.container_id[:12]} (" in err
 
 
@@ -721,6 +721,6 @@ def test_console_that_cannot_show_a_name(directory: Path) -> None:
     command = [sys.executable, "-m", "cni_repair", "status", "--checkpoint-dir", str(directory)]
     environ = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, env=environ, capture_output=True, check=False)
-    assert done.returncode == DAMAGED
+    assert done.returncode == FINE
     assert b"\\u5546" in done.stdout
     assert done.stderr == b""

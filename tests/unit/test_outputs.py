@@ -22,8 +22,8 @@ from cni_repair.checkpoint import model
 from cni_repair.cli.commands import adopt
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
+from cni_repair.node import forget, verify
 from cni_repair.node import report as reports
-from cni_repair.node import verify
 from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
@@ -81,6 +81,15 @@ def snapshots() -> Iterator[Snapshot]:
     yield Snapshot(tuple(records), (BARE,))
     refreshed = replace(records[0], outcome=REFRESHED, findings=("the node's side",))
     yield Snapshot((refreshed, replace(records[0], outcome=KEPT, failed=True)), ())
+
+
+def forgotten() -> list[forget.Forgotten]:
+    living = forget.StillOwned("its pod lives")
+    return [
+        forget.Forgotten(REPORTS[5], forget.FORGOTTEN, "the node was rebooted", None, ("/d/f",)),
+        forget.Forgotten(REPORTS[5], forget.FORGETTABLE, "the node was rebooted"),
+        *(forget.Forgotten(report, forget.KEPT, error=living) for report in REPORTS),
+    ]
 
 
 def adopted() -> list[Adoption]:
@@ -157,6 +166,8 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "verify.json", verify.document(verified())
     yield from (("snapshot.json", one.document()) for one in snapshots())
     bad = Unreadable("/var/lib/cni/results/y", CniError(6, "torn"))
+    yield "forget.json", forget.document([], False)
+    yield "forget.json", forget.document(forgotten(), True)
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
@@ -243,6 +254,8 @@ def test_schemas_know_every_state() -> None:
     assert set(report["properties"]["standing"]["enum"]) == standings
     outcomes = schema("snapshot.json")["properties"]["attachments"]["items"]["properties"]
     assert set(outcomes["outcome"]["enum"]) == {REFRESHED, UNCHANGED, KEPT}
+    forgets = schema("forget.json")["properties"]["attachments"]["items"]["properties"]
+    assert set(forgets["outcome"]["enum"]) == {forget.FORGOTTEN, forget.FORGETTABLE, forget.KEPT}
 
 
 # --- what commands really print ------------------------------------------------------------------
@@ -259,9 +272,12 @@ def printed(*words: str) -> Any:
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' namespaces")
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["plan"], ["repair", "--all"], ["verify"], ["snapshot", "--check"], ["snapshot"]],
+    [
+        ["status"], ["plan"], ["repair", "--all"], ["verify"], ["snapshot", "--check"],
+        ["snapshot"], ["forget", "--dry-run", "torn", KEY.container_id],
+    ],
     ids=" ".join,
-)
+)  # fmt: skip
 def test_of_damaged_records(tmp_path: Path, words: list[str]) -> None:
     directory = tmp_path / "checkpoints"
     directory.mkdir(mode=0o700)
