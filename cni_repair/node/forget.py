@@ -140,12 +140,9 @@ class Owners:
             return self._no_process_of(checkpoint.key.container_id)
         if identity.boot_id != boot_id():
             return "the node was rebooted since: no namespace outlives that"
-        path = self._namespaces.get(identity.netns_id)
+        path = self._namespaces.get(identity.netns_id) or self._mounted.get(identity.netns_id)
         if path is not None:
             return self._is_another(identity, path)
-        mount = self._mounted.get(identity.netns_id)
-        if mount is not None:
-            raise StillOwned(f"its namespace net:[{identity.ino}] is mounted {mount}")
         self._check_sight()
         return f"no process and no mount holds its namespace net:[{identity.ino}]"
 

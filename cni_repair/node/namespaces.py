@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, CniError
-from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import process_ids
 from cni_repair.netlink.netns import netns_id_at
 
@@ -43,23 +42,13 @@ def _of_processes() -> Iterable[str]:
     return (f"/proc/{pid}/ns/net" for pid in process_ids())
 
 
-@frozen
-class Mount:
-    """A network namespace that is mounted somewhere, perhaps out of this process's sight."""
-
-    pid: int  # a process that has it among its mounts
-    where: str
-
-    def __str__(self) -> str:
-        return f"at {self.where} among the mounts of PID {self.pid}"
-
-
-def mounted_namespaces() -> dict[NetnsId, Mount]:
-    """The namespaces that any process's mount namespace holds: a runtime may have one of its own.
+def mounted_namespaces() -> dict[NetnsId, str]:
+    """The namespaces that any process's mount namespace holds, and a path to each through that
+    process: a runtime may have mounts of its own.
 
     Raises CniError where a process's mounts cannot be read.
     """
-    found: dict[NetnsId, Mount] = {}
+    found: dict[NetnsId, str] = {}
     seen: set[str] = set()
     for pid in process_ids():
         try:
@@ -80,7 +69,7 @@ def mounted_namespaces() -> dict[NetnsId, Mount]:
             continue  # it has ended (a zombie's are EINVAL)
         seen.add(mounts)
         for identity, where in filter(None, map(_netns_in, lines)):
-            found.setdefault(identity, Mount(pid, where))
+            found.setdefault(identity, f"/proc/{pid}/root{where}")
     return found
 
 
