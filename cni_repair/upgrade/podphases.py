@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.network.planning.plan import DEGRADED, LOST, STALE
+from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
 from cni_repair.node import verify as verifying
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take_snapshot
@@ -138,13 +138,14 @@ def _check_records(upgrade: Upgrade, entries: list[Entry]) -> None:
 
 def _repaired(results: list[PodResult]) -> Outcome:
     counted = [result for result in results if result.state != STALE and not result.given_up]
-    bad = group_by_reason(
-        [(result.title, result.reason) for result in counted if not result.healthy]
-    )
+    bad = group_by_reason([(result.title, result.reason) for result in counted if result.damaged])
     healthy = sum(result.healthy for result in counted)
     done = sum(result.repaired for result in counted)
     parts = [f"{healthy} of {len(counted)} healthy, {done} of them repaired"]
     given_up = sum(result.given_up for result in results)
+    renamed = [result for result in counted if result.state == RENAMED]
+    if renamed:
+        parts.append(f"{len(renamed)} renamed, not touched")
     if given_up:
         parts.append(f"{given_up} given up, as the plan's coverage allows")
     if bad:
@@ -165,7 +166,7 @@ def verify(upgrade: Upgrade) -> Outcome:
         [
             (verdict.report.title, f"{verdict.verdict}: {verdict.reason}")
             for verdict in counted
-            if not verdict.passed
+            if verdict.failed
         ]
     )
     data = {"verdicts": [verdict.document() for verdict in known]}

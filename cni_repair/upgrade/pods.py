@@ -86,6 +86,10 @@ class PodResult:
         return self.report.healthy
 
     @property
+    def damaged(self) -> bool:
+        return self.report.damaged
+
+    @property
     def repaired(self) -> bool:
         return self.report.healthy and bool(self.report.actions)
 
@@ -113,7 +117,7 @@ def pod_results(
             report,
             lost=() if first.state == HEALTHY else first.findings,
             outage_ms=None if damaged_before else _outage(first, report, restored, progress),
-            given_up=name in before.given_up and not report.healthy,
+            given_up=name in before.given_up and report.damaged,
         )
         results.append(result)
     return results
