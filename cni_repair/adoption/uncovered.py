@@ -28,12 +28,13 @@ from cni_repair.node.namespaces import DOCKERS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
+
+    _Place: TypeAlias = tuple[tuple[int, int] | None, str]  # of the namespace; the ifname
 
     from cni_repair.adoption.candidates import Candidate
     from cni_repair.checkpoint.store import Key
     from cni_repair.node.context import Node
-    from cni_repair.node.discovery import Covered
     from cni_repair.node.report import Report
 
 _DOCKER = "docker"
@@ -72,11 +73,17 @@ def uncovered(
     cni-repair attached with a configuration are.
     """
     known = {report.key for report in reports if report.state != STALE}
-    remembered = {_place(one): one for one in candidates(read_caches(cache_dirs)[0])}
+    remembered = {
+        _place(one.netns, one.key.ifname): one for one in candidates(read_caches(cache_dirs)[0])
+    }
+    places = [_place(one.netns, one.ifname) for one in attached]
     found: list[Unmanaged] = []
     elsewhere: set[str] = set()
-    for one in (*attached, *_lost(node, remembered.values(), known)):
-        candidate = remembered.get(_place_of(one))
+    # (One that the pod itself has renamed is there.)
+    renamed = {netns for netns, ifname in places if (netns, ifname) not in remembered}
+    lost = [one for place, one in remembered.items() if place[0] not in renamed]
+    for one in (*attached, *_lost(node, lost, known)):
+        candidate = remembered.get(_place(one.netns, one.ifname))
         if candidate is not None and candidate.key in known:
             continue  # its record is unreadable, and counted as that
         directory = _recorded_in(candidate, directory_of) if candidate else ""
@@ -87,14 +94,9 @@ def uncovered(
     return Uncovered(tuple(found), tuple(sorted(elsewhere)))
 
 
-def _place(candidate: Candidate) -> Covered | None:
-    identity = netns_id_at(candidate.netns) if candidate.netns else None
-    return (*identity, candidate.key.ifname) if identity else None
-
-
-def _place_of(one: Unmanaged) -> Covered | None:
-    identity = netns_id_at(one.netns)
-    return (*identity, one.ifname) if identity else None
+def _place(netns: str, ifname: str) -> _Place:
+    """Where an interface is, whatever path to its namespace is known."""
+    return netns_id_at(netns) if netns else None, ifname
 
 
 def _named(one: Unmanaged, candidate: Candidate | None) -> Unmanaged:

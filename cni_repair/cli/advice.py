@@ -9,7 +9,7 @@ import os
 import re
 
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, STALE
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
 from cni_repair.node.masters import DOWN, NO_CARRIER, MasterTroubles
 from cni_repair.node.report import UNREADABLE
 from cni_repair.uplink.plan import MISSING
@@ -33,6 +33,11 @@ _OTHERS = {
     "        or cni-repair forget --stale{again}",
     FOREIGN: "foreign: the pod made that link itself: it is never touched\n"
     "  next: remove it inside, then " + _REPAIR + "; or delete the pod",
+    RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
+    "  next: nothing; verify does not ask over it",
+    RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"
+    "  next: delete the pod; or, where nobody has the address:\n"
+    "        cni-repair repair --force{again} NAMESPACE/NAME",
     UNREADABLE: "unreadable: that pod cannot be repaired until its record can be read\n"
     "  next: do as its reason says; or restore its file in {directory};\n"
     "        or move the file away, then cni-repair adopt --write{again};\n"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.cli.scope import Scope
-    from cni_repair.node.discovery import Unmanaged
+    from cni_repair.node.discovery import Covered, Unmanaged
     from cni_repair.node.report import Report
 
 UNMANAGED = "unmanaged"
@@ -50,12 +50,12 @@ def uncovered_beside(
         return uncovered(node, attached, reports, directory_of)
 
 
-def _covered(scope: Scope, reports: Sequence[Report]) -> set[tuple[int, int, str]]:
+def _covered(scope: Scope, reports: Sequence[Report]) -> list[Covered]:
     try:
         with Store(scope.checkpoint_dir) as store:
             return covered(store, reports)
     except FileNotFoundError:
-        return set()
+        return []
 
 
 @frozen

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Key, Store
     from cni_repair.network.model import LiveLink
     from cni_repair.node.context import Node
@@ -43,7 +44,22 @@ _SHORTEST_ID = 12  # of a container: a shorter text may stand in any cgroup's na
 # The namespace in the text of a record, of which the rest may be damaged.
 _NETNS_OBJECT = re.compile(rb'"netns":(\{[^{}]*\})')
 
-Covered = tuple[int, int, str]  # nsfs device and inode, ifname
+
+@frozen
+class Covered:
+    """An interface that a record is of."""
+
+    netns: tuple[int, int]  # nsfs device and inode
+    ifname: str
+    ifindex: int = 0  # 0: not known
+    master: str = ""
+
+
+def covered_by(checkpoint: Checkpoint, netns: tuple[int, int]) -> Covered:
+    """The interface that a record is of, in the namespace that is its own."""
+    recorded = checkpoint.attachment
+    name, master = checkpoint.key.ifname, recorded.parents[0].name
+    return Covered(netns, name, recorded.link.ifindex, master)
 
 
 @frozen
@@ -85,30 +101,55 @@ class Unmanaged:
         }
 
 
-def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
+def unmanaged(node: Node, covered: Iterable[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
     interfaces: list[Unmanaged] = []
+    known: dict[tuple[int, int], list[Covered]] = {}
+    for one in covered:
+        known.setdefault(one.netns, []).append(one)
     for path, identity in _namespaces(node):
         try:
-            for live in _children(node, path):
-                if (*identity, live.name) not in covered:
-                    master = _name_of(node, live.master)
-                    interfaces.append(Unmanaged(path, live.name, master, live.link.kind))
+            found = [(live, _name_of(node, live.master)) for live in _children(node, path)]
+            interfaces += [
+                Unmanaged(path, live.name, master, live.link.kind)
+                for live, master in without_record(found, known.get(identity, []))
+            ]
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
     return interfaces
 
 
-def covered(store: Store | None, reports: Iterable[Report]) -> set[Covered]:
+def covered(store: Store | None, reports: Iterable[Report]) -> list[Covered]:
     """Where the attachments are that have a record. A record that cannot be used counts: it is
     told as such, and its interface would be counted twice. A stale one does not: its namespace's
     inode may be another pod's by now."""
-    places = set()
+    places = []
     for report in reports:
         identity = _identity_of(store, report) if report.state != STALE else None
-        if identity is not None:
-            places.add((*identity, report.key.ifname))
+        if identity is None:
+            continue
+        checkpoint = report.checkpoint
+        named = Covered(identity, report.key.ifname)
+        places.append(covered_by(checkpoint, identity) if checkpoint else named)
     return places
+
+
+def without_record(
+    found: list[tuple[LiveLink, str]], known: list[Covered]
+) -> list[tuple[LiveLink, str]]:
+    """Those links of one namespace, each with its master's name, that no record is of. Pure.
+
+    A record is of the link that has its index over its master, under whatever name; where there is
+    none such, of the one that has its name.
+    """
+    indices = {(live.link.ifindex, master) for live, master in found}
+    by_index = {(one.ifindex, one.master) for one in known} & indices
+    by_name = {one.ifname for one in known if (one.ifindex, one.master) not in by_index}
+    return [
+        (live, master)
+        for live, master in found
+        if (live.link.ifindex, master) not in by_index and live.name not in by_name
+    ]
 
 
 def _identity_of(store: Store | None, report: Report) -> NetnsId | None:

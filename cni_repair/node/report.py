@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
-STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
+STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE)
 
 
 @frozen
@@ -55,9 +63,9 @@ class Report:
 
     @property
     def damaged(self) -> bool:
-        """Whether a pod lacks something. A stale record is of a pod that is no more: it is
-        reported, and fails nothing."""
-        return not self.healthy and self.state != STALE
+        """Whether a pod lacks something. A stale record is of a pod that is no more, a renamed
+        interface is there: both are reported, and fail nothing."""
+        return not self.healthy and self.state not in (STALE, RENAMED)
 
     @property
     def pod(self) -> str:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.socket import TooMany
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.discovery import counted_twice, covered, unmanaged
 from cni_repair.node.examine import examine
@@ -132,8 +140,13 @@ def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOp
 
 def judge(report: Report) -> Record:
     """Whether a repair could restore the attachment, by what is known of it now."""
-    if report.state in (UNREADABLE, FOREIGN, STALE):
+    if report.state in (UNREADABLE, FOREIGN, STALE, RELEASED):
         return Record(report, KEPT, False, report.everything)
+    if report.state == RENAMED:
+        # What renamed it built on it, and will not do so again for a new interface.
+        name = report.key.ifname
+        why = f"once lost, a repair would make it again as {name}, as it was recorded"
+        return Record(report, KEPT, False, (*report.everything, why))
     if report.state == LOST:
         # Without a step its master is refused: see the reason.
         return Record(report, KEPT, bool(report.actions), report.everything)

@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from cni_repair.adoption.caches import Unreadable
+from cni_repair.adoption.uncovered import Uncovered
 from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
@@ -28,6 +29,7 @@ from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
 from cni_repair.upgrade import report as upgrades
+from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
 from cni_repair.upgrade.pods import pod_results
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
@@ -157,13 +159,22 @@ def upgraded() -> Iterator[dict[str, Any]]:
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
 
 
+def measured() -> Measure:
+    """A node with a leg without carrier and every verdict on a pod."""
+    leg = LinkFacts("ens2", there=True, up=True, mtu=1500, bond="bond4")
+    return Measure({leg.name: leg}, {str(n): facts_of(one) for n, one in enumerate(verified())})
+
+
 def documents() -> Iterator[tuple[str, Any]]:
     """(schema, document): all that is printed, as the code that prints it makes it."""
-    for name in ("repair.json", "status.json", "plan.json"):
+    bare = Uncovered((BARE, replace(BARE, state="lost", container_id="c", owner="docker")))
+    for found in ([], REPORTS):
+        yield "status.json", bare.added_to(reports.document(found, "1.0.0"))
+    for name in ("repair.json", "plan.json"):
         yield name, reports.document([], "1.0.0")
         yield name, reports.document(REPORTS, "1.0.0")
-    yield "verify.json", verify.document([])
-    yield "verify.json", verify.document(verified())
+    yield "verify.json", Uncovered().added_to(verify.document([]))
+    yield "verify.json", bare.added_to(verify.document(verified()))
     yield from (("snapshot.json", one.document()) for one in snapshots())
     bad = Unreadable("/var/lib/cni/results/y", CniError(6, "torn"))
     yield "forget.json", forget.document([], False)
@@ -171,7 +182,8 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
-    yield "upgrade-dry-run.json", upgrades.dry_run_document(["preflight  x"], ["no command"])
+    steps, problems = ["preflight  x"], ["no command"]
+    yield "upgrade-dry-run.json", upgrades.dry_run_document(steps, problems, measured())
 
 
 DOCUMENTS = list(documents())
