@@ -10,7 +10,7 @@ from cni_repair.base.columns import Row
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.store import Store
-from cni_repair.cli.render import one_line
+from cni_repair.cli.printable import one_line
 from cni_repair.cni import netconf
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import LOST

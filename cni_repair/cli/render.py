@@ -6,7 +6,7 @@ from cni_repair.base.columns import Line, Row, with_reasons
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice
 from cni_repair.cli.common import DAMAGED
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import one_line, printable
 from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
 
@@ -110,8 +110,3 @@ def _row(report: Report) -> Row:
         " ".join(addresses),
     )
     return Row(report.state, tuple(map(one_line, cells)), _reason(report))
-
-
-def one_line(text: str) -> str:
-    """Text from elsewhere as one line that a terminal can show."""
-    return printable(" ".join(text.split()))

@@ -594,7 +594,7 @@ def test_plan_that_is_no_yaml(tmp_path: Path, text: str, problem: str) -> None:
 def test_absent_plan(tmp_path: Path) -> None:
     path = str(tmp_path / "plan.yaml")
     assert outcome("validate", path) == (
-        DAMAGED,
+        USAGE,
         "",
         f"{path}: cannot be read: No such file or directory: name a file that holds a plan\n",
     )

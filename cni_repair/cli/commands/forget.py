@@ -6,7 +6,7 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.network.operations.iproute2 import quoted

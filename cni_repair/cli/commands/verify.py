@@ -7,7 +7,7 @@ from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice, of_master, troubles_of
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
-from cni_repair.cli.render import one_line
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import (
