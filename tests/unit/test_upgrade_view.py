@@ -345,6 +345,42 @@ def test_idle_one_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
         aside.close()
 
 
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC0", "2023-11-14 22:13:20Z"),
+        ("CET-1", "2023-11-14 23:13:20+01:00"),
+        ("IST-5:30", "2023-11-15 03:43:20+05:30"),
+        ("NST3:30", "2023-11-14 18:43:20-03:30"),
+    ],
+)
+def test_time_is_told_with_its_date_and_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str, text: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert clock(NOON) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3 of 3 interfaces restorable, 3 refreshed", "no kubelet to hold: nothing rebuilds pods here"],
+)
+def test_usual_line_fits_into_80_columns_in_utc(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("cni_repair.cli.upgrade.view.clock", lambda at: "2023-11-14 22:13:20Z")
+    out = io.StringIO()
+    view = Plain(out)
+    view.show(event("phase", phase="snapshot"))
+    view.show(done("snapshot", text=text))
+    (line,) = out.getvalue().splitlines()
+    assert line.startswith("2023-11-14 22:13:20Z snapshot ")
+    assert len(line) <= 80
+
+
 # --- afterwards ----------------------------------------------------------------------------------
 
 HELD = [
