@@ -132,6 +132,7 @@ def test_one_pods_silence_excuses_no_others(rig: Rig) -> None:
 def test_gateway_that_is_reached_over_one_family_only(rig: Rig) -> None:
     conf = rig.conf(v4=True, v6=True)
     pod = rig.attach("pod0", conf, ipv6=True)
+    rig.ip("-6 addr flush dev tor0", "tor")
     done = start(rig, plan(rig, **SOON))
     assert done.status == FINE, done
     assert "does not answer neighbour solicitations" in line_of(done.out, "verify")
@@ -338,7 +339,7 @@ def test_degraded_pod_is_repaired_and_asks_its_gateways(rig: Rig) -> None:
     """It asked them before, too: that it was damaged excuses no gateway that answered."""
     pods = attached(rig, 1)
     rig.ip("addr add 10.77.0.1/24 dev eth0", pods[0].pod)
-    assert rig.cli("snapshot").status == FINE
+    assert rig.cli("snapshot", "--checkpoint-dir", str(rig.checkpoints)).status == FINE
     rig.ip("addr del 10.77.0.1/24 dev eth0", pods[0].pod)
     assert start(rig, plan(rig, **SOON)).status == FINE
     assert changes(rig) == ["better"]
