@@ -410,6 +410,9 @@ def _add_upgrade(commands: _Commands) -> None:
         "--foreground", action="store_true", help="in this process: where there is no systemd"
     )
     parser.add_argument(
+        "--yes", action="store_true", help="begin without asking, which is done on a terminal only"
+    )
+    parser.add_argument(
         "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
     )
     _add_checkpoint_options(parser)
