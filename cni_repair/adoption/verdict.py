@@ -157,6 +157,15 @@ def _check_is_the_one(candidate: Candidate, found: Attachment, said: Attachment)
         )
 
 
+def is_surely(candidate: Candidate, found: Attachment) -> bool:
+    """Whether the interface alone shows that it is the remembered one: by its own MAC, or by
+    addresses (which were compared already) where no MAC of its own is remembered."""
+    said = _said(candidate, found.parents)
+    if said.link.mac and not found.link.inherits_mac:
+        return said.link.mac == found.link.mac
+    return bool(said.addresses)
+
+
 def lost_attachment(
     candidate: Candidate, configured: Configured, follow_renamed: bool = False
 ) -> tuple[Attachment, tuple[str, ...]]:
