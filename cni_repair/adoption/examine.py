@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.adoption.sandbox import open_sandbox, refused_for
+from cni_repair.adoption.sandbox import open_sandbox, refused_for, why_absent
 from cni_repair.adoption.verdict import (
     ADOPTABLE,
     GONE,
@@ -85,7 +85,8 @@ class Examiner:
         except NotAdopted as error:
             return replace(verdict, state=error.state, reason=str(error))
         except NoNetns as error:
-            return replace(verdict, state=GONE, reason=str(error))
+            absent = why_absent(candidate.netns, error)
+            return replace(verdict, state=absent.state, reason=str(absent))
         except POD_FAILURES as error:
             return replace(verdict, state=REFUSED, reason=str(wrapped(error)))
         return replace(verdict, unknown=unknown, checkpoint=checkpoint)

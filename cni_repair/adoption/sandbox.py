@@ -7,26 +7,33 @@ sandbox's only as long as its process is, and PIDs are used again:
 - the process is younger than what is remembered: it is another one;
 - its cgroup names another container, or none: that alone proves nothing, neither that the sandbox
   lives nor that it is gone.
+
+Where nothing is at the path, the pod is gone, unless other processes have mounts that we have not.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
 
 from cni_repair.adoption.verdict import GONE, REFUSED, NotAdopted
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import cgroups_in, stat_in
+from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
 from cni_repair.checkpoint.identity import names_container
-from cni_repair.netlink.netns import open_netns, same_netns
+from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.adoption.candidates import Candidate
 
+_OF_A_TASK = ("ns", "fd")  # directories of /proc/PID that lead to namespaces
 _MOST_LINKS = 40  # as the kernel follows (MAXSYMLINKS)
 _SLACK_MS = 2000  # between the clocks of processes and of files
+# No such file, a file in a directory's place, no such process; and a file that is no namespace (any
+# more): that is left of a bind mount.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENOTTY)
 _CONTAINER = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])")
 _REMEDY = "if its pod lives, have it made anew; nothing has to be removed"
 
@@ -56,6 +63,46 @@ def open_sandbox(candidate: Candidate, own: int) -> Sandbox:
     except BaseException:
         os.close(netns)
         raise
+
+
+def why_absent(path: str, error: NoNetns) -> NotAdopted:
+    """What it means that no namespace could be opened at a path."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno not in _ABSENT:
+        return NotAdopted(REFUSED, f"{path} cannot be opened: {cause.strerror}")
+    holder = _holder_of(path)
+    if holder is None:
+        return NotAdopted(GONE, str(error))
+    return NotAdopted(
+        REFUSED,
+        f"its pod lives, but its namespace is mounted at {path} for PID {holder}, not here",
+        f"run it there: nsenter --mount --target {holder} cni-repair adopt",
+    )
+
+
+def _holder_of(path: str) -> int | None:
+    """A process whose mounts have a namespace at a path, if processes live in that one, too: a
+    runtime may have mounts of its own. (Any container may keep a mount whose pod is gone.)"""
+    directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
+    if os.path.basename(directory) in _OF_A_TASK:
+        return None  # another PID namespace's processes are others
+    alive = {netns_id_at(f"/proc/{pid}/ns/net") for pid in process_ids()} - {None}
+    holders = _of_other_mounts() if alive else []
+    # (Not opened: it may be anything that a container has put there.)
+    at = f"{directory}/{name}"
+    return next((pid for pid in holders if netns_id_at(f"/proc/{pid}/root{at}") in alive), None)
+
+
+def _of_other_mounts() -> list[int]:
+    """One process for each other mount namespace than ours."""
+    found: dict[str, int] = {}
+    for pid in process_ids():
+        try:
+            found.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), pid)
+        except OSError:
+            continue  # it has ended, or hides
+    found.pop(os.readlink("/proc/self/ns/mnt"), None)
+    return list(found.values())
 
 
 def refused_for(doubt: str) -> NotAdopted:
@@ -99,7 +146,7 @@ def _task_at(path: str) -> str:
     for _ in range(_MOST_LINKS):
         directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
         task, kind = os.path.split(directory)
-        if kind in ("ns", "fd") and os.path.basename(task).isdigit():
+        if kind in _OF_A_TASK and os.path.basename(task).isdigit():
             return task
         try:
             path = os.path.join(directory, os.readlink(os.path.join(directory, name)))

@@ -13,7 +13,7 @@ import os
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import boot_id, cgroups_of, start_of
+from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
 from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns, same_netns
 
@@ -148,6 +148,13 @@ def belongs_to_sandbox(path: str, sandbox: str) -> bool:
     """
     task = _task_in(path)
     return task is not None and names_container(cgroups_of(task), sandbox)
+
+
+def process_of(container_id: str) -> int | None:
+    """A process whose cgroup names a container, if there is one."""
+    return next(
+        (pid for pid in process_ids() if names_container(cgroups_of(pid), container_id)), None
+    )
 
 
 def names_container(cgroups: str, container_id: str) -> bool:

@@ -401,6 +401,25 @@ def test_a_bind_mount_that_was_taken_away(rig: Rig) -> None:
     rig.run("rm", was.pod.path)
 
 
+def test_a_bind_mount_that_only_the_runtime_has(rig: Rig) -> None:
+    """Its mount namespace is another: the pod lives, and is not said to be gone."""
+    was = attach_bare(rig, "a1")
+    private = ("unshare", "--mount", "--propagation", "private")
+    ready = rig.base / "ready"
+    with rig.started(*private, "sh", "-c", f"touch {ready}; exec sleep 600") as runtime:
+        eventually(ready.exists)
+        rig.run("umount", was.pod.path)
+        assert states(adopt(rig)) == {was.pod.id: "gone"}  # a mount alone keeps no pod alive
+        netns = f"/proc/{runtime.pid}/root{was.pod.path}"
+        with rig.started("nsenter", f"--net={netns}", "sleep", "600") as process:
+            number = os.stat(netns).st_ino
+            eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino == number)
+            reason = refused(rig, was.pod)
+            assert f"mounted at {was.pod.path} for PID {runtime.pid}, not here" in reason
+            assert f"nsenter --mount --target {runtime.pid} cni-repair adopt" in reason
+    rig.run("rm", was.pod.path)
+
+
 def test_the_loopback_network_is_none_of_ours(rig: Rig) -> None:
     pod = rig.pod("a1")
     remember(rig, pod, {"name": "cni-loopback", "plugins": []}, {}, ifname="lo")
@@ -1258,8 +1277,23 @@ def test_bad_files_stop_nobody(rig: Rig) -> None:
     assert told.status == 1
     assert "Traceback" not in told.out + told.err
     assert (
-        "unreadable: cannot decode /var/lib/cni/results/empty: it is empty; if its pod" in told.out
+        "unreadable: cannot decode /var/lib/cni/results/empty: it is empty; whether its" in told.out
     )
+    assert "remove" not in told.out
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["alive", "no-process"])
+def test_a_torn_entry_says_whether_its_pod_lives(rig: Rig, alive: bool) -> None:
+    """It is never to be removed while the pod lives: DEL needs it."""
+    was = attach_bare(rig, "a1")
+    put(cache_file(rig, was.pod, "pods", "eth0"), "")
+    whose = was.pod if alive else Pod("b2")
+    with process_of(rig, was.pod, f"0::/docker/{whose.id}\n") as pid:
+        (bad,) = adopt(rig, status=1)["unreadable"]
+        lives = f"its pod lives (PID {pid}): have it made anew"
+        assert (lives in reason_of(bad)) is alive
+        unknown = f"no process is in a cgroup of its container {was.pod.id[:12]}; if the runtime"
+        assert (unknown in reason_of(bad)) is not alive
 
 
 def test_a_torn_entry_of_a_pod_that_has_its_checkpoint(rig: Rig) -> None:
@@ -1319,3 +1353,34 @@ def test_another_cache_directory(rig: Rig) -> None:
     told = command(rig, "--cache-dir", elsewhere)
     assert "1 attachment: 1 adoptable" in told.out
     assert f"adopt --write --cache-dir '{elsewhere}'" in told.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [
+        ("/nonexistent", "/nonexistent does not exist: correct --cache-dir"),
+        ("/etc/passwd", "/etc/passwd is not a directory: correct --cache-dir"),
+        ("", "an empty name does not exist: correct --cache-dir"),
+        ("/var/lib/cni/results", "give the directory above, --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results/", "give the directory above, --cache-dir /var/lib/cni"),
+    ],
+)
+def test_a_cache_directory_that_is_none(rig: Rig, directory: str, words: str) -> None:
+    """A mistyped path must not pass for a node without pods."""
+    attach_bare(rig, "a1")
+    told = command(rig, "--write", "--cache-dir", LIBCNI, "--cache-dir", directory)
+    assert (told.status, words in told.err) == (2, True), told
+    assert not rig.checkpoints.exists()
+
+
+def test_a_cache_directory_of_multus_that_is_named_results(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    directory = "/var/lib/results"
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, directory=directory)
+    assert states(adopt(rig, "--cache-dir", directory)) == {was.pod.id: "adoptable"}
+    rig.run("rm", "-r", directory)
+
+
+def test_a_usual_cache_directory_may_be_absent(rig: Rig) -> None:
+    assert not Path(rig.outside(DOCKERSHIM)).exists()
+    assert command(rig).status == 0

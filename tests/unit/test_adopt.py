@@ -442,6 +442,7 @@ def options(tmp_path: Path, **changes: Any) -> argparse.Namespace:
 def test_nothing_to_adopt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf = tmp_path / "pods.conf"
     conf.write_text(json.dumps({**OURS, "cniVersion": "1.0.0"}))
+    (tmp_path / "cni").mkdir()
     # (Without --conf, whatever this machine has is looked at, too.)
     assert cli.run(options(tmp_path, conf=str(conf))) == 0
     first, last = capsys.readouterr().out.splitlines()
