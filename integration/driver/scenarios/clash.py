@@ -81,7 +81,7 @@ def check_race(check: Checks, node: Node) -> None:
         node.ip("link set late0 name eth0")
         node.up()
         answer = repair.result()
-    check_repaired(check, answer)
+    check_repaired(check, node, answer)
     masters = [node.link("eth0", pod).get("link_index") for pod in node.pods]
     adopted = masters == [theirs] * len(node.pods)
     check("eth0.3 appeared while REPAIR was running: adopted, all pods are on it", adopted, masters)
@@ -142,7 +142,7 @@ def old_kernel(node: Node, check: Checks) -> None:
     node.ip(f"link add link eth0.3 name {temporary} type macvlan")
     with LinkNews() as news:
         answer = node.cni("REPAIR")
-    check_repaired(check, answer)
+    check_repaired(check, node, answer)
     ways = {temporary_name(pod) for pod in node.pods}
     check("by way of a temporary link for every pod", ways <= news.names, news.names)
     left = [name for name in node.links() if is_temporary(name)]
