@@ -21,10 +21,10 @@ DEFAULT_DELEGATE = "macvlan"
 MASTER_TIMEOUT_SECONDS = 10.0
 
 # The names that the predecessor's configuration (see checkpoint/legacy) has for our keys.
-SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
+_SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 # GC's list of what is there: the key that libcni and SPEC's later text have; SPEC 1.1.0 as tagged.
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
-KEYS = (
+_OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
     "masterTimeout", "followRenamedMaster", "fallbackMaster",
 )  # fmt: skip
@@ -32,7 +32,9 @@ _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
     "capabilities", "runtimeConfig", "linkInContainer", "plugins", *VALID_ATTACHMENTS,
 )  # fmt: skip
-_BY_FOLDED_KEY = {key.casefold(): key for key in (*KEYS, *_THEIRS, "checkDir")}
+# For those who read what people wrote: our keys, and those that mean another.
+KEYS, SYNONYMS = _OURS, _SYNONYMS
+_BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
 @frozen
@@ -96,7 +98,7 @@ def check(document: dict[str, Any]) -> NetConf:
         follow_renamed_master=_boolean(values, "followRenamedMaster"),
         fallback_master=_fallback(values),
         master_timeout=_seconds(values, "masterTimeout", MASTER_TIMEOUT_SECONDS),
-        rest={**{k: v for k, v in values.items() if k not in KEYS}, "type": delegate},
+        rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
     )
     for master in conf.masters:
@@ -114,7 +116,7 @@ def _wrong(why: str) -> CniError:
 def _known(document: dict[str, Any]) -> dict[str, Any]:
     """The document without its synonyms, and without what is null of ours: for a plugin in Go, null
     is what is not there."""
-    values = {SYNONYMS.get(key, key): value for key, value in document.items()}
+    values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
     if len(values) != len(document):
         raise _wrong("a key and its synonym are both there: keep one of them")
     for key in values:
@@ -122,7 +124,7 @@ def _known(document: dict[str, Any]) -> dict[str, Any]:
         if known != key:
             # The delegate, written in Go, would read it as the same key; we would not.
             raise _wrong(f"key {key!r}: write it {known!r}")
-    return {k: v for k, v in values.items() if v is not None or k not in KEYS}
+    return {k: v for k, v in values.items() if v is not None or k not in _OURS}
 
 
 def _merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

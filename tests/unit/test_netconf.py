@@ -110,7 +110,7 @@ def test_master_is_left_to_the_delegate_where_nobody_names_one() -> None:
 
 @given(json_objects)
 def test_whatever_else_stands_there_reaches_the_delegate(more: dict[str, Any]) -> None:
-    ours = {key.casefold() for key in (*netconf.KEYS, *netconf._THEIRS, *netconf.SYNONYMS)}
+    ours = {key.casefold() for key in (*netconf._OURS, *netconf._THEIRS, *netconf._SYNONYMS)}
     ours.add("plugins")  # that would be a list of plugins, and is refused
     theirs = {key: value for key, value in more.items() if key.casefold() not in ours}
     conf = netconf.check({**theirs, **MINIMAL})
@@ -270,7 +270,7 @@ ONLY_REFUSED_BY_THE_READER = [
 
 def test_schema_has_all_our_keys() -> None:
     of_the_spec = {"cniVersion", "name", "type", "ipam"}
-    assert SCHEMA["properties"].keys() - of_the_spec == {*netconf.KEYS, *netconf.SYNONYMS}
+    assert SCHEMA["properties"].keys() - of_the_spec == {*netconf._OURS, *netconf._SYNONYMS}
 
 
 @pytest.mark.parametrize("document", [MINIMAL, NETCONF, {**NETCONF, **MINIMAL}])
@@ -321,7 +321,7 @@ def test_no_version_is_0_1_0_and_reaches_the_delegate_as_it_came(version: dict[s
     assert conf.for_delegate(None) == {**document, "type": "macvlan"}
 
 
-@pytest.mark.parametrize("key", netconf.KEYS)
+@pytest.mark.parametrize("key", netconf._OURS)
 def test_null_is_a_key_that_is_not_there(key: str) -> None:
     assert replace(parsed(**{key: None}), document={}) == replace(parsed(), document={})
 
@@ -410,7 +410,7 @@ def test_what_is_no_document_is_code_6(raw: bytes) -> None:
 
 
 @given(
-    st.sampled_from([*netconf.KEYS, *netconf._THEIRS]),
+    st.sampled_from([*netconf._OURS, *netconf._THEIRS]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),

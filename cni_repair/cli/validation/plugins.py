@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.names import OWN_TYPE
 from cni_repair.cli.validation import keys
 from cni_repair.cli.validation.findings import Finding, error, note, warning
 from cni_repair.cni import netconf
@@ -80,13 +81,14 @@ def _kind_of(plugin: dict[str, Any]) -> str:
 
 def _unknown_keys(path: str, plugin: dict[str, Any], kind: str) -> Iterator[Finding]:
     known = keys.of_plugin(kind)
-    yield from _near_keys(path, plugin, known, "an entry of cni-repair")
+    of = f"{OWN_TYPE} or {kind}"
+    yield from _near_keys(path, plugin, known, of)
     given = plugin.get("delegate")
     if isinstance(given, dict):
         yield from _near_keys(f"{path}.delegate", given, known, kind)
     misplaced = [key for key in _unknown(plugin, known) if key in _KEYS_OF_IPAM]
     for key in misplaced:
-        said = "not a key of an entry of cni-repair: nobody reads it"
+        said = f"not a key of {of}: nobody reads it"
         yield warning(f"{path}.{key}", said, f"move it into ipam: ipam.{key}")
     others = set(_unknown(plugin, known)) - set(misplaced)
     if others:
