@@ -181,6 +181,10 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         help="a network configuration (.conf or .conflist): only its network, its directories;"
         " needed for the predecessor plugin's records (12-character files), which name no master",
     )
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -423,12 +427,15 @@ def _add_validate(commands: _Commands) -> None:
         commands,
         "validate",
         "check configurations, checkpoints and upgrade plans",
-        "Check files against their published schemas: network configurations (.conf,\n"
-        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
-        "place in the file.",
+        "Check the files that people edit: network configurations (.conf, .conflist),\n"
+        "NetworkAttachmentDefinitions and upgrade plans (YAML or JSON; several in a\n"
+        "file); and checkpoints. Each finding names its place and what to do.\n"
+        "Exit status 1 if anything is wrong, 2 for a file that does not exist.",
         needs_root=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings, too")
+    _add_output(parser)
 
 
 def _add_help(commands: _Commands) -> None:

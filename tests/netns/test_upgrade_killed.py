@@ -671,7 +671,8 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         while text not in self._shown:
-            assert select.select([self._master], [], [], HANG_SECONDS)[0], f"{text!r} after {self._shown!r}"
+            told = select.select([self._master], [], [], HANG_SECONDS)[0]
+            assert told, f"{text!r} after {self._shown!r}"
             self._shown += os.read(self._master, 65536).decode()
 
     def read(self, status: int = FINE) -> str:
