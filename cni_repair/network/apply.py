@@ -44,17 +44,14 @@ def apply_to_pod(
 ) -> tuple[str, ...]:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `target`: as observed; what is not known yet (0, or None for the id of the node's namespace) is
-    asked for. `temporary`: a name for a link that may have to be made in the node, unique to the
-    attachment. Returns what failed, in words, empty if nothing did. An interface that was made here
-    and could not be set up is taken away again: the next attempt then starts from `lost`, not from
-    a half-made link.
+    `target`: as observed; an index that is not known yet (0) is asked for. `temporary`: a name for
+    a link that may have to be made in the node, unique to the attachment. Returns what failed, in
+    words, empty if nothing did. An interface that was made here and could not be set up is taken
+    away again: the next attempt then starts from `lost`, not from a half-made link.
     """
     creation = operations[0].creation if operations else None
     if creation is not None:
         first, *operations = operations
-        if target.node_netnsid is None:
-            target = replace(target, node_netnsid=_netnsid_of_node(sides))
         answer, ifindex = _create(sides, first, creation, target, temporary)
         if answer.errno:
             return (_failure(first, sides.pod_path, answer),)
@@ -128,9 +125,10 @@ class _PodWork:
 def _create(
     sides: NamespacePair, first: Operation, creation: Creation, target: Target, temporary: str
 ) -> tuple[Ack, int]:
-    """Make the interface; by way of the node where the kernel cannot do it in one message. With its
-    index, where that is known: one that was asked for is given, or nothing is made."""
-    (answer,) = sides.pod.send(first.requests(target))
+    """Make the interface; under a temporary name first where the kernel cannot do it in one
+    message. With its index, where that is known: one that was asked for is given, or nothing is
+    made."""
+    (answer,) = sides.node.send(first.requests(target))
     if answer.errno != errno.EEXIST:
         return answer, creation.ifindex
     _remove_leftover(sides.node, temporary)
@@ -159,22 +157,6 @@ def _write_sysctl(key: str, ifname: str, value: str) -> None:
         os.write(fd, value.encode("ascii"))
     finally:
         os.close(fd)
-
-
-def _netnsid_of_node(sides: NamespacePair) -> int:
-    """By which id the pod knows the node's namespace; given one if it has none yet.
-
-    The kernel gives it by itself as soon as anybody lists a link whose master is there, so this
-    changes nothing that a pod had not already.
-    """
-    for _ in range(2):
-        request = observe.netnsid_request(sides.node_netns)
-        netnsid = observe.netnsid_in(sides.pod.get([request])[0])
-        if netnsid is not None:
-            return netnsid
-        attributes = nl.u32(rt.NETNSA_FD, sides.node_netns) + nl.u32(rt.NETNSA_NSID, 0xFFFFFFFF)
-        sides.pod.send([nl.Message(rt.RTM_NEWNSID, 0, bytes(4) + attributes)])
-    raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
 
 
 def _ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:

@@ -114,8 +114,9 @@ def observe_pod(
     """
     netnsid = rtnl.netnsids.get(node)
     unknown = [netnsid_request(node)] if netnsid is None else []
-    *first, answer = rtnl.get([*unknown, link_request(name=ifname)])
-    if first and (netnsid := netnsid_in(first[0])) is not None:
+    # (In this order: to show a link over one of the node's gives the node's namespace its id.)
+    answer, *id_answer = rtnl.get([link_request(name=ifname), *unknown])
+    if id_answer and (netnsid := netnsid_in(id_answer[0])) is not None:
         rtnl.netnsids[node] = netnsid
     body = _answered(answer)
     if body is None:

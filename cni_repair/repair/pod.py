@@ -218,7 +218,7 @@ class PodRepair:
         target = Target(
             ifindex=observed.link.link.ifindex if observed.link else 0,
             master=master.ifindex,
-            node_netnsid=observed.host_netnsid,
+            netns=namespaces.pod_netns,
             links=observed.links,
         )
         self.failures = apply_to_pod(
