@@ -142,6 +142,21 @@ def test_macvlan_as_the_kernel_shows_it(
     assert links.live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
 
 
+@pytest.mark.parametrize(
+    ("flags", "told", "carrier"),
+    [(0x41, 1, True), (0x41, 0, False), (0x1, 1, False), (0x41, None, True)],
+    ids=["there", "a new link's flags alone", "flags say no", "flags alone"],
+)
+def test_carrier_is_there_where_flags_and_attribute_say_so(
+    flags: int, told: int | None, carrier: bool
+) -> None:
+    """A new link is IFF_RUNNING until linkwatch has worked (netif_oper_up)."""
+    attributes = nl.text(3, "eth0") + nl.u32(4, 1500)
+    attributes += b"" if told is None else nl.u8(33, told)
+    body = nl.link_body(7, flags, 0, attributes)
+    assert (links.live_link(body).carrier, links.host_link(body).carrier) == (carrier, carrier)
+
+
 def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
     """What a link has whatever its kind."""
     attrs: Attributes = [

@@ -93,6 +93,12 @@ class Operation:
         return False
 
     @property
+    def is_proved(self) -> bool:
+        """Whether the kernel's acknowledgement proves that it is so; what older kernels ignore, or
+        begin and end later, only a look can tell."""
+        return False
+
+    @property
     def comes_alone(self) -> bool:
         """Whether all that came before must have been done, repeated tries, too."""
         return False

@@ -21,7 +21,7 @@ from cni_repair.network.kernel.sysctl import (
     addr_gen_mode_body,
     sysctl_body,
 )
-from cni_repair.network.model import SETTABLE_FLAGS, PodLink
+from cni_repair.network.model import DEFAULT_BCQUEUELEN, SETTABLE_FLAGS, PodLink
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.iproute2 import inside, quoted, said, words
 
@@ -58,6 +58,15 @@ class AddPodLink(Operation):
     @property
     def over(self) -> str:
         return self.master
+
+    @property
+    def is_proved(self) -> bool:
+        """A macvlan of what each kernel knows, in its old place. (Other names and flags are steps
+        of their own.)"""
+        link = self.link
+        more = (link.group, link.num_tx_queues, link.num_rx_queues)
+        usual = not any(more) and link.bcqueuelen in (0, DEFAULT_BCQUEUELEN)
+        return usual and link.kind == "macvlan" and bool(link.ifindex and link.mac and link.mtu)
 
     @property
     def creation(self) -> Creation:
@@ -167,6 +176,10 @@ class SetSysctl(Operation):
     value: str
 
     @property
+    def is_proved(self) -> bool:
+        return self.file is None
+
+    @property
     def file(self) -> tuple[str, str, str] | None:
         return None if self.key in BY_MESSAGE else (self.key, self.ifname, self.value)
 
@@ -206,6 +219,7 @@ class SetUp(Operation):
     ifname: str
 
     is_vital = True
+    is_proved = True
 
     @property
     def meanings(self) -> dict[int, str]:
