@@ -5,7 +5,14 @@ The outage lasts as long as it does: nothing is imported that only other verbs n
 
 from __future__ import annotations
 
-from cni_repair.base.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
+from cni_repair.base.errors import (
+    FOREIGN,
+    NO_CHECKPOINT,
+    RELEASED,
+    REPAIR_FAILED,
+    STALE,
+    CniError,
+)
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import inventory
@@ -25,7 +32,11 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint import model
     from cni_repair.cni.call import Call
 
-_ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
+_ERROR_OF_STATE = {
+    planning.STALE: STALE,
+    planning.FOREIGN: FOREIGN,
+    planning.RELEASED: RELEASED,
+}
 
 
 def repair(call: Call) -> tuple[str, int]:
@@ -65,7 +76,8 @@ def _repair_one(
     if not reports:
         raise _no_checkpoint(call, store.directory)
     (report,) = reports
-    raise_unless_healthy(report, REPAIR_FAILED)
+    if report.state != planning.RENAMED:  # it has its interface: there is nothing to repair
+        raise_unless_healthy(report, REPAIR_FAILED)
     assert report.checkpoint is not None
     return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
 
@@ -88,7 +100,7 @@ def _repair_many(
     options = replace(options, netns="", processors=usable_processors())
     reports = repair_entries(node, store, entries, options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
-    return text, 0 if all(report.healthy for report in reports) else 1
+    return text, 1 if any(report.damaged for report in reports) else 0
 
 
 def options_of(call: Call, conf: NetConf) -> RepairOptions:
