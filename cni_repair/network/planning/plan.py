@@ -42,6 +42,7 @@ class Plan:
     findings: tuple[str, ...] = ()  # what is wrong, in words
     operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
+    restores_all: bool = False  # nothing is there, and nothing of the record is left out
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
@@ -103,7 +104,8 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
     findings += [drift.finding for drift in carried.drifts if drift.step is None]
     findings += [drift.finding for drift in carried.rules]
     steps = (*making(desired, link, master), *carried.steps)
-    return Plan(LOST, tuple(findings), steps, carried.waits)
+    complete = len(findings) == 1 and link == desired.link
+    return Plan(LOST, tuple(findings), steps, carried.waits, complete)
 
 
 def _plan_present(
