@@ -8,7 +8,7 @@ from cni_repair.checkpoint.store import Key, Store
 from cni_repair.cni import delegate
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.master import likely_master
-from cni_repair.cni.netconf import parse
+from cni_repair.cni.netconf import BEFORE_CHECK, parse
 from cni_repair.cni.repair import options_of, raise_unless_healthy
 from cni_repair.network.planning.plan import RENAMED
 from cni_repair.node.context import Node
@@ -31,6 +31,8 @@ def check(call: Call) -> tuple[str, int]:
     have added to a healthy attachment since ADD is taken into its record.
     """
     conf = parse(call.stdin)
+    if conf.cni_version in BEFORE_CHECK:
+        _ask_delegate(call, conf)  # which says so
     key = Key(call.container_id, call.ifname)
     try:
         with Store(conf.checkpoint_dir) as store, Node() as node:

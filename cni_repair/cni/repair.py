@@ -19,7 +19,7 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Key, Store
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
-from cni_repair.cni.result import convert
+from cni_repair.cni.result import BY_FAMILY, convert, is_by_family
 from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
@@ -86,7 +86,10 @@ def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
     if conf is not None:
         return conf.cni_version
     recorded = checkpoint.result.get("cniVersion")
-    return recorded if recorded in VERSIONS else VERSIONS[0]
+    if recorded in VERSIONS:
+        return str(recorded)
+    # The predecessor's plugins named no version, nor did those of CNI 0.1.0.
+    return BY_FAMILY[-1] if is_by_family(checkpoint.result) else "0.3.0"
 
 
 def _repair_many(

@@ -65,6 +65,16 @@ def hardware(rtnl: Rtnetlink) -> list[HostLink]:
     return [link for link in links if not link.kind]
 
 
+def legs_of(rtnl: Rtnetlink, master: int) -> list[HostLink]:
+    """The node's links that a bond (or a team, a bridge) of that ifindex is made of."""
+    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
+    return [host_link(body) for body in bodies if _enslaved_to(body) == master]
+
+
+def _enslaved_to(body: bytes) -> int:
+    return nl.u32_of(nl.unpack_link(body)[2].get(rt.IFLA_MASTER, b""))
+
+
 def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
     """The links of the socket's namespace that are of one of the KINDS."""
     found = []

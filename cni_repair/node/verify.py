@@ -80,6 +80,7 @@ class VerifyOptions:
 
     seconds: float  # to wait for answers, for all pods together
     duplicates: bool = False  # probe for other holders of the pods' addresses, too
+    damaged_too: bool = False  # have degraded pods that have carrier ask their gateways, too
 
 
 @frozen
@@ -119,6 +120,7 @@ class Verdict:
     gateways: tuple[Gateway, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     error: CniError | None = None
+    carrier: bool = True
 
     @property
     def key(self) -> Key:
@@ -223,17 +225,22 @@ def _ask(node: Node, reports: list[Report], options: VerifyOptions) -> list[Answ
 
 
 def _listen(probes: list[_Probe], seconds: float) -> None:
-    """Ask for all, then look for answers until all are there, or the time is over."""
+    """Ask for all, then look for answers until all are there, or the time is over.
+
+    It counts from when the last was asked: however many they are, each is given all of it.
+    """
+    for probe in probes:
+        probe.advance()
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while undecided := [probe for probe in probes if not probe.decided]:
-        for probe in undecided:
-            probe.advance()
         left = until - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
+        for probe in undecided:
+            probe.advance()
 
 
 @contextlib.contextmanager
@@ -279,10 +286,10 @@ class _Probe(Closeable):
             raise CniError(DAMAGED, "the interface has gone since it was checked")
         self._seen = Answers(live.carrier, live.link.mac, observed.dadfailed)
         addresses = observed.dadfailed[:MAX_ADDRESSES]  # the kernel does not tell who has them
-        if self._report.healthy:
+        if self._report.healthy or (self._options.damaged_too and live.up and live.carrier):
             self._gateways = Gateways(live.link.ifindex, self._at_most_gateways(attachment))
-            if self._options.duplicates:
-                addresses = self._at_most_addresses(attachment)
+        if self._report.healthy and self._options.duplicates:
+            addresses = self._at_most_addresses(attachment)
         if addresses:
             self.duplicates = Duplicates(namespaces.pod, live, addresses)
 
@@ -349,7 +356,9 @@ def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
     if report.healthy and not answers.gateways and answers.error is None:
         heard.append("no gateway to ask")
     verdict = _verdict(report, answers, conflicts)
-    return Verdict(report, verdict, tuple(heard), answers.gateways, conflicts, answers.error)
+    return Verdict(
+        report, verdict, tuple(heard), answers.gateways, conflicts, answers.error, answers.carrier
+    )
 
 
 def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:
