@@ -62,7 +62,7 @@ class AttachmentRepair:
         checkpoint = moved or recorded
         if moved is not None:
             master, trouble = uplinks.master(parents_of(moved))
-        work = PodRepair(checkpoint, master)
+        work = PodRepair(checkpoint, master, self._session.options.force)
         notes: list[str] = []
 
         def finish() -> None:

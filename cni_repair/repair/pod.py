@@ -152,10 +152,11 @@ def look(
     checkpoint: Checkpoint,
     master: HostLink | None,
     desired: Checkpoint | None = None,
+    force: bool = False,
 ) -> PodLook:
     """Look, and plan what is left to do; `desired`, where it is more than the record says."""
     observed = observe(namespaces, checkpoint)
-    plan = planned(desired or checkpoint, observed, master)
+    plan = planned(desired or checkpoint, observed, master, force)
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
@@ -165,9 +166,12 @@ class PodRepair:
     before: PodLook  # as it was found, nothing done yet
     now: PodLook  # by the last look
 
-    def __init__(self, checkpoint: Checkpoint, master: HostLink | None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, master: HostLink | None, force: bool = False
+    ) -> None:
         self._checkpoint = checkpoint
         self._master = master
+        self._force = force
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the lock; nothing was done yet
@@ -228,7 +232,7 @@ class PodRepair:
         )
 
     def _look(self, namespaces: NamespacePair) -> None:
-        self.now = look(namespaces, self._checkpoint, self._master, self._desired)
+        self.now = look(namespaces, self._checkpoint, self._master, self._desired, self._force)
 
     def report(self) -> Report:
         """What was done, and what came of it."""

@@ -42,6 +42,8 @@ class Plan:
     findings: tuple[str, ...] = ()  # what is wrong, in words
     operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
+    # Addresses of a lost interface of which nobody could say whether they are still its own.
+    unvouched: tuple[str, ...] = ()
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
