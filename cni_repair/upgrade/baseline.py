@@ -7,7 +7,7 @@ What nobody could measure before is asked for as if it had been in order.
 from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, frozen
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RENAMED
 from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
 from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
@@ -68,6 +68,11 @@ class PodFacts:
     error: tuple[int, str] | None = None
 
     @property
+    def failed(self) -> bool:
+        """Whether it did not pass: a renamed interface is there, and is not asked over."""
+        return not self.passed and self.verdict != RENAMED
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether it can reach nothing, whoever is asked."""
         return self.state == LOST or not self.carrier
@@ -117,7 +122,7 @@ class Measure:
     def troubles(self) -> list[tuple[str, str]]:
         """What is not in order: (of what, why)."""
         links = [("", link.trouble) for link in self.links.values() if link.trouble]
-        pods = [(pod.title, pod.reason) for pod in self.pods.values() if not pod.passed]
+        pods = [(pod.title, pod.reason) for pod in self.pods.values() if pod.failed]
         return [*links, *pods]
 
 
@@ -205,7 +210,7 @@ def _legs_with_carrier(measure: Measure) -> dict[str, list[str]]:
 
 def is_no_worse(before: PodFacts | None, after: PodFacts) -> bool:
     """Whether nothing is wrong with an attachment that was not before."""
-    if after.passed:
+    if not after.failed:
         return True
     if before is None or not _state_is_no_worse(before.state, after.state):
         return False
@@ -248,8 +253,8 @@ def _no_worse(before: PodFacts, address: str, state: str) -> bool:
 
 def change_of_pod(before: PodFacts, after: PodFacts) -> str:
     """SAME, BETTER or WORSE."""
-    if after.passed:
-        return SAME if before.passed else BETTER
+    if not after.failed:
+        return BETTER if before.failed else SAME
     return SAME if is_no_worse(before, after) else WORSE
 
 
@@ -264,6 +269,6 @@ def as_bad_as_before(before: Measure, after: Measure) -> list[tuple[str, str]]:
     pods = [
         (pod.title, pod.reason)
         for name, pod in after.pods.items()
-        if not pod.passed and is_no_worse(before.pods.get(name), pod)
+        if pod.failed and is_no_worse(before.pods.get(name), pod)
     ]
     return [*links, *pods]
