@@ -219,6 +219,13 @@ def _add_repair(commands: _Commands) -> None:
         " never with an address that another pod was given",
     )
     parser.add_argument(
+        "--no-probe",
+        dest="probe",
+        action="store_false",
+        help="do not ask on the wire whether others have the addresses (where a router answers for"
+        " all of them)",
+    )
+    parser.add_argument(
         "--wait",
         type=_seconds,
         metavar="SECONDS",

@@ -167,11 +167,18 @@ class PodRepair:
     now: PodLook  # by the last look
 
     def __init__(
-        self, checkpoint: Checkpoint, master: HostLink | None, force: bool = False
+        self,
+        checkpoint: Checkpoint,
+        master: HostLink | None,
+        force: bool,
+        may_use: Callable[[tuple[str, ...]], bool],
     ) -> None:
+        """`may_use` is asked about the addresses for which IPAM does not speak."""
         self._checkpoint = checkpoint
         self._master = master
         self._force = force
+        self._may_use = may_use
+        self.is_held = False  # its addresses may not be used, or not yet
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the lock; nothing was done yet
@@ -184,6 +191,9 @@ class PodRepair:
         self._look(namespaces)
         self.before = self.now
         if self._master is None or not self.now.plan.operations:
+            return
+        self.is_held = not self._may_use(self.now.plan.unvouched)
+        if self.is_held:
             return
         self.is_waiting = True
         with lock:

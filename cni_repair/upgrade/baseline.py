@@ -87,7 +87,7 @@ def facts_of(verdict: Verdict) -> PodFacts:
         report.title,
         report.state,
         verdict.verdict,
-        not verdict.failed,
+        verdict.passed,
         "" if verdict.passed else f"{verdict.verdict}: {verdict.reason}",
         report.findings,
         verdict.carrier,

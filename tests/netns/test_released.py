@@ -1,6 +1,6 @@
-"""An address that was freed while its interface was lost: by a DEL of the bare plugin, with the real
-host-local. The interface is not made again, but for the operator's --force, and with an address that
-somebody has not even then."""
+"""An address that was freed while its interface was lost: by a DEL of the bare plugin, with the
+real host-local. The interface is not made again, but for the operator's --force; with an address
+that somebody else has, not even then."""
 
 from __future__ import annotations
 

@@ -52,6 +52,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         run_dir=scope.run_dir,
         master_timeout=timeout if options.wait is None else options.wait,
         force=options.force,
+        probe=options.probe,
         hints=hints_of(scope.conf),
         processors=usable_processors(),
         on_progress=_on_progress,
