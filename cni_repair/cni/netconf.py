@@ -26,7 +26,7 @@ _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
-    "masterTimeout", "followRenamedMaster", "fallbackMaster",
+    "masterTimeout", "followRenamedMaster", "fallbackMaster", "probeBeforeRepair",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
@@ -86,6 +86,7 @@ def check(document: dict[str, Any]) -> NetConf:
     version = _version(values.get("cniVersion"))
     delegate, overrides = _delegate(values.get("delegate", DEFAULT_DELEGATE))
     values = _merged(values, overrides)
+    _boolean(values, "probeBeforeRepair")  # which REPAIR reads in the record
     conf = NetConf(
         cni_version=version,
         name=_name(values.get("name")),

@@ -50,8 +50,13 @@ def _observe(namespaces: NamespacePair, recorded: Attachment, sysctls: bool = Tr
     return observe_pod(namespaces.pod, netns, recorded.ifname, ifindex, sysctls=sysctls)
 
 
-def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> Plan:
-    """What is wrong with an attachment, by its record and what was observed, as of now."""
+def planned(
+    checkpoint: Checkpoint, observed: Observed, master: HostLink | None, force: bool = False
+) -> Plan:
+    """What is wrong with an attachment, by its record and what was observed, as of now.
+
+    `force`: a lost interface is to be made although its address was freed.
+    """
     recorded = checkpoint.attachment
     attachment = aged(recorded, now())
     if len(attachment.addresses) != len(recorded.addresses) and not observed.link:
@@ -62,7 +67,12 @@ def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None)
             if address.key not in remaining
         ]
         observed = replace(observed, troubles=(*observed.troubles, *expired))
-    return planning.plan(attachment, observed, master)
+    plan = planning.plan(attachment, observed, master)
+    if plan.state != LOST:
+        return plan
+    from cni_repair.node.leases import unless_released  # of no use where nothing is lost
+
+    return unless_released(plan, checkpoint, force)
 
 
 def findings_of(

@@ -43,6 +43,8 @@ class Plan:
     operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
     restores_all: bool = False  # nothing is there, and nothing of the record is left out
+    # Addresses of a lost interface of which nobody could say whether they are still its own.
+    unvouched: tuple[str, ...] = ()
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
