@@ -213,8 +213,8 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "names-text": (("masters", "names"), "bond4", "$.masters.names: 'bond4' is no list: write names"
                    " in brackets, such as [bond4]"),
     "names-number": (("masters", "names"), ["bond4", 5], "$.masters.names[1]: 5 is no name for a"
-                     " link (1-15 bytes): write one, such as bond4"),
-    "names-long": (("masters", "names"), ["x" * 16], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx' is"),
+                     " link (1-127 bytes): write one, such as bond4"),
+    "names-long": (("masters", "names"), ["x" * 128], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx"),
     "names-path": (("masters", "names"), ["../x"], "$.masters.names[0]: '../x' is no name"),
     "names-twice": (("masters", "names"), ["a", "b", "a"], "$.masters.names[2]: 'a' stands twice"),
     "flag-yes": (("masters", "carrier"), "yes", "$.masters.carrier: 'yes' is neither of the two:"
@@ -255,7 +255,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
     "deadman-short": (("kubelet", "deadman"), "59s", "$.kubelet.deadman: '59s' is too short: write"
                       " at least 60s, such as 15m"),
     # an interface name is 15 bytes, a schema counts characters
-    "name-in-bytes": (("masters", "names"), ["\u00e4" * 8], "$.masters.names[0]: "),
+    "name-in-bytes": (("masters", "names"), ["\u00e4" * 64], "$.masters.names[0]: "),
     # a NUL would cut a word short on its way to the kernel
     "nul-in-a-word": (("driver", "command"), ["x", "a\0b"], "$.driver.command[1]: 'a\\x00b' is no"),
     "nul-in-a-script": (("driver", "command"), "a\0b", "$.driver.command: a NUL in it"),

@@ -59,8 +59,7 @@ def with_extras(desired: Attachment, observed: Observed) -> Attachment:
 def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
     """What it takes to make `observed` what `desired` says.
 
-    `master` is the node's link that bears the recorded master's name now; None where it is still
-    to be made.
+    `master` is the node's link that is the recorded master now; None where it is still to be made.
     """
     live = observed.link
     if live is None:
@@ -159,7 +158,7 @@ def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
-    name = desired.parents[0].name
+    name = (master or desired.parents[0]).name
     if master is not None and not master.up:
         return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
     return f"look at its master {name}"
