@@ -13,7 +13,9 @@ from cni_repair.cni.repair import options_of, raise_unless_healthy
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
+from cni_repair.node.verdict import parents_of
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.uplink.ensure import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +31,14 @@ def check(call: Call) -> tuple[str, int]:
     record (made before cni-repair was installed), the delegate's answer is all. What later plugins
     have added to a healthy attachment since ADD is taken into its record.
     """
-    conf = parse(call.stdin)
+    conf = parse(call.stdin, tolerant=True)
     key = Key(call.container_id, call.ifname)
     try:
         with Store(conf.checkpoint_dir) as store, Node() as node:
             entry = inventory.read_one(store, key, hints_of(conf))
             if entry is not None and conf.repair_on_check:
                 repair_entries(node, store, [entry], options_of(call, conf))
-            _ask_delegate(call, conf)
+            _ask_delegate(call, conf, _recorded_master(node, entry))
             if entry is not None:
                 (report,) = examine(node, [entry], call.netns)
                 raise_unless_healthy(report, DAMAGED)
@@ -46,8 +48,21 @@ def check(call: Call) -> tuple[str, int]:
     return "", 0
 
 
-def _ask_delegate(call: Call, conf: NetConf) -> None:
-    delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+def _recorded_master(node: Node, entry: Entry | None) -> str | None:
+    """The name that the recorded master has now; None where there is none.
+
+    The configuration does not tell: a pod may have been moved (`fallbackMaster`), another of its
+    masters may have come since, or somebody has edited it.
+    """
+    if entry is None or entry.checkpoint is None:
+        return None
+    _, master = look(node.rtnl, *parents_of(entry.checkpoint))
+    return master.name if master else None
+
+
+def _ask_delegate(call: Call, conf: NetConf, master: str | None = None) -> None:
+    netconf = conf.for_delegate(master or likely_master(conf))
+    delegate.call(conf.delegate, call.environ, netconf)
 
 
 def _refresh(call: Call, conf: NetConf, node: Node, store: Store, entry: Entry) -> None:
