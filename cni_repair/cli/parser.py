@@ -244,9 +244,9 @@ def _add_verify(commands: _Commands) -> None:
         "                           one with a permanent neighbour entry\n"
         "  unreachable              a gateway does not answer, or there is no carrier\n"
         "  conflict                 another host has one of the pod's addresses\n"
-        "or what `status` says: lost, degraded, stale, foreign, unreadable. Nothing is\n"
-        "repaired. Exit status 0 if every attachment is healthy, or has nobody to ask;\n"
-        "else 1.",
+        "or what `status` says: lost, degraded, stale, foreign, renamed, released,\n"
+        "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
+        "or has nobody to ask, or is renamed; else 1.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")

@@ -23,6 +23,9 @@ _ADVICE = {
     "stale": "never repaired; the runtime's DEL or GC removes the record, of an adopted pod"
     " cni-repair adopt --write{again}",
     "foreign": "never touched",
+    "renamed": "the pod has its interface under another name: nothing to repair, and not touched",
+    "released": "not made again: another pod may have the address by now; delete the pod, or where"
+    " nobody has it: cni-repair repair --force{again} NAMESPACE/NAME",
     "unreadable": "do as the reason says, or restore the file in {directory}; else delete the pod",
 }
 
@@ -34,7 +37,7 @@ def json(reports: list[Report]) -> None:
 
 def status_of(reports: list[Report]) -> int:
     """The exit status that fits."""
-    return 0 if all(report.healthy for report in reports) else DAMAGED
+    return DAMAGED if any(report.damaged for report in reports) else 0
 
 
 def table(reports: list[Report], scope: Scope, everything: bool) -> None:
@@ -71,7 +74,7 @@ def repaired(reports: list[Report], scope: Scope) -> None:
     for line in with_reasons((_done(report), _reason(report)) for report in told):
         print(line.text)
     print(_totals(reports, scope))
-    if any(not report.healthy for report in reports):
+    if any(report.damaged for report in reports):
         print(f"next: cni-repair status{scope.again}")
 
 

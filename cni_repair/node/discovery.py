@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.model import LiveLink
     from cni_repair.node.context import Node
 
@@ -32,7 +33,22 @@ if TYPE_CHECKING:
 _NAMED_IN = ("/run/netns", "/var/run/docker/netns")
 _MAX_LINKS = 1024
 
-Covered = tuple[int, int, str]  # nsfs device and inode, ifname
+
+@frozen
+class Covered:
+    """An interface that a record is of."""
+
+    netns: tuple[int, int]  # nsfs device and inode
+    ifname: str
+    ifindex: int = 0  # 0: not known
+    master: str = ""
+
+
+def covered_by(checkpoint: Checkpoint, netns: tuple[int, int]) -> Covered:
+    """The interface that a record is of, in the namespace that is its own."""
+    recorded = checkpoint.attachment
+    name, master = checkpoint.key.ifname, recorded.parents[0].name
+    return Covered(netns, name, recorded.link.ifindex, master)
 
 
 @frozen
@@ -57,18 +73,40 @@ class Unmanaged:
         }
 
 
-def unmanaged(node: Node, covered: set[Covered]) -> list[Unmanaged]:
+def unmanaged(node: Node, covered: Iterable[Covered]) -> list[Unmanaged]:
     """All such interfaces over the node's links but those in `covered`; changes nothing."""
     interfaces: list[Unmanaged] = []
+    known: dict[tuple[int, int], list[Covered]] = {}
+    for one in covered:
+        known.setdefault(one.netns, []).append(one)
     for path, identity in sorted(_namespaces(node).items()):
         try:
-            for live in _children(node, path):
-                if (*identity, live.name) not in covered:
-                    master = _name_of(node, live.master)
-                    interfaces.append(Unmanaged(path, live.name, master, live.link.kind))
+            found = [(live, _name_of(node, live.master)) for live in _children(node, path)]
+            interfaces += [
+                Unmanaged(path, live.name, master, live.link.kind)
+                for live, master in without_record(found, known.get(identity, []))
+            ]
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
     return interfaces
+
+
+def without_record(
+    found: list[tuple[LiveLink, str]], known: list[Covered]
+) -> list[tuple[LiveLink, str]]:
+    """Those links of one namespace, each with its master's name, that no record is of. Pure.
+
+    A record is of the link that has its index over its master, under whatever name; where there is
+    none such, of the one that has its name.
+    """
+    indices = {(live.link.ifindex, master) for live, master in found}
+    by_index = {(one.ifindex, one.master) for one in known} & indices
+    by_name = {one.ifname for one in known if (one.ifindex, one.master) not in by_index}
+    return [
+        (live, master)
+        for live, master in found
+        if (live.link.ifindex, master) not in by_index and live.name not in by_name
+    ]
 
 
 def _namespaces(node: Node) -> dict[str, tuple[int, int]]:

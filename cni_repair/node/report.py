@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
-STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
+STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE)
 
 
 @frozen
@@ -52,6 +60,12 @@ class Report:
     @property
     def healthy(self) -> bool:
         return self.state == HEALTHY and self.error is None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a pod lacks something. A renamed interface is there: it is reported, and fails
+        nothing."""
+        return not self.healthy and self.state != RENAMED
 
     @property
     def pod(self) -> str:

@@ -10,9 +10,17 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.netns import netns_id_at
 from cni_repair.netlink.socket import TooMany
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 from cni_repair.node.context import POD_FAILURES, wrapped
-from cni_repair.node.discovery import unmanaged
+from cni_repair.node.discovery import covered_by, unmanaged
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import DOCUMENT_VERSION, UNREADABLE, attachment_document, in_one_line
@@ -132,8 +140,13 @@ def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOp
 
 def judge(report: Report) -> Record:
     """Whether a repair could restore the attachment, by what is known of it now."""
-    if report.state in (UNREADABLE, FOREIGN, STALE):
+    if report.state in (UNREADABLE, FOREIGN, STALE, RELEASED):
         return Record(report, KEPT, False, report.everything)
+    if report.state == RENAMED:
+        # What renamed it built on it, and will not do so again for a new interface.
+        name = report.key.ifname
+        why = f"once lost, a repair would make it again as {name}, as it was recorded"
+        return Record(report, KEPT, False, (*report.everything, why))
     if report.state == LOST:
         # Without a step its master is refused: see the reason.
         return Record(report, KEPT, bool(report.actions), report.everything)
@@ -171,13 +184,10 @@ def _refreshed(
     return replace(before, findings=(trouble,)) if trouble else before
 
 
-def _covered(entries: list[Entry]) -> set[Covered]:
-    covered = set()
-    for entry in entries:
-        identity = _identity_of(entry.checkpoint) if entry.checkpoint else None
-        if identity is not None:
-            covered.add((*identity, entry.key.ifname))
-    return covered
+def _covered(entries: list[Entry]) -> list[Covered]:
+    checkpoints = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
+    found = [(one, _identity_of(one)) for one in checkpoints]
+    return [covered_by(one, identity) for one, identity in found if identity is not None]
 
 
 def _identity_of(checkpoint: Checkpoint) -> tuple[int, int] | None:

@@ -15,7 +15,15 @@ import time
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 from cni_repair.network.reachability.duplicates import Duplicates, Holder, close_all
 from cni_repair.network.reachability.gateways import (
     ANSWERED,
@@ -51,7 +59,8 @@ NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask
 UNREACHABLE = "unreachable"  # a gateway is silent, or the link has no carrier
 CONFLICT = "conflict"  # somebody else has one of the pod's addresses
 VERDICTS = (
-    HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE,
+    HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT,
+    LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE,
 )  # fmt: skip
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
@@ -71,6 +80,7 @@ class VerifyOptions:
 
     seconds: float  # to wait for answers, for all pods together
     duplicates: bool = False  # probe for other holders of the pods' addresses, too
+    damaged_too: bool = False  # have degraded pods that have carrier ask their gateways, too
 
 
 @frozen
@@ -110,6 +120,7 @@ class Verdict:
     gateways: tuple[Gateway, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     error: CniError | None = None
+    carrier: bool = True
 
     @property
     def key(self) -> Key:
@@ -127,6 +138,11 @@ class Verdict:
     def passed(self) -> bool:
         """Whether nothing is wrong: where there is nobody to ask, being configured must do."""
         return self.verdict in (HEALTHY, NOT_VERIFIED) and self.error is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did not pass: a renamed interface is there, and is not asked over."""
+        return not self.passed and self.verdict != RENAMED
 
     @property
     def reason(self) -> str:
@@ -174,7 +190,7 @@ def document(verdicts: list[Verdict]) -> dict[str, Any]:
             "attachments": len(verdicts),
             **counts,
             "configuredNotVerified": not_verified,
-            "failed": sum(not one.passed for one in verdicts),
+            "failed": sum(one.failed for one in verdicts),
         },
     }
 
@@ -209,17 +225,22 @@ def _ask(node: Node, reports: list[Report], options: VerifyOptions) -> list[Answ
 
 
 def _listen(probes: list[_Probe], seconds: float) -> None:
-    """Ask for all, then look for answers until all are there, or the time is over."""
+    """Ask for all, then look for answers until all are there, or the time is over.
+
+    It counts from when the last was asked: however many they are, each is given all of it.
+    """
+    for probe in probes:
+        probe.advance()
     until = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while undecided := [probe for probe in probes if not probe.decided]:
-        for probe in undecided:
-            probe.advance()
         left = until - time.monotonic()
         if left <= 0:
             return
         time.sleep(min(pause, left))
         pause = min(2 * pause, _LONGEST_PAUSE)
+        for probe in undecided:
+            probe.advance()
 
 
 @contextlib.contextmanager
@@ -265,10 +286,10 @@ class _Probe(Closeable):
             raise CniError(DAMAGED, "the interface has gone since it was checked")
         self._seen = Answers(live.carrier, live.link.mac, observed.dadfailed)
         addresses = observed.dadfailed[:MAX_ADDRESSES]  # the kernel does not tell who has them
-        if self._report.healthy:
+        if self._report.healthy or (self._options.damaged_too and live.up and live.carrier):
             self._gateways = Gateways(live.link.ifindex, self._at_most_gateways(attachment))
-            if self._options.duplicates:
-                addresses = self._at_most_addresses(attachment)
+        if self._report.healthy and self._options.duplicates:
+            addresses = self._at_most_addresses(attachment)
         if addresses:
             self.duplicates = Duplicates(namespaces.pod, live, addresses)
 
@@ -335,7 +356,9 @@ def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
     if report.healthy and not answers.gateways and answers.error is None:
         heard.append("no gateway to ask")
     verdict = _verdict(report, answers, conflicts)
-    return Verdict(report, verdict, tuple(heard), answers.gateways, conflicts, answers.error)
+    return Verdict(
+        report, verdict, tuple(heard), answers.gateways, conflicts, answers.error, answers.carrier
+    )
 
 
 def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:

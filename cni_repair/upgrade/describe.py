@@ -21,7 +21,7 @@ def steps(plan: Plan, settings: Settings) -> list[str]:
     unit_too = ", the kubelet's unit" if held else ""
     texts["preflight"] = (
         f"{plan.coverage}% of the interfaces can be restored; the driver command, the disks, the"
-        f" locks{unit_too} are in order"
+        f" locks{unit_too} are in order{_required(plan)}; who answers now is noted"
     )
     texts["snapshot"] = f"bring the records in {settings.checkpoint_dir} up to date"
     texts["hold"] = "no kubelet to hold: nothing rebuilds pods here"
@@ -36,13 +36,27 @@ def steps(plan: Plan, settings: Settings) -> list[str]:
         texts["release"] = f"unmask it; systemctl start {unit}"
     texts["driver"] = f"{command(plan).rstrip()} (killed after {_time(plan.driver.deadline)})"
     names = ", ".join(plan.masters.names) or "the uplinks that the records name"
-    carrier = ", with carrier" if plan.masters.carrier else ""
+    carrier = ", with carrier where there is carrier now" if plan.masters.carrier else ""
     texts["masters"] = f"wait up to {_time(plan.masters.deadline)} for {names}{carrier}"
     texts["repair"] = "as cni-repair repair --all"
     probe = ", and look for others that have the pods' addresses" if plan.verify.duplicates else ""
-    texts["verify"] = f"every pod's gateways answer within {_time(plan.verify.timeout)}{probe}"
+    within = f"within {_time(plan.verify.timeout)}"
+    texts["verify"] = f"every pod's gateways that answer now answer again {within}{probe}"
     text = [f"{phase:<10} {texts[phase]}" for phase in PHASES]
     return [*text, *_policies(plan, held is not None)]
+
+
+def _required(plan: Plan) -> str:
+    """What the plan requires, before and afterwards."""
+    scopes = [
+        ("carrier of", plan.require.carrier, "all uplinks"),
+        ("answers of", plan.require.gateways, "all gateways"),
+    ]
+    return "".join(
+        f"; required: {what} {everything if scope.everything else ', '.join(scope.names)}"
+        for what, scope, everything in scopes
+        if scope.everything or scope.names
+    )
 
 
 def command(plan: Plan) -> str:

@@ -40,6 +40,7 @@ _KEYS = {
     "resume": {"bootId", "pid"},
     "phase": {"phase"},
     "done": {"phase", "ok", "words", "data"},
+    "before": {"links", "attachments"},
     "kubelet": {"unit", "active", "masked"},
     "deadman": {"until"},
     "driver": {"pid", "start", "deadline"},

@@ -10,6 +10,7 @@ import difflib
 import os
 import re
 import shutil
+import socket
 import subprocess
 
 from cni_repair.base.errors import CONFIG, CniError
@@ -27,6 +28,7 @@ VERSION = 1
 RELEASE = "release"
 HOLD = "hold"
 NO_KUBELET = "none"
+ALL = "all"
 # Where a command without a slash is looked for, and the PATH that it is run with.
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = ("/bin/sh", "-c")  # before a command that is a text
@@ -65,6 +67,22 @@ class Verify:
 
 
 @frozen
+class Scope:
+    """All there are of a kind, or those that are named."""
+
+    everything: bool
+    names: tuple[str, ...]
+
+
+@frozen
+class Require:
+    """What must be before the driver is touched, and again afterwards, beyond what there was."""
+
+    carrier: Scope  # links that have it
+    gateways: Scope  # addresses that answer every pod whose gateways they are
+
+
+@frozen
 class OnFailure:
     """RELEASE or HOLD: what becomes of kubelet at the end where that phase failed."""
 
@@ -81,6 +99,7 @@ class Plan:
     masters: Masters
     coverage: int  # percent of the node's pods that a repair must be able to restore
     verify: Verify
+    require: Require
     on_failure: OnFailure
     document: dict[str, Any]  # as read, for the journal
 
@@ -266,6 +285,10 @@ def _names(value: Any) -> tuple[str, ...]:
         for index, name in enumerate(value)
         if not isinstance(name, str) or not valid_link_name(name)
     ]
+    return _each_once(value, problems)
+
+
+def _each_once(value: list[Any], problems: list[str]) -> tuple[str, ...]:
     problems += [
         f"[{index}]: {_shown(name)} stands twice: write it once"
         for index, name in enumerate(value)
@@ -274,6 +297,40 @@ def _names(value: Any) -> tuple[str, ...]:
     if problems:
         raise _Wrong(*problems)
     return tuple(value)
+
+
+def _addresses(value: list[Any]) -> tuple[str, ...]:
+    """As the kernel writes them."""
+    texts = [_address(one) for one in value]
+    problems = [
+        f"[{index}]: {_shown(value[index])} is no address: write one, such as 10.9.0.1"
+        for index, text in enumerate(texts)
+        if not text
+    ]
+    return _each_once(texts, problems)
+
+
+def _address(value: Any) -> str:
+    """The address as the kernel writes it; "" where it is none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_ntop(family, socket.inet_pton(family, value))
+        except (OSError, TypeError, ValueError):
+            continue
+    return ""
+
+
+def _scope(read_names: Callable[[list[Any]], tuple[str, ...]], example: str) -> Reader:
+    """All, or a list."""
+
+    def read(value: Any) -> Scope:
+        if value == ALL:
+            return Scope(True, ())
+        if not isinstance(value, list):
+            raise _Wrong(f": {_shown(value)} is neither all nor a list: write all, or [{example}]")
+        return Scope(False, read_names(value))
+
+    return read
 
 
 def _command(value: Any) -> tuple[str, ...]:
@@ -322,6 +379,10 @@ _VERIFY = {
     "timeout": _Key(_duration("5s"), "5s"),
     "duplicates": _Key(_flag, False),
 }
+_REQUIRE = {
+    "carrier": _Key(_scope(_names, "bond4"), []),
+    "gateways": _Key(_scope(_addresses, "10.9.0.1"), []),
+}
 _ON_FAILURE = {
     "driver": _Key(_end, RELEASE),
     "masters": _Key(_end, HOLD),
@@ -335,6 +396,7 @@ _PLAN = {
     "masters": _Key(_section(Masters, _MASTERS), {}),
     "coverage": _Key(_percent, "100%"),
     "verify": _Key(_section(Verify, _VERIFY), {}),
+    "require": _Key(_section(Require, _REQUIRE), {}),
     "on_failure": _Key(_section(OnFailure, _ON_FAILURE), {}),
 }
 

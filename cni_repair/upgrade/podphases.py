@@ -5,37 +5,56 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.network.planning.plan import DEGRADED, LOST, STALE
-from cni_repair.node import verify as verifying
+from cni_repair.checkpoint import inventory
+from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take_snapshot
 from cni_repair.repair.scheduler import repair as repair_entries
 from cni_repair.repair.scheduler import usable_processors
 from cni_repair.repair.session import RepairOptions
+from cni_repair.upgrade import measuring, uplinks
 from cni_repair.upgrade import preflight as preflighting
-from cni_repair.upgrade import uplinks
+from cni_repair.upgrade.baseline import (
+    BEFORE,
+    Measure,
+    as_bad_as_before,
+    is_no_worse,
+    measured_before,
+    thinner_bonds,
+)
 from cni_repair.upgrade.context import living
 from cni_repair.upgrade.holding import noted_kubelet
 from cni_repair.upgrade.pods import (
     PodResult,
     before_of,
     group_by_reason,
+    in_words,
     noted_before,
     pod_results,
     summarise,
 )
-from cni_repair.upgrade.progress import SNAPSHOT
+from cni_repair.upgrade.progress import MASTERS, SNAPSHOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.checkpoint.store import Store
+    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
     from cni_repair.upgrade.context import Outcome, Upgrade
 
+_WAS_SO = "; was so before: "
+
 
 def preflight(upgrade: Upgrade) -> Outcome:
-    """Look for all that can be known to be wrong; touches nothing."""
-    problems, text = preflighting.check(upgrade.plan, upgrade.settings)
+    """Look for all that can be known to be wrong, and measure what is in order; touches nothing."""
+    progress = upgrade.events.progress
+    known = measured_before(progress) if progress.touched else None
+    found = preflighting.check(upgrade.plan, upgrade.settings, known)
+    if known is None and found.measure is not None:
+        upgrade.events.commit(BEFORE, **found.measure.document())
+    problems, text = found.problems, found.words
     if len(problems) > 1:
         for problem in problems:
             upgrade.events.say(problem)
@@ -48,6 +67,8 @@ def snapshot(upgrade: Upgrade) -> Outcome:
     how = SnapshotOptions(upgrade.settings.run_dir, write=True, all_pods=True)
     with upgrade.node(create=True) as (node, store, entries):
         taken = take_snapshot(node, store, entries, how)
+        if not upgrade.events.progress.touched:
+            _measure_news(upgrade, node, store)
     failed = group_by_reason(
         [(record.report.title, record.reason) for record in taken.records if record.failed]
     )
@@ -66,21 +87,29 @@ def snapshot(upgrade: Upgrade) -> Outcome:
     return True, text, data
 
 
+def _measure_news(upgrade: Upgrade, node: Node, store: Store) -> None:
+    """The records may have learned of gateways that nobody has asked yet."""
+    known = measured_before(upgrade.events.progress)
+    entries = inventory.read_all(store, upgrade.settings.hints())
+    measure = measuring.measure_news(node, entries, upgrade.plan, known)
+    if measure is not known:
+        upgrade.events.commit(BEFORE, **measure.document())
+
+
 def masters(upgrade: Upgrade) -> Outcome:
     """Wait for what the pods stand on."""
     plan = upgrade.plan.masters
+    before = measured_before(upgrade.events.progress)
 
     def note_back(name: str) -> None:
         upgrade.events.add("back", durable=False, link=name)
 
     with upgrade.node() as (node, _, entries):
-        recorded = uplinks.uplinks_of(living(node, entries))
-        away = uplinks.wait(node.rtnl, plan.names, recorded, plan.carrier, plan.deadline, note_back)
+        links = uplinks.awaited(upgrade.plan, living(node, entries), before)
+        away = uplinks.wait(node.rtnl, links, plan.deadline, note_back)
     if away:
         return False, f"{'; '.join(away)} (after {plan.deadline:g} s)", {}
-    names = plan.names or dict.fromkeys(uplink.name for uplink in recorded)
-    state = "there, with carrier" if plan.carrier else "there"
-    return True, f"{', '.join(names)}: {state}" if names else "none to wait for", {}
+    return True, uplinks.words(links, plan.carrier), {}
 
 
 def repair(upgrade: Upgrade) -> Outcome:
@@ -138,37 +167,64 @@ def _check_records(upgrade: Upgrade, entries: list[Entry]) -> None:
 
 def _repaired(results: list[PodResult]) -> Outcome:
     counted = [result for result in results if result.state != STALE and not result.given_up]
-    bad = group_by_reason(
-        [(result.title, result.reason) for result in counted if not result.healthy]
-    )
+    bad = [result for result in counted if result.damaged]
+    failed = [(result.title, result.reason) for result in bad if not result.as_before]
     healthy = sum(result.healthy for result in counted)
     done = sum(result.repaired for result in counted)
-    parts = [f"{healthy} of {len(counted)} healthy, {done} of them repaired"]
+    text = f"{healthy} of {len(counted)} healthy, {done} of them repaired"
     given_up = sum(result.given_up for result in results)
+    renamed = [result for result in counted if result.state == RENAMED]
+    if renamed:
+        text += f"; {len(renamed)} renamed, not touched"
     if given_up:
-        parts.append(f"{given_up} given up, as the plan's coverage allows")
-    if bad:
-        parts.append(summarise(bad))
-    return not bad, "; ".join(parts), {"pods": [result.document() for result in results]}
+        text += f"; {given_up} given up, as the plan's coverage allows"
+    text += in_words("; ", failed)
+    text += in_words(_WAS_SO, [(result.title, result.reason) for result in bad if result.as_before])
+    return not failed, text, {"pods": [result.document() for result in results]}
 
 
 def verify(upgrade: Upgrade) -> Outcome:
-    """Ask every pod's gateways."""
-    plan = upgrade.plan.verify
-    options = verifying.VerifyOptions(plan.timeout, plan.duplicates)
+    """Ask every pod's gateways, and look whether the node is no worse than before."""
+    progress = upgrade.events.progress
+    before, given_up = measured_before(progress), before_of(progress).given_up
     with upgrade.node() as (node, _, entries):
-        verdicts = verifying.verify(node, entries, options)
-    given_up = before_of(upgrade.events.progress).given_up
+        checkpoints = living(node, entries)
+        thinner = _wait_for_legs(upgrade, node, checkpoints, before)
+        verdicts = measuring.ask(node, entries, upgrade.plan)
+        links = measuring.links_now(node.rtnl, checkpoints, before.links)
+    after = Measure(links, measuring.pods_of(verdicts))
+    counted = {name: pod for name, pod in after.pods.items() if pod.passed or name not in given_up}
+    passed = sum(pod.passed for pod in counted.values())
+    bad = {name: pod for name, pod in counted.items() if pod.failed}
+    worse = [
+        (pod.title, pod.reason)
+        for name, pod in bad.items()
+        if not is_no_worse(before.pods.get(name), pod)
+    ]
     known = [verdict for verdict in verdicts if verdict.verdict != STALE]
-    counted = [verdict for verdict in known if verdict.passed or verdict.key.name not in given_up]
-    bad = group_by_reason(
-        [
-            (verdict.report.title, f"{verdict.verdict}: {verdict.reason}")
-            for verdict in counted
-            if not verdict.passed
-        ]
-    )
-    data = {"verdicts": [verdict.document() for verdict in known]}
-    passed = sum(verdict.passed for verdict in counted)
-    good = f"{passed} of {len(counted)} verified"
-    return not bad, "; ".join([good, summarise(bad)] if bad else [good]), data
+    data = {"verdicts": [verdict.document() for verdict in known], "after": after.document()}
+    text = f"{passed} of {len(counted)} verified"
+    text += in_words("; ", [*(("", why) for why in thinner), *worse])
+    text += in_words(_WAS_SO, as_bad_as_before(before, after))
+    return not worse and not thinner, text, data
+
+
+def _wait_for_legs(
+    upgrade: Upgrade, node: Node, checkpoints: list[Checkpoint], before: Measure
+) -> list[str]:
+    """Why a bond has fewer legs than before, once the masters' time is over.
+
+    Its pods need one leg, and are repaired without waiting for the others. Where the plan names
+    masters, it is those that count.
+    """
+    plan = upgrade.plan.masters
+    if not plan.carrier or plan.names:
+        return []
+
+    def why_not() -> str:
+        now = Measure(measuring.links_now(node.rtnl, checkpoints, ()))
+        return "; ".join(thinner_bonds(before, now))
+
+    waited = upgrade.events.progress.done.get(MASTERS)
+    left = waited.began + plan.deadline - time.time() if waited else 0.0
+    return uplinks.wait_until_none([("", why_not)], min(left, plan.deadline))

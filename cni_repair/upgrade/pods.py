@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen
 from cni_repair.network.planning.plan import HEALTHY, LOST
+from cni_repair.upgrade.baseline import is_left_as_before, measured_before
 from cni_repair.upgrade.progress import SNAPSHOT
 
 TYPE_CHECKING = False
@@ -29,9 +30,14 @@ def group_by_reason(troubles: list[tuple[str, str]]) -> list[str]:
     for title, reason in troubles:
         sharing.setdefault(reason, []).append(title)
     return [
-        f"{title}{f' and {len(others)} more' if others else ''}: {reason}"
+        ": ".join(filter(None, [f"{title}{f' and {len(others)} more' if others else ''}", reason]))
         for reason, (title, *others) in sharing.items()
     ]
+
+
+def in_words(first: str, troubles: list[tuple[str, str]]) -> str:
+    """`first`, then the (attachment, reason) pairs; nothing where there are none."""
+    return first + summarise(group_by_reason(troubles)) if troubles else ""
 
 
 @frozen
@@ -68,6 +74,7 @@ class PodResult:
     lost: tuple[str, ...]  # what the first look after the driver's return found
     outage_ms: int | None  # None: nobody saw it go, or it is not back
     given_up: bool  # it could not have been restored, and the plan allowed that
+    as_before: bool  # it is as bad as it was before the driver was touched
 
     @property
     def title(self) -> str:
@@ -86,6 +93,10 @@ class PodResult:
         return self.report.healthy
 
     @property
+    def damaged(self) -> bool:
+        return self.report.damaged
+
+    @property
     def repaired(self) -> bool:
         return self.report.healthy and bool(self.report.actions)
 
@@ -96,6 +107,7 @@ class PodResult:
             "lost": list(self.lost),
             "outageMs": self.outage_ms,
             "givenUp": self.given_up,
+            "asBefore": self.as_before,
         }
 
 
@@ -104,7 +116,7 @@ def pod_results(
 ) -> list[PodResult]:
     """Put together the first look, the repair's reports, and when each was restored (Unix time)."""
     first_look = {report.key.name: report for report in examined}
-    before = before_of(progress)
+    before, measured = before_of(progress), measured_before(progress)
     results = []
     for report in reports:
         name, first = report.key.name, first_look[report.key.name]
@@ -113,7 +125,8 @@ def pod_results(
             report,
             lost=() if first.state == HEALTHY else first.findings,
             outage_ms=None if damaged_before else _outage(first, report, restored, progress),
-            given_up=name in before.given_up and not report.healthy,
+            given_up=name in before.given_up and report.damaged,
+            as_before=report.damaged and is_left_as_before(measured.pods.get(name), report),
         )
         results.append(result)
     return results

@@ -7,6 +7,7 @@ import shutil
 import time
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
@@ -14,13 +15,16 @@ from cni_repair.network.observe import link_named
 from cni_repair.node.context import Node, wrapped
 from cni_repair.node.discovery import unmanaged
 from cni_repair.node.snapshot import Snapshot, SnapshotOptions, snapshot
-from cni_repair.upgrade import kubelet
+from cni_repair.upgrade import kubelet, measuring
+from cni_repair.upgrade.context import living
 from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
-from cni_repair.upgrade.pods import group_by_reason, summarise
+from cni_repair.upgrade.pods import group_by_reason, in_words, summarise
+from cni_repair.upgrade.requirements import unmet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.upgrade.baseline import Measure
     from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.settings import Settings
 
@@ -29,22 +33,35 @@ _WANTED_BYTES = 16 << 20
 _LOCK_SECONDS = 5.0
 
 
-def check(plan: Plan, settings: Settings) -> tuple[list[str], str]:
-    """All problems, each with its remedy, and a line for where there is none; touches nothing."""
+@frozen
+class Findings:
+    """What is to be known before anything is touched."""
+
+    problems: list[str]  # each with its remedy
+    words: str  # where there is none
+    measure: Measure | None  # of what afterwards must be no worse; None: it could not be taken
+
+
+def check(plan: Plan, settings: Settings, known: Measure | None = None) -> Findings:
+    """All problems, and how the node is now; touches nothing. `known`: its measure, where that was
+    taken before the driver command was started."""
     problems = [*_of_command(plan), *_of_kubelet(plan, settings)]
-    summary = ""
+    words, measure = "", known
     try:
         with Node() as node:
             problems += _of_masters(plan, node)
             taken, entries = _look(node, settings)
+            measure = measure or measuring.measure(node, entries, plan)
+            problems += unmet(plan, living(node, entries), measure)
         problems += too_little_coverage(plan, taken)
         problems += _of_locks(entries, settings)
-        summary = f"{taken.restorable} of {taken.total} interfaces could be restored"
+        words = f"{taken.restorable} of {taken.total} interfaces could be restored"
+        words += in_words("; not in order even now, so not asked for later: ", measure.troubles)
     except (CniError, OSError) as error:
         problems.append(str(wrapped(error)))
     for directory in (settings.checkpoint_dir, settings.state_dir):
         problems += _of_disk(directory)
-    return problems, summary
+    return Findings(problems, words, measure)
 
 
 def _look(node: Node, settings: Settings) -> tuple[Snapshot, list[Entry]]:

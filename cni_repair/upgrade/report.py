@@ -7,6 +7,14 @@ import time
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
 from cni_repair.node.report import DOCUMENT_VERSION, STATES, reason_in, title_of
+from cni_repair.upgrade.baseline import (
+    NOTHING_KNOWN,
+    as_bad_as_before,
+    change_of_link,
+    change_of_pod,
+    measured_after,
+    measured_before,
+)
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -25,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from cni_repair.upgrade.baseline import LinkFacts, Measure, PodFacts
     from cni_repair.upgrade.progress import Done, Progress
 
 
@@ -59,6 +68,7 @@ def document(progress: Progress, seen: Seen) -> dict[str, Any]:
         "summary": _summary(attachments),
         "notRestorable": _data(progress, SNAPSHOT, "notRestorable"),
         "verdicts": [_current(one, _SINCE_VERDICT) for one in _data(progress, VERIFY, "verdicts")],
+        "comparison": comparison_document(measured_before(progress), measured_after(progress)),
         "plan": begin.get("plan"),
     }
 
@@ -81,6 +91,54 @@ def _links_document(progress: Progress) -> list[dict[str, Any]]:
     ]
 
 
+def comparison_document(before: Measure, after: Measure) -> dict[str, Any]:
+    """What was measured before the driver was touched, beside what it is afterwards."""
+    links = {**before.links, **after.links}
+    pods = {**before.pods, **after.pods}
+    return {
+        "links": [_link_compared(before.links.get(name), after.links.get(name)) for name in links],
+        "attachments": [
+            _pod_compared(name, before.pods.get(name), after.pods.get(name)) for name in pods
+        ],
+    }
+
+
+def _link_compared(before: LinkFacts | None, after: LinkFacts | None) -> dict[str, Any]:
+    known = before or after
+    assert known is not None
+    return {
+        "name": known.name,
+        "bond": known.bond,
+        "before": _link_facts(before),
+        "after": _link_facts(after),
+        "change": change_of_link(before, after) if before and after else None,
+    }
+
+
+def _link_facts(link: LinkFacts | None) -> dict[str, Any] | None:
+    if link is None:
+        return None
+    return {"there": link.there, "up": link.up, "carrier": link.carrier, "mtu": link.mtu}
+
+
+def _pod_compared(name: str, before: PodFacts | None, after: PodFacts | None) -> dict[str, Any]:
+    container_id, _, ifname = name.partition("@")
+    return {
+        "containerID": container_id,
+        "ifname": ifname,
+        "before": _pod_facts(before),
+        "after": _pod_facts(after),
+        "change": change_of_pod(before, after) if before and after else None,
+    }
+
+
+def _pod_facts(pod: PodFacts | None) -> dict[str, Any] | None:
+    if pod is None:
+        return None
+    gateways = [{"address": address, "state": state} for address, state in pod.gateways.items()]
+    return {"verdict": pod.verdict, "passed": pod.passed, "gateways": gateways}
+
+
 def _summary(attachments: list[dict[str, Any]]) -> dict[str, int]:
     counts = {state: sum(one["state"] == state for one in attachments) for state in STATES}
     return {
@@ -88,12 +146,15 @@ def _summary(attachments: list[dict[str, Any]]) -> dict[str, int]:
         **counts,
         "failed": sum("error" in one for one in attachments),
         "givenUp": sum(one["givenUp"] for one in attachments),
+        "asBefore": sum(one["asBefore"] for one in attachments),
     }
 
 
 # The journal of an upgrade that an earlier version did has these keys not yet, and has a sentence
 # (`reason`) in the place of findings.
-_SINCE_ATTACHMENT = {"network": "", "netns": "", "master": "", "addresses": [], "notes": []}
+_SINCE_ATTACHMENT = {
+    "network": "", "netns": "", "master": "", "addresses": [], "notes": [], "asBefore": False,
+}  # fmt: skip
 _SINCE_VERDICT = {"network": "", "master": "", "addresses": [], "conflicts": []}
 
 
@@ -105,15 +166,21 @@ def _attachments(progress: Progress) -> list[dict[str, Any]]:
 def _current(noted: dict[str, Any], since: dict[str, Any]) -> dict[str, Any]:
     """A journal's entry in the form of this version."""
     if "findings" in noted:
-        return noted
+        return {**since, **noted}
     reason = noted.get("reason")
     kept = {key: value for key, value in noted.items() if key not in ("title", "reason")}
     return {**since, **kept, "findings": [reason] if reason else []}
 
 
-def dry_run_document(steps: list[str], problems: list[str]) -> dict[str, Any]:
-    """What `--dry-run -o json` prints: what would be done, and what is in the way of that."""
-    return {"schemaVersion": DOCUMENT_VERSION, "steps": steps, "findings": problems}
+def dry_run_document(steps: list[str], problems: list[str], now: Measure) -> dict[str, Any]:
+    """What `--dry-run -o json` prints: what would be done, what is in the way of that, and how the
+    node is `now`, which afterwards must be no worse."""
+    return {
+        "schemaVersion": DOCUMENT_VERSION,
+        "steps": steps,
+        "findings": problems,
+        "comparison": comparison_document(now, NOTHING_KNOWN),
+    }
 
 
 def kubelet_document(progress: Progress, seen: Seen) -> dict[str, Any] | None:
@@ -150,6 +217,10 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
     if given_up and progress.touched:
         text += ["", "could not have been restored, which the plan's coverage allows:"]
         text += [f"  {one}" for one in given_up]
+    as_before = as_bad_as_before(measured_before(progress), measured_after(progress))
+    if as_before:
+        text += ["", "was so before the driver was touched, and is no failure of the upgrade:"]
+        text += [f"  {': '.join(filter(None, one))}" for one in as_before]
     held, left = _kubelet_lines(progress, seen), _next_lines(progress, seen)
     return [*text, *([""] if held or left else []), *held, *left]
 

@@ -570,7 +570,7 @@ def with_plugin(**changes: object) -> dict[str, Any]:
         ({**NETCONF, "delegate": "cni-repair"}, "$.delegate"),
         ({**NETCONF, "checkpointDir": "relative"}, "$.checkpointDir: "),
         ({**NETCONF, "repairOnCheck": "yes"}, "$.repairOnCheck: "),
-        ({**NETCONF, "cniVersion": "0.2.0"}, "$.cniVersion: "),
+        ({**NETCONF, "cniVersion": "2.0.0"}, "$.cniVersion: "),
         ({**NETCONF, "Mode": "bridge"}, "'Mode'"),
         ({**NETCONF, "name": "../x"}, "$.name: "),
         (with_plugin(vlanId=0), "$.plugins[1].vlanId: "),

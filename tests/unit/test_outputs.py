@@ -28,6 +28,7 @@ from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
 from cni_repair.upgrade import report as upgrades
+from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
 from cni_repair.upgrade.pods import pod_results
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
@@ -148,6 +149,12 @@ def upgraded() -> Iterator[dict[str, Any]]:
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
 
 
+def measured() -> Measure:
+    """A node with a leg without carrier and every verdict on a pod."""
+    leg = LinkFacts("ens2", there=True, up=True, mtu=1500, bond="bond4")
+    return Measure({leg.name: leg}, {str(n): facts_of(one) for n, one in enumerate(verified())})
+
+
 def documents() -> Iterator[tuple[str, Any]]:
     """(schema, document): all that is printed, as the code that prints it makes it."""
     for name in ("repair.json", "status.json", "plan.json"):
@@ -160,7 +167,8 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
-    yield "upgrade-dry-run.json", upgrades.dry_run_document(["preflight  x"], ["no command"])
+    steps, problems = ["preflight  x"], ["no command"]
+    yield "upgrade-dry-run.json", upgrades.dry_run_document(steps, problems, measured())
 
 
 DOCUMENTS = list(documents())

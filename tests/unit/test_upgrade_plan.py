@@ -26,6 +26,8 @@ from cni_repair.upgrade.planfile import (
     OnFailure,
     Plan,
     PlanError,
+    Require,
+    Scope,
     Verify,
     check_command,
     plan_of,
@@ -48,6 +50,7 @@ WHOLE: dict[str, Any] = {
     "masters": {"names": ["bond4", "eth1"], "deadline": "1.5m", "carrier": False},
     "coverage": "75%",
     "verify": {"timeout": "0.5s", "duplicates": True},
+    "require": {"carrier": ["bond4", "eth1"], "gateways": "all"},
     "on_failure": {"driver": "hold", "masters": "release", "repair": "hold", "verify": "hold"},
 }
 
@@ -95,6 +98,7 @@ def test_defaults() -> None:
         masters=Masters((), 120.0, True),
         coverage=100,
         verify=Verify(5.0, False),
+        require=Require(Scope(False, ()), Scope(False, ())),
         on_failure=OnFailure("release", "hold", "release", "release"),
         document=MINIMAL,
     )
@@ -107,9 +111,15 @@ def test_every_key() -> None:
         masters=Masters(("bond4", "eth1"), 90.0, False),
         coverage=75,
         verify=Verify(0.5, True),
+        require=Require(Scope(False, ("bond4", "eth1")), Scope(True, ())),
         on_failure=OnFailure("hold", "release", "hold", "hold"),
         document=WHOLE,
     )
+
+
+def test_required_addresses_are_read_as_the_kernel_writes_them() -> None:
+    made = plan_of({**MINIMAL, "require": {"gateways": ["10.9.0.1", "FD00:0::01"]}})
+    assert made.require.gateways == Scope(False, ("10.9.0.1", "fd00::1"))
 
 
 @pytest.mark.parametrize("document", [MINIMAL, WHOLE], ids=["minimal", "whole"])
@@ -217,6 +227,19 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "names-long": (("masters", "names"), ["x" * 128], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx"),
     "names-path": (("masters", "names"), ["../x"], "$.masters.names[0]: '../x' is no name"),
     "names-twice": (("masters", "names"), ["a", "b", "a"], "$.masters.names[2]: 'a' stands twice"),
+    "require-text": (("require", "carrier"), "bond4", "$.require.carrier: 'bond4' is neither all nor"
+                     " a list: write all, or [bond4]"),
+    "require-all-in-a-list": (("require", "carrier"), ["a/b"], "$.require.carrier[0]: 'a/b' is no"
+                              " name for a link (1-127 bytes)"),
+    "require-twice": (("require", "carrier"), ["a", "a"], "$.require.carrier[1]: 'a' stands twice"),
+    "require-true": (("require", "gateways"), True, "$.require.gateways: true is neither all nor a"
+                     " list: write all, or [10.9.0.1]"),
+    "require-name": (("require", "gateways"), ["tor"], "$.require.gateways[0]: 'tor' is no address:"
+                     " write one, such as 10.9.0.1"),
+    "require-number": (("require", "gateways"), [10.9], "$.require.gateways[0]: 10.9 is no address"),
+    "require-prefix": (("require", "gateways"), ["10.9.0.1/24"], "$.require.gateways[0]: '10.9.0.1"),
+    "require-close": (("require", "gateway"), "all", "$.require.gateway: unknown key: did you mean"
+                      " gateways?"),
     "flag-yes": (("masters", "carrier"), "yes", "$.masters.carrier: 'yes' is neither of the two:"
                  " write true or false"),
     "flag-number": (("verify", "duplicates"), 1, "$.verify.duplicates: 1 is neither of the two"),
@@ -254,8 +277,11 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
     "duration-endless": (("driver", "deadline"), "9" * 400 + "h", "is longer than a day"),
     "deadman-short": (("kubelet", "deadman"), "59s", "$.kubelet.deadman: '59s' is too short: write"
                       " at least 60s, such as 15m"),
-    # an interface name is 15 bytes, a schema counts characters
+    # an altname is at most 127 bytes, a schema counts characters
     "name-in-bytes": (("masters", "names"), ["\u00e4" * 64], "$.masters.names[0]: "),
+    # a pattern is not enough to tell an address
+    "address-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
+    "address-twice": (("require", "gateways"), ["fd00::1", "FD00:0::1"], "$.require.gateways[1]: "),
     # a NUL would cut a word short on its way to the kernel
     "nul-in-a-word": (("driver", "command"), ["x", "a\0b"], "$.driver.command[1]: 'a\\x00b' is no"),
     "nul-in-a-script": (("driver", "command"), "a\0b", "$.driver.command: a NUL in it"),
@@ -382,7 +408,7 @@ def test_schema_has_the_readers_defaults() -> None:
                     document.setdefault(name, {})[key] = inner["default"]
         if "default" in part:
             document.setdefault(name, part["default"])
-    assert len([key for part in document.values() if isinstance(part, dict) for key in part]) == 13
+    assert len([key for part in document.values() if isinstance(part, dict) for key in part]) == 15
     VALIDATOR.validate(document)
     assert {**asdict(plan_of(document)), "document": {}} == {
         **asdict(plan_of(MINIMAL)),

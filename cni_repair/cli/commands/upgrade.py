@@ -22,6 +22,7 @@ from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
 from cni_repair.upgrade import driver, preflight, procedure, report
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.baseline import NOTHING_KNOWN
 from cni_repair.upgrade.context import Upgrade
 from cni_repair.upgrade.describe import steps
 from cni_repair.upgrade.events import Events
@@ -91,19 +92,21 @@ def _start(options: argparse.Namespace) -> int:
 
 
 def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_json: bool) -> int:
-    problems, words = preflight.check(plan, settings)
+    found = preflight.check(plan, settings)
+    problems = [*found.problems]
     try:
         with exclusive():
             _check_start(options)
     except Refused as ack:
         problems.append(str(ack))
     if as_json:
-        print(dumps(report.dry_run_document(steps(plan, settings), problems)))
+        now = found.measure or NOTHING_KNOWN
+        print(dumps(report.dry_run_document(steps(plan, settings), problems, now)))
     else:
         for problem in problems:
             print(f"preflight FAILED: {printable(problem)}")
         if not problems:
-            print(f"preflight: {printable(words)}")
+            print(f"preflight: {printable(found.words)}")
         print("dry run: nothing was done")
     return REFUSED if problems else FINE
 

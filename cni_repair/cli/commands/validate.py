@@ -9,11 +9,12 @@ from importlib import resources
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
+from cni_repair.base.strictjson import load_configuration
 from cni_repair.checkpoint import legacy, model
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cni import netconf
-from cni_repair.cni.conffile import load_file, plugins_in
+from cni_repair.cni.conffile import plugins_in, read_file
 from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
@@ -44,7 +45,8 @@ def run(options: argparse.Namespace) -> int:
 def _check(path: str) -> tuple[str, list[str]]:
     if path.lower().endswith(_ENDS_OF_PLANS):
         return _check_plan(path)
-    raw, document = load_file(path)
+    raw = read_file(path)
+    document = load_configuration(raw, path)
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_legacy(os.path.basename(path)):

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         print(dumps(document(verdicts)))
     else:
         show(verdicts, scope, options.all)
-    return 0 if all(verdict.passed for verdict in verdicts) else DAMAGED
+    return DAMAGED if any(verdict.failed for verdict in verdicts) else 0
 
 
 def show(verdicts: list[Verdict], scope: Scope, everything: bool) -> None:
