@@ -154,7 +154,7 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
 
 def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
     unreadable = sum(entry.checkpoint is None for entry in entries)
-    details = f"cni-repair status --all{scope.again} lists them"
+    details = f"cni-repair status --all{scope.again} lists them, and pods without one"
     if unreadable:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
