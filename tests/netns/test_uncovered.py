@@ -213,9 +213,13 @@ def test_networks_of_dockers_own_are_told_and_fail_nothing(rig: Rig) -> None:
     pod = rig.pod("container")
     rig.ip("link set eth0x netns container name eth0")
     named = "/var/run/docker/netns"
-    prepare = f"mkdir -p {named}; touch {named}/0123; mount --bind {pod.path} {named}/0123"
+    (rig.base / "held").touch()
+    script = f"""
+        mount --bind {pod.path} {rig.base}/held
+        mount -t tmpfs none /run
+        mkdir -p {named}; touch {named}/0123; mount --bind {rig.base}/held {named}/0123
+        exec "$@" """
     words = ("status", "-o", "json", "--checkpoint-dir", str(rig.checkpoints))
-    script = f'mount -t tmpfs none /var/run; {prepare}; exec "$@"'
     done = rig.run("unshare", "-m", "sh", "-c", script, "sh", rig.launcher(), *words, check=False)
     (found,) = json.loads(done.out)["unmanaged"]
     assert (found["owner"], found["netns"]) == ("docker", f"{named}/0123")
