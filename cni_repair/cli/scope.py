@@ -159,7 +159,7 @@ def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
         details = "pods are named NAMESPACE/NAME"
-    return UsageError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+    return UsageError(NO_CHECKPOINT, f"no record of {name}", details)
 
 
 def _pod_of(entry: Entry) -> str:

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         verdicts = with_entries(scope, lambda node, _, entries: verify(node, entries, how))
     except KeyboardInterrupt:
-        print_error("interrupted")
+        print_error("interrupted; nothing was changed, call again")
         return INTERRUPTED
     bare = uncovered_beside(scope, [verdict.report for verdict in verdicts])
     if scope.json:
