@@ -81,11 +81,13 @@ def _again(options: argparse.Namespace) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
-def examined(scope: Scope) -> list[Report]:
+def examined(scope: Scope, force: bool = False) -> list[Report]:
     """The state of the attachments that are meant, and what would repair them; changes nothing."""
     return with_entries(
         scope,
-        lambda node, store, entries: examine(node, entries, records=NodeRecords(store, entries)),
+        lambda node, store, entries: examine(
+            node, entries, records=NodeRecords(store, entries), force=force
+        ),
     )
 
 

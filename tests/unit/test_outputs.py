@@ -20,7 +20,8 @@ from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.cli.commands import adopt
+from cni_repair.cli.commands import adopt, validate
+from cni_repair.cli.validation.findings import Part, note, warning
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
 from cni_repair.node import forget, verify
@@ -140,29 +141,35 @@ OLD = [
 ]  # fmt: skip
 
 
+LINKS = {
+    "eth0": LinkFacts("eth0", True, True, True, 1500),
+    "eth1": LinkFacts("eth1", there=False, bond="bond4"),
+}
+MEASURE = Measure(LINKS, {str(n): facts_of(one) for n, one in enumerate(verified())})
+
+
 def upgraded() -> Iterator[dict[str, Any]]:
     pods = pod_results([REPORTS[2]], [REPORTS[1]], {KEY.name: NOON + 1}, progress_of([BEGIN]))
     after = [
         ended("snapshot", notRestorable=["web-2 eth0: foreign"], before=[]),
         ended("repair", pods=[one.document() for one in pods]),
-        ended("verify", verdicts=[one.document() for one in verified()[:6]]),
+        ended(
+            "verify",
+            verdicts=[one.document() for one in verified()[:6]],
+            after=Measure(LINKS, MEASURE.pods).document(),
+        ),
     ]
+    before = event("before", **Measure({"eth0": LINKS["eth0"]}, MEASURE.pods).document())
     histories: list[list[dict[str, Any]]] = [
         [BEGIN],
         [BEGIN, event("phase", phase="hold"), *KUBELET],
-        [BEGIN, *KUBELET, *WENT, *after, event("end", status=0)],
+        [BEGIN, before, *KUBELET, *WENT, *after, event("end", status=0)],
         [BEGIN, *OLD, event("end", status=1)],
         [BEGIN, ended("preflight", problems=["x"]), event("end", status=3)],
     ]
     for events, standing in zip(histories, (RUNNING, CUT_SHORT, ENDED, REBOOTED, ENDED)):
         yield upgrades.document(progress_of(events), Seen(standing, NOON))
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
-
-
-def measured() -> Measure:
-    """A node with a leg without carrier and every verdict on a pod."""
-    leg = LinkFacts("ens2", there=True, up=True, mtu=1500, bond="bond4")
-    return Measure({leg.name: leg}, {str(n): facts_of(one) for n, one in enumerate(verified())})
 
 
 def documents() -> Iterator[tuple[str, Any]]:
@@ -182,8 +189,12 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
-    steps, problems = ["preflight  x"], ["no command"]
-    yield "upgrade-dry-run.json", upgrades.dry_run_document(steps, problems, measured())
+    told = (warning("$.vlan", "not a key", "did you mean 'vlanId'?"), note("$", "passed on"))
+    yield "validate.json", validate.document([validate.File("/p", (Part(1, "record", told),))])
+    yield (
+        "upgrade-dry-run.json",
+        upgrades.dry_run_document(["preflight  x"], ["no command"], MEASURE),
+    )
 
 
 DOCUMENTS = list(documents())
