@@ -153,7 +153,7 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     ),
     "another-link": (
         another_link, "repair",
-        ["the node's eth0 cannot be used as it is", "do what the reason says", "repair --all"],
+        ["the node's eth0 is not the recorded link", "do what the reason says", "repair --all"],
         [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
     ),
     "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
