@@ -18,7 +18,7 @@ from cni_repair.adoption.verdict import (
     Adoption,
     without_rivals,
 )
-from cni_repair.base.errors import TRY_AGAIN, CniError
+from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
@@ -28,7 +28,8 @@ from cni_repair.checkpoint.model import encode_checked
 from cni_repair.checkpoint.store import COMMITTED, is_legacy
 from cni_repair.netlink.netns import netns_id_at
 from cni_repair.node.context import wrapped
-from cni_repair.node.discovery import unmanaged
+from cni_repair.node.discovery import Covered, covered_by, unmanaged
+from cni_repair.node.forget import forget
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.uplink.recorder import NodeRecorder
 
@@ -84,12 +85,13 @@ class Adopter:
 
     def not_remembered(self, adoptions: list[Adoption]) -> list[Unmanaged]:
         """Macvlan interfaces over the node's links that no file tells of."""
-        known = [(adoption.netns, adoption.key.ifname) for adoption in adoptions]
-        for entry in self._entries:
-            if entry.checkpoint is not None and entry.key in self._alive:
-                known.append((entry.checkpoint.netns_path, entry.key.ifname))
-        places = [(netns_id_at(path), ifname) for path, ifname in known]
-        return unmanaged(self._node, {(*place, ifname) for place, ifname in places if place})
+        told = [(netns_id_at(one.netns), one.key.ifname) for one in adoptions]
+        covered = [Covered(place, ifname) for place, ifname in told if place]
+        living = [entry.checkpoint for entry in self._entries if entry.key in self._alive]
+        for checkpoint in filter(None, living):
+            if place := netns_id_at(checkpoint.netns_path):
+                covered.append(covered_by(checkpoint, place))
+        return unmanaged(self._node, covered)
 
     # Committing
 
@@ -156,11 +158,6 @@ class Adopter:
 
     def _remove(self, leftover: Adoption) -> Adoption:
         assert self._store is not None and leftover.checkpoint is not None
-        with self._lock(leftover.checkpoint) as lock:
-            entry = inventory.read_one(self._store, leftover.key, None)
-            if entry is not None and entry.checkpoint != leftover.checkpoint:
-                raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")
-            self._store.tombstone(leftover.key)
-            self._store.remove(leftover.key)
-            lock.forget()
+        (entry,) = [one for one in self._entries if one.key == leftover.key]
+        forget(self._store, entry, self._options.run_dir, None)
         return replace(leftover, state=REMOVED)

@@ -23,7 +23,7 @@ from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
-from cni_repair.base.strictjson import load_object, loads
+from cni_repair.base.strictjson import load_configuration, load_object, loads
 from cni_repair.checkpoint import legacy
 from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
 from cni_repair.network.model import HostLink
@@ -238,7 +238,7 @@ def _plugins(value: Any) -> tuple[dict[str, Any], ...]:
         raise Misfit(": expected base64") from error
     if not raw:
         return ()
-    document = load_object(raw, "the configuration")
+    document = load_configuration(raw, "the configuration")
     if "plugins" not in document:
         return (document,)
     shared = {key: document[key] for key in ("cniVersion", "name") if key in document}

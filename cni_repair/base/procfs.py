@@ -10,6 +10,7 @@ import os
 from cni_repair.base.frozen import frozen
 
 _boot_id: list[str] = []
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 @frozen
@@ -58,6 +59,23 @@ def cgroups_of(pid: int) -> str:
             return file.read(1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def sees_all_processes() -> bool:
+    """Whether /proc shows every process of the machine, not only those of a container."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+
+
+def comms() -> set[str]:
+    """The names (comm) of all processes."""
+    found = set()
+    for pid in process_ids():
+        try:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                found.add(file.read(64).strip().decode("ascii", "replace"))
+        except OSError:
+            continue  # it has ended
+    return found
 
 
 def default_route_devices() -> tuple[str, ...]:

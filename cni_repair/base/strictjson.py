@@ -5,7 +5,8 @@ C scanner and encoder behind `json` can be used alone. (Python 3.11.2, median of
 time. The bare macvlan plugin's whole ADD takes about 9 ms.)
 
 Duplicate keys, and keys that differ only in case, are refused: Go's encoding/json ignores case and
-takes the last, so the delegate would read another document than we do.
+takes the last, so the delegate would read another document than we do. Network configurations are
+written by people, and read by Go: :func:`load_configuration` takes what can only be read one way.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ from cni_repair.base.errors import DECODE, CniError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    Scan = Callable[[str, int], tuple[Any, int]]
+
+MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 _SPACE = " \t\n\r"
 
@@ -43,6 +48,27 @@ def _twice(pairs: list[tuple[str, Any]]) -> str:
     raise AssertionError("no key appears twice")
 
 
+def _object_as_go(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As :func:`_object`; but the same key twice with the same value is one key."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        for key, value in pairs:
+            if not _same(value, found[key]):
+                raise _Refused(f"key {key!r} appears twice, with different values: keep one")
+    return _object(list(found.items()))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether Go decodes both into the same, whatever the field: 1, 1.0 and true differ."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
 def _constant(name: str) -> Any:
     raise _Refused(f"{name} is not JSON")
 
@@ -65,25 +91,50 @@ class _Context:
     parse_constant = staticmethod(_constant)
 
 
+class _ContextAsGo(_Context):
+    object_pairs_hook = staticmethod(_object_as_go)
+
+
 _scan = _json.make_scanner(_Context)  # type: ignore[arg-type]  # takes any object with these attributes
+_scan_as_go = _json.make_scanner(_ContextAsGo)  # type: ignore[arg-type]  # likewise
 
 
-def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
+def loads(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> Any:
     """Parse one JSON document.
 
     `what` is its name in error messages. Raises CniError (code 6) for anything but one well-formed
     UTF-8 document of at most `max_bytes` bytes and :data:`MAX_DEPTH` levels.
     """
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _undecodable(what, f"it is not UTF-8 at byte {error.start}") from error
+    value = _parse(raw, text, what, _scan, max_bytes)
+    if "\\u" in text and _has_surrogate(value):
+        raise _undecodable(what, "half of a surrogate pair is not a character")
+    return value
+
+
+def load_configuration(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Parse a network configuration: one JSON object, taken where Go's encoding/json takes it.
+
+    The same key twice with the same value is one key. Bytes that are not UTF-8, and halves of
+    surrogate pairs, become U+FFFD. The limits, and keys that differ in value or in case, as in
+    :func:`loads`.
+    """
+    text = raw.decode("utf-8", "replace")
+    value = _parse(raw, text, what, _scan_as_go, max_bytes)
+    return _object_in(_without_surrogates(value) if "\\u" in text else value, what)
+
+
+def _parse(raw: bytes, text: str, what: str, scan: Scan, max_bytes: int) -> Any:
     if len(raw) > max_bytes:
         raise _undecodable(what, f"it has {len(raw)} bytes; at most {max_bytes} are read")
     if not raw.strip():
         raise _undecodable(what, "it is empty")
     try:
-        text = raw.decode("utf-8")
         start = len(text) - len(text.lstrip(_SPACE))
-        value, end = _scan(text, start)
-    except UnicodeDecodeError as error:
-        raise _undecodable(what, f"it is not UTF-8 at byte {error.start}") from error
+        value, end = scan(text, start)
     except RecursionError as error:
         raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels") from error
     except (ValueError, StopIteration, SystemError) as error:
@@ -93,14 +144,15 @@ def loads(raw: bytes, what: str, max_bytes: int = 4 << 20) -> Any:
     # (With so few brackets in all, it cannot be nested too deep.)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels")
-    if "\\u" in text and _has_surrogate(value):
-        raise _undecodable(what, "half of a surrogate pair is not a character")
     return value
 
 
-def load_object(raw: bytes, what: str, max_bytes: int = 4 << 20) -> dict[str, Any]:
+def load_object(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Parse one JSON document that must be an object; see :func:`loads`."""
-    value = loads(raw, what, max_bytes)
+    return _object_in(loads(raw, what, max_bytes), what)
+
+
+def _object_in(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _undecodable(what, "it is not a JSON object")
     return value
@@ -147,6 +199,15 @@ def _has_surrogate(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_surrogate(part) for pair in value.items() for part in pair)
     return isinstance(value, list) and any(_has_surrogate(part) for part in value)
+
+
+def _without_surrogates(value: Any) -> Any:
+    """The value as Go reads it: U+FFFD in the place of each."""
+    if isinstance(value, str):
+        return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in value)
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    return [_without_surrogates(part) for part in value] if isinstance(value, list) else value
 
 
 def _refuse(value: Any) -> Any:

@@ -8,8 +8,9 @@ from cni_repair.checkpoint.store import Key, Store
 from cni_repair.cni import delegate
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.master import likely_master
-from cni_repair.cni.netconf import parse
+from cni_repair.cni.netconf import BEFORE_CHECK, parse
 from cni_repair.cni.repair import options_of, raise_unless_healthy
+from cni_repair.network.planning.plan import RENAMED
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
@@ -30,13 +31,20 @@ def check(call: Call) -> tuple[str, int]:
     have added to a healthy attachment since ADD is taken into its record.
     """
     conf = parse(call.stdin)
+    if conf.cni_version in BEFORE_CHECK:
+        _ask_delegate(call, conf)  # which says so
     key = Key(call.container_id, call.ifname)
     try:
         with Store(conf.checkpoint_dir) as store, Node() as node:
             entry = inventory.read_one(store, key, hints_of(conf))
             if entry is not None and conf.repair_on_check:
                 repair_entries(node, store, [entry], options_of(call, conf))
-            _ask_delegate(call, conf)
+            try:
+                _ask_delegate(call, conf)
+            except CniError:
+                if entry is not None:
+                    _raise_if_renamed(node, entry, call.netns)
+                raise
             if entry is not None:
                 (report,) = examine(node, [entry], call.netns)
                 raise_unless_healthy(report, DAMAGED)
@@ -44,6 +52,13 @@ def check(call: Call) -> tuple[str, int]:
     except FileNotFoundError:  # there is no checkpoint directory
         _ask_delegate(call, conf)
     return "", 0
+
+
+def _raise_if_renamed(node: Node, entry: Entry, given_netns: str) -> None:
+    """The delegate knows an interface by its name only, and says that there is none."""
+    (report,) = examine(node, [entry], given_netns)
+    if report.state == RENAMED:
+        raise_unless_healthy(report, DAMAGED)
 
 
 def _ask_delegate(call: Call, conf: NetConf) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.base.strictjson import load_object
+from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_legacy
 from cni_repair.cni.delete import delete_locked
-from cni_repair.cni.netconf import parse
+from cni_repair.cni.netconf import VALID_ATTACHMENTS, parse
 from cni_repair.cni.version import pass_on
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_repair.cni.call import Call
     from cni_repair.cni.netconf import NetConf
-
-_VALID = "cni.dev/valid-attachments"
 
 
 @frozen
@@ -29,7 +29,7 @@ class _Stored:
 
 
 def delete_stale(call: Call) -> tuple[str, int]:
-    """Delete this network's attachments that are not in `cni.dev/valid-attachments`, and free their
+    """Delete this network's attachments that the runtime does not list as valid, and free their
     addresses; then call the delegate. Prints nothing.
 
     Each one under its own lock and with a tombstone, as DEL does it.
@@ -50,15 +50,41 @@ def delete_stale(call: Call) -> tuple[str, int]:
 
 
 def _valid_attachments(conf: NetConf) -> set[Key]:
-    listed = conf.document.get(_VALID)
+    """What is there by the runtime's word; all of it is read before anything is deleted.
+
+    libcni says it under two keys. Where they differ, what either names is valid: a record too many
+    does no harm. For the same reason null counts as no list, though an empty list in Go may become
+    it: taking a missing list for an empty one would delete every pod's interface.
+    """
+    lists = {key: conf.rest[key] for key in VALID_ATTACHMENTS if conf.rest.get(key) is not None}
+    if not lists:
+        raise CniError(CONFIG, f"GC without {VALID_ATTACHMENTS[0]}", "the runtime must send it")
+    return {key for name, listed in lists.items() for key in _keys(name, listed)}
+
+
+def _keys(name: str, listed: Any) -> list[Key]:
     if not isinstance(listed, list):
-        # Taking a missing list for an empty one would delete every pod's record.
-        raise CniError(CONFIG, f"GC without {_VALID}", "the runtime must send it")
-    return {
-        Key(str(entry.get("containerID")), str(entry.get("ifname")))
-        for entry in listed
-        if isinstance(entry, dict)
-    }
+        raise _malformed(name, listed)
+    return [_key(f"{name}[{index}]", entry) for index, entry in enumerate(listed)]
+
+
+def _key(where: str, entry: Any) -> Key:
+    # In any case: as a plugin in Go reads it.
+    given = entry.items() if isinstance(entry, dict) else ()
+    fields = {key.casefold(): value for key, value in given}
+    key = Key(fields.get("containerid", ""), fields.get("ifname", ""))
+    if not all(isinstance(part, str) and part for part in (key.container_id, key.ifname)):
+        raise _malformed(where, entry)
+    return key
+
+
+def _malformed(where: str, value: Any) -> CniError:
+    said = dumps(value)
+    return CniError(
+        CONFIG,
+        f"GC: {where} is not understood, and nothing is deleted: {said[:200]}",
+        'the runtime must send a list of {"containerID": …, "ifname": …}',
+    )
 
 
 def _stored_of(conf: NetConf) -> list[_Stored]:
@@ -103,7 +129,7 @@ def _delete(call: Call, conf: NetConf, stored: _Stored) -> None:
         netns=stored.netns,
         environ=environ,
     )
-    rest = {name: value for name, value in conf.rest.items() if name != _VALID}
+    rest = {name: value for name, value in conf.rest.items() if name not in VALID_ATTACHMENTS}
     with Lock(conf.run_dir, key.name) as lock, Store(conf.checkpoint_dir) as store:
         if store.phase(key) == stored.phase:  # else an ADD or DEL ended while we waited for it
             delete_locked(call_of_one, replace(conf, rest=rest), store, lock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE, valid_id, valid_ifname
-from cni_repair.base.strictjson import load_object
+from cni_repair.base.strictjson import load_configuration
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 
@@ -13,19 +13,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+BEFORE_CHECK = VERSIONS[:4]  # there is none before 0.4.0: plugins refuse it, whatever is damaged
+# What plugins take a configuration for that names no version, as those before CNI 0.2.0 do not.
+_WITHOUT_VERSION = VERSIONS[0]
 DEFAULT_DELEGATE = "macvlan"
 MASTER_TIMEOUT_SECONDS = 10.0
 
 # The names that the predecessor's configuration (see checkpoint/legacy) has for our keys.
 _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
+# GC's list of what is there: the key that libcni and SPEC's later text have; SPEC 1.1.0 as tagged.
+VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
     "masterTimeout", "followRenamedMaster", "fallbackMaster",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
-    "capabilities", "runtimeConfig", "linkInContainer",
+    "capabilities", "runtimeConfig", "linkInContainer", "plugins", *VALID_ATTACHMENTS,
 )  # fmt: skip
 _BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
@@ -59,32 +64,26 @@ class NetConf:
     @property
     def ipam_type(self) -> str:
         ipam = self.rest.get("ipam")
-        kind = ipam.get("type", "") if isinstance(ipam, dict) else ""
+        given = ipam.items() if isinstance(ipam, dict) else ()
+        kind = next((value for key, value in given if key.casefold() == "type"), "")
         return kind if isinstance(kind, str) else ""
 
 
 def parse(raw: bytes) -> NetConf:
     """Read a configuration from stdin. Raises CniError with the SPEC's codes 1, 6 and 7."""
-    return check(load_object(raw, "the network configuration"))
+    return check(load_configuration(raw, "the network configuration"))
 
 
 def check(document: dict[str, Any]) -> NetConf:
     """Read a configuration that is decoded already; see :func:`parse`."""
-    if "plugins" in document:
+    values = _known(document)
+    if values.get("plugins") is not None:
         raise _wrong("plugins: this is a list; pass one plugin's entry, with the list's name")
-    values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
-    if len(values) != len(document):
-        raise _wrong("a key and its synonym are both there: keep one of them")
-    _check_spelling(values)
-    version = values.get("cniVersion", "0.1.0")
-    if version not in VERSIONS:
-        raise CniError(
-            INCOMPATIBLE_VERSION,
-            "incompatible CNI versions",
-            f"config is {version!r}, plugin supports {list(VERSIONS)}",
-        )
+    if values.get("linkInContainer"):
+        raise _wrong("linkInContainer: a master inside the pod cannot be repaired from the node")
+    version = _version(values.get("cniVersion"))
     delegate, overrides = _delegate(values.get("delegate", DEFAULT_DELEGATE))
-    values.update(overrides)
+    values = _merged(values, overrides)
     conf = NetConf(
         cni_version=version,
         name=_name(values.get("name")),
@@ -112,14 +111,40 @@ def _wrong(why: str) -> CniError:
     return CniError(CONFIG, "invalid network configuration", why)
 
 
-def _check_spelling(values: dict[str, Any]) -> None:
+def _known(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without its synonyms, and without what is null of ours: for a plugin in Go, null
+    is what is not there."""
+    values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
+    if len(values) != len(document):
+        raise _wrong("a key and its synonym are both there: keep one of them")
     for key in values:
         known = _BY_FOLDED_KEY.get(key.casefold(), key)
         if known != key:
             # The delegate, written in Go, would read it as the same key; we would not.
             raise _wrong(f"key {key!r}: write it {known!r}")
-    if values.get("linkInContainer"):
-        raise _wrong("linkInContainer: a master inside the pod cannot be repaired from the node")
+    return {k: v for k, v in values.items() if v is not None or k not in _OURS}
+
+
+def _merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    merged = values | overrides
+    if len(set(map(str.casefold, merged))) != len(merged):
+        raise _wrong("delegate: a key differs only in case from another one: write both alike")
+    return merged
+
+
+def _version(value: Any) -> str:
+    """The CNI version that the delegate speaks for a configuration's `cniVersion`."""
+    if value is None or value == "":
+        return _WITHOUT_VERSION
+    if not isinstance(value, str):
+        raise CniError(DECODE, "cannot decode the network configuration", "cniVersion: not a text")
+    if value not in VERSIONS:
+        raise CniError(
+            INCOMPATIBLE_VERSION,
+            "incompatible CNI versions",
+            f"config is {value!r}, plugin supports {list(VERSIONS)}",
+        )
+    return value
 
 
 def _name(value: Any) -> str:
@@ -129,13 +154,12 @@ def _name(value: Any) -> str:
 
 
 def _delegate(value: Any) -> tuple[str, dict[str, Any]]:
-    overrides = value if isinstance(value, dict) else {"type": value}
+    overrides = _known(value) if isinstance(value, dict) else {"type": value}
     kind = overrides.get("type", DEFAULT_DELEGATE)
     if not isinstance(kind, str) or not valid_id(kind):
         raise _wrong(f"delegate: {kind!r} is not a plugin type (a file name, not a path)")
     if kind == OWN_TYPE:
         raise _wrong("delegate: cni-repair cannot wrap itself; name the wrapped plugin")
-    _check_spelling(overrides)
     for key in ("cniVersion", "name"):
         if key in overrides:
             raise _wrong(f"delegate: {key} belongs to the network; remove it from the delegate")
@@ -203,9 +227,6 @@ def keys_of_delegate(document: dict[str, Any]) -> list[str]:
 def version_asked(raw: bytes) -> str:
     """The cniVersion for an error object, whatever else is wrong with the document."""
     try:
-        version = load_object(raw, "it").get("cniVersion")
-    except CniError as error:
-        if error.code != DECODE:
-            raise
+        return _version(_known(load_configuration(raw, "it")).get("cniVersion"))
+    except CniError:
         return VERSIONS[-2]
-    return version if version in VERSIONS else VERSIONS[-2]

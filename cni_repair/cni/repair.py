@@ -5,14 +5,21 @@ The outage lasts as long as it does: nothing is imported that only other verbs n
 
 from __future__ import annotations
 
-from cni_repair.base.errors import FOREIGN, NO_CHECKPOINT, REPAIR_FAILED, STALE, CniError
+from cni_repair.base.errors import (
+    FOREIGN,
+    NO_CHECKPOINT,
+    RELEASED,
+    REPAIR_FAILED,
+    STALE,
+    CniError,
+)
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Key, Store
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
-from cni_repair.cni.result import convert
+from cni_repair.cni.result import BY_FAMILY, convert, is_by_family
 from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
@@ -25,7 +32,11 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint import model
     from cni_repair.cni.call import Call
 
-_ERROR_OF_STATE = {planning.STALE: STALE, planning.FOREIGN: FOREIGN}
+_ERROR_OF_STATE = {
+    planning.STALE: STALE,
+    planning.FOREIGN: FOREIGN,
+    planning.RELEASED: RELEASED,
+}
 
 
 def repair(call: Call) -> tuple[str, int]:
@@ -65,7 +76,8 @@ def _repair_one(
     if not reports:
         raise _no_checkpoint(call, store.directory)
     (report,) = reports
-    raise_unless_healthy(report, REPAIR_FAILED)
+    if report.state != planning.RENAMED:  # it has its interface: there is nothing to repair
+        raise_unless_healthy(report, REPAIR_FAILED)
     assert report.checkpoint is not None
     return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
 
@@ -74,7 +86,10 @@ def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
     if conf is not None:
         return conf.cni_version
     recorded = checkpoint.result.get("cniVersion")
-    return recorded if recorded in VERSIONS else VERSIONS[0]
+    if recorded in VERSIONS:
+        return str(recorded)
+    # The predecessor's plugins named no version, nor did those of CNI 0.1.0.
+    return BY_FAMILY[-1] if is_by_family(checkpoint.result) else "0.3.0"
 
 
 def _repair_many(
@@ -85,7 +100,7 @@ def _repair_many(
     options = replace(options, netns="", processors=usable_processors())
     reports = repair_entries(node, store, entries, options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
-    return text, 0 if all(report.healthy for report in reports) else 1
+    return text, 1 if any(report.damaged for report in reports) else 0
 
 
 def options_of(call: Call, conf: NetConf) -> RepairOptions:

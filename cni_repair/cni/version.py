@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.base.strictjson import dumps, load_object
+from cni_repair.base.strictjson import dumps, load_configuration, load_object
 from cni_repair.cni import delegate
 from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import DEFAULT_DELEGATE, VERSIONS
@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
 
 def version(call: Call) -> tuple[str, int]:
-    """Print the versions that both the delegate and cni-repair support."""
-    asked = load_object(call.stdin, "the VERSION request") if call.stdin.strip() else {}
-    wrapped = asked.get("delegate", DEFAULT_DELEGATE)
+    """Print the versions that both the delegate and cni-repair support.
+
+    0.1.0 is among them: for a configuration without a version libcni (ValidateNetworkList, which
+    CRI-O calls) refuses a plugin that does not name it.
+    """
+    asked = load_configuration(call.stdin, "the VERSION request") if call.stdin.strip() else {}
+    wrapped = asked.get("delegate") or DEFAULT_DELEGATE
     plugin = wrapped.get("type", DEFAULT_DELEGATE) if isinstance(wrapped, dict) else wrapped
     theirs = _versions_of(str(plugin), call)
     supported = [known for known in VERSIONS if known in theirs] or list(VERSIONS)
@@ -30,8 +34,9 @@ def version(call: Call) -> tuple[str, int]:
 
 
 def pass_on(call: Call, conf: NetConf) -> None:
-    """Call the delegate, too, if it knows the verbs that CNI 1.1.0 added (STATUS, GC)."""
-    if VERSIONS[-1] in _versions_of(conf.delegate, call):
+    """Call the delegate, too, if it knows the verbs that CNI 1.1.0 added (STATUS, GC): it refuses
+    them for a configuration of an older version."""
+    if conf.cni_version == VERSIONS[-1] and VERSIONS[-1] in _versions_of(conf.delegate, call):
         delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
 
 

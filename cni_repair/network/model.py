@@ -326,7 +326,10 @@ class Observed:
     routes: tuple[Route, ...] = ()
     tentative: tuple[str, ...] = ()  # addresses that duplicate detection still looks at
     dadfailed: tuple[str, ...] = ()  # … and those that it found taken
-    ifindex_taken_by: str | None = None  # where the link is gone: who has its ifindex now
+    # The link that has the recorded ifindex, where that is not the one of the recorded name; and
+    # its name, where there is none of the recorded name.
+    at_ifindex: LiveLink | None = None
+    ifindex_taken_by: str | None = None
     rules: tuple[Rule, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     absent_routes: tuple[Route, ...] = ()  # see Attachment

@@ -86,6 +86,12 @@ def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
     return found
 
 
+def names_of_links(rtnl: Rtnetlink) -> set[str]:
+    """The names of all links of the socket's namespace."""
+    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
+    return {name_in(body) for body in bodies}
+
+
 def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
     """The MACs of all links of the socket's namespace."""
     links = [nl.unpack_link(body) for body in rtnl.dump(links_request(), at_most, "links")]
@@ -129,10 +135,16 @@ def observe_pod(
         rtnl.netnsids[node] = netnsid
     body = _answered(answer)
     if body is None:
-        return Observed(netnsid, None, ifindex_taken_by=name_at(rtnl, wanted_ifindex))
+        at_ifindex = _link_at(rtnl, wanted_ifindex)
+        name = at_ifindex.name if at_ifindex else None
+        if name == ifname:  # another repair made it meanwhile
+            return observe_pod(rtnl, node, ifname, wanted_ifindex, link_only, sysctls)
+        return Observed(netnsid, None, at_ifindex=at_ifindex, ifindex_taken_by=name)
     live = live_link(body, sysctls)
+    is_another = wanted_ifindex and live.link.ifindex != wanted_ifindex
+    at_ifindex = _link_at(rtnl, wanted_ifindex) if is_another else None
     if link_only or not live.is_over(netnsid):
-        return Observed(netnsid, live)
+        return Observed(netnsid, live, at_ifindex=at_ifindex)
     addresses = read_addresses(rtnl, live.link.ifindex, live.link.mac)
     routes = read_routes(rtnl, live.link.ifindex, live.name)
     return Observed(
@@ -145,7 +157,16 @@ def observe_pod(
         addresses_by_kernel=addresses.by_kernel,
         routes_by_kernel=routes.by_kernel,
         stable_private=addresses.stable_private,
+        at_ifindex=at_ifindex,
     )
+
+
+def _link_at(rtnl: Rtnetlink, ifindex: int) -> LiveLink | None:
+    """The link of that index, under whatever name."""
+    if name_at(rtnl, ifindex) is None:  # which mostly spares the question, see there
+        return None
+    answer = _answered(rtnl.get([link_request(ifindex=ifindex)])[0])
+    return live_link(answer, sysctls=False) if answer else None
 
 
 def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +27,7 @@ if TYPE_CHECKING:
 DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
-STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE)
+STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE)
 
 
 @frozen
@@ -52,6 +60,12 @@ class Report:
     @property
     def healthy(self) -> bool:
         return self.state == HEALTHY and self.error is None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a pod lacks something. A stale record is of a pod that is no more, a renamed
+        interface is there: both are reported, and fail nothing."""
+        return not self.healthy and self.state not in (STALE, RENAMED)
 
     @property
     def pod(self) -> str:
@@ -133,9 +147,9 @@ def error_document(error: CniError | None) -> dict[str, Any]:
 
 
 def summary(reports: list[Report]) -> dict[str, int]:
-    """How many attachments are in which state, and how many failed."""
+    """How many attachments are in which state, and how many of living pods have an error."""
     counts = {state: sum(report.state == state for report in reports) for state in STATES}
-    failed = sum(report.error is not None for report in reports)
+    failed = sum(report.damaged and report.error is not None for report in reports)
     return {"attachments": len(reports), **counts, "failed": failed}
 
 

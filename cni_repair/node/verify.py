@@ -15,7 +15,15 @@ import time
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST, STALE
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RELEASED,
+    RENAMED,
+    STALE,
+)
 from cni_repair.network.reachability.duplicates import Duplicates, Holder, close_all
 from cni_repair.network.reachability.gateways import (
     ANSWERED,
@@ -51,7 +59,8 @@ NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask
 UNREACHABLE = "unreachable"  # a gateway is silent, or the link has no carrier
 CONFLICT = "conflict"  # somebody else has one of the pod's addresses
 VERDICTS = (
-    HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT, LOST, DEGRADED, STALE, FOREIGN, UNREADABLE,
+    HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT,
+    LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE,
 )  # fmt: skip
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
@@ -131,6 +140,12 @@ class Verdict:
         return self.verdict in (HEALTHY, NOT_VERIFIED) and self.error is None
 
     @property
+    def failed(self) -> bool:
+        """Whether a living pod did not pass. A stale record's pod is no more; a renamed interface
+        is there, and is not asked over."""
+        return not self.passed and self.verdict not in (STALE, RENAMED)
+
+    @property
     def reason(self) -> str:
         """What is wrong, in one line."""
         words = (self.report.reason, *self.heard, str(self.error or ""))
@@ -176,7 +191,7 @@ def document(verdicts: list[Verdict]) -> dict[str, Any]:
             "attachments": len(verdicts),
             **counts,
             "configuredNotVerified": not_verified,
-            "failed": sum(not one.passed for one in verdicts),
+            "failed": sum(one.failed for one in verdicts),
         },
     }
 

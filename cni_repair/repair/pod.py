@@ -13,7 +13,7 @@ from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.observe import ifindex_of, name_at
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.base import Target
-from cni_repair.network.planning.plan import with_extras
+from cni_repair.network.planning.plan import RENAMED, with_extras
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import observe, planned
 from cni_repair.uplink.read import TEMPORARY
@@ -92,6 +92,8 @@ class PodLook:
         """What is wrong, and what the repair could not give back."""
         ifindex, live = self.checkpoint.attachment.link.ifindex, self.observed.link
         if not ifindex or live is None or live.link.ifindex == ifindex:
+            return self.plan.findings
+        if self.plan.state == RENAMED:  # it says so itself
             return self.plan.findings
         name = self.checkpoint.key.ifname
         return (

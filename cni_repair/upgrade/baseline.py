@@ -7,7 +7,7 @@ What nobody could measure before is asked for as if it had been in order.
 from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, frozen
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED, RENAMED
 from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
 from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BEFORE = "before"  # the journal's event
 SAME, BETTER, WORSE = "same", "better", "worse"
 NOT_ASKED = "not-asked"  # a gateway of a pod that is lost, say
-_RANKS = {HEALTHY: 0, DEGRADED: 1, LOST: 2}
+_RANKS = {HEALTHY: 0, DEGRADED: 1, LOST: 2, RELEASED: 2}
 
 
 @frozen
@@ -68,9 +68,19 @@ class PodFacts:
     error: tuple[int, str] | None = None
 
     @property
+    def failed(self) -> bool:
+        """Whether it did not pass: a renamed interface is there, and is not asked over."""
+        return not self.passed and self.verdict != RENAMED
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the pod has no interface."""
+        return self.state in (LOST, RELEASED)
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether it can reach nothing, whoever is asked."""
-        return self.state == LOST or not self.carrier
+        return self.is_gone or not self.carrier
 
 
 def facts_of(verdict: Verdict) -> PodFacts:
@@ -117,7 +127,7 @@ class Measure:
     def troubles(self) -> list[tuple[str, str]]:
         """What is not in order: (of what, why)."""
         links = [("", link.trouble) for link in self.links.values() if link.trouble]
-        pods = [(pod.title, pod.reason) for pod in self.pods.values() if not pod.passed]
+        pods = [(pod.title, pod.reason) for pod in self.pods.values() if pod.failed]
         return [*links, *pods]
 
 
@@ -205,14 +215,14 @@ def _legs_with_carrier(measure: Measure) -> dict[str, list[str]]:
 
 def is_no_worse(before: PodFacts | None, after: PodFacts) -> bool:
     """Whether nothing is wrong with an attachment that was not before."""
-    if after.passed:
+    if not after.failed:
         return True
     if before is None or not _state_is_no_worse(before.state, after.state):
         return False
     return (
         set(after.conflicts) <= set(before.conflicts)
-        and (before.state == LOST or after.error in (None, before.error))
-        and (before.state == LOST or _told(after.findings) <= _told(before.findings))
+        and (before.is_gone or after.error in (None, before.error))
+        and (before.is_gone or _told(after.findings) <= _told(before.findings))
         and (before.is_cut_off or all(_no_worse(before, *one) for one in after.gateways.items()))
     )
 
@@ -248,8 +258,8 @@ def _no_worse(before: PodFacts, address: str, state: str) -> bool:
 
 def change_of_pod(before: PodFacts, after: PodFacts) -> str:
     """SAME, BETTER or WORSE."""
-    if after.passed:
-        return SAME if before.passed else BETTER
+    if not after.failed:
+        return BETTER if before.failed else SAME
     return SAME if is_no_worse(before, after) else WORSE
 
 
@@ -264,6 +274,6 @@ def as_bad_as_before(before: Measure, after: Measure) -> list[tuple[str, str]]:
     pods = [
         (pod.title, pod.reason)
         for name, pod in after.pods.items()
-        if not pod.passed and is_no_worse(before.pods.get(name), pod)
+        if pod.failed and is_no_worse(before.pods.get(name), pod)
     ]
     return [*links, *pods]

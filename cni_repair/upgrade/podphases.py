@@ -6,7 +6,7 @@ import time
 
 from cni_repair.base.errors import IO, CniError
 from cni_repair.checkpoint import inventory
-from cni_repair.network.planning.plan import DEGRADED, LOST, STALE
+from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take_snapshot
 from cni_repair.repair.scheduler import repair as repair_entries
@@ -167,12 +167,15 @@ def _check_records(upgrade: Upgrade, entries: list[Entry]) -> None:
 
 def _repaired(results: list[PodResult]) -> Outcome:
     counted = [result for result in results if result.state != STALE and not result.given_up]
-    bad = [result for result in counted if not result.healthy]
+    bad = [result for result in counted if result.damaged]
     failed = [(result.title, result.reason) for result in bad if not result.as_before]
     healthy = sum(result.healthy for result in counted)
     done = sum(result.repaired for result in counted)
     text = f"{healthy} of {len(counted)} healthy, {done} of them repaired"
     given_up = sum(result.given_up for result in results)
+    renamed = [result for result in counted if result.state == RENAMED]
+    if renamed:
+        text += f"; {len(renamed)} renamed, not touched"
     if given_up:
         text += f"; {given_up} given up, as the plan's coverage allows"
     text += in_words("; ", failed)
@@ -191,7 +194,8 @@ def verify(upgrade: Upgrade) -> Outcome:
         links = measuring.links_now(node.rtnl, checkpoints, before.links)
     after = Measure(links, measuring.pods_of(verdicts))
     counted = {name: pod for name, pod in after.pods.items() if pod.passed or name not in given_up}
-    bad = {name: pod for name, pod in counted.items() if not pod.passed}
+    passed = sum(pod.passed for pod in counted.values())
+    bad = {name: pod for name, pod in counted.items() if pod.failed}
     worse = [
         (pod.title, pod.reason)
         for name, pod in bad.items()
@@ -199,7 +203,7 @@ def verify(upgrade: Upgrade) -> Outcome:
     ]
     known = [verdict for verdict in verdicts if verdict.verdict != STALE]
     data = {"verdicts": [verdict.document() for verdict in known], "after": after.document()}
-    text = f"{len(counted) - len(bad)} of {len(counted)} verified"
+    text = f"{passed} of {len(counted)} verified"
     text += in_words("; ", [*(("", why) for why in thinner), *worse])
     text += in_words(_WAS_SO, as_bad_as_before(before, after))
     return not worse and not thinner, text, data

@@ -93,6 +93,10 @@ class PodResult:
         return self.report.healthy
 
     @property
+    def damaged(self) -> bool:
+        return self.report.damaged
+
+    @property
     def repaired(self) -> bool:
         return self.report.healthy and bool(self.report.actions)
 
@@ -121,8 +125,8 @@ def pod_results(
             report,
             lost=() if first.state == HEALTHY else first.findings,
             outage_ms=None if damaged_before else _outage(first, report, restored, progress),
-            given_up=name in before.given_up and not report.healthy,
-            as_before=not report.healthy and is_left_as_before(measured.pods.get(name), report),
+            given_up=name in before.given_up and report.damaged,
+            as_before=report.damaged and is_left_as_before(measured.pods.get(name), report),
         )
         results.append(result)
     return results

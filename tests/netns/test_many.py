@@ -41,8 +41,8 @@ def _counted(self, place):
     return _repair_there(self, place)
 SharedRepair._repair_there = _counted
 """
-# Every process waits at its second attachment until the file `go` is there, so that most of them are
-# left whatever the machine's speed.
+# Every process waits at its second attachment until the file `go` is there: most of them are left
+# then, whatever the machine's speed.
 WAITING = (
     IN_A_WORKER
     + """

@@ -641,15 +641,105 @@ def test_gc_takes_the_remains_of_a_killed_add(rig: Rig) -> None:
     assert_nothing_left(rig, pod)
 
 
-@pytest.mark.parametrize("listed", [None, "pod1", {}])
-def test_gc_without_a_list_deletes_nothing(rig: Rig, listed: Any) -> None:
+BOTH = ("cni.dev/valid-attachments", "cni.dev/attachments")
+
+
+@pytest.mark.parametrize("key", BOTH)
+def test_gc_reads_the_list_under_either_key(rig: Rig, key: str) -> None:
+    """The second is that of SPEC 1.1.0 as tagged; later text, and libcni, have the first."""
+    keep, drop = rig.attach("pod1"), rig.attach("pod2")
+    listed = [{"containerID": keep.pod.id, "ifname": "eth0"}]
+    rig.plugin("GC", None, {**rig.conf(), key: listed}).ok()
+    assert rig.leases() == {keep.address: keep.pod.id}
+    assert "eth0" not in rig.links(drop.pod)
+    assert rig.state(keep.pod) == keep.state
+
+
+def test_gc_keeps_what_either_key_names(rig: Rig) -> None:
+    one, two, three = rig.attach("pod1"), rig.attach("pod2"), rig.attach("pod3")
+    listed = {
+        key: [{"containerID": was.pod.id, "ifname": "eth0"}] * 2  # twice is once
+        for key, was in zip(BOTH, (one, two), strict=True)
+    }
+    rig.plugin("GC", None, {**rig.conf(), **listed}).ok()
+    assert rig.leases() == {one.address: one.pod.id, two.address: two.pod.id}
+    assert "eth0" not in rig.links(three.pod)
+
+
+def test_gc_of_an_empty_list_deletes_all_and_null_beside_it_says_nothing(rig: Rig) -> None:
     was = rig.attach("pod1")
-    conf = rig.conf()
-    if listed is not None:
-        conf["cni.dev/valid-attachments"] = listed
-    rig.plugin("GC", None, conf).error(7)
+    rig.plugin("GC", None, {**rig.conf(), BOTH[0]: [], BOTH[1]: None}).ok()
+    assert_nothing_left(rig, was.pod)
+
+
+def test_gc_reads_entries_in_any_case_as_go_does(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    listed = [{"containerId": was.pod.id, "IfName": "eth0"}]
+    rig.plugin("GC", None, {**rig.conf(), BOTH[0]: listed}).ok()
+    assert rig.state(was.pod) == was.state
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {},
+        {BOTH[0]: None},
+        {BOTH[1]: None},
+        {BOTH[0]: "pod1"},
+        {BOTH[1]: {}},
+        {BOTH[0]: [], BOTH[1]: "pod1"},
+        {BOTH[0]: ["pod1"]},
+        {BOTH[0]: [None]},
+        {BOTH[0]: [{"containerID": "pod1"}]},
+        {BOTH[1]: [{"ifname": "eth0"}]},
+        {BOTH[1]: [{"containerID": "", "ifname": "eth0"}]},
+        {BOTH[0]: [{"containerID": "pod1", "ifname": 0}]},
+        {BOTH[0]: [{"containerID": "pod1", "ifname": None}]},
+    ],
+    ids=str,
+)
+def test_gc_without_a_list_that_can_be_read_deletes_nothing(rig: Rig, lists: Any) -> None:
+    was = rig.attach("pod1")
+    rig.plugin("GC", None, {**rig.conf(), **lists}).error(7)
     assert rig.state(was.pod) == was.state
     assert list(rig.leases()) == [was.address]
+
+
+def test_gc_hands_both_lists_to_a_delegate_that_knows_gc_and_none_to_its_del(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    said = rig.base / "said"
+    versions = json.dumps({"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]})
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = VERSION ] && {{ echo '{versions}'; exit; }}
+        cat >{said}.$CNI_COMMAND
+        """,
+    )
+    listed = [{"containerID": "another", "ifname": "eth0"}]
+    conf = {**rig.conf(cniVersion="1.1.0"), **dict.fromkeys(BOTH, listed)}
+    rig.plugin("GC", None, conf).ok()
+    asked = json.loads(Path(f"{said}.GC").read_text(encoding="utf-8"))
+    assert {key: asked[key] for key in BOTH} == dict.fromkeys(BOTH, listed)
+    deleted = json.loads(Path(f"{said}.DEL").read_text(encoding="utf-8"))
+    assert not set(BOTH) & set(deleted)
+    assert rig.kept() == [], was
+
+
+@pytest.mark.parametrize("verb", ["GC", "STATUS"])
+def test_verbs_of_1_1_0_are_not_passed_on_for_an_older_configuration(rig: Rig, verb: str) -> None:
+    """A plugin that knows them says: config version does not allow it."""
+    versions = json.dumps({"cniVersion": "1.1.0", "supportedVersions": ["1.0.0", "1.1.0"]})
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = VERSION ] && {{ echo '{versions}'; exit; }}
+        echo '{{"code": 1, "msg": "config version does not allow it"}}'
+        exit 1
+        """,
+    )
+    rig.plugin(verb, None, {**rig.conf(cniVersion="1.0.0"), BOTH[0]: []}).ok()
+    rig.plugin(verb, None, {**rig.conf(cniVersion="1.1.0"), BOTH[0]: []}).error(1)
 
 
 # --- VERSION -------------------------------------------------------------------------------------
@@ -659,13 +749,14 @@ def test_version(rig: Rig) -> None:
     asked = json.dumps({"cniVersion": "1.0.0"})
     assert rig.plugin("VERSION", None, asked).ok() == {
         "cniVersion": "1.0.0",
-        "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0"],  # the delegate's, of 0.3.0 on
+        "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"],  # as macvlan's
     }
 
 
 def test_version_without_a_delegate(rig: Rig) -> None:
     document = rig.plugin("VERSION", None, "{}", CNI_PATH="/nowhere").ok()
-    assert document["supportedVersions"] == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
+    assert document["supportedVersions"][0] == "0.1.0"
+    assert document["supportedVersions"][-1] == "1.1.0"
 
 
 def test_interrupted_add_leaves_nothing(rig: Rig) -> None:

@@ -173,6 +173,7 @@ C_HALVES = {
     ("_frozen_importlib_external", "base/pack.py"),
     ("_json", "base/strictjson.py"),
     ("_signal", "cni/delegate.py"),
+    ("_signal", "network/reachability/closing.py"),
     ("_signal", "repair/workers.py"),
     ("_socket", "base/lightsocket.py"),
 }

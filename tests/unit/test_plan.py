@@ -3,8 +3,8 @@
 desired.json    the attachment, in the checkpoint's own form
 observed.json   {"hostNetnsid", "link": {"name", "up", "carrier", "master", "masterNetnsid",
                 "sysctls", and the keys of a checkpoint's link} or null, "addresses", "routes",
-                "rules", "neighbours", "tentative", "dadfailed", "ifindexTakenBy",
-                "addressesByKernel", "routesByKernel", "links": [[name, index], …],
+                "rules", "neighbours", "tentative", "dadfailed", "ifindexTakenBy", "atIfindex" (as
+                "link"), "addressesByKernel", "routesByKernel", "links": [[name, index], …],
                 "master": the node's link now, or null}; what is absent is empty
 plan.txt        the state, "- " and a finding a line, then the commands
 """
@@ -35,13 +35,14 @@ from cni_repair.network.model import (
     Rule,
     Vlan,
 )
-from cni_repair.network.planning.plan import FOREIGN, Plan, plan
+from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, RENAMED, Plan, plan
 from cni_repair.uplink.plan import MISSING, READY, REFUSED, ParentPlan, plan_parents, same_card
 from tests.unit.samples import (
     ATTACHMENT,
     LINK,
     MASTER,
     NETNS,
+    NODE_NETNSID,
     UPLINK,
     as_desired,
     live,
@@ -111,8 +112,9 @@ def read_desired(case: str) -> Attachment:
 def read_observed(case: str) -> tuple[Observed, HostLink | None]:
     document = with_entries(json.loads((GOLDEN / case / "observed.json").read_text()))
     master = document.pop("master")
-    link = document.pop("link")
-    observed = read(Observed, {**document, "link": link and read_live_link(link)})
+    links = {key: document.pop(key, None) for key in ("link", "atIfindex")}
+    found = {key: link and read_live_link(link) for key, link in links.items()}
+    observed = read(Observed, {**document, **found})
     return observed, master and read_host_link(master)
 
 
@@ -132,7 +134,7 @@ def test_golden(case: str) -> None:
 
 def test_all_states_that_planning_knows_have_a_golden_case() -> None:
     states = {(GOLDEN / case / "plan.txt").read_text().split()[0] for case in CASES}
-    assert states == {"healthy", "lost", "degraded", "foreign"}
+    assert states == {"healthy", "lost", "degraded", "foreign", "renamed"}
 
 
 STRANGERS = {
@@ -140,7 +142,7 @@ STRANGERS = {
     "no-kind": (live(replace(LINK, kind="", mode="")), "is a hardware link, not a macvlan"),
     "within-the-pod": (replace(live(), master_netnsid=None), "over a link of the pod itself"),
     "other-netns": (replace(live(), master_netnsid=3), "another namespace than the node's"),
-    "altname": (live(name="evil0"), "another name of the pod's link evil0"),
+    "altname": (live(replace(LINK, ifindex=9), "evil0"), "another name of the pod's link evil0"),
     "other-master": (replace(live(), master=9), "over the node's link 9, not over eth0.3 (5)"),
 }
 
@@ -151,6 +153,93 @@ def test_stranger_is_named_and_never_touched(stranger: LiveLink, why: str) -> No
     assert made.state == FOREIGN
     assert made.operations == ()
     assert why in made.findings[0]
+
+
+# --- renamed ------------------------------------------------------------------------------------
+
+NIC = live(replace(LINK, mac="02:00:00:00:00:77"), "eth0-nic")
+GONE = Observed(NODE_NETNSID, None, at_ifindex=NIC, ifindex_taken_by=NIC.name)
+
+
+def test_a_link_over_an_unknown_namespace_is_not_ours() -> None:
+    made = plan(ATTACHMENT, replace(GONE, host_netnsid=None), MASTER)
+    assert made.state == LOST
+
+
+@pytest.mark.parametrize("name", ["eth0-nic", "an-altname-too"])
+def test_our_link_is_known_by_index_and_master(name: str) -> None:
+    made = plan(ATTACHMENT, replace(GONE, at_ifindex=replace(NIC, name=name)), MASTER)
+    assert (made.state, made.operations) == (RENAMED, ())
+    assert made.findings[0].startswith(f"eth0 is called {name} now")
+    assert made.findings[1:] == (f"{name} has MAC 02:00:00:00:00:77, it had {LINK.mac}",)
+
+
+def test_altname_of_ours() -> None:
+    """The kernel finds the link by it: there is no other one to ask for."""
+    observed = replace(as_desired(ATTACHMENT), link=live(name="net0"))
+    made = plan(ATTACHMENT, observed, MASTER)
+    assert made.state == RENAMED
+    assert made.findings == ("eth0 is called net0 now: it was renamed inside the pod",)
+
+
+def test_another_link_has_the_recorded_name() -> None:
+    impostor = live(replace(LINK, ifindex=9, kind="bridge", mode=""), "eth0")
+    made = plan(ATTACHMENT, replace(GONE, link=impostor), MASTER)
+    assert made.state == RENAMED
+    assert "eth0 is a bridge link of another index now" in made.findings
+
+
+NOT_OURS = {
+    "other kind": replace(NIC, link=replace(NIC.link, kind="bridge", mode="")),
+    "within the pod": replace(NIC, master_netnsid=None),
+    "another namespace": replace(NIC, master_netnsid=3),
+    "other master": replace(NIC, master=9),
+}
+
+
+@pytest.mark.parametrize("link", NOT_OURS.values(), ids=NOT_OURS.keys())
+def test_what_else_has_the_index_is_not_ours(link: LiveLink) -> None:
+    made = plan(ATTACHMENT, replace(GONE, at_ifindex=link), MASTER)
+    assert made.state == LOST
+    assert any("belongs to eth0-nic now" in finding for finding in made.findings)
+
+
+@pytest.mark.parametrize(("master", "state"), [(MASTER.ifindex, RENAMED), (9, LOST)])
+def test_a_master_that_is_renamed_itself_is_known_by_its_index(master: int, state: str) -> None:
+    """The node has no link of the master's recorded name."""
+    observed = replace(GONE, at_ifindex=replace(NIC, master=master))
+    assert plan(ATTACHMENT, observed, None).state == state
+
+
+def test_a_repair_that_had_to_take_another_index_is_not_a_rename() -> None:
+    again = live(replace(LINK, ifindex=9), "eth0")
+    made = plan(ATTACHMENT, replace(as_desired(ATTACHMENT), link=again, at_ifindex=NIC), MASTER)
+    assert made.state == HEALTHY
+
+
+def test_a_link_that_got_its_name_back_meanwhile_is_not_renamed() -> None:
+    """Between the look by name and that by index: of two repairs at once."""
+    made = plan(ATTACHMENT, replace(GONE, at_ifindex=live()), MASTER)
+    assert made.state == LOST
+
+
+def test_two_of_ours_that_changed_their_names() -> None:
+    other = live(replace(LINK, ifindex=9, mac="02:00:00:00:00:99"), "eth0")
+    made = plan(ATTACHMENT, replace(GONE, link=other), MASTER)
+    assert made.state == RENAMED
+
+
+def test_an_index_that_is_not_recorded_says_nothing() -> None:
+    link = replace(LINK, ifindex=0)
+    observed = replace(GONE, at_ifindex=live(link, "net0"))
+    assert plan(replace(ATTACHMENT, link=link), observed, MASTER).state == LOST
+
+
+def test_a_renamed_link_that_does_not_work_is_told_so() -> None:
+    down = replace(GONE, at_ifindex=replace(NIC, up=False, carrier=False))
+    assert plan(ATTACHMENT, down, MASTER).findings[-1] == "eth0-nic is down"
+    dead = replace(GONE, at_ifindex=replace(NIC, carrier=False))
+    assert plan(ATTACHMENT, dead, MASTER).findings[-1] == "eth0-nic has no carrier"
 
 
 def test_unknown_namespace_of_the_node_proves_nothing() -> None:
@@ -200,10 +289,10 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         ["ip link add link eth0 name eth0.3 type vlan protocol 802.1ad id 3 reorder_hdr off"
          " gvrp on loose_binding on mvrp on", SET_UP],
     ),
-    "uplink-missing": (CHAIN, [], MISSING, "master eth0 does not exist", []),
-    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "master eth0 does not exist", []),
+    "uplink-missing": (CHAIN, [], MISSING, "the node's master eth0 does not exist", []),
+    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "the node's master eth0 does not exist", []),
     "bond-missing": ((replace(MASTER, name="bond4.3"), BOND), [], MISSING,
-        "master bond4 does not exist", []),
+        "the node's master bond4 does not exist", []),
     "bond-with-new-mac": ((BOND,), [replace(BOND, mac="0a:00:00:00:00:01")], READY, "", []),
     "vlan-other-id": (CHAIN, [replace(MASTER, vlan=Vlan(4)), UPLINK], REFUSED,
         "eth0.3 exists with VLAN id 4, not 3", []),

@@ -405,7 +405,7 @@ def test_half_made_repair_is_finished_by_the_next(case: tuple[Attachment, Observ
     st.sampled_from(
         [
             live(replace(LINK, kind="veth")),
-            live(name="evil0"),
+            live(replace(LINK, ifindex=99), "evil0"),
             replace(live(), master_netnsid=None),
             replace(live(), master_netnsid=NODE_NETNSID + 1),
             replace(live(), master=MASTER.ifindex + 1),

@@ -10,6 +10,7 @@ from cni_repair.cni.result import convert
 from tests.unit.samples import SEED
 
 OLD, OLDER = "0.4.0", "0.3.1"
+BY_FAMILY = ["0.1.0", "0.2.0"]
 VERSIONS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 IP_OLD = {"version": "4", "interface": 0, "address": "10.0.0.2/24", "gateway": "10.0.0.1"}
@@ -19,6 +20,8 @@ IP6_NEW = {"address": "fd00::2/64"}
 INTERFACE = {"name": "eth0", "mac": "6e:92:1a:b4:fc:34", "sandbox": "/run/netns/a"}
 INTERFACE_1_1 = {**INTERFACE, "mtu": 1500, "socketPath": "/s", "pciID": "0000:00:03.0"}
 ROUTE = {"dst": "0.0.0.0/0", "gw": "10.0.0.1"}
+FAMILY = {"ip": "10.0.0.2/24", "gateway": "10.0.0.1", "routes": [ROUTE]}
+ROUTE6 = {"dst": "::/0"}
 ROUTE_1_1 = {**ROUTE, "mtu": 1400, "advmss": 1360, "priority": 5, "table": 100, "scope": 253}
 DNS = {"nameservers": ["10.0.0.53"], "search": ["x"]}
 
@@ -57,6 +60,36 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "ips": [{"interface": 0, "address": "10.161.75.155/22", "gateway": "10.161.72.1"}],
         },
     ),
+    "0.1-to-1.0": (
+        result("0.1.0", ip4=FAMILY, dns={}),
+        result(
+            "1.0.0", ips=[{"address": "10.0.0.2/24", "gateway": "10.0.0.1"}], routes=[ROUTE], dns={}
+        ),
+    ),
+    "0.2-to-0.4": (
+        result("0.2.0", ip4={"ip": "10.0.0.2/24"}, ip6={"ip": "fd00::2/64", "routes": [ROUTE6]}),
+        result(
+            "0.4.0", ips=[{"version": "4", "address": "10.0.0.2/24"}, IP6_OLD], routes=[ROUTE6]
+        ),
+    ),
+    "0.1-to-0.2": (
+        result("0.1.0", ip6={"ip": "fd00::2/64"}, dns=DNS),
+        result("0.2.0", ip6={"ip": "fd00::2/64"}, dns=DNS),
+    ),
+    "1.0-to-0.1": (
+        result("1.0.0", interfaces=[INTERFACE], ips=[IP_NEW, IP6_NEW], routes=[ROUTE, ROUTE6]),
+        result(
+            "0.1.0",
+            ip4=FAMILY,
+            ip6={"ip": "fd00::2/64", "routes": [ROUTE6]},
+            dns={},
+        ),
+    ),
+    "second-address-to-0.1": (
+        result("1.0.0", ips=[IP_NEW, {"address": "10.0.0.3/24"}], dns=DNS),
+        result("0.1.0", ip4={"ip": "10.0.0.2/24", "gateway": "10.0.0.1"}, dns=DNS),
+    ),
+    "no-address-to-0.1": (result("1.0.0", interfaces=[INTERFACE]), result("0.1.0", dns={})),
     "seed-to-0.3": (SEED["result"], {**SEED["result"], "cniVersion": "0.3.1"}),
 }  # fmt: skip
 
@@ -66,6 +99,13 @@ def test_conversion(before: dict[str, Any], after: dict[str, Any]) -> None:
     original = dict(before)
     assert convert(before, after["cniVersion"]) == after
     assert before == original
+
+
+@pytest.mark.parametrize("version", BY_FAMILY)
+@pytest.mark.parametrize("other", [*BY_FAMILY, *VERSIONS])
+def test_there_and_back_by_family(version: str, other: str) -> None:
+    own = result(version, ip4=FAMILY, ip6={"ip": "fd00::2/64"}, dns=DNS)
+    assert convert(convert(own, other), version) == own
 
 
 @pytest.mark.parametrize("version", VERSIONS)

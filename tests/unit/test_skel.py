@@ -197,7 +197,7 @@ def test_version_without_a_delegate_to_ask() -> None:
     assert done.returncode == 0
     assert json.loads(done.stdout) == {
         "cniVersion": "0.4.0",
-        "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+        "supportedVersions": ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
     }
 
 
@@ -211,7 +211,7 @@ def plugin(directory: Path, script: str) -> dict[str, str]:
 def test_version_is_what_both_support(tmp_path: Path) -> None:
     says = '{"cniVersion":"1.0.0","supportedVersions":["0.1.0","0.3.1","1.0.0","9.9.9"]}'
     done = serve("VERSION", b"", **plugin(tmp_path, f"echo '{says}'"))
-    assert json.loads(done.stdout)["supportedVersions"] == ["0.3.1", "1.0.0"]
+    assert json.loads(done.stdout)["supportedVersions"] == ["0.1.0", "0.3.1", "1.0.0"]
 
 
 def local(tmp_path: Path, **more: object) -> bytes:

@@ -16,7 +16,7 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of

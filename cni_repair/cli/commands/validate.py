@@ -9,11 +9,12 @@ from importlib import resources
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
+from cni_repair.base.strictjson import load_configuration
 from cni_repair.checkpoint import legacy, model
 from cni_repair.checkpoint.store import is_legacy
-from cni_repair.cli.common import DAMAGED
+from cni_repair.cli.common import DAMAGED, USAGE
 from cni_repair.cni import netconf
-from cni_repair.cni.conffile import load_file, plugins_in
+from cni_repair.cni.conffile import plugins_in, read_file
 from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ _ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line a file, and one an error; 1 if there is any."""
+    """Print a line a file, and one an error; 1 if there is any, 2 if a file does not exist."""
     failed = False
     for path in options.files:
         try:
@@ -38,13 +39,16 @@ def run(options: argparse.Namespace) -> int:
         if not errors:
             print(f"{path}: a valid {kind}")
         failed = failed or bool(errors)
+    if not all(map(os.path.exists, options.files)):
+        return USAGE
     return DAMAGED if failed else 0
 
 
 def _check(path: str) -> tuple[str, list[str]]:
     if path.lower().endswith(_ENDS_OF_PLANS):
         return _check_plan(path)
-    raw, document = load_file(path)
+    raw = read_file(path)
+    document = load_configuration(raw, path)
     if "schemaVersion" in document:
         return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
     if "sandbox" in document and is_legacy(os.path.basename(path)):

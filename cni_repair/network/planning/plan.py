@@ -30,6 +30,8 @@ LOST = "lost"
 DEGRADED = "degraded"
 STALE = "stale"
 FOREIGN = "foreign"
+RENAMED = "renamed"  # it is there, under another name
+RELEASED = "released"  # lost, and its address freed: see node/leases
 
 
 @frozen
@@ -62,7 +64,12 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
     `master` is the node's link that bears the recorded master's name now; None where it is still
     to be made.
     """
-    live = observed.link
+    live, renamed = observed.link, observed.at_ifindex
+    # (An altname: the kernel finds a link by those, too.)
+    if live is not None and live.name != desired.ifname and renamed is None:
+        renamed = live
+    if renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
+        return Plan(RENAMED, _renamed_findings(desired, observed, renamed))
     if live is None:
         return _plan_lost(desired, observed, master)
     stranger = _why_foreign(desired, observed, live, master)
@@ -73,7 +80,7 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
 
 def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
     link = desired.link
-    findings = [f"{desired.ifname} is gone"]
+    findings = [f"the pod's {desired.ifname} is gone"]
     if link.ifindex and observed.ifindex_taken_by:
         findings.append(
             f"its index {link.ifindex} belongs to {observed.ifindex_taken_by} now: sockets bound to"
@@ -152,17 +159,17 @@ def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
     if not live.up:
-        return (f"{desired.ifname} is down",)
+        return (f"the pod's {desired.ifname} is down",)
     if not live.carrier:
-        return (f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+        return (f"the pod's {desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
     return ()
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     name = desired.parents[0].name
     if master is not None and not master.up:
-        return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
-    return f"look at its master {name}"
+        return f"the node's {name} is down: ip link set dev {desired.parents[-1].name} up"
+    return f"look at the node's {name}"
 
 
 def _why_foreign(
@@ -174,9 +181,16 @@ def _why_foreign(
     of its own: only IFLA_LINK_NETNSID tells that the master is the node's.
     """
     name = desired.ifname
-    kind = desired.link.kind
     if live.name != name:
         return f"{name} is another name of the pod's link {live.name}"
+    return _why_another(desired, observed, live, master)
+
+
+def _why_another(
+    desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
+) -> str:
+    """Why the link, whatever its name, is not what REPAIR or the plugin made; empty where it is."""
+    name, kind = live.name, desired.link.kind
     if live.link.kind != kind:
         return f"{name} is a {live.link.kind or 'hardware'} link, not a {kind}"
     if live.master_netnsid is None:
@@ -189,3 +203,47 @@ def _why_foreign(
             f" not over {master.name} ({master.ifindex})"
         )
     return ""
+
+
+# --- renamed --------------------------------------------------------------------------------------
+
+
+def _is_ours_renamed(
+    desired: Attachment, observed: Observed, link: LiveLink, master: HostLink | None
+) -> bool:
+    """Whether a link of another name is the attachment's: it has the recorded index, and stands on
+    the recorded master. A MAC proves nothing: who renames an interface may give its MAC to another
+    one (KubeVirt)."""
+    recorded = desired.link.ifindex
+    if not recorded or link.link.ifindex != recorded or link.name == desired.ifname:
+        return False
+    if _why_another(desired, observed, link, master):
+        return False
+    if master is None and link.master != desired.parents[0].ifindex:
+        return False  # a link that is renamed itself keeps its index
+    return not _was_made_again(desired, observed, master)
+
+
+def _was_made_again(desired: Attachment, observed: Observed, master: HostLink | None) -> bool:
+    """Whether the link of the recorded name is the attachment's: a repair made it with another
+    index, since its own was taken."""
+    live, wanted = observed.link, desired.link
+    if live is None or _why_foreign(desired, observed, live, master):
+        return False
+    return not wanted.inherits_mac and live.link.mac == wanted.mac.lower()
+
+
+def _renamed_findings(
+    desired: Attachment, observed: Observed, renamed: LiveLink
+) -> tuple[str, ...]:
+    name, wanted, live = desired.ifname, desired.link, observed.link
+    findings = [f"{name} is called {renamed.name} now: it was renamed inside the pod"]
+    if live is not None and live.link.ifindex != renamed.link.ifindex:
+        findings.append(f"{name} is a {live.link.kind or 'hardware'} link of another index now")
+    if wanted.mac and not wanted.inherits_mac and wanted.mac.lower() != renamed.link.mac:
+        findings.append(f"{renamed.name} has MAC {renamed.link.mac}, it had {wanted.mac}")
+    if not renamed.up:
+        findings.append(f"{renamed.name} is down")
+    elif not renamed.carrier:
+        findings.append(f"{renamed.name} has no carrier")
+    return tuple(findings)

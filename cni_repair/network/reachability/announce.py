@@ -1,8 +1,8 @@
 """Telling the switches and neighbours where a repaired pod is: gratuitous ARP, unsolicited NA.
 
 The frames leave through a packet socket on the master, in the node's namespace, under the pod's
-MAC. A socket inside the pod would do as well, but closing a packet socket waits for an RCU grace
-period (packet_release: 15-20 ms measured), and every pod would need its own.
+MAC. A socket inside the pod would do as well, but every pod would need its own, and closing one
+takes its time (see closing).
 
 The kernel itself would announce IPv4 addresses that came before `up` (arp_notify), but a macvlan's
 broadcast goes to each other macvlan over its master: 40,000 frames for 200 pods, and REPAIR was a
@@ -14,6 +14,7 @@ from __future__ import annotations
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.netlink.codec import raw_mac
+from cni_repair.network.reachability.closing import close_aside
 from cni_repair.network.reachability.frames import gratuitous_arp, unsolicited_na
 
 TYPE_CHECKING = False
@@ -28,8 +29,7 @@ class Announcer(Closeable):
         self._sockets: dict[str, socket.socket] = {}
 
     def close(self) -> None:
-        for sock in self._sockets.values():
-            sock.close()
+        close_aside([*self._sockets.values()])
 
     def announce(self, master: str, mac: str, addresses: Iterable[str]) -> None:
         """Send one announcement for each address; the calling thread is in the node's namespace.
