@@ -181,6 +181,10 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         help="a network configuration (.conf or .conflist): only its network, its directories;"
         " needed for the predecessor plugin's records (12-character files), which name no master",
     )
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -251,6 +255,19 @@ def _add_repair(commands: _Commands) -> None:
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
     parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="make interfaces again, too, whose addresses were freed meanwhile (state released);"
+        " never with an address that another pod was given",
+    )
+    parser.add_argument(
+        "--no-probe",
+        dest="probe",
+        action="store_false",
+        help="do not ask on the wire whether others have the addresses (where a router answers for"
+        " all of them)",
+    )
     parser.add_argument(
         "--wait",
         type=_seconds,
@@ -423,12 +440,15 @@ def _add_validate(commands: _Commands) -> None:
         commands,
         "validate",
         "check configurations, checkpoints and upgrade plans",
-        "Check files against their published schemas: network configurations (.conf,\n"
-        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
-        "place in the file.",
+        "Check the files that people edit: network configurations (.conf, .conflist),\n"
+        "NetworkAttachmentDefinitions and upgrade plans (YAML or JSON; several in a\n"
+        "file); and checkpoints. Each finding names its place and what to do.\n"
+        "Exit status 1 if anything is wrong, 2 for a file that does not exist.",
         needs_root=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings, too")
+    _add_output(parser)
 
 
 def _add_help(commands: _Commands) -> None:

@@ -20,7 +20,8 @@ from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.cli.commands import adopt
+from cni_repair.cli.commands import adopt, validate
+from cni_repair.cli.validation.findings import Part, note, warning
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
 from cni_repair.node import forget, verify
@@ -188,8 +189,12 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
-    steps, problems = ["preflight  x"], ["no command"]
-    yield "upgrade-dry-run.json", upgrades.dry_run_document(steps, problems, MEASURE)
+    told = (warning("$.vlan", "not a key", "did you mean 'vlanId'?"), note("$", "passed on"))
+    yield "validate.json", validate.document([validate.File("/p", (Part(1, "record", told),))])
+    yield (
+        "upgrade-dry-run.json",
+        upgrades.dry_run_document(["preflight  x"], ["no command"], MEASURE),
+    )
 
 
 DOCUMENTS = list(documents())
