@@ -34,7 +34,10 @@ from tests.netns.rig import (
 )
 from tests.outputs import reason_of
 
-pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+pytestmark = [
+    pytest.mark.slow,  # `tests/run --fast` is to take two minutes
+    pytest.mark.usefixtures("runtime"),
+]
 
 LIBCNI = "/var/lib/cni"
 DOCKERSHIM = "/var/lib/cni/cache"
@@ -816,6 +819,25 @@ def test_a_cgroup_that_names_no_container_and_a_younger_process(rig: Rig) -> Non
         assert states(adopt(rig)) == {was.pod.id: "gone"}
 
 
+@pytest.mark.parametrize("pid", ["2", "4194304"], ids=["another-process", "none"])
+def test_pids_in_a_container_that_sees_its_own_alone(rig: Rig, pid: str) -> None:
+    """There a PID is another process, or none: that does not mean that the pod is gone."""
+    was = attach_bare(rig, "a1")
+    path = f"/proc/{pid}/ns/net"
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=path)
+    aged(rig, was.pod, by=-60)
+    inode = "stat -Lc %i"
+    script = f"""
+    nsenter --net={was.pod.path} sleep 600 &
+    until [ "$({inode} /proc/2/ns/net)" = "$({inode} {was.pod.path})" ]; do :; done
+    exec {rig.launcher()} adopt -o json --checkpoint-dir {rig.checkpoints}
+    """
+    inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script)
+    entry = entry_of(rig.run(*inside, check=False).report(1), was.pod)
+    assert entry["state"] == "refused"
+    assert "the node's processes are not to be seen from here" in reason_of(entry)
+
+
 def test_a_thread_that_has_ended(rig: Rig) -> None:
     """Its process goes on: it is the thread's id that was remembered."""
     pod = rig.pod("a1")
@@ -1165,6 +1187,29 @@ def test_records_of_pods_whose_namespaces_cannot_be_seen_stay(rig: Rig) -> None:
     assert rig.kept() == [rig.checkpoint(one.pod).name]
 
 
+@pytest.mark.parametrize("how", ["unseen", "seen-in-another-mount-namespace"])
+def test_records_of_pods_that_live_stay_though_no_cache_names_them(rig: Rig, how: str) -> None:
+    """What is removed is proved to be nobody's: a namespace of which the path is gone may live on
+    by its processes, or in a mount namespace that is not ours."""
+    one = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    cache_file(rig, one.pod, "pods", "eth0").unlink()
+    places = f"-o json --checkpoint-dir {rig.checkpoints} --run-dir {rig.base}/run"
+    words = f"umount -l /run/netns; exec {rig.launcher()} adopt --write {places}"
+    unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    with process_of(rig, one.pod, "0::/\n"):
+        if how == "unseen":
+            rig.run("umount", one.pod.path)
+            entry = entry_of(adopt(rig, "--write", status=1), one.pod)
+        else:
+            entry = entry_of(rig.run(*unshared, words, check=False).report(1), one.pod)
+    assert entry["state"] == "recorded"
+    assert "its pod lives" in reason_of(entry)
+    assert rig.kept() == [rig.checkpoint(one.pod).name]
+    if how == "unseen":
+        rig.run("rm", one.pod.path)
+
+
 def test_stale_records_of_our_own_pods_are_left_to_del_and_gc(rig: Rig) -> None:
     was = rig.attach("a1")
     rig.drop_pod(was.pod)
@@ -1361,8 +1406,8 @@ def test_another_cache_directory(rig: Rig) -> None:
         ("/nonexistent", "/nonexistent does not exist: correct --cache-dir"),
         ("/etc/passwd", "/etc/passwd is not a directory: correct --cache-dir"),
         ("", "an empty name does not exist: correct --cache-dir"),
-        ("/var/lib/cni/results", "give the directory above, --cache-dir /var/lib/cni"),
-        ("/var/lib/cni/results/", "give the directory above, --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results", "give the directory above: --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results/", "give the directory above: --cache-dir /var/lib/cni"),
     ],
 )
 def test_a_cache_directory_that_is_none(rig: Rig, directory: str, words: str) -> None:
