@@ -110,7 +110,7 @@ def old_kernel(node: Node, check: Checks) -> None:
     )
     with LinkNews() as news:
         answer = node.cni("REPAIR")
-    check_repaired(check, answer)
+    check_repaired(check, node, answer)
     check("with free indices: no link is made in the node", news.names <= _OWN, news.names)
     check_same(check, node, before)
     for pod in node.pods:
