@@ -601,9 +601,9 @@ def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
     cache_file(rig, was.pod, "pods", "eth0").unlink()
     report = adopt(rig, "--write", status=1)
     assert report["attachments"] == []
-    assert report["unmanaged"] == [
-        {"netns": was.pod.path, "ifname": "eth0", "master": "eth0", "kind": "macvlan"}
-    ]
+    (one,) = report["unmanaged"]
+    found = (one["netns"], one["ifname"], one["master"], one["kind"], one["state"])
+    assert found == (was.pod.path, "eth0", "eth0", "macvlan", "attached")
     assert f"unmanaged: {was.pod.path} eth0" in command(rig).out
 
 
@@ -922,6 +922,27 @@ def test_lost_while_the_master_is_back(rig: Rig) -> None:
     assert (parent["name"], parent["kind"]) == ("eth0", "veth")
     rig.plugin("REPAIR", None, rig.conf()).ok()
     assert share(rig.state(was.pod)) == share(was.state)
+
+
+TWO_GATEWAYS = [{"dst": "0.0.0.0/0"}, {"dst": "0.0.0.0/0", "gw": "10.9.0.2"}]
+NO_GATEWAY = [{"dst": "0.0.0.0/0", "gw": "0.0.0.0"}]
+STATIC = {"type": "static", "addresses": [{"address": "10.9.0.77/24", "gateway": GATEWAY4}]}
+
+
+@pytest.mark.parametrize("kind", ["static", "host-local"])
+@pytest.mark.parametrize("routes", [TWO_GATEWAYS, NO_GATEWAY], ids=["two-gateways", "no-gateway"])
+def test_lost_with_routes_that_an_ipam_plugin_told(rig: Rig, kind: str, routes: list[Json]) -> None:
+    """(Any Result: test_results.py.)"""
+    told = STATIC if kind == "static" else ipam(rig, "10.9.0.0/24")
+    was = attach_bare(rig, "a1", bare_conf(rig, ipam={**told, "routes": routes}))
+    before = rig.ip("route", was.pod)
+    assert before.count("default") == len(routes)
+    rig.reload()
+    adopt(rig, "--write")
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert rig.ip("route", was.pod) == before
+    again = rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert again["attachments"][0]["state"] == "healthy"
 
 
 def test_lost_and_no_master_named(rig: Rig) -> None:
