@@ -728,6 +728,18 @@ def test_a_process_of_the_sandbox_that_has_lost_its_interface(rig: Rig, named: s
         assert share(rig.state(pod)) == share(was.state)
 
 
+def test_nerdctls_ids_are_told_and_taken_as_it_shows_them(rig: Rig) -> None:
+    """Of default-a10123… the first twelve characters would be of one node's pods all alike."""
+    rig.pod("a1")
+    pod = NamedPod("a1", "default-")
+    attached_by(rig, RUNTIMES["nerdctl"], pod, "/run/netns/a1")
+    short = Pod("a1").id[:12]
+    assert short in command(rig, "--write").out.split()
+    for given in (short, "default-a1", pod.id):
+        words = ("status", given, "-o", "json", "--checkpoint-dir", str(rig.checkpoints))
+        assert states(rig.cli(*words).report(0)) == {pod.id: "healthy"}
+
+
 def test_a_thread_of_the_sandbox(rig: Rig) -> None:
     pod = rig.pod("a1")
     with thread_of(rig, pod, f"0::/docker/{pod.id}\n") as task:

@@ -14,6 +14,7 @@ from cni_repair.adoption.verdict import Adoption, Configured
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, IO, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, UsageError, print_error
@@ -236,7 +237,7 @@ def _row(one: Adoption) -> Row:
     attachment = one.checkpoint.attachment if one.checkpoint else None
     cells = (
         str(one.checkpoint.pod if one.checkpoint else one.pod) or "-",
-        one.key.container_id[:12],
+        short_id(one.key.container_id),
         one.key.ifname,
         attachment.parents[0].name if attachment else "-",
         " ".join(address.address for address in attachment.addresses) if attachment else "-",
