@@ -80,7 +80,7 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
 
 def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
     link = desired.link
-    findings = [f"{desired.ifname} is gone"]
+    findings = [f"the pod's {desired.ifname} is gone"]
     if link.ifindex and observed.ifindex_taken_by:
         findings.append(
             f"its index {link.ifindex} belongs to {observed.ifindex_taken_by} now: sockets bound to"
@@ -159,17 +159,17 @@ def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
     if not live.up:
-        return (f"{desired.ifname} is down",)
+        return (f"the pod's {desired.ifname} is down",)
     if not live.carrier:
-        return (f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+        return (f"the pod's {desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
     return ()
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     name = desired.parents[0].name
     if master is not None and not master.up:
-        return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
-    return f"look at its master {name}"
+        return f"the node's {name} is down: ip link set dev {desired.parents[-1].name} up"
+    return f"look at the node's {name}"
 
 
 def _why_foreign(
