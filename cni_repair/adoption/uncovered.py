@@ -10,6 +10,7 @@ import os
 from cni_repair.adoption.caches import CACHE_DIRS, read_caches
 from cni_repair.adoption.candidates import META_PLUGINS, candidates
 from cni_repair.adoption.sandbox import open_sandbox
+from cni_repair.adoption.verdict import REFUSED, NotAdopted
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
@@ -57,7 +58,8 @@ class Uncovered:
         """A command's document, with them in it."""
         summary = {**document["summary"], "unmanaged": len(self.unmanaged)}
         unmanaged = [one.document() for one in self.unmanaged]
-        return {**document, "unmanaged": unmanaged, "summary": summary}
+        rest = {key: value for key, value in document.items() if key != "summary"}
+        return {**rest, "unmanaged": unmanaged, "summary": summary}
 
 
 def uncovered(
@@ -155,12 +157,14 @@ def _may_be_ours(candidate: Candidate) -> bool:
 
 
 def _links_in(node: Node, candidate: Candidate) -> set[str]:
-    netns = open_sandbox(candidate, node.own)
+    sandbox = open_sandbox(candidate, node.own)
     try:
-        with entered(netns, node.own), Rtnetlink() as rtnl:
+        if sandbox.doubt:
+            raise NotAdopted(REFUSED, sandbox.doubt)
+        with entered(sandbox.netns, node.own), Rtnetlink() as rtnl:
             return names_of_links(rtnl)
     finally:
-        os.close(netns)
+        os.close(sandbox.netns)
 
 
 def _lost_one(candidate: Candidate) -> Unmanaged:

@@ -15,7 +15,7 @@ from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
-from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns, same_netns
+from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def open_identified(identity: Identity, own: int, given_path: str = "") -> int:
 
 
 def _check(identity: Identity, path: str, netns: int, own: int) -> None:
-    if same_netns(netns, own):
-        raise Stale(f"{path} is the node's own network namespace")
     found = netns_id(netns)
+    if found == netns_id(own):
+        raise Stale(f"{path} is the node's own network namespace")
     if found != identity.netns_id:
         raise Stale(f"{path} is net:[{found[1]}], the pod was attached in net:[{identity.ino}]")
     if path == identity.path and identity.pid and start_of(identity.pid) != identity.pid_start:

@@ -21,7 +21,7 @@ import pytest
 
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.progress import PHASES
-from tests.netns.rig import Rig, eventually, slow_but
+from tests.netns.rig import HANG_SECONDS, Rig, eventually, slow_but
 from tests.netns.upgrading import (
     DOWN,
     FAILED,
@@ -297,7 +297,7 @@ def test_stopped_while_several_processes_repair(
         else:
             process.send_signal(number)
         if number == signal.SIGKILL:
-            process.wait(10)
+            process.wait(HANG_SECONDS)
         go(rig)
         done = end_of(process)  # comes with the end of the last that may still print
     assert done.err == ""
@@ -545,7 +545,7 @@ def test_hangup_and_a_reader_that_has_gone_end_nothing(rig: Rig) -> None:
         for number in (signal.SIGHUP, signal.SIGTSTP):
             process.send_signal(number)
         go(rig)
-        assert process.wait(30) == FINE
+        assert process.wait(HANG_SECONDS) == FINE
     assert_as_before(rig, pods)
     assert report(rig)["status"] == FINE
 
@@ -671,19 +671,20 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         while text not in self._shown:
-            assert select.select([self._master], [], [], 30)[0], f"{text!r} after {self._shown!r}"
+            told = select.select([self._master], [], [], HANG_SECONDS)[0]
+            assert told, f"{text!r} after {self._shown!r}"
             self._shown += os.read(self._master, 65536).decode()
 
     def read(self, status: int = FINE) -> str:
         """All that comes until the end."""
         shown = self._shown.encode()
-        while select.select([self._master], [], [], 30)[0]:
+        while select.select([self._master], [], [], HANG_SECONDS)[0]:
             try:
                 data = os.read(self._master, 65536)
             except OSError:  # EIO: nobody has the other end open
                 break
             shown += data
-        assert self.process.wait(30) == status, shown.decode()
+        assert self.process.wait(HANG_SECONDS) == status, shown.decode()
         self.close()
         return shown.decode()
 
@@ -721,7 +722,7 @@ def test_terminal_that_is_closed_ends_nothing(rig: Rig) -> None:
     wait_for(rig, event="lost", link="eth0")
     terminal.close()
     go(rig)
-    assert terminal.process.wait(30) == FINE
+    assert terminal.process.wait(HANG_SECONDS) == FINE
     assert_as_before(rig, pods)
     assert report(rig)["status"] == FINE
 

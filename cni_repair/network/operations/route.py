@@ -57,6 +57,10 @@ class AddRoute(Operation):
         return frozenset({errno.EEXIST})
 
     @property
+    def is_proved(self) -> bool:
+        return self.route.family == 4 and not self.route.hops
+
+    @property
     def otherwise(self) -> AddRoute | None:
         return AddRoute(self.ifname, self.route, "append") if self.beside else None
 
