@@ -22,6 +22,8 @@ PREFIX=/opt/cni-repair
 BIN_DIR=$DEFAULT_BIN_DIR
 WHEELS=""
 PURGE=""
+FORCE=""
+CONF_DIRS=()
 GIVEN="" # the options seen, to refuse those that do not go together
 
 PYTHON="" # the interpreter that the versions are built on
@@ -34,7 +36,8 @@ usage() {
     cat <<'EOF'
 Usage: sudo ./install.sh [--prefix DIR] [--bin-dir DIR] [--wheels DIR]
        sudo ./install.sh --demo [--wheels DIR]
-       sudo ./install.sh --uninstall [--purge] [--prefix DIR] [--bin-dir DIR]
+       sudo ./install.sh --uninstall [--purge] [--force] [--conf-dir DIR]...
+                                     [--prefix DIR] [--bin-dir DIR]
 
 Installs the CNI plugin and command cni-repair; run again, upgrades it.
 
@@ -44,8 +47,13 @@ Installs the CNI plugin and command cni-repair; run again, upgrades it.
                  that has an index and the same Python:  python3 -m pip wheel -w DIR .
   --demo         show the repair of a throwaway node's pods; nothing is installed on this node
                  but the Debian packages that the demo needs
-  --uninstall    remove cni-repair; the checkpoints in /var/lib/cni-repair stay
+  --uninstall    remove cni-repair; the checkpoints in /var/lib/cni-repair stay. Refused (exit
+                 status 3) while a network configuration names cni-repair, or a living pod was
+                 attached by it: cni-repair help back-out
+  --conf-dir DIR with --uninstall: a directory of network configurations, to be looked at beside
+                 /etc/cni/net.d and /etc/cni/multus/net.d; may be given more than once
   --purge        with --uninstall: remove the checkpoints, too
+  --force        with --uninstall: remove it whatever still needs it
   --help         this text
 EOF
 }
@@ -63,6 +71,11 @@ fail() { # WHAT REMEDY
     exit 1
 }
 
+refuse() { # WHAT REMEDY
+    complain "$@"
+    exit 3
+}
+
 fail_usage() { # WHAT [REMEDY]
     complain "$1" "${2:-see --help}"
     exit 2
@@ -74,13 +87,14 @@ parse_arguments() {
     while (($#)); do
         GIVEN+=" $1 "
         case $1 in
-        --prefix | --bin-dir | --wheels)
+        --prefix | --bin-dir | --wheels | --conf-dir)
             (($# > 1)) || fail_usage "$1 needs a directory"
             set_directory "$1" "$2"
             shift
             ;;
         --demo | --uninstall) ACTION=${1#--} ;;
         --purge) PURGE=yes ;;
+        --force) FORCE=yes ;;
         --help | -h)
             usage
             exit
@@ -99,11 +113,16 @@ set_directory() { # OPTION DIR
     --prefix) PREFIX=$2 ;;
     --bin-dir) BIN_DIR=$2 ;;
     --wheels) WHEELS=$2 ;;
+    --conf-dir) CONF_DIRS+=("$2") ;;
     esac
 }
 
 check_combination() {
-    [[ -z $PURGE || $ACTION == uninstall ]] || fail_usage "--purge" "goes with --uninstall only"
+    local option
+    for option in --purge --force --conf-dir; do
+        [[ $GIVEN != *" $option "* || $ACTION == uninstall ]] ||
+            fail_usage "$option" "goes with --uninstall only"
+    done
     case "$ACTION $GIVEN" in
     *" --demo "*" --uninstall "* | *" --uninstall "*" --demo "*)
         fail_usage "--demo with --uninstall" "give one of them"
@@ -117,6 +136,10 @@ check_combination() {
 
 check_directories() {
     [[ -z $WHEELS || -d $WHEELS ]] || fail_usage "--wheels '$WHEELS'" "no such directory"
+    local directory
+    for directory in "${CONF_DIRS[@]}"; do
+        [[ -d $directory ]] || fail_usage "--conf-dir '$directory'" "no such directory"
+    done
     # One spelling for each path from here on: they are compared, and written into launchers.
     PREFIX=$(realpath -m -- "$PREFIX")
     BIN_DIR=$(realpath -m -- "$BIN_DIR")
@@ -191,19 +214,20 @@ apt_install() { # PACKAGE...
         fail "apt-get cannot install $*" "see above; install them and run this again"
 }
 
-python_works() { # PYTHON
-    [[ -x $1 ]] && "$1" -I -c '
-import ensurepip, sys, venv
-ensurepip.version()
-sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+python_runs() { # PYTHON
+    [[ -x $1 ]] && "$1" -IS -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
+}
+
+python_makes_venvs() { # PYTHON
+    python_runs "$1" && "$1" -I -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null
 }
 
 # The distribution's own first, by path: PATH may lead to a shim that kubelet does not have.
-find_python() {
+find_python() { # TEST
     local directory python
     for directory in /usr/bin /usr/local/bin; do
         for python in "$directory"/python3 "$directory"/python3.{19..10}; do
-            if python_works "$python"; then
+            if "$1" "$python"; then
                 PYTHON=$python
                 return
             fi
@@ -213,12 +237,12 @@ find_python() {
 }
 
 need_python() {
-    ! find_python || return 0
+    ! find_python python_makes_venvs || return 0
     have apt-get ||
         fail "no Python 3.10 or newer with venv in /usr/bin or /usr/local/bin" \
             "install it (Debian: python3 python3-venv; RHEL: python3.11)"
     apt_install python3 python3-venv
-    find_python ||
+    find_python python_makes_venvs ||
         fail "this distribution's python3 is older than 3.10, or has no venv" \
             "install a newer one in /usr/local/bin"
 }
@@ -531,11 +555,57 @@ launchers_of_prefix() {
     done
 }
 
-warn_of_configurations() {
-    local file
-    while IFS= read -r file; do
-        complain "warning: $file uses cni-repair" "its pods can be neither added nor deleted any more"
-    done < <(grep -RlsF '"cni-repair"' /etc/cni/net.d)
+# Which cni-repair a runtime calls, it takes from its plugin directory. Where another prefix has its
+# launcher there, and this one has none anywhere, nothing is taken from the runtime.
+another_serves() { # LAUNCHER...
+    (($# == 0)) && [[ $(version_of "$BIN_DIR/cni-repair") ]]
+}
+
+# Prints a line for each process that runs a version of this prefix, such as `repair` or `watch`: it
+# imports modules when it first needs them. (Another mount namespace may have a prefix of that name.)
+say_who_runs_it() {
+    local file pid program
+    for file in /proc/[0-9]*/cmdline; do
+        pid=${file//[!0-9]/}
+        program=""
+        { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
+        [[ $program != "$PREFIX/versions/"* || ! "/proc/$pid/root$PREFIX" -ef $PREFIX ]] ||
+            echo "PID $pid runs it ($(tr '\0' ' ' <"$file")): wait for its end, or stop it"
+    done
+}
+
+# Prints what still needs what is to be removed, a line each; its status is 3 then. By the modules
+# beside this script: those of the installed version may be half gone.
+what_needs_it() { # ARGUMENT...
+    find_python python_runs || {
+        echo "no Python 3.10 or newer in /usr/bin or /usr/local/bin to read configurations with"
+        return 3
+    }
+    [[ -d $SOURCE/cni_repair ]] || {
+        echo "no cni_repair beside $SOURCE/install.sh: run it from a complete checkout"
+        return 3
+    }
+    "$PYTHON" -ISB -c 'import sys
+sys.path.insert(0, sys.argv.pop(1))
+from cni_repair.cli.removal import main
+sys.exit(main(sys.argv[1:]))' "$SOURCE" "$@"
+}
+
+check_not_needed() { # ARGUMENT...
+    local directory status=0 line
+    for directory in "${CONF_DIRS[@]}"; do
+        set -- "$@" --conf-dir "$directory"
+    done
+    say_who_runs_it >"$WORK/needed"
+    what_needs_it "$@" >>"$WORK/needed" || status=$?
+    ((status == 0 || status == 3)) ||
+        echo "cannot tell what still needs cni-repair: see above" >>"$WORK/needed"
+    while IFS= read -r line; do
+        printf 'install.sh: %s%s\n' "${FORCE:+warning: }" "$line" >&2
+    done <"$WORK/needed"
+    [[ $FORCE || ! -s $WORK/needed ]] ||
+        refuse "nothing was removed" \
+            "cni-repair help back-out says in which order to go; --force removes it all the same"
 }
 
 remove_launcher() { # LAUNCHER
@@ -578,12 +648,17 @@ check_prefix_ours() {
 
 uninstall() {
     make_work_directory
-    local launchers=()
+    local launchers=() removed=()
     if [[ -e $PREFIX ]]; then
         check_prefix_ours
         lock_prefix
     fi
     mapfile -t launchers < <(launchers_of_prefix)
+    if [[ $LOCKED ]] || ((${#launchers[@]})); then
+        another_serves "${launchers[@]}" || removed+=(--plugin)
+    fi
+    [[ -z $PURGE ]] || removed+=(--records)
+    ((${#removed[@]} == 0)) || check_not_needed "${removed[@]}"
     if [[ ! $LOCKED ]] && ((${#launchers[@]} == 0)); then
         say "cni-repair is not installed in $PREFIX"
     else
@@ -594,7 +669,6 @@ uninstall() {
 
 remove_installation() { # LAUNCHER...
     local launcher
-    warn_of_configurations
     for launcher in "$@"; do
         remove_launcher "$launcher"
     done

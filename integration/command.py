@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from cni_repair.demo.errors import LabError
+from integration.driver.evidence import Evidence
 from integration.driver.report import Outcome, print_outcome, print_summary
 from integration.errors import RigError
 
@@ -22,6 +23,13 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON document, not a table")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what was called, too")
+    parser.add_argument(
+        "--evidence",
+        type=Path,
+        metavar="DIR",
+        help="where to keep what is known of what failed; the last line names it"
+        " (default: a new directory in /var/tmp)",
+    )
     parser.add_argument(
         "--source",
         type=Path,
@@ -49,20 +57,32 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)  # through the context managers, which end all that we started
 
 
-def print_each(coming: Iterable[Outcome], options: argparse.Namespace) -> list[Outcome]:
-    """All outcomes; where people read, each is printed as it comes."""
+def print_each(
+    coming: Iterable[Outcome], options: argparse.Namespace, evidence: Evidence
+) -> list[Outcome]:
+    """All outcomes; where people read, each is printed as it comes. What failed is kept."""
     outcomes = []
     for outcome in coming:
         outcomes.append(outcome)
+        if not outcome.holds:
+            evidence.keep(outcome)
         if not options.json:
             print_outcome(outcome, options.verbose)
     return outcomes
 
 
-def conclude(outcomes: list[Outcome], options: argparse.Namespace, began: float) -> int:
-    """Print what there is to say at the end; 0 if all that was checked holds, else 1."""
+def conclude(
+    outcomes: list[Outcome], options: argparse.Namespace, evidence: Evidence, began: float
+) -> int:
+    """Print what there is to say at the end; 0 if all that was checked holds, else 1.
+
+    The last line names where everything about what failed is kept.
+    """
     if options.json:
         print(json.dumps([outcome.document() for outcome in outcomes]))
     else:
         print_summary(outcomes, time.monotonic() - began)
+    if evidence.place:
+        file = sys.stderr if options.json else sys.stdout  # stdout is one document then
+        print(f"evidence: {evidence.place}", file=file, flush=True)
     return 0 if all(outcome.holds for outcome in outcomes) else 1

@@ -2,8 +2,9 @@
 
 It is the lab's node (veth pair for an uplink, the real macvlan and host-local) with three pods of
 the namespace shop. Commands see directories of their own in the place of /var/lib (records, leases,
-the runtime's cache), of /usr/local/sbin (cni-repair, sudo, the driver's upgrade script) and of
-/mnt, where they are run.
+the runtime's cache), of /usr/local/sbin (cni-repair, sudo, the driver's upgrade script), of /opt,
+/usr/local/share and, once it is installed there, /etc (an installation, and the network's
+configuration), and of /mnt, where they are run.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ _ENTER = """
 mount --bind "$1/lib" /var/lib
 mount --bind "$1/sbin" /usr/local/sbin
 mount --bind "$1/home" /mnt
+mount --bind "$1/opt" /opt
+mount --bind "$1/share" /usr/local/share
+[ ! -d "$1/etc" ] || mount --bind "$1/etc" /etc
 cd /mnt
 exec "${@:2}"
 """
@@ -76,9 +80,10 @@ class ManualNode:
         self._lab.__enter__()
         self._namespaces: dict[str, Netns] = {}
         self._base = self._lab.directory
-        for name in ("lib", "sbin", "home"):
+        for name in ("lib", "sbin", "home", "opt", "share"):
             (self._base / name).mkdir()
-        (self._base / "home" / "conf").symlink_to(REPOSITORY / "conf")
+        for name in ("conf", "install.sh", "cni_repair"):
+            (self._base / "home" / name).symlink_to(REPOSITORY / name)
         self._script("sbin/cni-repair", f'exec {shlex.join(self._lab.command)} "$@"\n')
         self._script("sbin/sudo", 'exec "$@"\n')
         self._script("sbin/upgrade-i40e", f"set -e\n{_TAKE}\nsleep 0.3\n{self._give()}")
@@ -140,7 +145,12 @@ class ManualNode:
         """The runtime deletes a pod by the plugin that attached it."""
         conf = {**CONF, "type": "macvlan"}
         self._cni("DEL", pod, conf, plugin="macvlan")
-        self._cache(pod, conf).unlink()
+        self._cache(pod, conf).unlink(missing_ok=True)
+        self.end(pod)
+
+    def delete(self, pod: str) -> None:
+        """The runtime deletes a pod by cni-repair."""
+        self._cni("DEL", pod, CONF)
         self.end(pod)
 
     def end(self, pod: str) -> None:
@@ -213,8 +223,34 @@ class ManualNode:
         file = self._record(pod)
         file.write_text(file.read_text(encoding="utf-8").replace('"mtu"', '"mtv"', 1), "utf-8")
 
+    def install(self) -> None:
+        """What install.sh leaves on a node, as far as its --uninstall looks at it; and the network
+        is configured."""
+        prefix, version = self._base / "opt/cni-repair", "0.1.0-20261123T055208Z-8775"
+        home = prefix / "versions" / version
+        (home / "bin").mkdir(parents=True)
+        (home / "bin-dir").write_text("/opt/cni/bin\n", encoding="utf-8")
+        (self._base / "opt/cni/bin").mkdir(parents=True)
+        launcher = self._base / "opt/cni/bin/cni-repair"
+        launcher.write_text(
+            f"#!/opt/cni-repair/versions/{version}/bin/python3 -IS\n", encoding="utf-8"
+        )
+        # Not every machine has a mount point /etc/cni.
+        self._on_node(f"cp -a /etc {self._base}/etc")
+        networks = self._base / "etc/cni/net.d"
+        networks.mkdir(parents=True, exist_ok=True)
+        (networks / "10-pods.conf").write_text(json.dumps(CONF, indent=2) + "\n", "utf-8")
+
     def write_mistyped(self) -> None:
         self.write("mistyped.conf", json.dumps({**CONF, "vlanId": 5000}))
+        network = {**CONF, "mode": "brdige", "vlan": 3}
+        definition = {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "pods"},
+            "spec": {"config": json.dumps(network)},
+        }
+        self.write("nad.yaml", json.dumps(definition, indent=2))  # which YAML is, too
 
     # --- What they need ---
 
@@ -263,6 +299,7 @@ class ManualNode:
 
 
 EVENTS: dict[str, Callable[..., None]] = {
+    "installed": ManualNode.install,
     "three pods": ManualNode.attach_pods,
     "pods without us": ManualNode.attach_bare_pods,
     "a pod without us": ManualNode.attach_bare,
@@ -282,6 +319,7 @@ EVENTS: dict[str, Callable[..., None]] = {
     "interface renamed": ManualNode.rename,
     "address freed": ManualNode.free_address,
     "end": ManualNode.end,
+    "deletion": ManualNode.delete,
     "gateway silent": ManualNode.silence_gateway,
     "address taken": ManualNode.take_address,
     "record damaged": ManualNode.damage_record,

@@ -41,7 +41,7 @@ def test_scenario_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
     outcome = outcomes[name]
     failed = [check for check in outcome["checks"] if not check["holds"]]
     assert outcome["checks"]
-    assert not failed, f"{failed}\n{outcome['log']}\n{outcome['diagnosis']}"
+    assert not failed, f"{failed}\n{outcome['kept_in']}\n{outcome['log']}\n{outcome['evidence']}"
 
 
 def test_guest_that_hangs_is_killed_and_reported(
@@ -55,7 +55,7 @@ def test_guest_that_hangs_is_killed_and_reported(
         (check,) = outcome.checks
         assert not check["holds"]
         assert check["detail"] == "silent for 0.5 s"
-        assert "console" in outcome.diagnosis
+        assert "console" in outcome.evidence
 
 
 def test_unknown_scenario_is_wrong_usage() -> None:

@@ -50,7 +50,7 @@ def test_step_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
     outcome = outcomes[name]
     failed = [check for check in outcome["checks"] if not check["holds"]]
     assert outcome["checks"]
-    assert not failed, f"{failed}\n{outcome['log']}\n{outcome['diagnosis']}"
+    assert not failed, f"{failed}\n{outcome['kept_in']}\n{outcome['log']}\n{outcome['evidence']}"
 
 
 @pytest.mark.usefixtures("outcomes")  # or kubelet may have to be built first

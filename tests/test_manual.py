@@ -22,7 +22,9 @@ from tests import manual
 from tests.manual import Block, PageError, blocks_of, commands_of, matches, pages, play
 from tests.manualnode import ManualNode
 
-TOPICS = {"on-call", "upgrade", "adopt", "restored", "checkpoints", "configuration", "cost"}
+TOPICS = {
+    "on-call", "upgrade", "adopt", "restored", "checkpoints", "configuration", "cost", "back-out",
+}  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
 NOT_PLAYED_AT_MOST = 4

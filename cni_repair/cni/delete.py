@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def delete(call: Call) -> tuple[str, int]:
     """Detach; prints nothing."""
-    conf = parse(call.stdin)
+    conf = parse(call.stdin, tolerant=True)
     with Lock(conf.run_dir, Key(call.container_id, call.ifname).name) as lock:
         try:
             with Store(conf.checkpoint_dir) as store:

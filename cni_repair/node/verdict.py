@@ -9,7 +9,7 @@ from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
-from cni_repair.uplink.fallback import other_chains
+from cni_repair.uplink.fallback import others_in_words
 from cni_repair.uplink.plan import MISSING, READY
 
 TYPE_CHECKING = False
@@ -86,9 +86,8 @@ def findings_of(
     lost = plan.state == LOST
     if parent_plan.reason and (lost or parent_plan.state != READY):
         findings = (*findings, parent_plan.reason)
-    if lost and parent_plan.state == MISSING and (others := other_chains(checkpoint)):
-        names = ", then ".join(chain[0].name for chain in others)
-        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
+    if lost and parent_plan.state == MISSING and (others := others_in_words(checkpoint)):
+        findings = (*findings, f"repair waits for it, then moves the pod to {others}")
     return findings
 
 

@@ -9,6 +9,11 @@ from typing import Any
 from cni_repair.demo.errors import LabError
 
 
+class TooLate(Exception):
+    """Nothing has happened for too long. No LabError: whoever waits for something, and can do
+    without it, catches that."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One statement, whether it holds, and, where it does not, what was there instead."""
@@ -21,14 +26,23 @@ class Check:
 class Checks:
     """Collects the checks of one scenario. A failed one does not end it: the others tell more."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        on_check: Callable[[str], None] = lambda what: None,
+        on_first_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_check, self._on_first_failure = on_check, on_first_failure
         self.made: list[Check] = []
         self.outage = ""  # of the slowest pod, in words
         self.measured: dict[str, Any] = {}  # where it is to be drawn: an outage.Run
 
     def __call__(self, what: str, holds: bool, detail: object = "") -> None:
         """`detail` is shown where the check fails."""
+        failed_before = any(not check.holds for check in self.made)
         self.made.append(Check(what, bool(holds), str(detail)))
+        self._on_check(what)
+        if not holds and not failed_before:
+            self._on_first_failure()
 
     def succeeds(self, what: str, work: Callable[[], object]) -> None:
         """Check that `work` raises no LabError."""

@@ -11,15 +11,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, TooLate
 from integration.driver.node import CONTAINERD, FAR, LabError, Node
 from integration.driver.scenarios import PLOTTED, SCENARIOS
 
-SCENARIO_SECONDS = 360
+CHECK_SECONDS = 360  # from one check to the next: longer takes what hangs
 
 _EVENTS, _NEXT = Path("/run/job/events"), Path("/run/job/next")
 _POLL_SECONDS = 0.1
-_LOG_CHARACTERS = 20_000
+_LOG_CHARACTERS = 50_000
+_LOOK = "link show\naddr show\nroute show table all\nrule show\nneigh show\n"
 
 
 def main(launcher: str) -> None:
@@ -40,7 +41,13 @@ def _next() -> str:
 
 
 def _too_late(number: int, frame: FrameType | None) -> None:
-    raise LabError(f"no end after {SCENARIO_SECONDS} s")
+    raise TooLate(f"no check for {CHECK_SECONDS} s")
+
+
+def _goes_on(what: str) -> None:
+    """A check was made: neither we nor the host need give the scenario up."""
+    signal.alarm(CHECK_SECONDS)
+    _tell(event="check", what=what)
 
 
 def _tell(**event: Any) -> None:
@@ -49,15 +56,15 @@ def _tell(**event: Any) -> None:
 
 
 def _outcome(launcher: str, name: str) -> dict[str, Any]:
-    checks = Checks()
-    began = time.monotonic()
-    signal.alarm(SCENARIO_SECONDS)
     node = Node(launcher, name)
-    diagnosis = ""
+    evidence: dict[str, str] = {}
+    checks = Checks(_goes_on, lambda: evidence.update(_look_at(node)))
+    began = time.monotonic()
+    signal.alarm(CHECK_SECONDS)
     try:
         with node:
-            diagnosis = _run({**SCENARIOS, **PLOTTED}[name], node, checks)
-    except LabError as error:
+            _run({**SCENARIOS, **PLOTTED}[name], node, checks)
+    except (LabError, TooLate) as error:
         checks("a clean state to begin with, and left behind", False, str(error))
     finally:
         signal.alarm(0)
@@ -67,30 +74,34 @@ def _outcome(launcher: str, name: str) -> dict[str, Any]:
         "outage": checks.outage,
         "measured": checks.measured,
         "log": "\n".join(node.log),
-        "diagnosis": diagnosis,
+        "evidence": evidence,
     }
 
 
-def _run(scenario: Callable[[Node, Checks], None], node: Node, checks: Checks) -> str:
-    """Run a scenario; what people need to know where it does not hold, while it is all there."""
+def _run(scenario: Callable[[Node, Checks], None], node: Node, checks: Checks) -> None:
     try:
         scenario(node, checks)
-    except LabError as error:
+    except (LabError, TooLate) as error:
         checks("runs to its end", False, str(error))
     except Exception:
         # A mistake in a scenario: the others are still worth running.
         checks("runs to its end", False, traceback.format_exc())
-    return "" if checks.hold else _diagnosis(node)
 
 
-def _diagnosis(node: Node) -> str:
-    """The state of the guest at the time of a failure."""
-    shown = [["journalctl", "--no-pager", "--output=short-monotonic"]]  # the kernel's, too
-    shown += [["tail", "-c", str(_LOG_CHARACTERS), str(CONTAINERD / "log")]]
-    shown += [["ip", "-d", "-s", "link"]]
-    shown += [["ip", "-n", netns.name, "-d", "-s", "link"] for netns in (FAR, *node.pods)]
-    parts = []
-    for command in shown:
-        done = node.run(command)
-        parts.append(f"--- {' '.join(command)}\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}")
-    return "\n".join(parts)
+def _look_at(node: Node) -> dict[str, str]:
+    """What people need to know of a failure, while it is all there."""
+    places = [["ip"], *(["ip", "-n", netns.name] for netns in (FAR, *node.pods))]
+    return {
+        "journal": _said(node, ["journalctl", "--no-pager", "--output=short-monotonic"]),
+        "containerd": _said(node, ["tail", "-c", str(_LOG_CHARACTERS), str(CONTAINERD / "log")]),
+        "links": "\n".join(_said(node, [*ip, "-d", "-s", "-batch", "-"], _LOOK) for ip in places),
+    }
+
+
+def _said(node: Node, command: list[str], stdin: str = "") -> str:
+    """What a command says, under its name; that it says nothing is worth knowing, too."""
+    try:
+        done = node.run(command, stdin=stdin)
+    except LabError as error:
+        return f"--- {error}"
+    return f"--- {' '.join(command)}\n{(done.stdout + done.stderr)[-_LOG_CHARACTERS:]}"

@@ -15,12 +15,13 @@ from integration.packages import locked_cache, need_programs, run, unpacked
 
 QEMU = "qemu-system-x86_64"
 # The guest runs on this machine's userland: what it needs there, and the package that brings it.
-_PROGRAMS = {
+PROGRAMS = {
     f"/usr/bin/{QEMU}": "qemu-system-x86",
     "/usr/bin/setpriv": "util-linux",
     "/usr/bin/python3": "python3",
     "/usr/lib/cni/macvlan": "containernetworking-plugins",
     "/sbin/ip": "iproute2",
+    "/usr/bin/ping": "iputils-ping",
     "/lib/systemd/systemd": "systemd",
     "/usr/bin/dbus-daemon": "dbus",  # systemd-run --wait needs it
 }
@@ -51,7 +52,7 @@ def prepare() -> Kernel:
     if os.uname().machine != "x86_64":
         raise RigError(f"the guest is an x86_64 machine; this one is {os.uname().machine}")
     with locked_cache():
-        need_programs(_PROGRAMS)
+        need_programs(PROGRAMS)
         busybox = unpacked("busybox-static", "busybox") / "bin" / "busybox"
         tree = unpacked("linux-image-amd64", "kernel")
         (release,) = (path.name for path in (tree / "lib" / "modules").iterdir())

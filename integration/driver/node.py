@@ -366,6 +366,8 @@ class Node:
             )
         except subprocess.TimeoutExpired as error:
             raise LabError(f"{' '.join(command)}: no end after {COMMAND_SECONDS:g} s") from error
+        except FileNotFoundError as error:
+            raise LabError(f"this machine has no {command[0]}") from error
         outcome = Outcome(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
         typed = [f"{name}={value}" for name, value in (environ or {}).items()]
         self.log.append(

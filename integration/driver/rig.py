@@ -16,6 +16,7 @@ from typing import Any
 
 from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
+from integration.driver.evidence import Evidence
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
 from integration.driver.outage import Outage, Run, to_json
@@ -24,7 +25,8 @@ from integration.driver.report import DRIVER, Outcome, print_title
 from integration.driver.scenarios import PLOTTED, SCENARIOS
 from integration.product import install
 
-# Emulated, on a machine that has other work to do: generous. The guest gives up long before.
+# From one check to the next. Emulated, on a machine that has other work to do: generous. The guest
+# gives up before.
 SILENCE_SECONDS = 400.0
 _POLL_SECONDS = 0.1
 
@@ -73,6 +75,7 @@ def _parse() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
+    evidence = Evidence("cni-repair-driver", options.evidence)
     names = list(PLOTTED if options.plot else dict.fromkeys(options.scenarios or SCENARIOS))
     guests = 1 if options.plot else options.guests  # two would slow each other down
     kernel = prepare()
@@ -84,8 +87,8 @@ def _run(options: argparse.Namespace) -> int:
             print_title(kernel.release, set_up)
         running = run_scenarios(kernel, directory, command, names, guests)
         with contextlib.closing(running) as coming:
-            outcomes = print_each(_in_turn(names, coming), options)
-    status = conclude(outcomes, options, began)
+            outcomes = print_each(_in_turn(names, coming), options, evidence)
+    status = conclude(outcomes, options, evidence, began)
     if options.plot and status == 0:
         _draw(Outage(kernel.release, DRIVER, _MACHINE, [Run(**one.measured) for one in outcomes]))
     return status
@@ -161,10 +164,11 @@ def _serve(
                 running = guest.running  # asked before: what it tells last is not missed
                 for event in guest.told():
                     heard = time.monotonic()
-                    if event.pop("event") == "end":
+                    kind = event.pop("event")
+                    if kind == "end":
                         current = ""
                         yield _with_console(Outcome(**event), guest)
-                    else:
+                    elif kind == "ready":
                         current, served = (waiting.popleft() if waiting else ""), True
                         guest.give(current)
                 if not running or time.monotonic() - heard >= SILENCE_SECONDS:
@@ -188,11 +192,11 @@ def _in_turn(names: list[str], outcomes: Iterable[Outcome]) -> Iterator[Outcome]
 
 def _with_console(outcome: Outcome, guest: Guest) -> Outcome:
     if not outcome.holds:
-        outcome.diagnosis += f"\n--- console\n{guest.console}"
+        outcome.evidence["console"] = guest.console
     return outcome
 
 
 def _cut_short(scenario: str, guest: Guest) -> Outcome:
     why = f"silent for {SILENCE_SECONDS:g} s" if guest.running else "the guest ended"
     check: dict[str, Any] = {"what": "runs to its end", "holds": False, "detail": why}
-    return _with_console(Outcome(scenario, [check], 0.0, "", "", ""), guest)
+    return _with_console(Outcome(scenario, [check], 0.0, "", ""), guest)

@@ -168,6 +168,10 @@ class Wire:
         later = (one.at for got in self.replies.values() for one in got if one.at > since)
         return min(later, default=None)
 
+    def sent_between(self, since: float, until: float) -> int:
+        """How many rounds of pings were sent in that time."""
+        return sum(since < at <= until for at in list(self.sent))
+
     def answers(self, target: Target) -> list[float | None]:
         """When each of a target's pings was answered; None where it was not."""
         came = {reply.number: reply.at for reply in list(self.replies[target])}

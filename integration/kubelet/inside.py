@@ -8,10 +8,11 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from types import FrameType
 
-from cni_repair.demo.lab import LabError
-from integration.driver.checks import Checks
+from cni_repair.demo.lab import LabError, Netns
+from integration.driver.checks import Checks, TooLate
 from integration.driver.report import Outcome
 from integration.kubelet.node import Node
 from integration.kubelet.story import STEPS, Story
@@ -30,7 +31,7 @@ def main(launcher: str, kubelet: str, cgroup: str) -> None:
 
 
 def _too_late(number: int, frame: FrameType | None) -> None:
-    raise LabError(f"no end after {SECONDS} s")
+    raise TooLate(f"no end after {SECONDS} s")
 
 
 def _outcomes(launcher: str, kubelet: str, cgroup: str) -> Iterator[Outcome]:
@@ -38,36 +39,47 @@ def _outcomes(launcher: str, kubelet: str, cgroup: str) -> Iterator[Outcome]:
     try:
         with node:
             yield from _steps(node)
-    except LabError as error:
+    except (LabError, TooLate) as error:
         checks = Checks()
         checks("a node to begin with, and nothing of it left in the end", False, error)
-        yield _outcome("node", checks, 0.0, node, "")
+        yield _outcome("node", checks, 0.0, node)
 
 
 def _steps(node: Node) -> Iterator[Outcome]:
     story = Story(node)
     for name, step in STEPS.items():
-        checks = Checks()
+        evidence: dict[str, str] = {}
+        checks = Checks(on_first_failure=partial(_look_at, node, evidence))
         began = time.monotonic()
         finished = False
         try:
             step(story, checks)
             finished = True
-        except LabError as error:
+        except (LabError, TooLate) as error:
             checks("runs to its end", False, error)
         except Exception:
             checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
-        seconds = time.monotonic() - began
-        yield _outcome(name, checks, seconds, node, "" if checks.hold else _diagnosis(node))
+        yield _outcome(name, checks, time.monotonic() - began, node, evidence)
         if not finished:
             return  # the next ones build upon it
 
 
-def _outcome(name: str, checks: Checks, seconds: float, node: Node, diagnosis: str) -> Outcome:
+def _outcome(
+    name: str, checks: Checks, seconds: float, node: Node, evidence: dict[str, str] | None = None
+) -> Outcome:
     made = [asdict(check) for check in checks.made]
-    return Outcome(name, made, seconds, checks.outage, "\n".join(node.log), diagnosis)
+    return Outcome(name, made, seconds, checks.outage, "\n".join(node.log), evidence or {})
 
 
-def _diagnosis(node: Node) -> str:
+def _look_at(node: Node, evidence: dict[str, str]) -> None:
+    """What people need to know of a failure, while it is all there."""
     logs = {"containerd": node.containerd.log, "kubelet": node.kubelet.log}
-    return "\n".join(f"--- {name}\n{log[-_LOG_CHARACTERS:]}" for name, log in logs.items())
+    evidence.update({name: log[-_LOG_CHARACTERS:] for name, log in logs.items()})
+    evidence["links"] = "\n".join(_links(node, netns) for netns in (node.lab.node, node.lab.tor))
+
+
+def _links(node: Node, netns: Netns) -> str:
+    try:
+        return f"--- {netns.name}\n{node.lab.ip(netns, '-d', '-s', 'link')}"
+    except LabError as error:
+        return f"--- {error}"

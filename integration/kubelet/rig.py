@@ -17,6 +17,7 @@ from typing import IO
 from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
 from integration.containerd.cgroup import Cgroup
+from integration.driver.evidence import Evidence
 from integration.driver.report import ROW, Outcome
 from integration.kubelet import build, inside
 from integration.kubelet.private import in_private
@@ -26,7 +27,7 @@ from integration.product import install
 LEFT_OUT = 3  # the exit status
 
 # Beside what kubelet, containerd and the lab are made of.
-_PROGRAMS = {
+PROGRAMS = {
     "/usr/bin/setpriv": "util-linux",
     "/usr/lib/cni/macvlan": "containernetworking-plugins",
     "/sbin/ip": "iproute2",
@@ -75,8 +76,9 @@ def _parse() -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
+    evidence = Evidence("cni-repair-kubelet", options.evidence)
     with locked_cache():
-        need_programs(_PROGRAMS)
+        need_programs(PROGRAMS)
     runtime.prepare()
     kubelet = build.prepare(options.build_seconds)
     with tempfile.TemporaryDirectory(prefix="cni-repair-kubelet-", dir="/var/tmp") as directory:
@@ -85,8 +87,8 @@ def _run(options: argparse.Namespace) -> int:
             _print_title(kubelet, time.monotonic() - began)
         # Closed before the directory goes, whatever ends us.
         with contextlib.closing(_run_steps(launcher, kubelet, Path(directory))) as steps:
-            outcomes = print_each(steps, options)
-    return conclude(outcomes, options, began)
+            outcomes = print_each(steps, options, evidence)
+    return conclude(outcomes, options, evidence, began)
 
 
 def _run_steps(launcher: Path, kubelet: Path, directory: Path) -> Generator[Outcome, None, None]:
@@ -107,7 +109,7 @@ def _run_steps(launcher: Path, kubelet: Path, directory: Path) -> Generator[Outc
     if not ended:
         detail = said.read_text("utf-8", "replace")[-2000:] or f"exit {process.returncode}"
         check = {"what": "runs to its end", "holds": False, "detail": detail}
-        yield Outcome("node", [check], 0.0, "", "", "")
+        yield Outcome("node", [check], 0.0, "", "")
 
 
 def _print_title(kubelet: Path, set_up: float) -> None:

@@ -21,6 +21,7 @@ from cni_repair.checkpoint import model
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
+    HANG_SECONDS,
     Attachment,
     Json,
     Pod,
@@ -352,7 +353,7 @@ def test_two_at_once_end_as_if_one_had_waited(rig: Rig) -> None:
             rig.started(rig.launcher(), stdin=stdin, env=environ) as two,
         ):
             for process in (one, two):
-                out, err = process.communicate(timeout=30)
+                out, err = process.communicate(timeout=HANG_SECONDS)
                 assert process.returncode == 0, (out, err)
                 assert json.loads(out)["summary"]["healthy"] == 6
         for was in pods:
@@ -377,7 +378,10 @@ def test_against_del_nothing_is_left(rig: Rig) -> None:
                     rig.started(rig.launcher(), stdin=conf, env=environ)
                 )
                 time.sleep(chance.uniform(0, 0.06))  # the offset is what is tested
-            said = {verb: process.communicate(timeout=30) for verb, process in processes.items()}
+            said = {
+                verb: process.communicate(timeout=HANG_SECONDS)
+                for verb, process in processes.items()
+            }
         assert processes["DEL"].returncode == 0, said
         assert "eth0" not in rig.links(pod), said
         assert rig.leases() == {}, said
@@ -530,7 +534,7 @@ def test_netns_gone(rig: Rig) -> None:
     gone, good = rig.attach("pod1"), rig.attach("pod2")
     rig.reload()
     rig.drop_pod(gone.pod)
-    assert states(repair_all(rig, status=1)) == {gone.pod.id: "stale", good.pod.id: "healthy"}
+    assert states(repair_all(rig, status=0)) == {gone.pod.id: "stale", good.pod.id: "healthy"}
     rig.plugin("REPAIR", gone.pod).error(103)
     assert_restored(rig, good)
 
@@ -551,7 +555,7 @@ def test_netns_name_used_again(rig: Rig, inode_recurs: bool) -> None:
             return replace(one, netns=netns)
 
         rewrite(rig.checkpoint(was.pod), recur)
-    assert states(repair_all(rig, status=1)) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, status=0)) == {was.pod.id: "stale"}
     words = rig.plugin("REPAIR", was.pod).error(103)
     assert ("cookie" in words) == inode_recurs
     assert set(rig.links(other)) == {"lo"}
@@ -566,7 +570,7 @@ def test_after_a_reboot_nothing_is_made(rig: Rig) -> None:
         return replace(one, netns=replace(one.netns, boot_id="not this one"))
 
     rewrite(rig.checkpoint(was.pod), reboot)
-    assert states(repair_all(rig, status=1)) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, status=0)) == {was.pod.id: "stale"}
     assert "reboot" in rig.plugin("REPAIR", was.pod).error(103)
     assert set(rig.links(was.pod)) == {"lo"}
 
@@ -615,7 +619,7 @@ def test_pid_used_again(rig: Rig) -> None:
             return replace(one, netns=replace(one.netns, pid_start=one.netns.pid_start - 1))
 
         rewrite(rig.checkpoint(pod), older)
-        assert states(repair_all(rig, status=1)) == {pod.id: "stale"}
+        assert states(repair_all(rig, status=0)) == {pod.id: "stale"}
         assert set(rig.links(pod)) == {"lo"}
         # The caller knows where the pod lives now, and it is the same namespace.
         rig.plugin("REPAIR", pod, netns=pod.path).ok()
@@ -784,9 +788,7 @@ def test_pod_with_ten_thousand_routes_fails_alone(rig: Rig) -> None:
     batch = "".join(f"route add 100.{i >> 8}.{i & 255}.0/24 dev eth0\n" for i in range(10_000))
     rig.run("ip", "-n", hostile.pod.name, "-batch", "-", stdin=batch)
     rig.ip("link del eth0", good.pod)
-    started = time.monotonic()
     report = repair_all(rig, status=1)
-    assert time.monotonic() - started < 5
     assert entry_of(report, hostile.pod)["state"] == "degraded"
     assert "4096" in entry_of(report, hostile.pod)["error"]["msg"]
     assert entry_of(report, good.pod)["state"] == "healthy"
@@ -906,7 +908,7 @@ def test_master_that_comes_late(rig: Rig) -> None:
         eventually((rig.base / "run" / "parents.lock").exists, "REPAIR to look for the master")
         assert process.poll() is None
         rig.uplink_up()
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, (out, err)
     assert_restored(rig, was)
 
@@ -1008,7 +1010,7 @@ def test_seed_checkpoint_whose_process_is_of_the_sandbox(rig: Rig) -> None:
         rig.reload()
         cgroup.write_text("0::/kubepods/pod1234/0123456789ab\n")
         rig.run("mount", "--bind", str(cgroup), f"/proc/{process.pid}/cgroup")
-        assert states(repair_all(rig, 1, seed_conf(rig))) == {was.pod.id: "stale"}
+        assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "stale"}
         assert set(rig.links(was.pod)) == {"lo"}
         cgroup.write_text(f"0::/kubepods/pod1234/{was.pod.id}\n")
         assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "healthy"}
@@ -1021,7 +1023,7 @@ def test_seed_checkpoint_of_the_node_itself_is_stale(rig: Rig) -> None:
     as_seed(rig, was, "/proc/self/ns/net")
     rig.reload()
     node = rig.node_links()
-    assert states(repair_all(rig, 1, seed_conf(rig))) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "stale"}
     rig.plugin("REPAIR", was.pod, seed_conf(rig), netns="/proc/self/ns/net").error(103)
     assert rig.node_links() == node
 

@@ -16,6 +16,8 @@ from integration.driver.scenarios import (
     containerd,
     ipvlan,
     late,
+    legs,
+    names,
     outage,
     qinq,
     reload,
@@ -29,10 +31,12 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **clash.SCENARIOS,
     **containerd.SCENARIOS,
     **late.SCENARIOS,
+    **names.SCENARIOS,
     **qinq.SCENARIOS,
     **ipvlan.SCENARIOS,
     **systemd.SCENARIOS,
     **upgrade.SCENARIOS,
+    **legs.SCENARIOS,
 }
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.

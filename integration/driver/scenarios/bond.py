@@ -55,7 +55,7 @@ def bond_kept(node: Node, check: Checks) -> None:
         enslaved = time.monotonic()
         node.enslave()
         answer = repair.result()
-    check_repaired(check, answer)
+    check_repaired(check, node, answer)
     actions = [one["actions"] for one in answer.document["attachments"]]
     check("REPAIR changed nothing that was right", not any(actions), actions)
     check_same(check, node, before)
@@ -94,7 +94,7 @@ def bond_made_anew(node: Node, check: Checks) -> None:
     connection.send("while the bond was gone")
     node.load()
     node.make_bond()
-    check_repaired(check, node.cni("REPAIR"))
+    check_repaired(check, node, node.cni("REPAIR"))
     check_vlan(check, node, "bond4.3", "bond4")
     check_same(check, node, before)
     check_pings(check, wire, before, since)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cni_repair.repair.scheduler import SETTLE_SECONDS
 from integration.driver.checks import Checks
 from integration.driver.node import LabError, Netns, Node, Outcome, Wire, poll_until
 
@@ -27,6 +28,7 @@ _SAME = {
     "rest": "MTU, mode and flags",
 }
 _NEXT_PING_SECONDS = 5.0
+_PATIENT_SECONDS = 60
 
 
 def states(outcome: Outcome) -> list[str]:
@@ -47,10 +49,14 @@ def said(outcome: Outcome) -> str:
 
 @contextlib.contextmanager
 def repairing(node: Node) -> Iterator[concurrent.futures.Future[Outcome]]:
-    """Context: REPAIR is at work, and takes its first look at the masters when the body begins."""
+    """Context: REPAIR is at work, and takes its first look at the masters when the body begins.
+
+    It waits for them longer than the body takes, on a slow machine, too.
+    """
     for lock in RUN_DIR.iterdir():  # ADD has left them: now they show that REPAIR has begun
         lock.unlink()
-    with node.meanwhile(lambda: node.cni("REPAIR")) as repair:
+    conf = node.netconf(masterTimeout=_PATIENT_SECONDS)
+    with node.meanwhile(lambda: node.cni("REPAIR", conf=conf)) as repair:
         begun = ANSWER_SECONDS, "REPAIR to begin"
         poll_until(lambda: any(RUN_DIR.iterdir()) or _repair_sleeps(), *begun)
         yield repair
@@ -68,12 +74,23 @@ def _repair_sleeps() -> bool:
     return False
 
 
-def check_repaired(check: Checks, outcome: Outcome) -> None:
-    check(
-        "REPAIR: exit 0, every pod healthy",
-        outcome.returncode == 0 and set(states(outcome)) == {"healthy"},
-        said(outcome),
-    )
+def check_repaired(check: Checks, node: Node, outcome: Outcome) -> None:
+    """REPAIR has done all that there was to do.
+
+    How long carrier takes, and then duplicate detection, is the machine's affair: an answer that
+    has waited for them as long as REPAIR ever does may say so. Once they are there, the next one
+    must find nothing to do.
+    """
+    holds = outcome.returncode == 0 and set(states(outcome)) == {"healthy"}
+    seen = said(outcome)
+    if outcome.seconds >= SETTLE_SECONDS and set(states(outcome)) <= {"healthy", "degraded"}:
+        with contextlib.suppress(LabError):
+            poll_until(lambda: node.cli("status").returncode == 0, ANSWER_SECONDS, "status 0")
+        again = node.cni("REPAIR")
+        idle = not any(one["actions"] for one in again.document["attachments"])
+        holds = again.returncode == 0 and set(states(again)) == {"healthy"} and idle
+        seen = f"{seen}; then {said(again)}"
+    check("REPAIR: exit 0, every pod healthy", holds, seen)
 
 
 def check_same(check: Checks, node: Node, before: Json) -> None:

@@ -32,7 +32,7 @@ def containerd(node: Node, check: Checks) -> None:
     check_lost(check, "rmmod e1000e: eth0 and eth0.3", node)
     node.load()
     node.up()
-    check_repaired(check, node.cni("REPAIR"))
+    check_repaired(check, node, node.cni("REPAIR"))
     check_same(check, node, eth0s)
     now = facts(cri)
     check_kept(check, before, now)
@@ -46,7 +46,7 @@ def containerd(node: Node, check: Checks) -> None:
     node.load()
     node.up()
     answer = node.cni("REPAIR")
-    check_repaired(check, answer)
+    check_repaired(check, node, answer)
     found = [one["containerID"] for one in answer.document["attachments"]]
     check("REPAIR knows of no other pod than the one that was not stopped", found == [third], found)
     check_pod_pings(check, wire, pods[third])

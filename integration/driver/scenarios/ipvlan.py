@@ -52,7 +52,7 @@ def ipvlan(node: Node, check: Checks) -> None:
         check("rmmod e1000e: all VLANs are gone with every pod's eth0", lost, left)
         node.load()
         node.up()
-        check_repaired(check, node.cni("REPAIR"))
+        check_repaired(check, node, node.cni("REPAIR"))
         vlans = [node.link(f"eth0.{vlan}") for vlan in modes]
         check("the VLANs are there again, and up",
               all(map(is_vlan, vlans, modes, ["eth0"] * len(vlans))), vlans)  # fmt: skip

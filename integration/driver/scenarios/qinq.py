@@ -57,7 +57,7 @@ def qinq(node: Node, check: Checks) -> None:
             planned.returncode == 1 and all(name in planned.stdout for name in LINKS),
             said(planned),
         )
-        check_repaired(check, node.cni("REPAIR", conf=node.netconf(**_CONF)))
+        check_repaired(check, node, node.cni("REPAIR", conf=node.netconf(**_CONF)))
         check_same_links(check, node, links)
         check_same(check, node, pods)
         check_pings(check, wire, pods, since)
@@ -84,18 +84,18 @@ def qinq_in_part(node: Node, check: Checks) -> None:
             node.up()
             answer = repair.result()
         check("REPAIR made all links while eth0 was down", was_down, sorted(node.links()))
-        check_repaired(check, answer)
+        check_repaired(check, node, answer)
         check_same_links(check, node, links)
 
         reload(node, check)
         near(node, MAKE_OUTER, f"addr add {HOST_ADDRESS}/24 dev {OUTER}")
-        check_repaired(check, node.cni("REPAIR"))
+        check_repaired(check, node, node.cni("REPAIR"))
         check_same_links(check, node, links)
 
         reload(node, check)
         near(node, MAKE_OUTER, f"link set {OUTER} up")
         answer = node.cni("REPAIR")
-        check_repaired(check, answer)
+        check_repaired(check, node, answer)
         theirs = node_links(node)
         check(
             "eth0.3 was there, and up: it is left to those who made it",
