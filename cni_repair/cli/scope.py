@@ -156,12 +156,12 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
 
 def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
     unreadable = sum(entry.checkpoint is None for entry in entries)
-    details = f"cni-repair status --all{scope.again} lists them"
+    details = f"cni-repair status --all{scope.again} lists them, and pods without one"
     if unreadable:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
         details = "pods are named NAMESPACE/NAME"
-    return UsageError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+    return UsageError(NO_CHECKPOINT, f"no record of {name}", details)
 
 
 def _pod_of(entry: Entry) -> str:
