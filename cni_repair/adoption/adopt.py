@@ -14,6 +14,7 @@ from cni_repair.adoption.verdict import (
     FAILED,
     LEFTOVER,
     RECORDED,
+    REFUSED,
     REMOVED,
     Adoption,
     without_rivals,
@@ -66,6 +67,8 @@ class Adopter:
     def examine(self, candidates: list[Candidate]) -> list[Adoption]:
         """What adopting would do; changes nothing."""
         adoptions = [self._examiner.examine(candidate) for candidate in candidates]
+        if any(adoption.state == ADOPTABLE and adoption.lost for adoption in adoptions):
+            adoptions = _without_renamed(adoptions, self.not_remembered(adoptions))
         living = [
             entry.checkpoint
             for entry in self._entries
@@ -179,3 +182,21 @@ def _leftover(owners: Owners, file: str, checkpoint: Checkpoint) -> Adoption:
         reason=reason,
         checkpoint=checkpoint,
     )
+
+
+def _without_renamed(adoptions: list[Adoption], strays: list[Unmanaged]) -> list[Adoption]:
+    """Refuse lost interfaces whose namespace has one over the same master that nobody remembers: a
+    pod may have renamed it, and a repair would make a second one."""
+    names = {(netns_id_at(stray.netns), stray.master): stray.ifname for stray in strays}
+    judged = []
+    for adoption in adoptions:
+        if adoption.state == ADOPTABLE and adoption.checkpoint is not None and adoption.lost:
+            master, name = adoption.checkpoint.attachment.parents[0].name, adoption.key.ifname
+            if stray := names.get((netns_id_at(adoption.netns), master)):
+                reason = (
+                    f"there is no {name}, but {stray} over {master}, which nobody remembers:"
+                    f" renamed inside the pod? Name it {name} again, or have the pod made anew"
+                )
+                adoption = replace(adoption, state=REFUSED, reason=reason, checkpoint=None)
+        judged.append(adoption)
+    return judged

@@ -184,6 +184,20 @@ def test_what_is_being_deleted_on_a_read_only_disk_is_skipped(rig: Rig) -> None:
     assert (entry["state"], reason_of(entry)) == ("skipped", "it is being deleted")
 
 
+def test_an_interface_that_its_pod_renamed_is_not_taken_for_a_lost_one(rig: Rig) -> None:
+    """By its record a repair would make a second one, with the same address."""
+    was = attach_bare(rig, "a1")
+    for words in ("set eth0 down", "set eth0 name net0", "set net0 address 02:00:00:00:00:77"):
+        rig.ip(f"link {words}", was.pod)
+    rig.ip("link set net0 up", was.pod)
+    report = adopt(rig, "--write", status=1)
+    entry = entry_of(report, was.pod)
+    assert entry["state"] == "refused"
+    assert "there is no eth0, but net0 over eth0" in reason_of(entry)
+    assert states(rig.plugin("REPAIR").report(0)) == {}
+    assert set(rig.links(was.pod)) == {"lo", "net0"}
+
+
 def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
     one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
     told = command(rig)
