@@ -598,9 +598,9 @@ def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
     cache_file(rig, was.pod, "pods", "eth0").unlink()
     report = adopt(rig, "--write", status=1)
     assert report["attachments"] == []
-    assert report["unmanaged"] == [
-        {"netns": was.pod.path, "ifname": "eth0", "master": "eth0", "kind": "macvlan"}
-    ]
+    (found,) = report["unmanaged"]
+    assert (found["netns"], found["ifname"], found["master"]) == (was.pod.path, "eth0", "eth0")
+    assert (found["kind"], found["state"]) == ("macvlan", "attached")
     assert f"unmanaged: {was.pod.path} eth0" in command(rig).out
 
 
