@@ -29,6 +29,7 @@ from cni_repair.demo.lab import (
     poll_until,
     product,
 )
+from tests.patience import HANG_SECONDS
 
 REPOSITORY = str(Path(__file__).resolve().parents[1])
 
@@ -90,6 +91,7 @@ import os, subprocess
 from pathlib import Path
 before = os.open("/run", os.O_PATH)
 from cni_repair.demo.lab import Lab
+from tests.patience import HANG_SECONDS
 with Lab(name="it") as lab:
     print(sorted(os.listdir("/run")), sorted(os.listdir("/run/netns")))
     print(os.readlink("/run/link"), Path("/run/file").read_text().strip())
@@ -98,7 +100,7 @@ os.fchdir(before)
 print(sorted(os.listdir(".")), os.listdir("netns"), os.listdir("cni-repair"))
 """
         with child(code, "unshare", "--mount", "bash", "-euc", script, "-") as process:
-            said, _ = process.communicate(timeout=20)
+            said, _ = process.communicate(timeout=HANG_SECONDS)
         assert said.splitlines() == [
             "['cni-repair-it', 'directory', 'file', 'link', 'netns'] ['it-node', 'it-tor']",
             "directory text",

@@ -7,8 +7,7 @@ import os
 import shlex
 import stat
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -175,10 +174,3 @@ class Node:
                 if not stat.S_ISLNK(status.st_mode):
                     found[str(path)] = (status.st_uid, status.st_mode)
         return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)

@@ -22,8 +22,8 @@ from tests.install.node import (
     REPOSITORY,
     VERSION_REQUEST,
     Node,
-    wait_until,
 )
+from tests.patience import eventually
 
 EVIL = 'raise SystemExit("not isolated")\n'
 
@@ -307,7 +307,7 @@ def test_interrupted_upgrade_changes_nothing(
     node = installed_node
     before = node.version_in_service()
     installer = node.start_install("--wheels", str(wheels))
-    wait_until(lambda: any(stage in process for process in processes_of(node, before)))
+    eventually(lambda: any(stage in process for process in processes_of(node, before)))
     installer.send_signal(signal.Signals[name])
     output = installer.communicate()[0]
     assert installer.returncode == 128 + signal.Signals[name], output
@@ -322,7 +322,7 @@ def test_killed_upgrade_is_cleaned_by_the_next(installed_node: Node, wheels: Pat
     node = installed_node
     before = node.version_in_service()
     installer = node.start_install("--wheels", str(wheels))
-    wait_until(lambda: bool(processes_of(node, before)))
+    eventually(lambda: bool(processes_of(node, before)))
     installer.kill()
     node.answer()
     # pip goes on without its parent, and keeps the lock while it writes.

@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,10 +24,12 @@ from cni_repair.demo import lab as labs
 from cni_repair.demo.lab import GATEWAY as GATEWAY4
 from cni_repair.demo.lab import GATEWAY6, Connection, Netns, PrivateLab
 from tests.outputs import mistakes_in, schema_for
+from tests.patience import HANG_SECONDS, eventually
 
 __all__ = [
-    "GATEWAY4", "GATEWAY6", "PLUGINS", "ROOT", "SHORT_DEADLINE", "Attachment", "Connection", "Json",
-    "Outcome", "Pod", "Rig", "entry_of", "eventually", "slow_but", "states", "without",
+    "GATEWAY4", "GATEWAY6", "HANG_SECONDS", "PATIENT", "PLUGINS", "ROOT", "SHORT_DEADLINE",
+    "Attachment", "Connection", "Json", "Outcome", "Pod", "Rig", "entry_of", "eventually",
+    "slow_but", "states", "without",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -40,6 +41,12 @@ SHORT_DEADLINE = """
 import functools
 from cni_repair.cni import delegate
 delegate.call = functools.partial(delegate.call, seconds=1.0)
+"""
+
+# REPAIR waits for carrier longer than a test waits for REPAIR: it must see it come.
+PATIENT = f"""
+from cni_repair.repair import scheduler
+scheduler.SETTLE_SECONDS = {2 * HANG_SECONDS}
 """
 
 
@@ -143,7 +150,7 @@ class Rig:
         stdin: str = "",
         env: Mapping[str, str] | None = None,
         check: bool = True,
-        timeout: float = 60,
+        timeout: float = HANG_SECONDS,
     ) -> Outcome:
         outcome = _outcome(
             self.lab.run(self.lab.node, words, env=env, stdin=stdin, seconds=timeout)
@@ -173,7 +180,7 @@ class Rig:
         finally:
             if process.poll() is None:
                 process.kill()
-            process.communicate(timeout=10)
+            process.communicate(timeout=HANG_SECONDS)
 
     def ip(self, words: str, netns: Pod | str | None = None, check: bool = True) -> str:
         where = ["-n", self._netns(netns).name] if netns else []
@@ -407,19 +414,6 @@ class Rig:
     def connection(self, pod: Pod) -> Connection:
         """A TCP connection from a pod, bound to its eth0, to the gateway."""
         return self.lab.connect(pod)
-
-
-def eventually(
-    test: Callable[[], T], what: str = "it", seconds: float = 10.0, pause: float = 0.02
-) -> T:
-    """Poll until `test` gives something true; fails past the deadline."""
-    deadline = time.monotonic() + seconds
-    while True:
-        value = test()
-        if value:
-            return value
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(pause)
 
 
 def slow_but(values: Iterable[Any], *fast: Any) -> list[Any]:

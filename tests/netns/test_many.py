@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Pod, Rig, entry_of, eventually, states
+from tests.netns.rig import (
+    HANG_SECONDS,
+    PATIENT,
+    Attachment,
+    Json,
+    Pod,
+    Rig,
+    entry_of,
+    eventually,
+    states,
+)
 from tests.netns.test_announce import Wire, announced_by_arp, mac_of
 
 pytestmark = pytest.mark.slow  # pods take their time to be made
@@ -186,9 +196,9 @@ def test_first_process_killed_while_workers_work(node: Node) -> None:
     ) as process:
         eventually(lambda: len(workers_of(rig)) == 3, "the workers")
         process.kill()
-        process.wait(10)
+        process.wait(HANG_SECONDS)
         (rig.base / "go").touch()
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=HANG_SECONDS)
     assert out == b""
     eventually(lambda: have_ended(rig), "the workers' end")
     report = repaired(rig, SEVERAL)
@@ -207,7 +217,7 @@ def test_stopped_with_its_workers(node: Node, number: signal.Signals) -> None:
     with rig.started("setsid", rig.launcher(patch), stdin=stdin, env=environ) as process:
         eventually(lambda: len(workers_of(rig)) == 3, "the workers")
         os.killpg(process.pid, number)
-        out, err = process.communicate(timeout=10)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert err == b""
     if number == signal.SIGINT:
         assert json.loads(out)["code"] == 11
@@ -232,7 +242,7 @@ def test_two_repairs_with_del_check_and_add_between(node: Node) -> None:
         conf = {**rig.conf(repairOnCheck=True), "prevResult": checked.result}
         rig.plugin("CHECK", checked.pod, conf).ok()
         for process in (one, two):
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=HANG_SECONDS)
             assert process.returncode == 0, (out, err)
             assert json.loads(out)["summary"]["healthy"] in (PODS - 1, PODS)
     assert "eth0" not in rig.links(going.pod)
@@ -248,7 +258,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
     rig, pods = node
     rig.uplink_down()
     patch = patch_of(rig, SEVERAL)
-    stdin = json.dumps(rig.conf(masterTimeout=30))
+    stdin = json.dumps(rig.conf(masterTimeout=2 * HANG_SECONDS))
     gone, unmounted = pods.pop(), pods.pop()
     with rig.started(rig.launcher(patch), stdin=stdin, env=rig.environ("REPAIR", None)) as process:
         eventually(lambda: len(workers_of(rig)) == 3, "the workers")
@@ -256,7 +266,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
         rig.plugin("DEL", unmounted.pod).ok()
         rig.drop_pod(unmounted.pod)
         rig.uplink_up()
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 0, (out, err)
     rig.drop_pod(gone.pod)
     assert len(workers_of(rig)) == 6
@@ -269,7 +279,7 @@ def test_carrier_that_comes_late(node: Node) -> None:
     rig, pods = node
     cut(rig)
     rig.ip("link set tor0 down", "tor")
-    patch = patch_of(rig, SEVERAL)
+    patch = patch_of(rig, SEVERAL, PATIENT)
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     with Wire(rig) as wire, rig.started(rig.launcher(patch), stdin=stdin, env=environ) as process:
         eventually(lambda: workers_of(rig) and have_ended(rig), "the workers' end")
@@ -277,7 +287,7 @@ def test_carrier_that_comes_late(node: Node) -> None:
         early = wire.read()
         assert not any(announced_by_arp(early, mac_of(was)) for was in pods)
         rig.ip("link set tor0 up", "tor")
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0, (out, err)
         assert set(states(json.loads(out)).values()) == {"healthy"}
         found = wire.read()
@@ -312,7 +322,7 @@ Session.__init__ = init
             elsewhere = rig.conf(runDir=str(rig.base / "other"))  # not held up by that lock
             rig.plugin("REPAIR", pods[0].pod, elsewhere).ok()
             fcntl.flock(lock, fcntl.LOCK_UN)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0, (out, err)
     assert entry_of(json.loads(out), pods[0].pod)["actions"] == []
     assert sorted(file.read_text().split()) == sorted(was.pod.id for was in pods[:2])

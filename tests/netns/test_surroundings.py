@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 
 import pytest
@@ -448,9 +447,7 @@ def test_pod_with_too_much_of_it_fails_alone(rig: Rig, flood: Callable[[Rig, Pod
     flood(rig, plain.pod)
     rig.ip("link del eth0", good.pod)
     rig.ip("route del default", plain.pod)
-    started = time.monotonic()
     report = repair_all(rig, status=1)
-    assert time.monotonic() - started < 5
     assert states(report) == {
         hostile.pod.id: "degraded",
         plain.pod.id: "healthy",  # nothing of that kind is recorded of it: nobody looks

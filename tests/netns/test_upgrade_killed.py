@@ -20,7 +20,7 @@ import pytest
 
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.progress import PHASES
-from tests.netns.rig import Rig, eventually, slow_but
+from tests.netns.rig import HANG_SECONDS, Rig, eventually, slow_but
 from tests.netns.upgrading import (
     DOWN,
     FAILED,
@@ -296,7 +296,7 @@ def test_stopped_while_several_processes_repair(
         else:
             process.send_signal(number)
         if number == signal.SIGKILL:
-            process.wait(10)
+            process.wait(HANG_SECONDS)
         go(rig)
         done = end_of(process)  # comes with the end of the last that may still print
     assert done.err == ""
@@ -544,7 +544,7 @@ def test_hangup_and_a_reader_that_has_gone_end_nothing(rig: Rig) -> None:
         for number in (signal.SIGHUP, signal.SIGTSTP):
             process.send_signal(number)
         go(rig)
-        assert process.wait(30) == FINE
+        assert process.wait(HANG_SECONDS) == FINE
     assert_as_before(rig, pods)
     assert report(rig)["status"] == FINE
 
@@ -668,13 +668,13 @@ class Terminal:
     def read(self) -> str:
         """All that comes until the end."""
         shown = b""
-        while select.select([self._master], [], [], 30)[0]:
+        while select.select([self._master], [], [], HANG_SECONDS)[0]:
             try:
                 data = os.read(self._master, 65536)
             except OSError:  # EIO: nobody has the other end open
                 break
             shown += data
-        assert self.process.wait(30) == FINE
+        assert self.process.wait(HANG_SECONDS) == FINE
         self.close()
         return shown.decode()
 
@@ -712,6 +712,6 @@ def test_terminal_that_is_closed_ends_nothing(rig: Rig) -> None:
     wait_for(rig, event="lost", link="eth0")
     terminal.close()
     go(rig)
-    assert terminal.process.wait(30) == FINE
+    assert terminal.process.wait(HANG_SECONDS) == FINE
     assert_as_before(rig, pods)
     assert report(rig)["status"] == FINE

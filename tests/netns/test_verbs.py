@@ -14,7 +14,17 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from tests.netns.rig import PLUGINS, SHORT_DEADLINE, Json, Outcome, Pod, Rig, eventually, slow_but
+from tests.netns.rig import (
+    HANG_SECONDS,
+    PLUGINS,
+    SHORT_DEADLINE,
+    Json,
+    Outcome,
+    Pod,
+    Rig,
+    eventually,
+    slow_but,
+)
 
 MACVLAN = f"{PLUGINS}/macvlan"
 
@@ -185,7 +195,7 @@ def test_four_adds_at_once(rig: Rig) -> None:
             for pod in pods
         ]
         for process in processes:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=HANG_SECONDS)
             assert process.returncode == 0, (out, err)
     assert len(rig.leases()) == len(rig.kept()) == 4
 
@@ -292,7 +302,7 @@ def test_delegate_and_its_children_die_with_us(rig: Rig) -> None:
         eventually(pids.exists, "the delegate to hang")
         assert "eth0" in rig.links(pod)
         process.kill()
-        process.wait(10)
+        process.wait(HANG_SECONDS)
     eventually(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "them to die")
     (rig.base / "plugins" / "macvlan").unlink()
     rig.plugin("ADD", pod).ok()
@@ -761,22 +771,26 @@ def test_version_without_a_delegate(rig: Rig) -> None:
 
 def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
     """Ctrl-C reaches us, not the delegate: it must not go on behind the back of our roll-back."""
-    pid = rig.base / "started"
+    pid, go = rig.base / "started", rig.base / "go"
     rig.write_plugin(
         "macvlan",
         f"""#!/bin/sh
-        [ "$CNI_COMMAND" = ADD ] && {{ echo $$ >{pid}; sleep 0.5; }}
+        [ "$CNI_COMMAND" = ADD ] && {{ echo $$ >{pid}; until test -e {go}; do sleep 0.02; done; }}
         exec {MACVLAN}
         """,
     )
     pod = rig.pod("pod1")
     environ = rig.environ("ADD", pod)
     with rig.started(rig.launcher(), env=environ, stdin=json.dumps(rig.conf())) as process:
-        eventually(pid.exists, "the delegate to start")
+        delegate = int(
+            eventually(lambda: pid.exists() and pid.read_text(), "the delegate to start")
+        )
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert json.loads(out)["code"] == 11
+    go.touch()
+    eventually(lambda: not alive(delegate), "the delegate's end")
     assert_nothing_left(rig, pod)
 
 

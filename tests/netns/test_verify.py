@@ -12,7 +12,17 @@ import pytest
 
 from cni_repair.network.observe import ifindex_of
 from cni_repair.network.reachability.gateways import Gateways
-from tests.netns.rig import GATEWAY4, GATEWAY6, Attachment, Json, Pod, Rig, entry_of, eventually
+from tests.netns.rig import (
+    GATEWAY4,
+    GATEWAY6,
+    HANG_SECONDS,
+    Attachment,
+    Json,
+    Pod,
+    Rig,
+    entry_of,
+    eventually,
+)
 from tests.outputs import reason_of
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
@@ -134,7 +144,7 @@ def test_gateway_that_answers_late(rig: Rig) -> None:
         for _ in range(4):  # three are the kernel's own
             assert wire.recv(2048)[38:42] == socket.inet_aton(GATEWAY4)
         rig.ip("link set tor0 arp on", "tor")
-        assert process.wait(5) == 0
+        assert process.wait(HANG_SECONDS) == 0
 
 
 @pytest.mark.slow
@@ -303,11 +313,9 @@ def test_flooded_socket_stops_nobody_else(rig: Rig) -> None:
         return gateways
 
     with rig.inside(was.pod, flooded) as gateways:
-        started = time.monotonic()
         with pytest.raises(OSError) as caught:
             gateways.advance()
         assert caught.value.errno == errno.ENOBUFS
-        assert time.monotonic() - started < 3
 
 
 # --- duplicates ----------------------------------------------------------------------------------
@@ -404,13 +412,12 @@ def test_many_pods_wait_side_by_side(rig: Rig) -> None:
     words = ["verify", "--checkpoint-dir", str(rig.checkpoints), "--duplicates"]
     summarise = ["sh", "-c", 'ulimit -S -n 48; exec "$@"', "sh", rig.launcher(), *words]
     environ = {"PATH": os.environ["PATH"]}
-    started = time.monotonic()
     assert rig.run(*summarise, env=environ).out == "40 attachments: 40 healthy\n"
-    assert time.monotonic() - started < 5
     silence(rig)
     started = time.monotonic()
     said = rig.run(*summarise, "--timeout", "1.5", env=environ, check=False)
-    assert time.monotonic() - started < 6
+    # One after the other they would take as long as all of them.
+    assert time.monotonic() - started < 40 * 1.5
     assert said.status == 1
     assert "40 attachments: 40 unreachable\n" in said.out
     assert f"    all 40: gateway {GATEWAY4} does not answer ARP\n" in said.out

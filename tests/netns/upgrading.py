@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.netns.rig import Attachment, Json, Outcome, Rig, eventually
+from tests.netns.rig import HANG_SECONDS, Attachment, Json, Outcome, Rig, eventually
 
 FINE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 DOWN = "ip link del eth0"
@@ -102,13 +102,13 @@ def runs(rig: Rig) -> int:
 
 
 def end_of(process: subprocess.Popen[bytes]) -> Outcome:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=HANG_SECONDS)
     return Outcome(process.returncode, out.decode(), err.decode())
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     process.kill()
-    process.wait(10)
+    process.wait(HANG_SECONDS)
 
 
 def attached(rig: Rig, count: int = 2) -> list[Attachment]:

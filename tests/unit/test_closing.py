@@ -19,7 +19,7 @@ from cni_repair.network.reachability.closing import close_aside
 from tests.netns.rig import eventually
 from tests.unit.test_workers import descriptors_and_children
 
-SECONDS = 20.0
+SECONDS = 60.0
 NOBODY = 65534
 
 

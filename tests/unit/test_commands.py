@@ -42,7 +42,7 @@ SPEAK = 'ip() { printf "%s\\0" "$@"; }\nnsenter() { printf "%s\\0" "$@"; }\n'
 def spoken(command: str) -> list[str]:
     """The arguments with which a shell would start a command's program."""
     done = subprocess.run(
-        ["sh", "-c", SPEAK + command], capture_output=True, timeout=10, check=False
+        ["sh", "-c", SPEAK + command], capture_output=True, timeout=60, check=False
     )
     assert done.stderr == b""
     return done.stdout.decode().split("\0")

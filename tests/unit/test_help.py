@@ -167,7 +167,7 @@ def on_a_terminal(columns: int, **environ: str) -> str:
     except OSError:  # the other end is closed
         pass
     os.close(ours)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     return heard.decode()
 
 

@@ -17,7 +17,7 @@ from cni_repair.base.files import make_private
 from cni_repair.checkpoint import locks
 from cni_repair.checkpoint.locks import Lock
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.base.procfs import stat_of
 from cni_repair.upgrade import driver
 from cni_repair.upgrade.driver import Ended, Running
+from tests.patience import HANG_SECONDS, eventually
 
 
 class Watched:
@@ -35,6 +36,16 @@ class Watched:
     def run(self, script: str, seconds: float = 20) -> Ended:
         return self.watch(self.start(script, seconds))
 
+    def run_past_deadline(self, script: str, lines: int) -> Ended:
+        """It has printed so many lines when its time is over."""
+        return self.watch(self.started(script, lines))
+
+    def started(self, script: str, lines: int) -> Running:
+        """A command whose time is over, and which has printed so many lines."""
+        running, output = self.start(script, 1000), Path(self.run_dir, "driver.output")
+        eventually(lambda: output.read_text().count("\n") >= lines, "the command's words")
+        return replace(running, deadline=time.monotonic())
+
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Watched:
@@ -44,13 +55,6 @@ def watched(tmp_path: Path) -> Watched:
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_GRACE_SECONDS", 0.2)
-
-
-def eventually(test: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not test():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def lives(pid: int) -> bool:
@@ -107,7 +111,8 @@ def test_without_the_word_it_never_begins(watched: Watched, tmp_path: Path) -> N
 def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: None) -> None:
     """The shell goes at the first signal; what it has started may not want to."""
     stubborn = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'"
-    ended = watched.run(f"{stubborn} & sh -c 'set -m; sleep 60 & echo $!; wait' & wait", 1.5)
+    script = f"{stubborn} & sh -c 'set -m; sleep 60 & echo $!; wait' & wait"
+    ended = watched.run_past_deadline(script, lines=2)
     assert ended == Ended(None, True)
     pids = [int(line) for line in watched.lines if line.isdigit()]
     assert len(pids) == 2
@@ -126,13 +131,14 @@ def test_no_shell_goes_on_at_the_deadline(
 
     monkeypatch.setattr(os, "kill", slowly)
     monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
-    script = "sh -c 'sh -c \"sleep 60; echo inner\"; echo middle'; echo outer"
-    assert watched.run(script, 1.5) == Ended(None, True)
-    assert watched.lines == []
+    script = "sh -c 'sh -c \"echo begun; sleep 60; echo inner\"; echo middle'; echo outer"
+    assert watched.run_past_deadline(script, lines=1) == Ended(None, True)
+    assert watched.lines == ["begun"]
 
 
 def test_polite_one_may_tidy_up_at_the_deadline(watched: Watched) -> None:
-    ended = watched.run("trap 'echo tidied; exit 3' TERM; while :; do sleep 0.02; done", 1.0)
+    script = "trap 'echo tidied; exit 3' TERM; echo begun; while :; do sleep 0.02; done"
+    ended = watched.run_past_deadline(script, lines=1)
     assert ended == Ended(None, True)
     assert "tidied" in watched.lines
 
@@ -142,7 +148,7 @@ def test_what_hangs_in_the_kernel_is_not_waited_for(
     watched: Watched, short_grace: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(A process that no signal ends: here, for none is sent.)"""
-    running = watched.start("echo before; sleep 60", 0.3)
+    running = watched.started("echo before; sleep 60", lines=1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", lambda *_: None)
         with pytest.raises(CniError, match="cannot be killed: it hangs in the kernel: look at dme"):
@@ -156,7 +162,7 @@ def test_what_hangs_in_the_kernel_is_not_waited_for(
 def test_daemon_that_keeps_the_output_open(watched: Watched) -> None:
     began = time.monotonic()
     assert watched.run("sleep 60 & echo $!") == Ended(0, False)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     (pid,) = map(int, watched.lines)
     assert lives(pid)
     os.kill(pid, signal.SIGKILL)
@@ -230,8 +236,19 @@ def test_long_line_is_shown_as_it_grows(watched: Watched) -> None:
 
 @pytest.mark.slow
 def test_output_that_is_truncated_by_its_writer(watched: Watched) -> None:
-    script = "echo one and more; sleep 0.2; echo two >/dev/stdout; sleep 0.2; echo three"
-    assert watched.run(script).status == 0
+    seen = f"{watched.run_dir}/seen"
+    script = (
+        f"echo one and more; until test -e {seen}1; do sleep 0.01; done; echo two >/dev/stdout;"
+        f" until test -e {seen}2; do sleep 0.01; done; echo three"
+    )
+    running = watched.start(script, 1000)
+
+    def meanwhile(seconds: float) -> None:
+        time.sleep(seconds)
+        if watched.lines:
+            Path(f"{seen}{len(watched.lines)}").touch()
+
+    assert driver.watch(running, watched.run_dir, watched.lines.append, meanwhile).status == 0
     assert watched.lines == ["one and more", "two", "three"]
 
 
@@ -245,7 +262,7 @@ def orphan(watched: Watched) -> Iterator[Running]:
     yield replace(running, child=None)
     Path(f"{watched.run_dir}/go").touch()
     assert running.child is not None
-    running.child.wait(10)
+    running.child.wait(HANG_SECONDS)
 
 
 def test_found_at_work(watched: Watched, orphan: Running) -> None:

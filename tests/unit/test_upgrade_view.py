@@ -10,8 +10,7 @@ import signal
 import struct
 import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from cni_repair.upgrade.progress import (
 )
 from cni_repair.upgrade.report import Seen
 from cni_repair.upgrade.settings import Settings
+from tests.patience import HANG_SECONDS, eventually
 from tests.unit.samples import CHECKPOINT, KEY
 
 Event = dict[str, Any]
@@ -227,13 +227,6 @@ def test_live_is_silent_between_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     assert screen.sent().rpartition("\n")[2] == "\r\x1b[K\r\x1b[K"
 
 
-def eventually(test: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not test():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
 @contextmanager
 def aside_of(kind: type[Plain] = Plain) -> Iterator[tuple[Aside, int]]:
     """A view aside, and the end of the pipe at which its words arrive."""
@@ -260,7 +253,7 @@ def test_terminal_that_hangs_holds_nobody_up() -> None:
         closed = threading.Thread(target=aside.close)
         closed.start()
         heard = read_all(read)
-        closed.join(10)
+        closed.join(HANG_SECONDS)
         assert not closed.is_alive()
     assert [int(line.split()[1]) for line in heard.splitlines()] == [*range(20000)]
 
