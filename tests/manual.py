@@ -46,7 +46,7 @@ _DIRECTIVE = re.compile(rf"<!-- ({'|'.join(DIRECTIVES)}): (.+) -->$")
 _VARYING = (
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DATE"),
-    (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
+    (re.compile(r"\b\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)?\b"), "TIME"),
     (re.compile(r"(?<![\d.])\d+(?:\.\d+)? ms\b"), "N ms"),
     (re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])"), "N"),
     (re.compile(r"\bindex \d+"), "index N"),

@@ -234,6 +234,14 @@ class ManualNode:
 
     def write_mistyped(self) -> None:
         self.write("mistyped.conf", json.dumps({**CONF, "vlanId": 5000}))
+        network = {**CONF, "mode": "brdige", "vlan": 3}
+        definition = {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": "pods"},
+            "spec": {"config": json.dumps(network)},
+        }
+        self.write("nad.yaml", json.dumps(definition, indent=2))  # which YAML is, too
 
     # --- What they need ---
 

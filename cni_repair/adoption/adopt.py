@@ -18,7 +18,7 @@ from cni_repair.adoption.verdict import (
     Adoption,
     without_rivals,
 )
-from cni_repair.base.errors import TRY_AGAIN, CniError
+from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
@@ -29,6 +29,7 @@ from cni_repair.checkpoint.store import COMMITTED, is_legacy
 from cni_repair.netlink.netns import netns_id_at
 from cni_repair.node.context import wrapped
 from cni_repair.node.discovery import Covered, covered_by, unmanaged
+from cni_repair.node.forget import forget
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.uplink.recorder import NodeRecorder
 
@@ -157,11 +158,6 @@ class Adopter:
 
     def _remove(self, leftover: Adoption) -> Adoption:
         assert self._store is not None and leftover.checkpoint is not None
-        with self._lock(leftover.checkpoint) as lock:
-            entry = inventory.read_one(self._store, leftover.key, None)
-            if entry is not None and entry.checkpoint != leftover.checkpoint:
-                raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")
-            self._store.tombstone(leftover.key)
-            self._store.remove(leftover.key)
-            lock.forget()
+        (entry,) = [one for one in self._entries if one.key == leftover.key]
+        forget(self._store, entry, self._options.run_dir, None)
         return replace(leftover, state=REMOVED)

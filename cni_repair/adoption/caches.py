@@ -25,6 +25,7 @@ from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import load_configuration, load_object, loads
 from cni_repair.checkpoint import legacy
+from cni_repair.checkpoint.identity import process_of
 from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
 from cni_repair.network.model import HostLink
 
@@ -137,7 +138,7 @@ class _Reading:
             os.close(opened)
 
     def _file(self, directory: int, path: str, name: str, parse: Parse) -> None:
-        remedy = "if its pod is gone, remove the file"
+        remedy = _remedy(name)
         try:
             self.found += parse(_read(directory, path, name))
         except FileNotFoundError:
@@ -149,6 +150,21 @@ class _Reading:
 
     def _is_bad(self, path: str, code: int, msg: str, details: str) -> None:
         self.bad.append(Unreadable(path, CniError(code, msg, details)))
+
+
+def _remedy(name: str) -> str:
+    """What to do about an entry that is not used: that its pod lives, or does not, is not said by
+    the file, but by whether the container that its name tells has processes."""
+    named = _CONTAINER_ID.search(name)
+    pid = process_of(named[0]) if named else None
+    if pid is not None:
+        return f"its pod lives (PID {pid}): have it made anew"
+    if named is None:
+        return "whether its pod lives cannot be told: ask the runtime"
+    return (
+        f"no process is in a cgroup of its container {named[0][:12]}; if the runtime does not know"
+        " it, either, the file is a leftover"
+    )
 
 
 def _read(directory: int, path: str, name: str) -> File:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.adoption.sandbox import open_sandbox
+from cni_repair.adoption.sandbox import open_sandbox, refused_for, why_absent
 from cni_repair.adoption.verdict import (
     ADOPTABLE,
     GONE,
@@ -15,6 +15,7 @@ from cni_repair.adoption.verdict import (
     Configured,
     NotAdopted,
     check_was_ours,
+    is_surely,
     live_attachment,
     lost_attachment,
     result_of,
@@ -84,7 +85,8 @@ class Examiner:
         except NotAdopted as error:
             return replace(verdict, state=error.state, reason=str(error))
         except NoNetns as error:
-            return replace(verdict, state=GONE, reason=str(error))
+            absent = why_absent(candidate.netns, error)
+            return replace(verdict, state=absent.state, reason=str(absent))
         except POD_FAILURES as error:
             return replace(verdict, state=REFUSED, reason=str(wrapped(error)))
         return replace(verdict, unknown=unknown, checkpoint=checkpoint)
@@ -123,10 +125,8 @@ class Examiner:
         delegate = candidate.kind or _MACVLAN
         if candidate.kind == OWN_TYPE:
             delegate = self._own_configuration(candidate).delegate
-        seen = self._see(candidate)
-        attachment, unknown = self._attachment(
-            candidate, seen, netconf.get("followRenamedMaster") is True
-        )
+        follow_renamed = netconf.get("followRenamedMaster") is True
+        seen, attachment, unknown = self._attachment(candidate, follow_renamed)
         if not pod.name:
             unknown = (*unknown, "the pod's name")
         checkpoint = Checkpoint(
@@ -155,22 +155,27 @@ class Examiner:
             )
         return configured
 
-    def _see(self, candidate: Candidate) -> Seen:
-        netns = open_sandbox(candidate, self._node.own)
+    def _attachment(
+        self, candidate: Candidate, follow_renamed: bool
+    ) -> tuple[Seen, Attachment, tuple[str, ...]]:
+        sandbox = open_sandbox(candidate, self._node.own)
         try:
             name, node = candidate.key.ifname, self._node
-            pod = OpenNetns(candidate.netns, netns)
-            return see(name, pod, node.own, node.rtnl, with_all)
+            pod = OpenNetns(candidate.netns, sandbox.netns)
+            seen = see(name, pod, node.own, node.rtnl, with_all)
         finally:
-            os.close(netns)
-
-    def _attachment(
-        self, candidate: Candidate, seen: Seen, follow_renamed: bool
-    ) -> tuple[Attachment, tuple[str, ...]]:
-        if seen.observed.link is not None:
-            return live_attachment(candidate, seen, seen.observed.link, follow_renamed)
-        check_was_ours(candidate)
-        if not os.path.exists(candidate.file):
-            raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
-        configured = self._options.configured(candidate.plugin)
-        return lost_attachment(candidate, configured, follow_renamed)
+            os.close(sandbox.netns)
+        live = seen.observed.link
+        if live is not None:
+            attachment, unknown = live_attachment(candidate, seen, live, follow_renamed)
+            if sandbox.doubt and not is_surely(candidate, attachment):
+                raise refused_for(sandbox.doubt)
+        else:
+            check_was_ours(candidate)
+            if sandbox.doubt:
+                raise refused_for(sandbox.doubt)
+            if not os.path.exists(candidate.file):
+                raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
+            configured = self._options.configured(candidate.plugin)
+            attachment, unknown = lost_attachment(candidate, configured, follow_renamed)
+        return seen, attachment, unknown

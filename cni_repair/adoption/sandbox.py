@@ -1,61 +1,155 @@
-"""Whose network namespace a path leads to: proof that it is the remembered sandbox's."""
+"""Whose network namespace a path leads to: proof that it is the remembered sandbox's.
+
+A bind mount (/run/netns/cni-…) was made by the runtime for one sandbox. A path through /proc is the
+sandbox's only as long as its process is, and PIDs are used again:
+
+- its cgroup names the container: it is the sandbox's;
+- the process is younger than what is remembered: it is another one;
+- its cgroup names another container, or none: that alone proves nothing, neither that the sandbox
+  lives nor that it is gone.
+
+Where nothing is at the path, the pod is gone, unless other processes have mounts that we have not.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import time
 
 from cni_repair.adoption.verdict import GONE, REFUSED, NotAdopted
-from cni_repair.base.procfs import start_of
-from cni_repair.checkpoint.identity import belongs_to_sandbox
-from cni_repair.netlink.netns import open_netns, same_netns
+from cni_repair.base.frozen import frozen
+from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
+from cni_repair.checkpoint.identity import names_container
+from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.adoption.candidates import Candidate
 
+_OF_A_TASK = ("ns", "fd")  # directories of /proc/PID that lead to namespaces
+_MOST_LINKS = 40  # as the kernel follows (MAXSYMLINKS)
 _SLACK_MS = 2000  # between the clocks of processes and of files
+# No such file, a file in a directory's place, no such process; and a file that is no namespace (any
+# more): that is left of a bind mount.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENOTTY)
+_CONTAINER = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])")
+_REMEDY = "if its pod lives, have it made anew; nothing has to be removed"
 
 
-def open_sandbox(candidate: Candidate, own: int) -> int:
-    """Open the namespace at the candidate's path, after making sure that it is its sandbox's.
+@frozen
+class Sandbox:
+    """An open namespace; whoever gets it closes it."""
 
-    A bind mount (/run/netns/cni-…) was made by the runtime for one sandbox. A path through /proc is
-    the sandbox's only as long as its PID is. Raises NotAdopted or NoNetns.
-    """
-    path, sandbox = candidate.netns, candidate.key.container_id
+    netns: int
+    # Why it may be another's; empty where it is the sandbox's for certain. An interface that has
+    # what is remembered of it settles that.
+    doubt: str = ""
+
+
+def open_sandbox(candidate: Candidate, own: int) -> Sandbox:
+    """Open the namespace at the candidate's path, unless it is another's. Raises NotAdopted or
+    NoNetns."""
+    path = candidate.netns
     if not path:
         raise NotAdopted(REFUSED, f"{candidate.file} does not name its netns")
     netns = open_netns(path)
     try:
         if same_netns(netns, own):
             raise NotAdopted(REFUSED, f"{path} is the node's own network namespace")
-        process = _process_in(path)
-        if process and not belongs_to_sandbox(process, sandbox):
-            raise _another_process(process, candidate)
+        task = _task_at(path)
+        return Sandbox(netns, _doubt(task, candidate) if task else "")
     except BaseException:
         os.close(netns)
         raise
-    return netns
 
 
-def _another_process(process: str, candidate: Candidate) -> NotAdopted:
-    sandbox = candidate.key.container_id
-    why = f"the cgroup of {process} does not name sandbox {sandbox}"
-    started = start_of(int(process.split("/")[2]))
-    if started is not None:
-        uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
-        age = uptime - started / os.sysconf("SC_CLK_TCK")
-        # A sandbox's process is older than its interface. This one is not: the PID was reused.
-        if (time.time() - age) * 1000 > candidate.written_at + _SLACK_MS:
-            return NotAdopted(GONE, f"{why}: it was started after the pod was attached")
-    return NotAdopted(REFUSED, why, f"if the pod is gone, remove {candidate.file}")
+def why_absent(path: str, error: NoNetns) -> NotAdopted:
+    """What it means that no namespace could be opened at a path."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.errno not in _ABSENT:
+        return NotAdopted(REFUSED, f"{path} cannot be opened: {cause.strerror}")
+    holder = _holder_of(path)
+    if holder is None:
+        return NotAdopted(GONE, str(error))
+    return NotAdopted(
+        REFUSED,
+        f"its pod lives, but its namespace is mounted at {path} for PID {holder}, not here",
+        f"run it there: nsenter --mount --target {holder} cni-repair adopt",
+    )
 
 
-def _process_in(path: str) -> str:
-    """/proc/PID/ns/net where a path leads through /proc, also by links; empty for a mount."""
-    real = os.path.realpath(path)
-    if not real.startswith("/proc/"):
+def _holder_of(path: str) -> int | None:
+    """A process whose mounts have a namespace at a path, if processes live in that one, too: a
+    runtime may have mounts of its own. (Any container may keep a mount whose pod is gone.)"""
+    directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
+    if os.path.basename(directory) in _OF_A_TASK:
+        return None  # another PID namespace's processes are others
+    alive = {netns_id_at(f"/proc/{pid}/ns/net") for pid in process_ids()} - {None}
+    holders = _of_other_mounts() if alive else []
+    # (Not opened: it may be anything that a container has put there.)
+    at = f"{directory}/{name}"
+    return next((pid for pid in holders if netns_id_at(f"/proc/{pid}/root{at}") in alive), None)
+
+
+def _of_other_mounts() -> list[int]:
+    """One process for each other mount namespace than ours."""
+    found: dict[str, int] = {}
+    for pid in process_ids():
+        try:
+            found.setdefault(os.readlink(f"/proc/{pid}/ns/mnt"), pid)
+        except OSError:
+            continue  # it has ended, or hides
+    found.pop(os.readlink("/proc/self/ns/mnt"), None)
+    return list(found.values())
+
+
+def refused_for(doubt: str) -> NotAdopted:
+    """Neither the path nor the interface tells whose the namespace is."""
+    return NotAdopted(REFUSED, f"it cannot be told whose namespace this is: {doubt}", _REMEDY)
+
+
+def _doubt(task: str, candidate: Candidate) -> str:
+    """Why a process may be another than the sandbox's. Raises NotAdopted where it is another's."""
+    sandbox, cgroups = candidate.key.container_id, cgroups_in(task)
+    if names_container(cgroups, sandbox):
         return ""
-    # The kernel's own link ends in net:[INODE], which is not a file's name.
-    return f"{os.path.dirname(real)}/net"
+    named = _CONTAINER.search(cgroups)
+    whose = f"names container {named[0][:12]}" if named else "names no container"
+    doubt = f"the cgroup of {task} does not name container {sandbox}; it {whose}"
+    if _is_younger(task, candidate.written_at):
+        raise NotAdopted(
+            GONE, f"the process at {task} has ended: another one, started later, has its PID"
+        )
+    if named:
+        raise refused_for(doubt)
+    return doubt
+
+
+def _is_younger(task: str, written_at: int) -> bool:
+    """Whether it was started after the pod was attached: a sandbox's process is older than its
+    interface."""
+    stat = stat_in(task)
+    if stat is None:
+        return False  # it has just ended
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - stat.start / os.sysconf("SC_CLK_TCK")
+    return (time.time() - age) * 1000 > written_at + _SLACK_MS
+
+
+def _task_at(path: str) -> str:
+    """The directory of the process or thread (/proc/PID, /proc/PID/task/TID) by which a path leads
+    to a namespace (ns/net, fd/7), also by links, wherever proc is mounted; empty for a bind mount.
+
+    (os.path.realpath would follow fd/7 to the name of the mount that was opened.)
+    """
+    for _ in range(_MOST_LINKS):
+        directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
+        task, kind = os.path.split(directory)
+        if kind in _OF_A_TASK and os.path.basename(task).isdigit():
+            return task
+        try:
+            path = os.path.join(directory, os.readlink(os.path.join(directory, name)))
+        except OSError:
+            break  # it is no link
+    return ""

@@ -4,11 +4,15 @@ its interface is now. Pure.
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from cni_repair.adoption.candidates import META_PLUGINS
+from cni_repair.base import kinds as readers
 from cni_repair.base.errors import FOREIGN, STALE, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.checkpoint.legacy import attachment_in
+from cni_repair.checkpoint.result import attachment_in
+from cni_repair.netlink.codec import mac_of
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
 from cni_repair.node.capture import attachment_of
 from cni_repair.node.report import attachment_document
@@ -153,6 +157,15 @@ def _check_is_the_one(candidate: Candidate, found: Attachment, said: Attachment)
         )
 
 
+def is_surely(candidate: Candidate, found: Attachment) -> bool:
+    """Whether the interface alone shows that it is the remembered one: by its own MAC, or by
+    addresses (which were compared already) where no MAC of its own is remembered."""
+    said = _said(candidate, found.parents)
+    if said.link.mac and not found.link.inherits_mac:
+        return said.link.mac == found.link.mac
+    return bool(said.addresses)
+
+
 def lost_attachment(
     candidate: Candidate, configured: Configured, follow_renamed: bool = False
 ) -> tuple[Attachment, tuple[str, ...]]:
@@ -168,15 +181,33 @@ def lost_attachment(
             "give one that does: --conf FILE (the network's, with `master`)",
         )
     said = _said(candidate, configured.parents, configured)
-    if not said.link.mac:
-        raise NotAdopted(REFUSED, f"{name} is gone, and its Result names no MAC")
+    mac = said.link.mac or _mac_asked_for(candidate)
+    if not (mac or said.addresses):
+        raise NotAdopted(REFUSED, f"{name} is gone, and nothing tells its addresses or its MAC")
     unknown = [f"{name} is gone: its ifindex (sockets bound to {name} will not recover)"]
+    if not (mac or said.link.inherits_mac):
+        unknown.append("its MAC (it gets a new one)")
     if not said.link.mtu:
         unknown.append("its MTU (it gets its master's)")
     unknown.append("its sysctls, and what was changed after ADD")
     if not configured.parents[-1].ifindex:
         unknown.append(f"whether {configured.parents[-1].name}, once back, is the same card")
-    return replace(said, follow_renamed_master=follow_renamed), tuple(unknown)
+    link = replace(said.link, mac=mac or _mac_made_for(candidate.key))
+    return replace(said, link=link, follow_renamed_master=follow_renamed), tuple(unknown)
+
+
+def _mac_asked_for(candidate: Candidate) -> str:
+    """What CNI_ARGS or the configuration asked for: a Result of CNI 0.2.0 tells no MAC."""
+    plugin = candidate.plugin or {}
+    try:
+        return str(readers.mac(candidate.args.get("MAC") or plugin.get("mac")))
+    except readers.Misfit:
+        return ""
+
+
+def _mac_made_for(key: Key) -> str:
+    """One of a local administrator's, as the kernel makes up; but the same whenever we look."""
+    return mac_of(b"\x02" + sha256(key.name.encode()).digest()[:5])
 
 
 def _said(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 from cni_repair.base.frozen import frozen
 
 TYPE_CHECKING = False
@@ -40,11 +38,14 @@ def table_of(columns: tuple[str, ...], rows: list[Row]) -> list[Line]:
 
 
 def with_reasons(lines: Iterable[tuple[Line, str]]) -> list[Line]:
-    """The lines, each with its reason below it. Consecutive lines with the same reason share one,
-    below the last: so 200 pods that miss one gateway fit on fewer screens."""
+    """The lines, each with its reason below it. Lines with the same reason stand together, and
+    share one, below the last: so 200 pods that miss one gateway fit on fewer screens, and five that
+    miss one are not told as three and two."""
     shown: list[Line] = []
-    for reason, sharing in itertools.groupby(lines, lambda pair: pair[1]):
-        group = [line for line, _ in sharing]
+    groups: dict[str, list[Line]] = {}
+    for line, reason in lines:
+        groups.setdefault(reason, []).append(line)
+    for reason, group in groups.items():
         shown += group
         if reason:
             shown.append(Line(f"    all {len(group)}: {reason}" if group[1:] else f"    {reason}"))

@@ -10,6 +10,7 @@ import os
 from cni_repair.base.frozen import frozen
 
 _boot_id: list[str] = []
+_INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 @frozen
@@ -35,9 +36,15 @@ def process_ids() -> list[int]:
 
 
 def stat_of(pid: int) -> ProcessStat | None:
-    """A process's state, session and start; None where there is no such process (any more)."""
+    """A process's state, session and start; None where there is no such process (any more). Of a
+    thread's id, too: they are of one kind."""
+    return stat_in(f"/proc/{pid}")
+
+
+def stat_in(directory: str) -> ProcessStat | None:
+    """As :func:`stat_of`, of a process's or thread's directory, wherever proc is mounted."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        with open(f"{directory}/stat", "rb") as file:
             # The name in the second field may hold blanks and brackets: begin after its last one.
             fields = file.read(4096).rpartition(b")")[2].split()
         return ProcessStat(fields[0].decode("ascii"), int(fields[3]), int(fields[19]))
@@ -53,11 +60,33 @@ def start_of(pid: int) -> int | None:
 
 def cgroups_of(pid: int) -> str:
     """The text of /proc/PID/cgroup; empty where there is no such process (any more)."""
+    return cgroups_in(f"/proc/{pid}")
+
+
+def cgroups_in(directory: str) -> str:
+    """As :func:`cgroups_of`, of a process's or thread's directory, wherever proc is mounted."""
     try:
-        with open(f"/proc/{pid}/cgroup", "rb") as file:
+        with open(f"{directory}/cgroup", "rb") as file:
             return file.read(1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""
+
+
+def sees_all_processes() -> bool:
+    """Whether /proc shows every process of the machine, not only those of a container."""
+    return os.stat("/proc/self/ns/pid").st_ino == _INITIAL_PID_NAMESPACE
+
+
+def comms() -> set[str]:
+    """The names (comm) of all processes."""
+    found = set()
+    for pid in process_ids():
+        try:
+            with open(f"/proc/{pid}/comm", "rb") as file:
+                found.add(file.read(64).strip().decode("ascii", "replace"))
+        except OSError:
+            continue  # it has ended
+    return found
 
 
 def default_route_devices() -> tuple[str, ...]:

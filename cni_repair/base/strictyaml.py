@@ -17,7 +17,11 @@ from cni_repair.base.strictjson import holds_surrogate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias, TypeVar
+
+    T = TypeVar("T")
+    Parse: TypeAlias = Callable[[Iterator[events.Event]], T]
 
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 16
@@ -43,11 +47,20 @@ class _Refused(ValueError):
 
 def loads(raw: bytes, what: str) -> object:
     """Parse the only document in `raw`; `what` is its name in errors. Raises CniError (code 6)."""
-    if len(raw) > MAX_BYTES:
-        raise _undecodable(what, f"it is longer than {MAX_BYTES} bytes: remove what is not needed")
+    return _read(raw, what, MAX_BYTES, _document)
+
+
+def loads_all(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> list[object]:
+    """Parse every document in `raw`; see :func:`loads`. One without a word in it is None."""
+    return _read(raw, what, max_bytes, _documents)
+
+
+def _read(raw: bytes, what: str, max_bytes: int, parse: Parse[T]) -> T:
+    if len(raw) > max_bytes:
+        raise _undecodable(what, f"it is longer than {max_bytes} bytes: remove what is not needed")
     try:
         text = raw.decode("utf-8-sig")
-        return _document(yaml.parse(text, Loader=yaml.SafeLoader))
+        return parse(yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
         raise _undecodable(what, f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except _Refused as error:
@@ -81,15 +94,27 @@ def _reason(text: str, error: yaml.YAMLError) -> str:
 
 
 def _document(stream: Iterator[events.Event]) -> object:
-    next(stream)  # the stream's start
-    if isinstance(next(stream), events.StreamEndEvent):
-        raise _Refused("it is empty: begin from an example in conf/")
-    value = _value(next(stream), stream, MAX_DEPTH)
-    next(stream)  # the document's end
+    value = next(_each(stream))
     after = next(stream)
     if not isinstance(after, events.StreamEndEvent):
         raise _Refused(f"{_line(after)}: a second document begins: give it a file of its own")
     return value
+
+
+def _documents(stream: Iterator[events.Event]) -> list[object]:
+    return list(_each(stream))
+
+
+def _each(stream: Iterator[events.Event]) -> Iterator[object]:
+    next(stream)  # the stream's start
+    if isinstance(next(stream), events.StreamEndEvent):
+        raise _Refused("it is empty: begin from an example in conf/")
+    while True:
+        value = _value(next(stream), stream, MAX_DEPTH)
+        next(stream)  # the document's end
+        yield value
+        if isinstance(next(stream), events.StreamEndEvent):
+            return
 
 
 def _value(event: events.Event, stream: Iterator[events.Event], levels: int) -> object:

@@ -13,13 +13,16 @@ import os
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import boot_id, cgroups_of, start_of
+from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
-from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns, same_netns
+from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
+
+_SHORTEST_ID = 12
+_HEX = frozenset("0123456789abcdef")
 
 
 @frozen
@@ -31,7 +34,7 @@ class Identity:
     dev: int
     ino: int
     cookie: int | None = None
-    pid: int | None = None  # of a path /proc/PID/ns/net
+    pid: int | None = None  # of a path /proc/PID/ns/net, or …/task/PID/ns/net
     pid_start: int | None = None  # in clock ticks since boot
 
     @property
@@ -49,7 +52,7 @@ class Stale(CniError):
 def identify(path: str, netns: int, sock: socket.socket) -> Identity:
     """The identity of an open namespace; `sock` is a socket that was made inside it."""
     dev, ino = netns_id(netns)
-    pid = _pid_in(path)
+    pid = _task_in(path)
     return Identity(
         path=path,
         boot_id=boot_id(),
@@ -103,9 +106,9 @@ def open_identified(identity: Identity, own: int, given_path: str = "") -> int:
 
 
 def _check(identity: Identity, path: str, netns: int, own: int) -> None:
-    if same_netns(netns, own):
-        raise Stale(f"{path} is the node's own network namespace")
     found = netns_id(netns)
+    if found == netns_id(own):
+        raise Stale(f"{path} is the node's own network namespace")
     if found != identity.netns_id:
         raise Stale(f"{path} is net:[{found[1]}], the pod was attached in net:[{identity.ino}]")
     if path == identity.path and identity.pid and start_of(identity.pid) != identity.pid_start:
@@ -143,11 +146,48 @@ def belongs_to_sandbox(path: str, sandbox: str) -> bool:
 
     It stands in for an identity where none was recorded (see legacy).
     """
-    pid = _pid_in(path)
-    return pid is not None and len(sandbox) >= 12 and sandbox in cgroups_of(pid)
+    task = _task_in(path)
+    return task is not None and names_container(cgroups_of(task), sandbox)
 
 
-def _pid_in(path: str) -> int | None:
+def process_of(container_id: str) -> int | None:
+    """A process whose cgroup names a container, if there is one."""
+    return next(
+        (pid for pid in process_ids() if names_container(cgroups_of(pid), container_id)), None
+    )
+
+
+def names_container(cgroups: str, container_id: str) -> bool:
+    """Whether the text of a /proc/PID/cgroup names a container: as a directory, or as a part of one
+    (cri-containerd-ID.scope, docker-ID.scope, libpod-ID, kubepods-….slice:cri-containerd:ID)."""
+    word = bare_id(container_id)
+    if len(word) < _SHORTEST_ID:
+        return False  # it might be a word of any path
+    at = cgroups.find(word)
+    while at >= 0:
+        around = cgroups[at - 1 : at] + cgroups[at + len(word) : at + len(word) + 1]
+        if not any(char.isalnum() for char in around):
+            return True
+        at = cgroups.find(word, at + 1)
+    return False
+
+
+def bare_id(container_id: str) -> str:
+    """A container id as the cgroup has it: nerdctl puts its namespace before the one that it gives
+    to CNI (default-ID)."""
+    last = container_id.rpartition("-")[2]
+    return last if len(last) == 64 and _HEX.issuperset(last) else container_id
+
+
+def _task_in(path: str) -> int | None:
+    """The PID of /proc/PID/ns/net; of /proc/PID/task/TID/ns/net the TID, which is of the same kind:
+    a thread has a start and a cgroup of its own, and never moves to another process."""
     parts = path.split("/")
+    if len(parts) == 7 and parts[3] == "task" and _is_number(parts[2]):
+        parts[2:5] = parts[4:5]
     named = len(parts) == 5 and parts[:2] == ["", "proc"] and parts[3:] == ["ns", "net"]
-    return int(parts[2]) if named and parts[2].isascii() and parts[2].isdigit() else None
+    return int(parts[2]) if named and _is_number(parts[2]) else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from cni_repair.base.errors import CniError
 from cni_repair.cli.printable import printable
 
 DAMAGED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
+
+
+class UsageError(CniError):
+    """What the command line names is not there, or is not meant so: exit status 2."""
+
+
+class RefusedError(CniError):
+    """Refused for safety, and nothing was touched: exit status 3."""
 
 
 def print_error(text: str) -> None:

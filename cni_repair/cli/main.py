@@ -10,8 +10,9 @@ import os
 import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.common import DAMAGED, REFUSED, print_error
-from cni_repair.cli.parser import make_parser
+from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, RefusedError, UsageError, print_error
+from cni_repair.cli.parser import check_command, make_parser
+from cni_repair.cli.privileges import why_refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ def run(arguments: list[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # a serial console's locale may be small
     try:
         options = _parse(arguments)
-        if os.geteuid() != 0 and options.needs_root:
-            print_error("must run as root (it reads other processes' namespaces): use sudo")
+        refusal = why_refused() if options.needs_root else ""
+        if refusal:
+            print_error(refusal)
             return REFUSED
         command: Callable[[argparse.Namespace], int] = options.run
         status = command(options)
@@ -38,7 +40,7 @@ def run(arguments: list[str]) -> int:
         return status
     except CniError as error:
         print_error(str(error))
-        return DAMAGED
+        return _status_of(error)
     except BrokenPipeError:
         # `status | head`: the reader has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -50,6 +52,12 @@ def run(arguments: list[str]) -> int:
         return DAMAGED
 
 
+def _status_of(error: CniError) -> int:
+    if isinstance(error, UsageError):
+        return USAGE
+    return REFUSED if isinstance(error, RefusedError) else DAMAGED
+
+
 def _open_standard_streams() -> None:
     """Where the caller has closed some, a lock or a journal would take their place."""
     fd = os.open(os.devnull, os.O_RDWR)
@@ -59,8 +67,13 @@ def _open_standard_streams() -> None:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = make_parser(arguments)
     try:
-        return make_parser(arguments).parse_args(arguments)
+        if not arguments:  # (2, not 0: a script whose variable is unset must not go on)
+            parser.print_help()
+            parser.exit(USAGE)
+        check_command(parser, arguments[0])
+        return parser.parse_args(arguments)
     except SystemExit:  # --help, --version, wrong usage
         sys.stdout.flush()
         raise

@@ -12,9 +12,9 @@ from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import TypeAlias
+    from typing import Any, TypeAlias
 
-    _Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
+    _Commands: TypeAlias = argparse._SubParsersAction[Any]
 
 _ABOUT = """\
 Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC
@@ -37,12 +37,40 @@ for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
 reads its configuration from stdin instead."""
 
 
+_SHORTEST_WAIT = 0.1
+
+
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """argparse makes one for each option that it is told of; left to itself, each asks for the
     terminal's width, by way of `shutil`, which takes 3 ms to import."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=columns() - 2)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says of a wrong option which one is near, and shows the usage of the command it is of."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; but a command answers for its own options: left to itself, argparse
+        hands them up, and shows the usage of `cni-repair` as a whole."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            options = [option for action in self._actions for option in action.option_strings]
+            near = next(filter(None, (_nearest(word, options) for word in rest)), "")
+            hint = f" (did you mean {near}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        return known, rest
+
+
+def _nearest(word: str, options: Sequence[str]) -> str:
+    """The option, or the command, that a mistyped word may stand for; empty where none is near."""
+    import difflib
+
+    word = word.partition("=")[0]
+    longer = [one for one in options if one.startswith("--" + word.lstrip("-"))]
+    near = longer if word.startswith("-") and word.strip("-") else []
+    return next(iter([*near, *difflib.get_close_matches(word, options, 1)]), "")
 
 
 class _Version(argparse.Action):
@@ -72,7 +100,7 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     Where the arguments begin with a command, it knows that one only: describing all of them would
     take 4 ms of a repair.
     """
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="cni-repair",
         allow_abbrev=False,
         description=_ABOUT,
@@ -87,6 +115,15 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     for add in [_COMMANDS[first]] if first in _COMMANDS else _COMMANDS.values():
         add(commands)
     return parser
+
+
+def check_command(parser: argparse.ArgumentParser, first: str) -> None:
+    """End with the nearest command where the first word is none."""
+    known = [*_COMMANDS, *(one for action in parser._actions for one in action.option_strings)]
+    if first not in known:
+        near = _nearest(first, known)
+        hint = f"did you mean {near}? " if near else ""
+        parser.error(f"no command {first!r}: {hint}cni-repair --help lists them")
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -104,7 +141,7 @@ def _command(
     long: str,
     needs_root: bool = True,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=short,
         description=long,
@@ -144,8 +181,13 @@ def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         help="a network configuration (.conf or .conflist): only its network, its directories;"
         " needed for the predecessor plugin's records (12-character files), which name no master",
     )
+    _add_output(parser)
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
+        "--output",
         dest="output",
         choices=("table", "json"),
         default="table",
@@ -176,7 +218,8 @@ def _add_status(commands: _Commands) -> None:
         "status",
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is not healthy.",
+        "Exit status 1 if any is lost or damaged; stale records, of pods that are no more,\n"
+        "are told, and fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
@@ -189,7 +232,7 @@ def _add_plan(commands: _Commands) -> None:
         "plan",
         "the ip commands that a repair would equal",
         "Print the commands that a repair would equal, ready for a shell; changes\n"
-        "nothing. Exit status 1 if any attachment is not healthy.",
+        "nothing. Exit status 1 if any attachment is lost or damaged.",
     )
     which = parser.add_mutually_exclusive_group()
     _add_containers(which)
@@ -207,7 +250,7 @@ def _add_repair(commands: _Commands) -> None:
         "Bring lost interfaces back as they were; on the others, put right what is\n"
         "missing or changed. Healthy attachments receive no message that could change\n"
         "them; calling again is safe. Exit status 0 only if everything asked for is\n"
-        "healthy afterwards.",
+        "healthy afterwards; stale records, of pods that are no more, fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -232,6 +275,16 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _seconds_to_wait(text: str) -> float:
+    """Without a time to answer in, every gateway would be found silent."""
+    value = _seconds(text)
+    if value < _SHORTEST_WAIT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: nobody can answer in that; give {_SHORTEST_WAIT:g} s or more"
+        )
+    return value
+
+
 def _add_verify(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -252,7 +305,7 @@ def _add_verify(commands: _Commands) -> None:
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=_seconds_to_wait,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for answers, for all pods together (default: %(default)g; with less"
@@ -314,6 +367,25 @@ def _add_adopt(commands: _Commands) -> None:
     _add_checkpoint_options(parser)
 
 
+def _add_forget(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "forget",
+        "remove records that no pod owns",
+        "Remove the records of pods that are no more (state stale), where it is certain that\n"
+        "no pod owns them: the node was rebooted, or no process and no mount holds the\n"
+        "namespace. Addresses are not freed: that is the runtime's DEL, which needs no record.\n"
+        "Exit status 3, and nothing is removed, if a record that is named has a living pod,\n"
+        "or nobody can tell.",
+    )
+    _add_containers(parser)
+    parser.add_argument(
+        "--stale", action="store_true", help="all stale records (of the pods named, if any are)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only report, remove nothing")
+    _add_checkpoint_options(parser)
+
+
 def _add_upgrade(commands: _Commands) -> None:
     from cni_repair.upgrade.journal import STATE_DIR
 
@@ -342,6 +414,9 @@ def _add_upgrade(commands: _Commands) -> None:
         "--foreground", action="store_true", help="in this process: where there is no systemd"
     )
     parser.add_argument(
+        "--yes", action="store_true", help="begin without asking, which is done on a terminal only"
+    )
+    parser.add_argument(
         "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
     )
     _add_checkpoint_options(parser)
@@ -352,12 +427,15 @@ def _add_validate(commands: _Commands) -> None:
         commands,
         "validate",
         "check configurations, checkpoints and upgrade plans",
-        "Check files against their published schemas: network configurations (.conf,\n"
-        ".conflist), checkpoints and upgrade plans (.yaml, .yml). Each error names its\n"
-        "place in the file.",
+        "Check the files that people edit: network configurations (.conf, .conflist),\n"
+        "NetworkAttachmentDefinitions and upgrade plans (YAML or JSON; several in a\n"
+        "file); and checkpoints. Each finding names its place and what to do.\n"
+        "Exit status 1 if anything is wrong, 2 for a file that does not exist.",
         needs_root=False,
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings, too")
+    _add_output(parser)
 
 
 def _add_help(commands: _Commands) -> None:
@@ -394,6 +472,7 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "verify": _add_verify,
     "snapshot": _add_snapshot,
     "adopt": _add_adopt,
+    "forget": _add_forget,
     "upgrade": _add_upgrade,
     "validate": _add_validate,
     "help": _add_help,

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Line, Row, with_reasons
 from cni_repair.base.strictjson import dumps
+from cni_repair.cli.advice import advice
 from cni_repair.cli.common import DAMAGED
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import one_line, printable
 from cni_repair.cli.table import print_table
 from cni_repair.node.report import Report, document, summary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.adoption.uncovered import Uncovered
+    from cni_repair.cli.coverage import WithoutRecord
     from cni_repair.cli.scope import Scope
 
 _JSON_VERSION = "1.0.0"
 _ADDRESSES_SHOWN = 6
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
-_ADVICE = {
-    "lost": "cni-repair repair --all{again} brings them back; plan, instead, shows how",
-    "degraded": "cni-repair repair --all{again} puts right what is missing or changed,"
-    " nothing else",
-    "stale": "never repaired; the runtime's DEL or GC removes the record, of an adopted pod"
-    " cni-repair adopt --write{again}",
-    "foreign": "never touched",
-    "renamed": "the pod has its interface under another name: nothing to repair, and not touched",
-    "released": "not made again: another pod may have the address by now; delete the pod, or where"
-    " nobody has it: cni-repair repair --force{again} NAMESPACE/NAME",
-    "unreadable": "do as the reason says, or restore the file in {directory}; else delete the pod",
-}
 
 
-def json(reports: list[Report]) -> None:
-    """The same document that the REPAIR verb prints."""
-    print(dumps(document(reports, _JSON_VERSION)))
+def json(reports: list[Report], bare: Uncovered | None = None) -> None:
+    """The same document that the REPAIR verb prints; with `bare`, pods without a record, too."""
+    found = document(reports, _JSON_VERSION)
+    print(dumps(found if bare is None else bare.added_to(found)))
 
 
 def status_of(reports: list[Report]) -> int:
@@ -40,22 +32,18 @@ def status_of(reports: list[Report]) -> int:
     return DAMAGED if any(report.damaged for report in reports) else 0
 
 
-def table(reports: list[Report], scope: Scope, everything: bool) -> None:
+def table(reports: list[Report], scope: Scope, everything: bool, bare: WithoutRecord) -> None:
     """Damaged attachments, each with its reason; healthy ones only if `everything` is asked for, or
-    something is to be said of what is around them."""
+    something is to be said of what is around them. Then pods without a record (`bare`), the totals,
+    and what to do next."""
     rows = [_row(one) for one in reports if everything or one.notes or not one.healthy]
+    rows += bare.rows
     if rows:
         print_table(_COLUMNS, rows)
-    print(_totals(reports, scope))
-    for state, advice in _ADVICE.items():
-        if any(_is_for(state, report) for report in reports):
-            words = advice.format(again=scope.again, directory=scope.checkpoint_dir)
-            print(f"{state}: {words}")
-
-
-def _is_for(state: str, report: Report) -> bool:
-    """Whether a state's advice is of use: what a repair cannot mend, its reason speaks of."""
-    return report.state == state and (state != "degraded" or bool(report.actions))
+    if reports or not bare.rows:
+        print(_totals(reports, scope))
+    for text in (*bare.totals, *advice(reports, scope), *bare.advice):
+        print(text)
 
 
 def commands(reports: list[Report], scope: Scope) -> None:
@@ -74,8 +62,8 @@ def repaired(reports: list[Report], scope: Scope) -> None:
     for line in with_reasons((_done(report), _reason(report)) for report in told):
         print(line.text)
     print(_totals(reports, scope))
-    if any(report.damaged for report in reports):
-        print(f"next: cni-repair status{scope.again}")
+    for text in advice(reports, scope, repaired=True):
+        print(text)
 
 
 def _done(report: Report) -> Line:
@@ -122,8 +110,3 @@ def _row(report: Report) -> Row:
         " ".join(addresses),
     )
     return Row(report.state, tuple(map(one_line, cells)), _reason(report))
-
-
-def one_line(text: str) -> str:
-    """Text from elsewhere as one line that a terminal can show."""
-    return printable(" ".join(text.split()))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 
-from cni_repair.base.errors import IO, NO_CHECKPOINT, CniError
+from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT
 from cni_repair.base.frozen import frozen
+from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
+from cni_repair.cli.common import RefusedError, UsageError
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.netlink.netns import netns_id
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.uplink.belongings import NodeRecords
@@ -41,6 +45,11 @@ class Scope:
     named: bool = False  # the directory was, on the command line
 
     @property
+    def whole_node(self) -> bool:
+        """Whether it is about every pod of the node: a selection is about what was selected."""
+        return not self.containers and self.conf is None
+
+    @property
     def nothing(self) -> str:
         """Said where there is nothing: a node full of dead pods may look like that, too."""
         return (
@@ -51,6 +60,8 @@ class Scope:
 
 def scope_of(options: argparse.Namespace) -> Scope:
     """What the common options of a command mean."""
+    if options.conf and not os.path.exists(options.conf):
+        raise UsageError(IO, f"{options.conf} does not exist", "correct --conf")
     conf = read_conf(options.conf) if options.conf else None
     return Scope(
         checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
@@ -90,16 +101,31 @@ def with_entries(
         with Store(scope.checkpoint_dir) as store, Node() as node:
             network = scope.conf.name if scope.conf else ""
             entries = inventory.read_all(store, hints_of(scope.conf), network)
+            _check_is_the_node(node, entries)
             return work(node, store, _chosen(entries, scope))
     except FileNotFoundError as error:
         if scope.named and not begins:
             # A mistyped path must not pass for a node whose pods are all well.
-            raise CniError(
+            raise UsageError(
                 IO, f"{scope.checkpoint_dir} does not exist", "correct --checkpoint-dir"
             ) from error
         _chosen([], scope)
         print(f"cni-repair: {scope.checkpoint_dir} does not exist (yet)", file=sys.stderr)
         return []
+
+
+def _check_is_the_node(node: Node, entries: list[Entry]) -> None:
+    """Refuse to work inside a pod: its links are not the node's, all masters would be missing."""
+    own = netns_id(node.own)
+    for entry in entries:
+        identity = entry.checkpoint.netns if entry.checkpoint else None
+        if identity and identity.netns_id == own and identity.boot_id == boot_id():
+            pod = _pod_of(entry) or entry.key.container_id[:12]
+            raise RefusedError(
+                ENVIRONMENT,
+                f"this is the network namespace of pod {pod}, not the node's",
+                "run it on the node itself (in a container: with hostNetwork and hostPID)",
+            )
 
 
 def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
@@ -121,19 +147,19 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
                 f"{container_id[:12]} ({_pod_of(entry) or 'unnamed'})"
                 for container_id, entry in containers.items()
             )
-            raise CniError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
+            raise UsageError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
         chosen += [entry for entry in found if entry not in chosen]
     return chosen
 
 
-def _unknown(name: str, entries: list[Entry], scope: Scope) -> CniError:
+def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
     unreadable = sum(entry.checkpoint is None for entry in entries)
     details = f"cni-repair status --all{scope.again} lists them"
     if unreadable:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
         details = "pods are named NAMESPACE/NAME"
-    return CniError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+    return UsageError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
 
 
 def _pod_of(entry: Entry) -> str:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def read_conf(path: str) -> NetConf:
     """The configuration of the cni-repair plugin in a .conf or .conflist file."""
-    document = load_configuration(read_file(path), path)
+    try:
+        document = load_configuration(read_file(path), path)
+    except OSError as error:
+        raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
     mine = [plugin for _, plugin in plugins_in(document) if plugin.get("type") == OWN_TYPE]
     if len(mine) != 1:
         raise CniError(CONFIG, f"{path} names the plugin {OWN_TYPE} {len(mine)} times, not once")
@@ -22,12 +25,9 @@ def read_conf(path: str) -> NetConf:
 
 
 def read_file(path: str) -> bytes:
-    """A file's bytes, and one more than are read of any. Raises CniError, which names the file."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
+    """A file's bytes: one more than are read of any, where there are more. Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def plugins_in(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -32,6 +32,8 @@ _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
     "capabilities", "runtimeConfig", "linkInContainer", "plugins", *VALID_ATTACHMENTS,
 )  # fmt: skip
+# For those who read what people wrote: our keys, and those that mean another.
+KEYS, SYNONYMS = _OURS, _SYNONYMS
 _BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
@@ -216,12 +218,6 @@ def _seconds(values: dict[str, Any], key: str, default: float) -> float:
     if type(value) not in (int, float) or not 0 <= value <= 3600:
         raise _wrong(f"{key}: expected seconds from 0 to 3600, not {value!r}")
     return float(value)
-
-
-def keys_of_delegate(document: dict[str, Any]) -> list[str]:
-    """The keys of a configuration that are neither ours nor the SPEC's: the delegate's."""
-    known = {*_OURS, *_SYNONYMS, "cniVersion", "name", "type", "_comment"}
-    return [key for key in document if key not in known]
 
 
 def version_asked(raw: bytes) -> str:

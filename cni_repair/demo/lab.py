@@ -51,6 +51,7 @@ __all__ = [
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
+SETTLE_SECONDS = 10.0
 # What the names of labs begin with: whoever starts many finds again what belongs to them.
 MARK_VARIABLE = "CNI_REPAIR_LAB"
 # What is asked to compare an interface with itself at another time.
@@ -141,10 +142,18 @@ class Commands:
 
         Without the master's index: it is a new one after each loss of the uplink.
         """
-        links, *routes = (self.ip_json(pod, *arguments.split()) for arguments in LOOK)
-        link = next((link for link in links if link["ifname"] == ifname), {})
-        link.pop("link_index", None)
-        return {"link": link, "routes": sorted(itertools.chain(*routes), key=json.dumps)}
+
+        def look() -> dict[str, Any] | None:
+            links, *routes = (self.ip_json(pod, *arguments.split()) for arguments in LOOK)
+            link = next((link for link in links if link["ifname"] == ifname), {})
+            link.pop("link_index", None)
+            if "link_netnsid" in link and "UP" in link["flags"] and link["operstate"] == "UNKNOWN":
+                return None  # a new link over the node's: linkwatch has not told yet what it is
+            return {"link": link, "routes": sorted(itertools.chain(*routes), key=json.dumps)}
+
+        found = poll_until(look, SETTLE_SECONDS, f"{ifname}'s operstate")
+        assert found is not None
+        return found
 
     def run(
         self,

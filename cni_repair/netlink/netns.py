@@ -84,6 +84,17 @@ def cookie_of(sock: socket.socket) -> int | None:
     return int.from_bytes(raw, "little")  # as are both architectures on which the option is 71
 
 
+def cookie_inside(netns: int, home: int) -> int | None:
+    """The number of an open namespace, as :func:`cookie_of`; `home` is the caller's own."""
+    with entered(netns, home):
+        # A socket of any kind: only its namespace counts.
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        return cookie_of(sock)
+    finally:
+        sock.close()
+
+
 _found: list[Callable[[int, int], None]] = []
 
 

@@ -81,11 +81,7 @@ class Rtnetlink(Closeable):
         self._sequence = 0
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             self.sock.setsockopt(_SOL_NETLINK, option, 1)
-        try:
-            # Without it the kernel ignores a dump's filters (and 200,000 routes come instead of 3).
-            self.sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
-        except OSError:
-            pass  # before 4.20; readers filter for themselves, too
+        self._is_strict = False
         # The kernel's own timeout: Python's would ask poll(2) before every call.
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL)
 
@@ -138,6 +134,7 @@ class Rtnetlink(Closeable):
         `keep` picks those to be held in memory, where the kernel cannot filter them. Raises TooMany
         past `at_most` entries, kept or not; the socket is of no more use then.
         """
+        self._check_strictly()
         for _ in range(_DUMP_TRIES):
             entries = self._dump_once(message, at_most, what, keep, at_most_bytes)
             if entries is not None:
@@ -147,6 +144,16 @@ class Rtnetlink(Closeable):
             "the kernel's tables change too fast to be read",
             f"{_DUMP_TRIES} dumps in a row were interrupted",
         )
+
+    def _check_strictly(self) -> None:
+        """Without it the kernel ignores a dump's filters (and 200,000 routes come, not 3). Of a
+        lost pod nothing is dumped."""
+        if not self._is_strict:
+            self._is_strict = True
+            try:
+                self.sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+            except OSError:
+                pass  # before 4.20; readers filter for themselves, too
 
     def _dump_once(
         self,

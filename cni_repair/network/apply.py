@@ -39,34 +39,42 @@ class NamespacePair:
     node_netns: int
 
 
+@frozen
+class Applied:
+    """What came of a plan."""
+
+    failures: tuple[str, ...]  # in words
+    # All is as planned, by the kernel's acknowledgements: nothing failed, nothing was there
+    # already, and no step is of those that only a look can judge.
+    is_proved: bool
+
+
 def apply_to_pod(
     sides: NamespacePair, operations: Sequence[Operation], target: Target, temporary: str
-) -> tuple[str, ...]:
+) -> Applied:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `target`: as observed; what is not known yet (0, or None for the id of the node's namespace) is
-    asked for. `temporary`: a name for a link that may have to be made in the node, unique to the
-    attachment. Returns what failed, in words, empty if nothing did. An interface that was made here
-    and could not be set up is taken away again: the next attempt then starts from `lost`, not from
-    a half-made link.
+    `target`: as observed; an index that is not known yet (0) is asked for. `temporary`: a name for
+    a link that may have to be made in the node, unique to the attachment. An interface that was
+    made here and could not be set up is taken away again: the next attempt then starts from `lost`,
+    not from a half-made link.
     """
     creation = operations[0].creation if operations else None
     if creation is not None:
         first, *operations = operations
-        if target.node_netnsid is None:
-            target = replace(target, node_netnsid=_netnsid_of_node(sides))
         answer, ifindex = _create(sides, first, creation, target, temporary)
         if answer.errno:
-            return (_failure(first, sides.pod_path, answer),)
-        ifindex = ifindex or _ifindex_of(sides.pod, creation.ifname)
-        target = replace(target, ifindex=ifindex)
+            return Applied((_failure(first, sides.pod_path, answer),), is_proved=False)
+        made = ifindex or _ifindex_of(sides.pod, creation.ifname)
+        target = replace(target, ifindex=made)
     work = _PodWork(sides, target)
+    work.is_proved = creation is not None and first.is_proved and bool(ifindex)
     for operation in operations:
         work.add(operation)
     failures = work.failures()
     if work.stays_down and creation is not None:
         delete_link(sides.pod, target.ifindex)
-    return failures
+    return Applied(failures, work.is_proved)
 
 
 class _PodWork:
@@ -79,8 +87,10 @@ class _PodWork:
         self._waiting: list[Operation] = []
         self._failures: list[str] = []
         self.stays_down = False
+        self.is_proved = False
 
     def add(self, operation: Operation) -> None:
+        self.is_proved = self.is_proved and operation.is_proved
         if operation.file is not None:
             self._set_sysctl(operation, *operation.file)
             return
@@ -110,6 +120,7 @@ class _PodWork:
             part = steps[start : start + _MESSAGES_A_SEND]
             sent = [(step, one) for step in part for one in step.requests(self._target)]
             for (step, _), answer in zip(sent, self._rtnl.send([one for _, one in sent])):
+                self.is_proved = self.is_proved and not answer.errno
                 if step.is_vital and answer.errno:
                     self._fail(step, answer)
                     self.stays_down = True
@@ -128,9 +139,10 @@ class _PodWork:
 def _create(
     sides: NamespacePair, first: Operation, creation: Creation, target: Target, temporary: str
 ) -> tuple[Ack, int]:
-    """Make the interface; by way of the node where the kernel cannot do it in one message. With its
-    index, where that is known: one that was asked for is given, or nothing is made."""
-    (answer,) = sides.pod.send(first.requests(target))
+    """Make the interface; under a temporary name first where the kernel cannot do it in one
+    message. With its index, where that is known: one that was asked for is given, or nothing is
+    made."""
+    (answer,) = sides.node.send(first.requests(target))
     if answer.errno != errno.EEXIST:
         return answer, creation.ifindex
     _remove_leftover(sides.node, temporary)
@@ -159,22 +171,6 @@ def _write_sysctl(key: str, ifname: str, value: str) -> None:
         os.write(fd, value.encode("ascii"))
     finally:
         os.close(fd)
-
-
-def _netnsid_of_node(sides: NamespacePair) -> int:
-    """By which id the pod knows the node's namespace; given one if it has none yet.
-
-    The kernel gives it by itself as soon as anybody lists a link whose master is there, so this
-    changes nothing that a pod had not already.
-    """
-    for _ in range(2):
-        request = observe.netnsid_request(sides.node_netns)
-        netnsid = observe.netnsid_in(sides.pod.get([request])[0])
-        if netnsid is not None:
-            return netnsid
-        attributes = nl.u32(rt.NETNSA_FD, sides.node_netns) + nl.u32(rt.NETNSA_NSID, 0xFFFFFFFF)
-        sides.pod.send([nl.Message(rt.RTM_NEWNSID, 0, bytes(4) + attributes)])
-    raise CniError(REPAIR_FAILED, "the kernel gives the node's namespace no id in the pod")
 
 
 def _ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:

@@ -41,7 +41,7 @@ IFAPROT_KERNEL_LL = 3  # IFA_PROTO of a link-local address that the kernel made
 # include/uapi/linux/rtnetlink.h
 RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
 RTPROT_KERNEL, RTPROT_STATIC = 2, 4
-RT_SCOPE_LINK = 253
+RT_SCOPE_SITE, RT_SCOPE_LINK = 200, 253
 
 # include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
 # rules around them.

@@ -35,7 +35,7 @@ from cni_repair.network.kernel.neighbour import (
 from cni_repair.network.kernel.route import MAX_BYTES, MAX_ROUTES, routes_in, routes_request
 from cni_repair.network.kernel.rule import MAX_RULES, concerning, rules_in, rules_request
 from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS, path_of
-from cni_repair.network.model import KINDS, Observed
+from cni_repair.network.model import IFF_RUNNING, KINDS, Observed
 from cni_repair.network.prefixes import missing_prefix_routes
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
 
 _MAX_LINKS = 65536
-_SIOCGIFNAME = 0x8910  # include/uapi/linux/sockios.h
+_SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
 
@@ -86,6 +86,12 @@ def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
     return found
 
 
+def names_of_links(rtnl: Rtnetlink) -> set[str]:
+    """The names of all links of the socket's namespace."""
+    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
+    return {name_in(body) for body in bodies}
+
+
 def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
     """The MACs of all links of the socket's namespace."""
     links = [nl.unpack_link(body) for body in rtnl.dump(links_request(), at_most, "links")]
@@ -124,12 +130,15 @@ def observe_pod(
     """
     netnsid = rtnl.netnsids.get(node)
     unknown = [netnsid_request(node)] if netnsid is None else []
-    *first, answer = rtnl.get([*unknown, link_request(name=ifname)])
-    if first and (netnsid := netnsid_in(first[0])) is not None:
+    # (In this order: to show a link over one of the node's gives the node's namespace its id.)
+    answer, *id_answer = rtnl.get([link_request(name=ifname), *unknown])
+    if id_answer and (netnsid := netnsid_in(id_answer[0])) is not None:
         rtnl.netnsids[node] = netnsid
     body = _answered(answer)
     if body is None:
         at_ifindex = _link_at(rtnl, wanted_ifindex)
+        if at_ifindex and netnsid is None:  # it was not shown before
+            netnsid = netnsid_in(rtnl.get([netnsid_request(node)])[0])
         name = at_ifindex.name if at_ifindex else None
         if name == ifname:  # another repair made it meanwhile
             return observe_pod(rtnl, node, ifname, wanted_ifindex, link_only, sysctls)
@@ -178,6 +187,13 @@ def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
             return None
         raise
     return nl.string_of(_IFREQ.unpack(answer)[0])
+
+
+def has_carrier(rtnl: Rtnetlink, ifname: str) -> bool:
+    """Whether an interface that is there is up, and hears the wire. As :func:`name_at` by ioctl."""
+    request = _IFREQ.pack(nl.raw_string(ifname), 0)
+    answer = fcntl.ioctl(rtnl.sock.fileno(), _SIOCGIFFLAGS, request)
+    return bool(_IFREQ.unpack(answer)[1] & IFF_RUNNING)
 
 
 def ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:

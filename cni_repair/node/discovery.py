@@ -7,10 +7,13 @@ runtime: pods of any runtime count, and those that were attached before cni-repa
 from __future__ import annotations
 
 import os
+import re
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import process_ids
+from cni_repair.base.procfs import cgroups_of, process_ids
+from cni_repair.base.strictjson import load_object
+from cni_repair.checkpoint.store import COMMITTED
 from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.observe import (
@@ -19,19 +22,27 @@ from cni_repair.network.observe import (
     netnsid_in,
     netnsid_request,
 )
+from cni_repair.network.planning.plan import LOST, STALE
+from cni_repair.node.namespaces import namespaces
+from cni_repair.node.report import UNREADABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
 
     from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.checkpoint.store import Key, Store
     from cni_repair.network.model import LiveLink
     from cni_repair.node.context import Node
+    from cni_repair.node.namespaces import NetnsId
+    from cni_repair.node.report import Report
 
-# Where runtimes name namespaces; a pod that has no name there is found through its processes.
-_NAMED_IN = ("/run/netns", "/var/run/docker/netns")
 _MAX_LINKS = 1024
+ATTACHED = "attached"
+_SHORTEST_ID = 12  # of a container: a shorter text may stand in any cgroup's name
+# The namespace in the text of a record, of which the rest may be damaged.
+_NETNS_OBJECT = re.compile(rb'"netns":(\{[^{}]*\})')
 
 
 @frozen
@@ -53,23 +64,40 @@ def covered_by(checkpoint: Checkpoint, netns: tuple[int, int]) -> Covered:
 
 @frozen
 class Unmanaged:
-    """A pod's interface that would be lost with the uplink, and that no checkpoint knows."""
+    """A pod's interface that would be lost with the uplink, or is, and that no record knows."""
 
     netns: str
     ifname: str
-    master: str
+    master: str  # empty: not known
     kind: str = "macvlan"
+    state: str = ATTACHED  # or LOST
+    # What its runtime remembers of it; empty where none does.
+    container_id: str = ""
+    pod: str = ""
+    owner: str = ""  # "docker": of a network of docker's own, whose containers are no pods
 
     def __str__(self) -> str:
-        return f"{self.netns} {self.ifname} ({self.kind} over {self.master})"
+        who = f"{self.pod} " if self.pod else ""
+        over = f"{self.kind} over {self.master}" if self.master else self.kind
+        gone = ", gone" if self.state == LOST else ""
+        return f"{who}{self.netns} {self.ifname} ({over}{gone})"
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a pod's, as far as can be told."""
+        return not self.owner
 
     def document(self) -> dict[str, Any]:
-        """As `snapshot` and `adopt` print it with `-o json`."""
+        """As every command prints it with `-o json`."""
         return {
             "netns": self.netns,
             "ifname": self.ifname,
             "master": self.master,
             "kind": self.kind,
+            "state": self.state,
+            "containerID": self.container_id,
+            "pod": self.pod,
+            "owner": self.owner,
         }
 
 
@@ -79,7 +107,7 @@ def unmanaged(node: Node, covered: Iterable[Covered]) -> list[Unmanaged]:
     known: dict[tuple[int, int], list[Covered]] = {}
     for one in covered:
         known.setdefault(one.netns, []).append(one)
-    for path, identity in sorted(_namespaces(node).items()):
+    for path, identity in _namespaces(node):
         try:
             found = [(live, _name_of(node, live.master)) for live in _children(node, path)]
             interfaces += [
@@ -89,6 +117,21 @@ def unmanaged(node: Node, covered: Iterable[Covered]) -> list[Unmanaged]:
         except (CniError, OSError):
             continue  # it went away while it was looked at, or answers nobody
     return interfaces
+
+
+def covered(store: Store | None, reports: Iterable[Report]) -> list[Covered]:
+    """Where the attachments are that have a record. A record that cannot be used counts: it is
+    told as such, and its interface would be counted twice. A stale one does not: its namespace's
+    inode may be another pod's by now."""
+    places = []
+    for report in reports:
+        identity = _identity_of(store, report) if report.state != STALE else None
+        if identity is None:
+            continue
+        checkpoint = report.checkpoint
+        named = Covered(identity, report.key.ifname)
+        places.append(covered_by(checkpoint, identity) if checkpoint else named)
+    return places
 
 
 def without_record(
@@ -109,28 +152,47 @@ def without_record(
     ]
 
 
-def _namespaces(node: Node) -> dict[str, tuple[int, int]]:
-    """Path to (device, inode) of every other network namespace, each once; a name before a PID."""
-    seen = {netns_id(node.own)}
-    others: dict[str, tuple[int, int]] = {}
-    for path in (*_names(), *_of_processes()):
-        identity = netns_id_at(path)
-        if identity is not None and identity not in seen:
-            seen.add(identity)
-            others[path] = identity
-    return others
+def _identity_of(store: Store | None, report: Report) -> NetnsId | None:
+    checkpoint = report.checkpoint
+    if checkpoint is None:
+        return _of_unreadable(store, report.key) or _of_sandbox(report.key.container_id)
+    if checkpoint.netns is not None:
+        return checkpoint.netns.netns_id
+    return netns_id_at(checkpoint.netns_path)  # the predecessor's records know a path only
 
 
-def _names() -> Iterator[str]:
-    for directory in _NAMED_IN:
-        try:
-            yield from (f"{directory}/{name}" for name in sorted(os.listdir(directory)))
-        except OSError:
-            continue
+def _of_unreadable(store: Store | None, key: Key) -> NetnsId | None:
+    """What a damaged record still says of its namespace: nothing is done by it but counting."""
+    try:
+        found = _NETNS_OBJECT.search(store.read(f"{key.name}{COMMITTED}")) if store else None
+        known = load_object(found[1], key.name) if found else {}
+    except (OSError, CniError):
+        return None
+    dev, ino = known.get("dev"), known.get("ino")
+    return (dev, ino) if type(dev) is int and type(ino) is int else None
 
 
-def _of_processes() -> Iterable[str]:
-    return (f"/proc/{pid}/ns/net" for pid in process_ids())
+def _of_sandbox(container_id: str) -> NetnsId | None:
+    """The namespace of a process whose cgroup names the sandbox."""
+    if len(container_id) >= _SHORTEST_ID:
+        for pid in process_ids():
+            if container_id in cgroups_of(pid):
+                return netns_id_at(f"/proc/{pid}/ns/net")
+    return None
+
+
+def counted_twice(reports: Iterable[Report], found: Iterable[Unmanaged]) -> int:
+    """How many of what was `found` may be those of unreadable records that name no namespace: no
+    more than there are of one name."""
+    torn = [report.key.ifname for report in reports if report.state == UNREADABLE]
+    bare = [one.ifname for one in found]
+    return sum(min(torn.count(name), bare.count(name)) for name in {*torn})
+
+
+def _namespaces(node: Node) -> list[tuple[str, NetnsId]]:
+    """Path, device and inode of every network namespace but the node's own."""
+    own = netns_id(node.own)
+    return sorted((path, one) for one, path in namespaces().items() if one != own)
 
 
 def _children(node: Node, path: str) -> list[LiveLink]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from cni_repair.base.frozen import frozen, replace
+from cni_repair.network.observe import link_named
 from cni_repair.node.context import POD_FAILURES, wrapped
+from cni_repair.node.verdict import parents_of
 from cni_repair.uplink.comparison import missing_commands, shim_plans
 from cni_repair.uplink.ensure import ChainLooks
+from cni_repair.uplink.plan import MISSING, REFUSED, RENAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.netlink.socket import Rtnetlink
     from cni_repair.network.model import HostLink
     from cni_repair.network.operations.base import Operation
@@ -81,3 +86,68 @@ class MasterSteps:
             remedy = "left alone; cni-repair snapshot takes that as meant"
             notes.append(f"the node lacks what it had ({remedy}): {'; '.join(missing)}")
         return commands, notes
+
+
+# --- What is in the way of pods ---
+
+DOWN, NO_CARRIER = "down", "no carrier"
+
+
+@frozen
+class Trouble:
+    """What is wrong with a link of the node that pods stand on."""
+
+    link: HostLink  # as recorded
+    what: str  # DOWN, NO_CARRIER, or of a plan's: MISSING, RENAMED, REFUSED
+    reason: str  # in the plan's words, where it is not simply missing or down
+    pods: int = 0
+
+
+class MasterTroubles:
+    """What is wrong with the masters of attachments that are not well, as the node is now."""
+
+    def __init__(self, rtnl: Rtnetlink, checkpoints: Iterable[Checkpoint]) -> None:
+        looks = ChainLooks(rtnl)
+        self._of: dict[Parents, tuple[str, str] | None] = {}
+        self._troubles: dict[tuple[str, str], Trouble] = {}
+        for checkpoint in checkpoints:
+            parents = parents_of(checkpoint)
+            if parents not in self._of:
+                found = _trouble(rtnl, parents, looks.look(parents)[0])
+                place = (found.link.name, found.what) if found else None
+                self._of[parents] = place
+                if found is not None and place is not None:
+                    self._troubles.setdefault(place, found)
+            place = self._of[parents]
+            if place is not None:
+                known = self._troubles[place]
+                self._troubles[place] = replace(known, pods=known.pods + 1)
+
+    def all(self) -> list[Trouble]:
+        return [*self._troubles.values()]
+
+    def of(self, checkpoint: Checkpoint) -> Trouble | None:
+        """What is wrong with the master of one of them."""
+        place = self._of.get(parents_of(checkpoint))
+        return self._troubles[place] if place else None
+
+
+def _trouble(rtnl: Rtnetlink, parents: Parents, plan: ParentPlan) -> Trouble | None:
+    """The first thing that is wrong, from the bottom up: what is above it follows from it."""
+    chain, follow_renamed = parents
+    if plan.state in (RENAMED, REFUSED):
+        return Trouble(chain[0], plan.state, plan.reason)
+    for recorded in reversed(chain):
+        link = link_named(rtnl, recorded.name)
+        if link is None and recorded.vlan is None:
+            if follow_renamed and plan.state != MISSING:
+                continue  # its card has another name, which is all right
+            return Trouble(recorded, MISSING, "")
+        if link is None:
+            break  # a VLAN: a repair makes it
+        if not link.up:
+            return Trouble(recorded, DOWN, "")
+        if not link.carrier:
+            return Trouble(recorded, NO_CARRIER, "")
+    # (Its MTU is too small for the VLAN on it.)
+    return Trouble(chain[-1], MISSING, plan.reason) if plan.state == MISSING else None

@@ -63,9 +63,9 @@ class Report:
 
     @property
     def damaged(self) -> bool:
-        """Whether a pod lacks something. A renamed interface is there: it is reported, and fails
-        nothing."""
-        return not self.healthy and self.state != RENAMED
+        """Whether a pod lacks something. A stale record is of a pod that is no more, a renamed
+        interface is there: both are reported, and fail nothing."""
+        return not self.healthy and self.state not in (STALE, RENAMED)
 
     @property
     def pod(self) -> str:
@@ -147,9 +147,9 @@ def error_document(error: CniError | None) -> dict[str, Any]:
 
 
 def summary(reports: list[Report]) -> dict[str, int]:
-    """How many attachments are in which state, and how many failed."""
+    """How many attachments are in which state, and how many of living pods have an error."""
     counts = {state: sum(report.state == state for report in reports) for state in STATES}
-    failed = sum(report.error is not None for report in reports)
+    failed = sum(report.damaged and report.error is not None for report in reports)
     return {"attachments": len(reports), **counts, "failed": failed}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
-from cni_repair.netlink.netns import netns_id_at
 from cni_repair.netlink.socket import TooMany
 from cni_repair.network.planning.plan import (
     DEGRADED,
@@ -20,7 +19,7 @@ from cni_repair.network.planning.plan import (
     STALE,
 )
 from cni_repair.node.context import POD_FAILURES, wrapped
-from cni_repair.node.discovery import covered_by, unmanaged
+from cni_repair.node.discovery import counted_twice, covered, unmanaged
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.node.report import DOCUMENT_VERSION, UNREADABLE, attachment_document, in_one_line
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
-    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
-    from cni_repair.node.discovery import Covered, Unmanaged
+    from cni_repair.node.discovery import Unmanaged
     from cni_repair.node.report import Report
 
 REFRESHED, UNCHANGED, KEPT = "refreshed", "unchanged", "kept"
@@ -81,7 +79,8 @@ class Snapshot:
 
     @property
     def total(self) -> int:
-        return sum(record.counts for record in self.records) + len(self.unmanaged)
+        living = [record.report for record in self.records if record.counts]
+        return len(living) + len(self.unmanaged) - counted_twice(living, self.unmanaged)
 
     @property
     def restorable(self) -> int:
@@ -134,8 +133,9 @@ def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOp
             run_dir = run_dir_of(entry, options.run_dir)
             record = _refreshed(node, store, run_dir, entry, record, recorder)
         records.append(record)
-    unmanaged_pods = unmanaged(node, _covered(entries)) if options.all_pods else []
-    return Snapshot(tuple(records), tuple(unmanaged_pods))
+    reports = [record.report for record in records]
+    bare = unmanaged(node, covered(store, reports)) if options.all_pods else []
+    return Snapshot(tuple(records), tuple(bare))
 
 
 def judge(report: Report) -> Record:
@@ -182,16 +182,3 @@ def _refreshed(
     if changed:
         return replace(before, outcome=REFRESHED, findings=(trouble,) if trouble else ())
     return replace(before, findings=(trouble,)) if trouble else before
-
-
-def _covered(entries: list[Entry]) -> list[Covered]:
-    checkpoints = [entry.checkpoint for entry in entries if entry.checkpoint is not None]
-    found = [(one, _identity_of(one)) for one in checkpoints]
-    return [covered_by(one, identity) for one, identity in found if identity is not None]
-
-
-def _identity_of(checkpoint: Checkpoint) -> tuple[int, int] | None:
-    """Of the attachment's namespace; the predecessor's records know a path only."""
-    if checkpoint.netns is not None:
-        return checkpoint.netns.netns_id
-    return netns_id_at(checkpoint.netns_path)

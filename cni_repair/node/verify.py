@@ -141,8 +141,9 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether it did not pass: a renamed interface is there, and is not asked over."""
-        return not self.passed and self.verdict != RENAMED
+        """Whether a living pod did not pass. A stale record's pod is no more; a renamed interface
+        is there, and is not asked over."""
+        return not self.passed and self.verdict not in (STALE, RENAMED)
 
     @property
     def reason(self) -> str:

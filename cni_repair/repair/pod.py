@@ -10,10 +10,11 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import apply_to_pod
 from cni_repair.network.kernel.address import link_local_of
-from cni_repair.network.observe import ifindex_of, name_at
+from cni_repair.network.model import LiveLink
+from cni_repair.network.observe import has_carrier, ifindex_of, name_at
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.base import Target
-from cni_repair.network.planning.plan import RENAMED, with_extras
+from cni_repair.network.planning.plan import HEALTHY, RENAMED, Plan, with_extras
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import observe, planned
 from cni_repair.uplink.read import TEMPORARY
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.apply import NamespacePair
     from cni_repair.network.model import HostLink, Observed
-    from cni_repair.network.planning.plan import Plan
 
 # What goes along with an address that had to be taken away for a moment is found missing, and
 # added, in a second round; a third is for what that one brings to light.
@@ -159,6 +159,16 @@ def look(
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
+def _as_recorded(before: PodLook, master: HostLink) -> PodLook:
+    """What a look would show of a lost interface that was made again as it is recorded."""
+    recorded = before.checkpoint.attachment
+    live = LiveLink(recorded.ifname, recorded.link, True, True, master.ifindex, None)
+    observed = replace(
+        before.observed, link=live, addresses=recorded.addresses, routes=recorded.routes
+    )
+    return PodLook(before.checkpoint, before.netns, observed, Plan(HEALTHY))
+
+
 class PodRepair:
     """The work inside one pod."""
 
@@ -210,22 +220,30 @@ class PodRepair:
             if any(isinstance(step, ChangeAddress) for step in done):
                 desired = with_extras(self._checkpoint.attachment, self.now.observed)
                 self._desired = replace(self._checkpoint, attachment=desired)
-            self._apply(namespaces, master)
+            if self._apply(namespaces, master):
+                self.now = _as_recorded(self.now, master)
+                return
             self._look(namespaces)
             if self.failures or self.now.plan.operations == done:
                 return
 
-    def _apply(self, namespaces: NamespacePair, master: HostLink) -> None:
+    def _apply(self, namespaces: NamespacePair, master: HostLink) -> bool:
+        """Whether the kernel's acknowledgements, and the carrier, make another look needless."""
         observed = self.now.observed
         target = Target(
             ifindex=observed.link.link.ifindex if observed.link else 0,
             master=master.ifindex,
-            node_netnsid=observed.host_netnsid,
+            netns=namespaces.pod_netns,
             links=observed.links,
         )
-        self.failures = apply_to_pod(
-            namespaces, self.now.plan.operations, target, _temporary_name(self._checkpoint)
+        plan = self.now.plan
+        applied = apply_to_pod(
+            namespaces, plan.operations, target, _temporary_name(self._checkpoint)
         )
+        self.failures = applied.failures
+        if not applied.is_proved or plan.waits or not plan.restores_all:
+            return False
+        return master.carrier and has_carrier(namespaces.pod, self._checkpoint.key.ifname)
 
     def _look(self, namespaces: NamespacePair) -> None:
         self.now = look(namespaces, self._checkpoint, self._master, self._desired)

@@ -21,6 +21,7 @@ from cni_repair.base.files import (
     unlink_if_there,
 )
 from cni_repair.base.strictjson import dumps, load_object
+from cni_repair.upgrade.times import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,12 +69,13 @@ class Journal(Closeable):
             os.close(self._fd)
 
     def append(self, event: Event, durable: bool = True) -> Event:
-        """Write an event with its time (Unix, in seconds); the event as written.
+        """Write an event with its time (Unix, in seconds; and for people); the event as written.
 
         A disk that fills up meanwhile must not end an upgrade whose pods are without a network:
         the trouble is remembered, and the upgrade goes on.
         """
-        event = {"at": round(time.time(), 3), **event}
+        at = round(time.time(), 3)
+        event = {"at": at, "when": clock(at), **event}
         try:
             self._write(event, durable)
         except OSError as error:

@@ -53,6 +53,7 @@ class Progress:
     back: dict[str, float]  # uplink → Unix time at which it was back
     end: Event | None  # the upgrade's own
     known: frozenset[str]  # phases whose failure somebody was told of at the end, and resumed
+    foreground: bool  # whether its last start or resume was done without a unit of systemd's
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ class Progress:
 def progress_of(events: Iterable[Event]) -> Progress:
     """Read the events of one upgrade, those after its resumes included."""
     begin: Event = {}
-    boot_id, pid, resumes, current, began = "", 0, 0, "", 0.0
+    boot_id, pid, resumes, current, began, foreground = "", 0, 0, "", 0.0, False
     done: dict[str, Done] = {}
     others: dict[str, Event] = {}
     lost: dict[str, float] = {}
@@ -107,6 +108,7 @@ def progress_of(events: Iterable[Event]) -> Progress:
             if end is not None:
                 known = {name for name in done if not done[name].ok}
             boot_id, pid, current, end = event["bootId"], event["pid"], "", None
+            foreground = event.get("foreground", False)
         elif kind == "phase":
             current, began = event["phase"], event["at"]
             for name in _undone_by(current):
@@ -129,8 +131,9 @@ def progress_of(events: Iterable[Event]) -> Progress:
         else:
             others[kind] = event
     return Progress(
-        begin, boot_id, pid, resumes, done, current, others, lost, back, end, frozenset(known)
-    )
+        begin, boot_id, pid, resumes, done, current, others, lost, back, end, frozenset(known),
+        foreground,
+    )  # fmt: skip
 
 
 def _undone_by(phase: str) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
 from cni_repair.node.report import DOCUMENT_VERSION, STATES, reason_in, title_of
@@ -28,6 +26,7 @@ from cni_repair.upgrade.progress import (
     VERIFY,
     remaining,
 )
+from cni_repair.upgrade.times import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,10 +201,11 @@ def _data(progress: Progress, phase: str, key: str) -> list[Any]:
 
 def lines(progress: Progress, seen: Seen) -> list[str]:
     """The report as text: the node's timeline, then the pods, then what is left to do."""
-    text = [_PHASE.format("AT", "PHASE", "RESULT", "SECONDS", "WHAT").rstrip()]
-    text += [_phase_line(progress.done[name]) for name in PHASES if name in progress.done]
-    if progress.current:
-        text.append(_PHASE.format("", progress.current, "not ended", "", "").rstrip())
+    rows = [("AT", "PHASE", "RESULT", "SECONDS", "WHAT")]
+    rows += [_phase_row(progress.done[name]) for name in PHASES if name in progress.done]
+    rows += [("", progress.current, "not ended", "", "")] if progress.current else []
+    width = max(len(row[0]) for row in rows)
+    text = [_PHASE.format(*row, width=width).rstrip() for row in rows]
     problems = _data(progress, PREFLIGHT, "problems")
     if len(problems) > 1:
         text += [f"  {problem}" for problem in problems]
@@ -225,14 +225,14 @@ def lines(progress: Progress, seen: Seen) -> list[str]:
     return [*text, *([""] if held or left else []), *held, *left]
 
 
-_PHASE = "{:<8} {:<9}  {:<9} {:>7}  {}"
+_PHASE = "{0:<{width}} {1:<9}  {2:<9} {3:>7}  {4}"
 _POD_COLUMNS = ("STATE", "ATTACHMENT", "STEPS", "OUTAGE", "LOST")
 
 
-def _phase_line(done: Done) -> str:
+def _phase_row(done: Done) -> tuple[str, str, str, str, str]:
     result = "ok" if done.ok else "FAILED"
     took = f"{done.ended - done.began:.1f}"
-    return _PHASE.format(clock(done.began), done.phase, result, took, done.words)
+    return clock(done.began), done.phase, result, took, done.words
 
 
 def _link_lines(progress: Progress) -> list[str]:
@@ -289,9 +289,6 @@ def _next_lines(progress: Progress, seen: Seen) -> list[str]:
     refused = seen.standing == ENDED and not progress.touched
     if seen.standing not in (CUT_SHORT, ENDED) or refused or not todo:
         return []
-    return [f"left to do: {', '.join(todo)}: cni-repair upgrade --resume{seen.again}"]
-
-
-def clock(at: float) -> str:
-    """A Unix time as people read it."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
+    foreground = " --foreground" if progress.foreground else ""
+    again = f"cni-repair upgrade --resume{foreground}{seen.again}"
+    return [f"left to do: {', '.join(todo)}: {again}"]

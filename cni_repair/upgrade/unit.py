@@ -13,6 +13,7 @@ from cni_repair.upgrade.command import run
 from cni_repair.upgrade.kubelet import booted_with_systemd
 
 _NAME = "cni-repair-upgrade"
+_MARK = "CNI_REPAIR_UPGRADE_UNIT"  # in the environment of what a unit runs
 
 
 def name_of(resumes: int) -> str:
@@ -36,6 +37,7 @@ def start(name: str, arguments: list[str]) -> None:
         [
             "systemd-run", "--quiet", "--collect", f"--unit={name}",
             "--description=cni-repair upgrade",
+            f"--setenv={_MARK}={name}",
             # A node that runs short of memory meanwhile must not lose this of all processes.
             "--property=OOMScoreAdjust=-1000",
             # The driver command outlives us: half a driver's installation is worse than none.
@@ -52,6 +54,11 @@ def start(name: str, arguments: list[str]) -> None:
             f"wait for its end: systemctl status {name}",
         )
     raise CniError(IO, f"systemd does not start {name}", " ".join(said.split()))
+
+
+def is_this_process() -> bool:
+    """Whether this process is an upgrade's unit."""
+    return _MARK in os.environ
 
 
 def is_running(name: str) -> bool:

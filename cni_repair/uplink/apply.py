@@ -69,7 +69,7 @@ def _do(rtnl: Rtnetlink, operation: Operation) -> Ack:
         raise CniError(MASTER_REFUSED, f"link {name} vanished during the repair")
     if link is None:
         return Ack(errno.ENODEV, "")
-    (answer,) = rtnl.send(operation.requests(Target(link.ifindex, link.ifindex, None)))
+    (answer,) = rtnl.send(operation.requests(Target(link.ifindex, link.ifindex)))
     return answer
 
 

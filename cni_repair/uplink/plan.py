@@ -44,7 +44,7 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
         if mismatch:
             return ParentPlan(REFUSED, mismatch)
         if found is None and (wanted.vlan is None or below is None):
-            return ParentPlan(MISSING, f"master {wanted.name} does not exist")
+            return ParentPlan(MISSING, f"the node's master {wanted.name} does not exist")
         if found is None and below is not None and wanted.mtu > below.mtu:
             # Who configures the card may not be done: a driver comes back with its own default.
             return ParentPlan(
@@ -99,7 +99,7 @@ def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
     """The verdict where the recorded card is there under another name, and that is not allowed."""
     return ParentPlan(
         RENAMED,
-        f"master {wanted.name} does not exist; its card is called {found.name} now:"
+        f"the node's master {wanted.name} does not exist; its card is called {found.name} now:"
         f" ip link set dev {found.name} down; ip link set dev {found.name} name {wanted.name};"
         f" ip link set dev {wanted.name} up",
     )

@@ -41,8 +41,8 @@ parts:
   hostile       status and repair of a pod that has 200,000 routes
 
 Exit status: 0 measured, 1 a peer failed or restored less, 2 cannot run here.
-Nothing else should run meanwhile. Needs Linux 6.15, gcc, and pyroute2 (which
-tests/run brings); peers whose means are missing are left out, and named."""
+Nothing else should run meanwhile. Needs gcc, and pyroute2 (which tests/run
+brings); peers whose means are missing are left out, and named."""
 
 _LEGEND = (
     "LOWER and UPPER: quartiles; CPU: median of the processor's time, children included;\n"

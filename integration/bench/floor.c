@@ -3,9 +3,9 @@
  *
  *     floor POD-LIST      (one pod a line, as integration/bench/node.py writes it)
  *
- * Links are made through the node's socket, 50 to a send; for the rest (up, address, default
- * route) there is one socket and one send a pod. Needs Linux 6.15: before, the node's own eth0
- * stands in the way of a pod's.
+ * Links are made through the node's socket, up at once, 50 to a send; for the rest (address, default
+ * route) there is one socket and one send a pod. Failures are told unasked: only the last message of
+ * a send asks for its answer. Before Linux 6.15 the node must not have a link of a pod's index.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,6 +35,7 @@ struct pod {
 
 static char buffer[32768];
 static size_t used;
+static unsigned int sequence;
 static struct nlmsghdr *message;
 
 static void fail(const char *what, const char *about)
@@ -48,7 +49,8 @@ static void fail(const char *what, const char *about)
 static void begin(int type, int flags, const void *header, size_t length)
 {
     message = (struct nlmsghdr *)(buffer + used);
-    *message = (struct nlmsghdr){.nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags};
+    *message = (struct nlmsghdr){
+        .nlmsg_type = type, .nlmsg_flags = NLM_F_REQUEST | flags, .nlmsg_seq = ++sequence};
     memcpy(NLMSG_DATA(message), header, length);
     message->nlmsg_len = NLMSG_SPACE(length);
     used += NLMSG_SPACE(length);
@@ -78,7 +80,7 @@ static void end_nest(struct rtattr *nest)
 
 static void add_link(const struct pod *pod, unsigned int master)
 {
-    struct ifinfomsg header = {.ifi_index = pod->index};
+    struct ifinfomsg header = {.ifi_index = pod->index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
     struct rtattr *info, *data;
 
     begin(RTM_NEWLINK, NEW, &header, sizeof header);
@@ -94,13 +96,6 @@ static void add_link(const struct pod *pod, unsigned int master)
     put_number(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE);
     end_nest(data);
     end_nest(info);
-}
-
-static void set_up(const struct pod *pod)
-{
-    struct ifinfomsg header = {.ifi_index = pod->index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP};
-
-    begin(RTM_NEWLINK, 0, &header, sizeof header);
 }
 
 static void add_address(const struct pod *pod)
@@ -132,31 +127,34 @@ static void add_default_route(const struct pod *pod)
 
 static int open_socket(void)
 {
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE), on = 1;
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
-    if (fd < 0 || setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof on))
+    if (fd < 0)
         fail("socket", "NETLINK_ROUTE");
     return fd;
 }
 
-/* Sends what was encoded, and waits for the kernel's answer to each of the messages. */
-static void exchange(int fd, int messages, const char *about)
+/* Sends what was encoded, and waits for the kernel's answer to the last of the messages. */
+static void exchange(int fd, const char *about)
 {
     static char answers[65536];
 
+    message->nlmsg_flags |= NLM_F_ACK;
     if (send(fd, buffer, used, 0) < 0)
         fail("send", about);
     used = 0;
-    while (messages > 0) {
+    for (;;) {
         int length = recv(fd, answers, sizeof answers, 0);
         struct nlmsghdr *answer = (struct nlmsghdr *)answers;
 
         if (length < 0)
             fail("recv", about);
-        for (; NLMSG_OK(answer, length); answer = NLMSG_NEXT(answer, length), messages--) {
+        for (; NLMSG_OK(answer, length); answer = NLMSG_NEXT(answer, length)) {
             errno = -((struct nlmsgerr *)NLMSG_DATA(answer))->error;
             if (errno)
                 fail("kernel", about);
+            if (answer->nlmsg_seq == sequence)
+                return;
         }
     }
 }
@@ -193,10 +191,9 @@ static void configure(const struct pod *pod)
     if (setns(pod->netns, CLONE_NEWNET))
         fail("setns", pod->path);
     fd = open_socket();
-    set_up(pod);
     add_address(pod);
     add_default_route(pod);
-    exchange(fd, 3, pod->name);
+    exchange(fd, pod->name);
     close(fd);
     close(pod->netns);
 }
@@ -213,7 +210,7 @@ int main(int argc, char **argv)
     while ((count = read_pods(list, pods)) > 0) {
         for (int i = 0; i < count; i++)
             add_link(&pods[i], master);
-        exchange(node, count, "links");
+        exchange(node, "links");
         for (int i = 0; i < count; i++)
             configure(&pods[i]);
     }

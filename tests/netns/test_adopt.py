@@ -6,23 +6,29 @@ import base64
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
 
+from cni_repair.base.procfs import start_of
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
     PLUGINS,
+    ROOT,
     Attachment,
     Json,
     Outcome,
     Pod,
     Rig,
+    eventually,
     states,
     without,
 )
@@ -395,6 +401,25 @@ def test_a_bind_mount_that_was_taken_away(rig: Rig) -> None:
     rig.run("rm", was.pod.path)
 
 
+def test_a_bind_mount_that_only_the_runtime_has(rig: Rig) -> None:
+    """Its mount namespace is another: the pod lives, and is not said to be gone."""
+    was = attach_bare(rig, "a1")
+    private = ("unshare", "--mount", "--propagation", "private")
+    ready = rig.base / "ready"
+    with rig.started(*private, "sh", "-c", f"touch {ready}; exec sleep 600") as runtime:
+        eventually(ready.exists)
+        rig.run("umount", was.pod.path)
+        assert states(adopt(rig)) == {was.pod.id: "gone"}  # a mount alone keeps no pod alive
+        netns = f"/proc/{runtime.pid}/root{was.pod.path}"
+        with rig.started("nsenter", f"--net={netns}", "sleep", "600") as process:
+            number = os.stat(netns).st_ino
+            eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino == number)
+            reason = refused(rig, was.pod)
+            assert f"mounted at {was.pod.path} for PID {runtime.pid}, not here" in reason
+            assert f"nsenter --mount --target {runtime.pid} cni-repair adopt" in reason
+    rig.run("rm", was.pod.path)
+
+
 def test_the_loopback_network_is_none_of_ours(rig: Rig) -> None:
     pod = rig.pod("a1")
     remember(rig, pod, {"name": "cni-loopback", "plugins": []}, {}, ifname="lo")
@@ -571,37 +596,174 @@ def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
 
 
 @contextmanager
+def says_cgroup(rig: Rig, task: str, cgroup: str) -> Iterator[None]:
+    """`cgroup` is what the kernel says of the process or thread at /proc/…"""
+    file = rig.base / f"cgroup-{task.rpartition('/')[2]}"
+    file.write_text(cgroup)
+    rig.run("mount", "--bind", str(file), f"{task}/cgroup")
+    try:
+        yield
+    finally:
+        rig.run("umount", f"{task}/cgroup")
+
+
+@contextmanager
 def process_of(rig: Rig, pod: Pod, cgroup: str) -> Iterator[int]:
-    """A process in the pod's namespace; `cgroup` is what the kernel says of it."""
-    with rig.started("nsenter", f"--net={pod.path}", "sleep", "600") as process:
-        file = rig.base / f"cgroup-{process.pid}"
-        file.write_text(cgroup)
-        rig.run("mount", "--bind", str(file), f"/proc/{process.pid}/cgroup")
-        try:
-            yield process.pid
-        finally:
-            rig.run("umount", f"/proc/{process.pid}/cgroup")
+    """A process in the pod's namespace."""
+    words = ("nsenter", f"--net={pod.path}", "sleep", "600")
+    with rig.started(*words) as process, says_cgroup(rig, f"/proc/{process.pid}", cgroup):
+        netns = os.stat(rig.outside(pod.path)).st_ino
+        eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino == netns)
+        yield process.pid
 
 
-def test_a_process_of_the_sandbox(rig: Rig) -> None:
-    """dockershim: the namespace is the pause container's, by its PID."""
+THREAD = """
+import os, sys, threading, time
+from cni_repair.netlink.netns import CLONE_NEWNET, setns_function
+def inside():
+    setns_function()(os.open(sys.argv[1], os.O_RDONLY), CLONE_NEWNET)
+    print(threading.get_native_id(), flush=True)
+    time.sleep(600)
+threading.Thread(target=inside).start()
+"""
+
+
+@contextmanager
+def thread_of(rig: Rig, pod: Pod, cgroup: str) -> Iterator[str]:
+    """A thread in the pod's namespace, of a process that is in the node's: /proc/PID/task/TID."""
+    words = (sys.executable, "-c", THREAD, pod.path)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    with rig.started(*words, env=env) as process:
+        assert process.stdout is not None and process.stderr is not None
+        told = process.stdout.readline()
+        assert told, process.stderr.read()
+        task = f"/proc/{process.pid}/task/{int(told)}"
+        with says_cgroup(rig, task, cgroup):
+            yield task
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a runtime names a pod to CNI, and where its processes are."""
+
+    cgroup: str  # $id: the container's, as the runtime has it
+    prefix: str = ""  # of the id that CNI is told
+    directory: str = LIBCNI
+
+    def pod(self, name: str) -> Pod:
+        return NamedPod(name, self.prefix)
+
+
+@dataclass(frozen=True)
+class NamedPod(Pod):
+    """A pod whose id for CNI has something before it."""
+
+    prefix: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.prefix + super().id
+
+
+RUNTIMES = {
+    "dockershim": Runtime("0::/kubepods/pod1234/$id\n", directory=DOCKERSHIM),
+    "containerd": Runtime("0::/kubepods.slice/kubepods-pod1234.slice/cri-containerd-$id.scope\n"),
+    "cri-o": Runtime("0::/kubepods.slice/kubepods-pod1234.slice/crio-$id.scope\n"),
+    "docker": Runtime("0::/system.slice/docker-$id.scope\n"),
+    "podman": Runtime("0::/machine.slice/libpod-$id.scope/container\n"),
+    "nerdctl": Runtime("0::/system.slice/nerdctl-$id.scope\n", "default-"),
+    "nerdctl-with-cgroupfs": Runtime("0::/k8s.io/$id\n", "k8s.io-"),
+    "cgroup-v1": Runtime("2:pids:/docker/$id\n1:name=systemd:/docker/$id\n0::/\n"),
+}
+
+
+def attached_by(rig: Rig, runtime: Runtime, pod: Pod, path: str) -> Attachment:
     conf = bare_conf(rig)
-    pod = rig.pod("a1")
-    with process_of(rig, pod, f"0::/kubepods/pod1234/{pod.id}\n") as pid:
+    result = rig.bare("ADD", pod, conf, CNI_CONTAINERID=pod.id).ok()
+    remember(rig, pod, as_list(conf), result, netns=path, directory=runtime.directory)
+    return Attachment(pod, result, rig.state(pod))
+
+
+@pytest.mark.parametrize("named", RUNTIMES)
+def test_a_process_of_the_sandbox(rig: Rig, named: str) -> None:
+    """The namespace is a process's, by its PID; its cgroup names the container."""
+    runtime = RUNTIMES[named]
+    rig.pod("a1")
+    pod = runtime.pod("a1")
+    with process_of(rig, pod, Template(runtime.cgroup).substitute(id=Pod("a1").id)) as pid:
         path = f"/proc/{pid}/ns/net"
-        result = rig.bare("ADD", pod, conf).ok()
-        remember(rig, pod, as_list(conf), result, netns=path, directory=DOCKERSHIM)
-        was = Attachment(pod, result, rig.state(pod))
-        adopt(rig, "--write")
+        was = attached_by(rig, runtime, pod, path)
+        assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
         netns = json.loads(rig.checkpoint(pod).read_text())["netns"]
         assert (netns["path"], netns["pid"]) == (path, pid)
         rig.reload()
         assert_repaired(rig, was)
 
 
+@pytest.mark.parametrize("named", ["nerdctl", "docker"])
+def test_a_process_of_the_sandbox_that_has_lost_its_interface(rig: Rig, named: str) -> None:
+    runtime = RUNTIMES[named]
+    rig.pod("a1")
+    pod = runtime.pod("a1")
+    with process_of(rig, pod, Template(runtime.cgroup).substitute(id=Pod("a1").id)) as pid:
+        was = attached_by(rig, runtime, pod, f"/proc/{pid}/ns/net")
+        rig.reload()
+        assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
+        rig.plugin("REPAIR", None, rig.conf()).ok()
+        assert share(rig.state(pod)) == share(was.state)
+
+
+def test_a_thread_of_the_sandbox(rig: Rig) -> None:
+    pod = rig.pod("a1")
+    with thread_of(rig, pod, f"0::/docker/{pod.id}\n") as task:
+        was = attached_by(rig, RUNTIMES["docker"], pod, f"{task}/ns/net")
+        assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
+        netns = json.loads(rig.checkpoint(pod).read_text())["netns"]
+        thread = int(task.rpartition("/")[2])
+        assert (netns["path"], netns["pid"]) == (f"{task}/ns/net", thread)
+        assert netns["pidStart"] == start_of(thread)
+        rig.reload()
+        assert_repaired(rig, was)
+
+
+WAYS = {
+    "task": "/proc/$pid/task/$pid/ns/net",
+    "fd": "/proc/$pid/fd/7",
+    "another-mount-of-proc": "/run/hostproc/$pid/ns/net",
+    "link-to-fd": "/run/netns/link",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_other_ways_to_a_process(rig: Rig, way: str) -> None:
+    """Each leads to a process whose cgroup decides; none is a mount that a runtime has made."""
+    was = attach_bare(rig, "a1")
+    rig.run("mkdir", "/run/hostproc")
+    rig.run("mount", "--bind", "/proc", "/run/hostproc")
+    script = f"exec 7<{was.pod.path} && exec nsenter --net={was.pod.path} sleep 600"
+    with rig.started("sh", "-c", script) as holder, ExitStack() as mounts:
+        pid = holder.pid
+        rig.run("ln", "-s", f"/proc/{pid}/fd/7", "/run/netns/link")
+        netns = Template(WAYS[way]).substitute(pid=pid)
+        eventually(lambda: rig.run("test", "-e", netns, check=False).status == 0)
+        for task in (f"/proc/{pid}", f"/proc/{pid}/task/{pid}", f"/run/hostproc/{pid}"):
+            mounts.enter_context(says_cgroup(rig, task, f"0::/docker/{Pod('b2').id}\n"))
+        remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=netns)
+        aged(rig, was.pod, by=60)
+        assert f"names container {Pod('b2').id[:12]}" in refused(rig, was.pod)
+    rig.run("umount", "/run/hostproc")
+
+
+def aged(rig: Rig, pod: Pod, by: float) -> None:
+    """As if the entry had been written so many seconds later."""
+    then = time.time() + by
+    os.utime(cache_file(rig, pod, "pods", "eth0"), (then, then))
+
+
 @pytest.mark.parametrize("by", ["itself", "a link"])
 def test_a_pid_that_is_used_again(rig: Rig, by: str) -> None:
-    """Refused, whatever it is; a process that is younger than the entry is another one for sure."""
+    """Another container's. Younger than the entry, it is another process for certain; else it is
+    refused; never is anything said to be removed: the pod may live."""
     was = attach_bare(rig, "a1")
     other = Pod("b2").id
     with process_of(rig, was.pod, f"0::/kubepods/pod1234/{other}\n") as pid:
@@ -609,14 +771,83 @@ def test_a_pid_that_is_used_again(rig: Rig, by: str) -> None:
         if by == "a link":
             rig.run("ln", "-s", path, "/run/netns/link")
         netns = "/run/netns/link" if by == "a link" else path
-        entry = remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=netns)
-        now = time.time()
-        os.utime(entry, (now + 60, now + 60))
+        remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=netns)
+        aged(rig, was.pod, by=60)
         reason = refused(rig, was.pod)
-        assert f"cgroup of {path} does not name sandbox {was.pod.id}" in reason
-        assert "remove /var/lib/cni/results/" in reason
-        os.utime(entry, (now - 60, now - 60))
-        assert states(adopt(rig, status=1 if by == "x" else 0)) == {was.pod.id: "gone"}
+        assert f"the cgroup of /proc/{pid} does not name container {was.pod.id}" in reason
+        assert f"it names container {other[:12]}" in reason
+        assert "nothing has to be removed" in reason
+        aged(rig, was.pod, by=-60)
+        entry = entry_of(adopt(rig), was.pod)
+        assert entry["state"] == "gone"
+        assert reason_of(entry).startswith(f"the process at /proc/{pid} has ended: another one")
+
+
+NO_CONTAINER = "0::/system.slice/something.service\n"
+
+
+def test_a_cgroup_that_names_no_container(rig: Rig) -> None:
+    """The process is older than the entry, and the interface is the remembered one by its MAC."""
+    was = attach_bare(rig, "a1")
+    with process_of(rig, was.pod, NO_CONTAINER) as pid:
+        remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=f"/proc/{pid}/ns/net")
+        aged(rig, was.pod, by=60)
+        assert states(adopt(rig, "--write")) == {was.pod.id: "adopted"}
+
+
+@pytest.mark.parametrize("how", ["another-mac", "lost"])
+def test_a_cgroup_that_names_no_container_and_nothing_else_tells(rig: Rig, how: str) -> None:
+    was = attach_bare(rig, "a1")
+    with process_of(rig, was.pod, NO_CONTAINER) as pid:
+        remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=f"/proc/{pid}/ns/net")
+        aged(rig, was.pod, by=60)
+        lost = how == "lost"
+        rig.ip("link del eth0" if lost else "link set eth0 address 02:00:00:00:00:99", was.pod)
+        reason = refused(rig, was.pod)
+        assert "it cannot be told whose namespace this is" in reason
+        assert "it names no container" in reason
+
+
+def test_a_cgroup_that_names_no_container_and_a_younger_process(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    with process_of(rig, was.pod, NO_CONTAINER) as pid:
+        remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=f"/proc/{pid}/ns/net")
+        aged(rig, was.pod, by=-60)
+        assert states(adopt(rig)) == {was.pod.id: "gone"}
+
+
+def test_a_thread_that_has_ended(rig: Rig) -> None:
+    """Its process goes on: it is the thread's id that was remembered."""
+    pod = rig.pod("a1")
+    with rig.started("sleep", "600") as process:
+        path = f"/proc/{process.pid}/task/4194304/ns/net"  # above any that is given out
+        attached_by(rig, RUNTIMES["docker"], pod, path)
+        assert entry_of(adopt(rig, status=1), pod)["state"] == "gone"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/run/netns/a1",
+        "/var/run/netns/a1",
+        "/var/run/docker/netns/0123456789ab",
+        "/run/user/0/netns/netns-a1",
+    ],
+)
+def test_a_mount_of_the_runtimes(rig: Rig, path: str) -> None:
+    """One that was made for one sandbox needs no other proof; the id may have any form."""
+    rig.pod("a1")
+    pod = NamedPod("a1", "any.form-of_id-")
+    if not path.endswith("run/netns/a1"):
+        rig.run("mkdir", "-p", os.path.dirname(path))
+        rig.run("touch", path)
+        rig.run("mount", "--bind", "/run/netns/a1", path)
+    was = attached_by(rig, RUNTIMES["docker"], pod, path)
+    assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
+    rig.reload()
+    assert_repaired(rig, was)
+    if not path.endswith("run/netns/a1"):
+        rig.run("umount", path)
 
 
 # --- after the loss -------------------------------------------------------------------------------
@@ -1046,8 +1277,23 @@ def test_bad_files_stop_nobody(rig: Rig) -> None:
     assert told.status == 1
     assert "Traceback" not in told.out + told.err
     assert (
-        "unreadable: cannot decode /var/lib/cni/results/empty: it is empty; if its pod" in told.out
+        "unreadable: cannot decode /var/lib/cni/results/empty: it is empty; whether its" in told.out
     )
+    assert "remove" not in told.out
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["alive", "no-process"])
+def test_a_torn_entry_says_whether_its_pod_lives(rig: Rig, alive: bool) -> None:
+    """It is never to be removed while the pod lives: DEL needs it."""
+    was = attach_bare(rig, "a1")
+    put(cache_file(rig, was.pod, "pods", "eth0"), "")
+    whose = was.pod if alive else Pod("b2")
+    with process_of(rig, was.pod, f"0::/docker/{whose.id}\n") as pid:
+        (bad,) = adopt(rig, status=1)["unreadable"]
+        lives = f"its pod lives (PID {pid}): have it made anew"
+        assert (lives in reason_of(bad)) is alive
+        unknown = f"no process is in a cgroup of its container {was.pod.id[:12]}; if the runtime"
+        assert (unknown in reason_of(bad)) is not alive
 
 
 def test_a_torn_entry_of_a_pod_that_has_its_checkpoint(rig: Rig) -> None:
@@ -1107,3 +1353,34 @@ def test_another_cache_directory(rig: Rig) -> None:
     told = command(rig, "--cache-dir", elsewhere)
     assert "1 attachment: 1 adoptable" in told.out
     assert f"adopt --write --cache-dir '{elsewhere}'" in told.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [
+        ("/nonexistent", "/nonexistent does not exist: correct --cache-dir"),
+        ("/etc/passwd", "/etc/passwd is not a directory: correct --cache-dir"),
+        ("", "an empty name does not exist: correct --cache-dir"),
+        ("/var/lib/cni/results", "give the directory above, --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results/", "give the directory above, --cache-dir /var/lib/cni"),
+    ],
+)
+def test_a_cache_directory_that_is_none(rig: Rig, directory: str, words: str) -> None:
+    """A mistyped path must not pass for a node without pods."""
+    attach_bare(rig, "a1")
+    told = command(rig, "--write", "--cache-dir", LIBCNI, "--cache-dir", directory)
+    assert (told.status, words in told.err) == (2, True), told
+    assert not rig.checkpoints.exists()
+
+
+def test_a_cache_directory_of_multus_that_is_named_results(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    directory = "/var/lib/results"
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, directory=directory)
+    assert states(adopt(rig, "--cache-dir", directory)) == {was.pod.id: "adoptable"}
+    rig.run("rm", "-r", directory)
+
+
+def test_a_usual_cache_directory_may_be_absent(rig: Rig) -> None:
+    assert not Path(rig.outside(DOCKERSHIM)).exists()
+    assert command(rig).status == 0

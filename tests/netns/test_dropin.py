@@ -57,6 +57,41 @@ def test_every_version(rig: Rig, version: str) -> None:
     assert_same(rig, conf, conf)
 
 
+OLD_FORM = {"ip4": {"ip": "10.9.0.2/24", "gateway": GATEWAY4, "routes": [{"dst": "0.0.0.0/0"}]}}
+
+
+@pytest.mark.parametrize("version", [None, "", "0.2.0"])
+def test_configuration_of_before_0_3_0_through_all_verbs(rig: Rig, version: str | None) -> None:
+    """libcni hands on older files as they are: without a version, or with an empty one."""
+    conf = rig.conf(cniVersion=version, repairOnCheck=True)
+    said = {"cniVersion": version or "0.1.0", **OLD_FORM, "dns": {}}
+    was = rig.attach("pod1", conf)
+    assert was.result == said
+    rig.plugin("STATUS", None, conf).ok()
+    rig.reload()
+    with_result = {**conf, "prevResult": was.result}
+    refusal = rig.bare("CHECK", was.pod, with_result).report(1)
+    assert rig.plugin("CHECK", was.pod, with_result).report(1) == refusal  # there was no CHECK then
+    assert "eth0" not in rig.links(was.pod), "CHECK must not repair what it does not check"
+    assert rig.plugin("REPAIR", was.pod, conf).ok() == said
+    assert rig.state(was.pod) == was.state
+    assert rig.plugin("REPAIR", was.pod, " ").status == 1, "no record in the default directory"
+    modern = rig.plugin("REPAIR", was.pod, rig.conf()).ok()
+    assert modern["ips"] == [{"address": "10.9.0.2/24", "gateway": GATEWAY4}]
+    assert rig.plugin("REPAIR", None, conf).ok()["cniVersion"] == said["cniVersion"]
+    rig.uplink_down()
+    rig.plugin("DEL", was.pod, conf).ok()
+    assert (rig.leases(), rig.kept()) == ({}, [])
+
+
+def test_gc_of_a_configuration_without_a_version(rig: Rig) -> None:
+    conf = rig.conf(cniVersion=None)
+    was = rig.attach("pod1", conf)
+    rig.plugin("GC", None, {**conf, "cni.dev/valid-attachments": []}).ok()
+    assert set(rig.links(was.pod)) == {"lo"}
+    assert (rig.leases(), rig.kept()) == ({}, [])
+
+
 def test_version_that_the_delegate_does_not_know(rig: Rig) -> None:
     conf = rig.conf(cniVersion="1.1.0")
     pod = rig.pod("pod1")

@@ -534,7 +534,7 @@ def test_netns_gone(rig: Rig) -> None:
     gone, good = rig.attach("pod1"), rig.attach("pod2")
     rig.reload()
     rig.drop_pod(gone.pod)
-    assert states(repair_all(rig, status=1)) == {gone.pod.id: "stale", good.pod.id: "healthy"}
+    assert states(repair_all(rig, status=0)) == {gone.pod.id: "stale", good.pod.id: "healthy"}
     rig.plugin("REPAIR", gone.pod).error(103)
     assert_restored(rig, good)
 
@@ -555,7 +555,7 @@ def test_netns_name_used_again(rig: Rig, inode_recurs: bool) -> None:
             return replace(one, netns=netns)
 
         rewrite(rig.checkpoint(was.pod), recur)
-    assert states(repair_all(rig, status=1)) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, status=0)) == {was.pod.id: "stale"}
     words = rig.plugin("REPAIR", was.pod).error(103)
     assert ("cookie" in words) == inode_recurs
     assert set(rig.links(other)) == {"lo"}
@@ -570,7 +570,7 @@ def test_after_a_reboot_nothing_is_made(rig: Rig) -> None:
         return replace(one, netns=replace(one.netns, boot_id="not this one"))
 
     rewrite(rig.checkpoint(was.pod), reboot)
-    assert states(repair_all(rig, status=1)) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, status=0)) == {was.pod.id: "stale"}
     assert "reboot" in rig.plugin("REPAIR", was.pod).error(103)
     assert set(rig.links(was.pod)) == {"lo"}
 
@@ -619,7 +619,7 @@ def test_pid_used_again(rig: Rig) -> None:
             return replace(one, netns=replace(one.netns, pid_start=one.netns.pid_start - 1))
 
         rewrite(rig.checkpoint(pod), older)
-        assert states(repair_all(rig, status=1)) == {pod.id: "stale"}
+        assert states(repair_all(rig, status=0)) == {pod.id: "stale"}
         assert set(rig.links(pod)) == {"lo"}
         # The caller knows where the pod lives now, and it is the same namespace.
         rig.plugin("REPAIR", pod, netns=pod.path).ok()
@@ -1010,7 +1010,7 @@ def test_seed_checkpoint_whose_process_is_of_the_sandbox(rig: Rig) -> None:
         rig.reload()
         cgroup.write_text("0::/kubepods/pod1234/0123456789ab\n")
         rig.run("mount", "--bind", str(cgroup), f"/proc/{process.pid}/cgroup")
-        assert states(repair_all(rig, 1, seed_conf(rig))) == {was.pod.id: "stale"}
+        assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "stale"}
         assert set(rig.links(was.pod)) == {"lo"}
         cgroup.write_text(f"0::/kubepods/pod1234/{was.pod.id}\n")
         assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "healthy"}
@@ -1023,7 +1023,7 @@ def test_seed_checkpoint_of_the_node_itself_is_stale(rig: Rig) -> None:
     as_seed(rig, was, "/proc/self/ns/net")
     rig.reload()
     node = rig.node_links()
-    assert states(repair_all(rig, 1, seed_conf(rig))) == {was.pod.id: "stale"}
+    assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "stale"}
     rig.plugin("REPAIR", was.pod, seed_conf(rig), netns="/proc/self/ns/net").error(103)
     assert rig.node_links() == node
 

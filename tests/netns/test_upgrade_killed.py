@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import random
@@ -92,7 +93,7 @@ def assert_cut_short(rig: Rig, kind: str, phase: str) -> None:
     assert ": cut short\n" in found.out
     assert bool(re.search(rf"^ +{phase} +not ended$", found.out, re.MULTILINE)) == (kind == "phase")
     over = (kind, phase) == ("done", "release")
-    way_on = f"cni-repair upgrade --resume --state-dir {state_dir(rig)}\n"
+    way_on = f"cni-repair upgrade --resume --foreground --state-dir {state_dir(rig)}\n"
     assert (way_on in found.out) != over
     held = "kubelet.service is held: stopped and masked; a timer of systemd's releases it at "
     assert (held in found.out) == ("arm" in asked(rig) and not over)
@@ -245,7 +246,7 @@ def test_interrupted_says_how_to_go_on(rig: Rig, number: signal.Signals) -> None
     assert done.status == INTERRUPTED
     assert "Traceback" not in done.err
     assert done.out.endswith("upgrade interrupted\n")
-    assert f"cni-repair upgrade --resume --state-dir {state_dir(rig)}\n" in done.out
+    assert f"cni-repair upgrade --resume --foreground --state-dir {state_dir(rig)}\n" in done.out
     assert resume(rig).status == FINE
     assert_as_before(rig, pods)
     assert runs(rig) == 1
@@ -654,27 +655,36 @@ class Terminal:
 
     def __init__(self, rig: Rig, term: str, *words: str) -> None:
         self._master, slave = pty.openpty()
+        self._shown = ""
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.process = subprocess.Popen(
-            rig.command(rig.launcher(), *words),
+            ["setsid", "--ctty", *rig.command(rig.launcher(), *words)],  # Ctrl-C is for it alone
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            start_new_session=True,
             env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "TERM": term},
         )
         os.close(slave)
 
-    def read(self) -> str:
+    def type(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def wait_for(self, text: str) -> None:
+        while text not in self._shown:
+            told = select.select([self._master], [], [], HANG_SECONDS)[0]
+            assert told, f"{text!r} after {self._shown!r}"
+            self._shown += os.read(self._master, 65536).decode()
+
+    def read(self, status: int = FINE) -> str:
         """All that comes until the end."""
-        shown = b""
+        shown = self._shown.encode()
         while select.select([self._master], [], [], HANG_SECONDS)[0]:
             try:
                 data = os.read(self._master, 65536)
             except OSError:  # EIO: nobody has the other end open
                 break
             shown += data
-        assert self.process.wait(HANG_SECONDS) == FINE
+        assert self.process.wait(HANG_SECONDS) == status, shown.decode()
         self.close()
         return shown.decode()
 
@@ -687,16 +697,18 @@ class Terminal:
 )
 def test_on_a_terminal(rig: Rig, term: str) -> None:
     attached(rig)
-    words = start_words(rig, plan(rig, f"echo hello; {DOWN}; sleep 1.5; {UP}"))
+    words = [*start_words(rig, plan(rig, f"echo hello; {DOWN}; sleep 1.5; {UP}")), "--yes"]
+    began = time.monotonic()
     shown = Terminal(rig, term, *words).read()
+    seconds = time.monotonic() - began
     escapes = set(re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]", shown))
     if term == "dumb":
         assert escapes == set()
     else:
         # Nothing that moves the cursor, or hides it for who is killed.
         assert {escape[-1] for escape in escapes} == {"K", "m"}
-        assert "[4/8] driver  1 s" in shown
-        assert shown.count("\x1b[K") < 60
+        assert re.search(r"\[4/8\] driver  [1-9]\d* s", shown)
+        assert shown.count("\x1b[K") < 60 + 2 * seconds  # a line each second, and for each event
     text = re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", shown).replace("\r\n", "\n")
     final = [line.rpartition("\r")[2] for line in text.split("\n")]
     assert any(line.endswith(" driver     | hello") for line in final)
@@ -708,10 +720,113 @@ def test_on_a_terminal(rig: Rig, term: str) -> None:
 def test_terminal_that_is_closed_ends_nothing(rig: Rig) -> None:
     pods = attached(rig)
     path = plan(rig, f"{DOWN}; {GATE}; {UP}; echo more")
-    terminal = Terminal(rig, "vt100", *start_words(rig, path))
+    terminal = Terminal(rig, "vt100", *start_words(rig, path), "--yes")
     wait_for(rig, event="lost", link="eth0")
     terminal.close()
     go(rig)
     assert terminal.process.wait(HANG_SECONDS) == FINE
     assert_as_before(rig, pods)
     assert report(rig)["status"] == FINE
+
+
+def on_terminal(rig: Rig, path: str, *words: str) -> Terminal:
+    terminal = Terminal(rig, "vt100", *start_words(rig, path), *words)
+    if "--yes" not in words:
+        terminal.wait_for("begin the upgrade of ")
+        terminal.wait_for(" now? [y/N] ")
+    return terminal
+
+
+@pytest.mark.parametrize(
+    ("keys", "code"),
+    [
+        ("n\n", REFUSED),
+        ("\n", REFUSED),
+        ("\x04", REFUSED),
+        ("sure\n", REFUSED),
+        ("\x03", INTERRUPTED),
+    ],
+    ids=["n", "Enter", "Ctrl-D", "sure", "Ctrl-C"],
+)
+def test_who_does_not_agree_at_the_terminal_has_touched_nothing(
+    rig: Rig, keys: str, code: int
+) -> None:
+    pods = attached(rig)
+    links = rig.node_links()
+    terminal = on_terminal(rig, plan(rig, f"touch {{base}}/runs; {RELOAD}"))
+    assert not state_dir(rig).exists()
+    terminal.type(keys)
+    shown = terminal.read(code)
+    assert "Traceback" not in shown
+    if code == REFUSED:
+        assert "not begun, nothing was touched: answer y, or say --yes" in shown
+    assert not state_dir(rig).exists()
+    assert not (rig.base / "runs").exists()
+    assert_untouched(rig, pods, links)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ["y\n", "YES\n"])
+def test_who_agrees_at_the_terminal_begins(rig: Rig, keys: str) -> None:
+    """What will be done is said before, and nobody else is held up by who thinks it over."""
+    pods = attached(rig)
+    terminal = on_terminal(rig, plan(rig))
+    assert rig.cli("upgrade", "--release", *where(rig)).status == FINE
+    terminal.type(keys)
+    shown = terminal.read()
+    assert shown.index("  driver     ip link del eth0") < shown.index("begin the upgrade of ")
+    assert "upgrade ended well" in shown
+    assert_as_before(rig, pods)
+
+
+@pytest.mark.slow
+def test_json_is_asked_for_beside_it(rig: Rig) -> None:
+    """(The terminal shows both streams; what comes first is the question, then one document.)"""
+    attached(rig, 1)
+    terminal = on_terminal(rig, plan(rig), "-o", "json")
+    terminal.type("y\n")
+    document = terminal.read().partition("[y/N] ")[2].partition("{")[2]
+    assert json.loads("{" + document)["status"] == FINE
+
+
+@pytest.mark.slow
+def test_neither_a_script_nor_a_dry_run_nor_a_resume_is_asked(rig: Rig) -> None:
+    attached(rig, 1)
+    path = plan(rig)
+    for words in (["--dry-run"], ["--yes"]):
+        terminal = Terminal(rig, "vt100", *start_words(rig, path), *words)
+        assert "[y/N]" not in terminal.read()
+    assert start(rig, path, patch=dies(("phase", "masters"))).status == -signal.SIGKILL
+    terminal = Terminal(rig, "vt100", "upgrade", "--resume", "--foreground", *where(rig))
+    assert "[y/N]" not in terminal.read()
+
+
+@pytest.mark.slow
+def test_refused_before_anybody_is_asked(rig: Rig) -> None:
+    attached(rig, 1)
+    assert start(rig, plan(rig), patch=dies(("phase", "masters"))).status == -signal.SIGKILL
+    shown = Terminal(rig, "vt100", *start_words(rig, plan(rig))).read(REFUSED)
+    assert "[y/N]" not in shown
+    assert f"cni-repair upgrade --resume --foreground --state-dir {state_dir(rig)}" in shown
+
+
+# --- times ---------------------------------------------------------------------------------------
+
+DATED = r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)"
+
+
+def test_times_have_date_and_zone(rig: Rig) -> None:
+    attached(rig, 1)
+    patch = kubelet_of_paper(rig)
+    done = start(rig, plan(rig, DOWN, masters={"deadline": "0.2s"}, **KUBELET), patch=patch)
+    found = status(rig)
+    for pattern, text in [
+        (rf"^{DATED} preflight  1 of 1 interfaces could be restored$", done.out),
+        (rf"^{DATED} driver     begins$", done.out),
+        (rf"^{DATED} driver     ok +\d+\.\d  exit 0 after ", done.out),
+        (rf"^{DATED} eth0 went$", found.out),
+        (rf"^upgrade by \S+, begun {DATED}: ended, FAILED$", found.out),
+        (rf"a timer of systemd's releases it at {DATED}$", found.out),
+    ]:
+        assert re.search(pattern, text, re.MULTILINE), (pattern, text)
+    assert all(re.fullmatch(DATED, event["when"]) for event in events(rig))

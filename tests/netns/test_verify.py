@@ -247,7 +247,7 @@ def test_lost_and_stale_pods_keep_their_states(rig: Rig) -> None:
         stale.pod.id: "stale",
         healthy.pod.id: "healthy",
     }
-    assert report["summary"]["failed"] == 2
+    assert report["summary"]["failed"] == 1
     assert "eth0 is gone" in reason_of(entry_of(report, lost.pod))
 
 

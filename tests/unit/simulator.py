@@ -246,10 +246,12 @@ def _routed(step: AddRoute, observed: Observed, link: LiveLink) -> Observed:
     place = [one for one in observed.routes if one.slot == route.slot]
     if step.how == "replace" and place:  # the first, whatever it is
         routes = tuple(route if one is place[0] else one for one in observed.routes)
-    elif step.how == "append" and route.key in {one.key for one in place}:
+    elif step.how in ("append", "prepend") and route.key in {one.key for one in place}:
         raise Refused("EEXIST")
     elif step.how == "add" and (place or _is_kernels(route, observed)):
         raise Refused("EEXIST")  # NLM_F_EXCL looks at no gateway
+    elif step.how == "prepend":
+        routes = (route, *observed.routes)
     else:
         routes = (*observed.routes, route)
     return replace(observed, routes=as_siblings(routes))

@@ -347,8 +347,36 @@ def test_a_lost_interface_that_is_not_known_well_enough() -> None:
     with pytest.raises(NotAdopted, match="names no master") as raised:
         lost_attachment(candidate(MACVLAN), replace(CONFIGURED, parents=()))
     assert (raised.value.state, "--conf FILE" in str(raised.value)) == (REFUSED, True)
-    with pytest.raises(NotAdopted, match="names no MAC"):
+    with pytest.raises(NotAdopted, match="nothing tells its addresses or its MAC"):
         lost_attachment(candidate(MACVLAN, result={}), CONFIGURED)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "args", "mac"),
+    [
+        ({**MACVLAN, "mac": "02:00:00:00:00:07"}, {}, "02:00:00:00:00:07"),
+        (MACVLAN, {"MAC": "02:00:00:00:00:08"}, "02:00:00:00:00:08"),
+        ({**MACVLAN, "mac": "no MAC"}, {}, ""),
+        (MACVLAN, {}, ""),
+    ],
+    ids=["configured", "in-the-arguments", "no-mac", "none"],
+)
+def test_a_lost_interface_whose_result_tells_no_mac(
+    plugin: Json, args: dict[str, str], mac: str
+) -> None:
+    """One of CNI 0.2.0 never does. A new MAC is better than no interface."""
+    told = {"ips": [{"address": "10.161.75.155/22"}]}
+    one = candidate(plugin, args=args, result=told)
+    attachment, unknown = lost_attachment(one, CONFIGURED)
+    assert attachment.link.mac == (mac or "02:be:b4:32:b9:b2")  # the same each time
+    assert ("its MAC (it gets a new one)" in unknown) is (not mac)
+
+
+def test_a_lost_ipvlan_has_its_masters_mac_anyway() -> None:
+    told = {"ips": [{"address": "10.161.75.155/22"}]}
+    one = candidate({**MACVLAN, "type": "ipvlan"}, result=told)
+    _, unknown = lost_attachment(one, replace(CONFIGURED, mode="l2"))
+    assert not [words for words in unknown if "MAC" in words]
 
 
 @pytest.mark.parametrize("plugins", [[MACVLAN], [OURS], [MULTUS], []])
@@ -414,6 +442,7 @@ def options(tmp_path: Path, **changes: Any) -> argparse.Namespace:
 def test_nothing_to_adopt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     conf = tmp_path / "pods.conf"
     conf.write_text(json.dumps({**OURS, "cniVersion": "1.0.0"}))
+    (tmp_path / "cni").mkdir()
     # (Without --conf, whatever this machine has is looked at, too.)
     assert cli.run(options(tmp_path, conf=str(conf))) == 0
     first, last = capsys.readouterr().out.splitlines()

@@ -53,10 +53,10 @@ def test_table_keeps_together_what_is_the_same() -> None:
 
 
 def test_cost_of_add_is_what_it_takes_longer_than_the_bare_plugin() -> None:
-    figures = measured((names.ADD, 1, names.BARE, 10.0), (names.ADD, 1, names.OURS, 30.0))
-    assert verdict_of(figures, "ADD") == (20.0, "met")
-    figures.add(names.ADD, 1, names.OURS, Run(31.0, 1.0, 1))
-    assert verdict_of(figures, "ADD") == (20.5, "falls short")
+    figures = measured((names.ADD, 1, names.BARE, 10.0), (names.ADD, 1, names.OURS, 21.0))
+    assert verdict_of(figures, "ADD") == (11.0, "met")
+    figures.add(names.ADD, 1, names.OURS, Run(22.0, 1.0, 1))
+    assert verdict_of(figures, "ADD") == (11.5, "falls short")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ def test_cost_of_add_is_what_it_takes_longer_than_the_bare_plugin() -> None:
         ("REPAIR of 200 against ip", {200: 100.0}, 200, names.BATCH, 500.0, 5.0, "met"),
         ("REPAIR of 200 against ip", {200: 125.0}, 200, names.BATCH, 500.0, 4.0, "falls short"),
         ("REPAIR of 200 against nine", {200: 100.0}, 50, names.SHELL, 1250.0, 50.0, "met"),
+        ("REPAIR of 200 against the C", {200: 80.0}, 200, names.FLOOR, 40.0, 2.0, "met"),
+        ("REPAIR of 200 against the C", {200: 100.0}, 200, names.FLOOR, 40.0, 2.5, "falls short"),
         ("REPAIR of 2,000", {2000: 900.0}, 2000, names.FLOOR, 300.0, 3.0, "falls short"),
         ("cost a pod", {200: 100.0, 2000: 1100.0}, 1, names.FLOOR, 1.0, 1.1, "met"),
         ("cost a pod", {200: 100.0, 2000: 2000.0}, 1, names.FLOOR, 1.0, 2.0, "falls short"),

@@ -198,7 +198,7 @@ def test_names_with_hyphens(cache: Path) -> None:
 def test_an_entry_that_is_none(cache: Path, changes: Json, expected: str) -> None:
     entry(cache, v1(**changes))
     assert expected in why(cache)
-    assert "if its pod is gone, remove the file" in why(cache)
+    assert "no process is in a cgroup of its container 06c9b8d0a800" in why(cache)
 
 
 def test_a_bare_result(cache: Path) -> None:

@@ -15,15 +15,17 @@ import jsonschema
 import pytest
 
 from cni_repair.adoption.caches import Unreadable
+from cni_repair.adoption.uncovered import Uncovered
 from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.cli.commands import adopt
+from cni_repair.cli.commands import adopt, validate
+from cni_repair.cli.validation.findings import Part, note, warning
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
+from cni_repair.node import forget, verify
 from cni_repair.node import report as reports
-from cni_repair.node import verify
 from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
@@ -84,6 +86,15 @@ def snapshots() -> Iterator[Snapshot]:
     yield Snapshot((refreshed, replace(records[0], outcome=KEPT, failed=True)), ())
 
 
+def forgotten() -> list[forget.Forgotten]:
+    living = forget.StillOwned("its pod lives")
+    return [
+        forget.Forgotten(REPORTS[5], forget.FORGOTTEN, "the node was rebooted", None, ("/d/f",)),
+        forget.Forgotten(REPORTS[5], forget.FORGETTABLE, "the node was rebooted"),
+        *(forget.Forgotten(report, forget.KEPT, error=living) for report in REPORTS),
+    ]
+
+
 def adopted() -> list[Adoption]:
     blank = Adoption(KEY, "/var/lib/cni/results/x", "", NETNS, "podnet", model.Pod("shop", "a"))
     states = [replace(blank, state=state, reason="why") for state in adopt._STATES]
@@ -130,17 +141,29 @@ OLD = [
 ]  # fmt: skip
 
 
+LINKS = {
+    "eth0": LinkFacts("eth0", True, True, True, 1500),
+    "eth1": LinkFacts("eth1", there=False, bond="bond4"),
+}
+MEASURE = Measure(LINKS, {str(n): facts_of(one) for n, one in enumerate(verified())})
+
+
 def upgraded() -> Iterator[dict[str, Any]]:
     pods = pod_results([REPORTS[2]], [REPORTS[1]], {KEY.name: NOON + 1}, progress_of([BEGIN]))
     after = [
         ended("snapshot", notRestorable=["web-2 eth0: foreign"], before=[]),
         ended("repair", pods=[one.document() for one in pods]),
-        ended("verify", verdicts=[one.document() for one in verified()[:6]]),
+        ended(
+            "verify",
+            verdicts=[one.document() for one in verified()[:6]],
+            after=Measure(LINKS, MEASURE.pods).document(),
+        ),
     ]
+    before = event("before", **Measure({"eth0": LINKS["eth0"]}, MEASURE.pods).document())
     histories: list[list[dict[str, Any]]] = [
         [BEGIN],
         [BEGIN, event("phase", phase="hold"), *KUBELET],
-        [BEGIN, *KUBELET, *WENT, *after, event("end", status=0)],
+        [BEGIN, before, *KUBELET, *WENT, *after, event("end", status=0)],
         [BEGIN, *OLD, event("end", status=1)],
         [BEGIN, ended("preflight", problems=["x"]), event("end", status=3)],
     ]
@@ -149,26 +172,29 @@ def upgraded() -> Iterator[dict[str, Any]]:
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
 
 
-def measured() -> Measure:
-    """A node with a leg without carrier and every verdict on a pod."""
-    leg = LinkFacts("ens2", there=True, up=True, mtu=1500, bond="bond4")
-    return Measure({leg.name: leg}, {str(n): facts_of(one) for n, one in enumerate(verified())})
-
-
 def documents() -> Iterator[tuple[str, Any]]:
     """(schema, document): all that is printed, as the code that prints it makes it."""
-    for name in ("repair.json", "status.json", "plan.json"):
+    bare = Uncovered((BARE, replace(BARE, state="lost", container_id="c", owner="docker")))
+    for found in ([], REPORTS):
+        yield "status.json", bare.added_to(reports.document(found, "1.0.0"))
+    for name in ("repair.json", "plan.json"):
         yield name, reports.document([], "1.0.0")
         yield name, reports.document(REPORTS, "1.0.0")
-    yield "verify.json", verify.document([])
-    yield "verify.json", verify.document(verified())
+    yield "verify.json", Uncovered().added_to(verify.document([]))
+    yield "verify.json", bare.added_to(verify.document(verified()))
     yield from (("snapshot.json", one.document()) for one in snapshots())
     bad = Unreadable("/var/lib/cni/results/y", CniError(6, "torn"))
+    yield "forget.json", forget.document([], False)
+    yield "forget.json", forget.document(forgotten(), True)
     yield "adopt.json", adopt.document(adopt.Found([], [], []), True)
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
-    steps, problems = ["preflight  x"], ["no command"]
-    yield "upgrade-dry-run.json", upgrades.dry_run_document(steps, problems, measured())
+    told = (warning("$.vlan", "not a key", "did you mean 'vlanId'?"), note("$", "passed on"))
+    yield "validate.json", validate.document([validate.File("/p", (Part(1, "record", told),))])
+    yield (
+        "upgrade-dry-run.json",
+        upgrades.dry_run_document(["preflight  x"], ["no command"], MEASURE),
+    )
 
 
 DOCUMENTS = list(documents())
@@ -251,6 +277,8 @@ def test_schemas_know_every_state() -> None:
     assert set(report["properties"]["standing"]["enum"]) == standings
     outcomes = schema("snapshot.json")["properties"]["attachments"]["items"]["properties"]
     assert set(outcomes["outcome"]["enum"]) == {REFRESHED, UNCHANGED, KEPT}
+    forgets = schema("forget.json")["properties"]["attachments"]["items"]["properties"]
+    assert set(forgets["outcome"]["enum"]) == {forget.FORGOTTEN, forget.FORGETTABLE, forget.KEPT}
 
 
 # --- what commands really print ------------------------------------------------------------------
@@ -267,9 +295,12 @@ def printed(*words: str) -> Any:
 @pytest.mark.skipif(os.geteuid() != 0, reason="reads other processes' namespaces")
 @pytest.mark.parametrize(
     "words",
-    [["status"], ["plan"], ["repair", "--all"], ["verify"], ["snapshot", "--check"], ["snapshot"]],
+    [
+        ["status"], ["plan"], ["repair", "--all"], ["verify"], ["snapshot", "--check"],
+        ["snapshot"], ["forget", "--dry-run", "torn", KEY.container_id],
+    ],
     ids=" ".join,
-)
+)  # fmt: skip
 def test_of_damaged_records(tmp_path: Path, words: list[str]) -> None:
     directory = tmp_path / "checkpoints"
     directory.mkdir(mode=0o700)

@@ -289,10 +289,10 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         ["ip link add link eth0 name eth0.3 type vlan protocol 802.1ad id 3 reorder_hdr off"
          " gvrp on loose_binding on mvrp on", SET_UP],
     ),
-    "uplink-missing": (CHAIN, [], MISSING, "master eth0 does not exist", []),
-    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "master eth0 does not exist", []),
+    "uplink-missing": (CHAIN, [], MISSING, "the node's master eth0 does not exist", []),
+    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "the node's master eth0 does not exist", []),
     "bond-missing": ((replace(MASTER, name="bond4.3"), BOND), [], MISSING,
-        "master bond4 does not exist", []),
+        "the node's master bond4 does not exist", []),
     "bond-with-new-mac": ((BOND,), [replace(BOND, mac="0a:00:00:00:00:01")], READY, "", []),
     "vlan-other-id": (CHAIN, [replace(MASTER, vlan=Vlan(4)), UPLINK], REFUSED,
         "eth0.3 exists with VLAN id 4, not 3", []),

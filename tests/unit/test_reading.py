@@ -142,6 +142,21 @@ def test_macvlan_as_the_kernel_shows_it(
     assert links.live_link(body) == LiveLink("eth0", expected, up, carrier, master, netnsid)
 
 
+@pytest.mark.parametrize(
+    ("flags", "told", "carrier"),
+    [(0x41, 1, True), (0x41, 0, False), (0x1, 1, False), (0x41, None, True)],
+    ids=["there", "a new link's flags alone", "flags say no", "flags alone"],
+)
+def test_carrier_is_there_where_flags_and_attribute_say_so(
+    flags: int, told: int | None, carrier: bool
+) -> None:
+    """A new link is IFF_RUNNING until linkwatch has worked (netif_oper_up)."""
+    attributes = nl.text(3, "eth0") + nl.u32(4, 1500)
+    attributes += b"" if told is None else nl.u8(33, told)
+    body = nl.link_body(7, flags, 0, attributes)
+    assert (links.live_link(body).carrier, links.host_link(body).carrier) == (carrier, carrier)
+
+
 def shown(link: PodLink, master: int, netnsid: int | None) -> Attributes:
     """What a link has whatever its kind."""
     attrs: Attributes = [
@@ -176,7 +191,7 @@ def test_pod_link_that_we_make_is_read_back_as_it_was(link: PodLink, where: Targ
         expected = replace(expected, mac="")
     if link.bcqueuelen == 1000:
         expected = replace(expected, bcqueuelen=0)
-    assert made == LiveLink("eth0", expected, False, False, where.master, where.node_netnsid)
+    assert made == LiveLink("eth0", expected, False, False, where.master, None)
 
 
 def test_altnames_are_read_as_they_were_given() -> None:
@@ -184,7 +199,7 @@ def test_altnames_are_read_as_they_were_given() -> None:
     names = ("podnet@eth0", "a b", "x" * 127)
     entries = b""
     for name in names:
-        raw = AddAltname("eth0", name).requests(Target(7, 5, 0))[0].body
+        raw = AddAltname("eth0", name).requests(Target(7, 5))[0].body
         entries += nl.attributes_of(raw, 16)[rt.IFLA_PROP_LIST]
     body = nl.link_body(
         7, 0, 0, nl.text(3, "eth0") + nl.u32(4, 1500) + nl.attribute(rt.IFLA_PROP_LIST, entries)
@@ -226,7 +241,7 @@ def test_sizes_that_a_new_link_would_have_are_not_recorded(
 @pytest.mark.parametrize("mode", MACVLAN_MODES.values())
 def test_macvlan_modes_are_the_kernels(mode: str) -> None:
     link = PodLink(7, LINK.mac, 1500, "macvlan", mode, 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(7, 5, 0))[0])
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(7, 5))[0])
     assert attributes(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"]["IFLA_MACVLAN_MODE"] == mode
 
 
@@ -287,7 +302,7 @@ def test_address_that_we_add_is_read_back_as_it_was(address: Address, where: Tar
 )  # fmt: skip
 def test_flags_that_nobody_configures_are_not_recorded(flags: int, derived: bool) -> None:
     address = Address(6, "fd00::1", 64, valid=86400, flags=flags)
-    _, read = address_in(AddAddress("eth0", address).requests(Target(7, 5, 0))[0].body)
+    _, read = address_in(AddAddress("eth0", address).requests(Target(7, 5))[0].body)
     assert read.flags == (0 if derived else flags)
 
 

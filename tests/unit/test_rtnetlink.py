@@ -57,7 +57,7 @@ def test_pod_link_is_made_in_its_place(link: PodLink, where: Target) -> None:
     assert without_info(read) == without_none(
         IFLA_IFNAME="eth0",
         IFLA_LINK=where.master,
-        IFLA_LINK_NETNSID=where.node_netnsid,
+        IFLA_NET_NS_FD=where.netns,
         IFLA_ADDRESS=own_mac(link),
         IFLA_MTU=link.mtu or None,
         IFLA_TXQLEN=link.txqueuelen,
@@ -99,7 +99,7 @@ def check_made_of(body: bytes, link: PodLink) -> None:
 
 def test_unknown_values_of_a_seed_are_the_kernels_to_choose() -> None:
     link = PodLink(0, "", 0, "macvlan", "bridge", 0, 0)
-    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(0, 5, 0))[0])
+    read = read_by_pyroute2(ifinfmsg, AddPodLink("eth0", "m", link).requests(Target(0, 5))[0])
     assert read["index"] == 0
     assert not {"IFLA_ADDRESS", "IFLA_MTU"} & attributes(read).keys()
 
@@ -128,7 +128,7 @@ def test_queue_of_broadcasts_is_asked_for_where_it_is_not_the_usual(
 ) -> None:
     """Kernels before 5.12 ignore it."""
     link = replace(LINK, bcqueuelen=queue)
-    _, data = info_of(AddPodLink("eth0", "m", link).requests(Target(7, 5, 0))[0].body)
+    _, data = info_of(AddPodLink("eth0", "m", link).requests(Target(7, 5))[0].body)
     assert data.get(7) == (struct.pack("=I", queue) if asked else None)
 
 
@@ -147,7 +147,7 @@ def test_temporary_link_is_moved_and_named_in_one_message(
 
 @given(our.ifnames, our.vlans, mtus, indices, st.just("") | our.macs)
 def test_vlan(ifname: str, vlan: Vlan, mtu: int, below: int, mac: str) -> None:
-    message = AddVlan(ifname, "eth0", vlan, mtu, mac).requests(Target(0, below, None))[0]
+    message = AddVlan(ifname, "eth0", vlan, mtu, mac).requests(Target(0, below))[0]
     read = read_by_pyroute2(ifinfmsg, message)
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, NEW_EXCLUSIVE)
     info = dict(read.get_attr("IFLA_LINKINFO")["attrs"])
@@ -175,7 +175,7 @@ def without_info(read: Any) -> dict[str, Any]:
 
 @given(our.ifnames, our.pod_links, indices)
 def test_shim_is_made_in_the_node(name: str, link: PodLink, below: int) -> None:
-    message = AddShim(name, "eth0.3", link).requests(Target(0, below, None))[0]
+    message = AddShim(name, "eth0.3", link).requests(Target(0, below))[0]
     assert message == AddPodLink("eth0", "eth0.3", link).temporary(name, below)
 
 
@@ -190,8 +190,8 @@ def test_command_for_the_node_is_that_for_a_pod_without_its_namespace(
 @given(indices)
 def test_up_changes_the_one_flag(ifindex: int) -> None:
     for message in (
-        SetNodeLinkUp("eth0.3").requests(Target(ifindex, ifindex, None))[0],
-        SetUp("eth0").requests(Target(ifindex, 5, 0))[0],
+        SetNodeLinkUp("eth0.3").requests(Target(ifindex, ifindex))[0],
+        SetUp("eth0").requests(Target(ifindex, 5))[0],
     ):
         read = read_by_pyroute2(ifinfmsg, message)
         assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
@@ -268,7 +268,7 @@ def test_way_of_making_link_local_addresses(mode: int, where: Target) -> None:
 @pytest.mark.parametrize("key", sorted(BY_MESSAGE))
 def test_set_sysctl(key: str) -> None:
     """As read: AF_INET's array of all, from 1 on (pyroute2 knows no message that sets one)."""
-    where = Target(ifindex=7, master=0, node_netnsid=None)
+    where = Target(ifindex=7, master=0)
     message = SetSysctl("eth0", key, "-2").requests(where)[0]
     assert (message.type, message.flags) == (rt.RTM_NEWLINK, 0)
     ifindex, flags, found = nl.unpack_link(message.body)

@@ -218,7 +218,7 @@ def test_hop_of_an_ipv6_route_is_written_as_several_for_its_weight(
 @pytest.mark.parametrize(("how", "flags"), [("add", 0x600), ("replace", 0x500), ("append", 0xC00)])
 def test_route_stands_beside_others_or_in_their_place(how: str, flags: int) -> None:
     for route in (ROUTE, replace(ROUTE, gateway=None, hops=(Hop("eth0"),))):
-        assert AddRoute("eth0", route, how).requests(Target(7, 5, 0))[0].flags == flags
+        assert AddRoute("eth0", route, how).requests(Target(7, 5))[0].flags == flags
 
 
 @given(our.single_routes, wheres)

@@ -173,7 +173,7 @@ ROUTE_6 = Route(6, "fd08::/64", gateway="fd00::1", metric=1024)
 MULTIPATH = replace(ROUTE, gateway=None, hops=(Hop("eth0", "10.161.72.1"), Hop("net1")))
 RULE = Rule(4, 1000, src="10.161.75.155/32", table=100)
 NEIGHBOUR = samples.NEIGHBOUR
-TARGET = Target(7, MASTER.ifindex, 0, (("net1", 9),))
+TARGET = Target(7, MASTER.ifindex, 11, (("net1", 9),))
 NAMES = {7: "eth0", 9: "net1"}
 
 
@@ -241,7 +241,7 @@ def made_vlan(value: HostLink) -> list[Operation]:
 
 def host_link_as_shown(steps: Sequence[Operation], wanted: HostLink) -> HostLink:
     """What the message of a VLAN says, and what the kernel tells besides."""
-    (message,) = steps[0].requests(Target(0, wanted.lower, None))
+    (message,) = steps[0].requests(Target(0, wanted.lower))
     told = b"".join(
         link.HOST.encode_field(row.name, value)
         for row in link.HOST.rows

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cni_repair.base.errors import CniError
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.journal import Journal, Reader
+from cni_repair.upgrade.times import clock
 
 Event = dict[str, Any]
 BEGIN: Event = {"plan": {}, "planFile": "plan.yaml", "options": {}, "bootId": "boot", "pid": 7}
@@ -56,7 +57,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         further = journal.append(word("a\nb é \U0001f600"))
         last = journal.commit({"event": "end", "status": 0})
     assert journals.read(directory) == [begun, further, last]
-    assert begun == {"at": begun["at"], "event": "begin", "version": 1, **BEGIN}
+    times = {"at": begun["at"], "when": clock(begun["at"])}
+    assert begun == {**times, "event": "begin", "version": 1, **BEGIN}
     assert before - 0.001 <= begun["at"] <= last["at"] <= time.time() + 0.001  # it is rounded
     assert os.stat(directory).st_mode & 0o777 == 0o700
     assert os.stat(f"{directory}/journal").st_mode & 0o777 == 0o600

@@ -227,8 +227,8 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "names-long": (("masters", "names"), ["x" * 16], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx' is"),
     "names-path": (("masters", "names"), ["../x"], "$.masters.names[0]: '../x' is no name"),
     "names-twice": (("masters", "names"), ["a", "b", "a"], "$.masters.names[2]: 'a' stands twice"),
-    "require-text": (("require", "carrier"), "bond4", "$.require.carrier: 'bond4' is neither all nor"
-                     " a list: write all, or [bond4]"),
+    "require-text": (("require", "carrier"), "bond4", "$.require.carrier: 'bond4' is neither all"
+                     " nor a list: write all, or [bond4]"),
     "require-all-in-a-list": (("require", "carrier"), ["a/b"], "$.require.carrier[0]: 'a/b' is no"
                               " name for a link (1-15 bytes)"),
     "require-twice": (("require", "carrier"), ["a", "a"], "$.require.carrier[1]: 'a' stands twice"),
@@ -236,8 +236,8 @@ BAD: dict[str, tuple[Place, object, str]] = {
                      " list: write all, or [10.9.0.1]"),
     "require-name": (("require", "gateways"), ["tor"], "$.require.gateways[0]: 'tor' is no address:"
                      " write one, such as 10.9.0.1"),
-    "require-number": (("require", "gateways"), [10.9], "$.require.gateways[0]: 10.9 is no address"),
-    "require-prefix": (("require", "gateways"), ["10.9.0.1/24"], "$.require.gateways[0]: '10.9.0.1"),
+    "require-number": (("require", "gateways"), [10.9], "$.require.gateways[0]: 10.9 is no"),
+    "require-prefix": (("require", "gateways"), ["10.9.0.1/24"], "$.require.gateways[0]: '10.9."),
     "require-close": (("require", "gateway"), "all", "$.require.gateway: unknown key: did you mean"
                       " gateways?"),
     "flag-yes": (("masters", "carrier"), "yes", "$.masters.carrier: 'yes' is neither of the two:"
@@ -513,10 +513,11 @@ def test_example_explains_every_key() -> None:
     """Each stands in it, if only commented, below a comment or beside one."""
     lines = EXAMPLE.read_text().splitlines()
     sections = {"kubelet": plan._KUBELET, "driver": plan._DRIVER, "masters": plan._MASTERS,
-                "verify": plan._VERIFY, "on_failure": plan._ON_FAILURE}  # fmt: skip
+                "verify": plan._VERIFY, "require": plan._REQUIRE,
+                "on_failure": plan._ON_FAILURE}  # fmt: skip
     keys = [(key, "") for key in plan._PLAN]
     keys += [(key, "  ") for keys_of in sections.values() for key in keys_of]
-    assert len(keys) == 7 + 13
+    assert len(keys) == 8 + 15
     for key, indent in keys:
         found = [n for n, line in enumerate(lines) if re.match(rf"{indent}(# )?{key}:", line)]
         assert found, key

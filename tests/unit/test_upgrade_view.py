@@ -10,6 +10,7 @@ import signal
 import struct
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ from cni_repair.upgrade.progress import (
 )
 from cni_repair.upgrade.report import Seen
 from cni_repair.upgrade.settings import Settings
+from cni_repair.upgrade.times import clock
 from tests.patience import HANG_SECONDS, eventually
 from tests.unit.samples import CHECKPOINT, KEY
 
@@ -150,7 +152,7 @@ def test_plain_lines_cannot_steer_a_terminal() -> None:
     view.show(event("phase", phase="driver"))
     view.show(event("output", line="\x1b[2Ja\tb\r\n\x9bc"))
     view.close()
-    when = report.clock(NOON)
+    when = clock(NOON)
     assert out.getvalue() == f"{when} driver     begins\n{when} driver     | ?[2Ja b ?c\n"
 
 
@@ -255,7 +257,7 @@ def test_terminal_that_hangs_holds_nobody_up() -> None:
         heard = read_all(read)
         closed.join(HANG_SECONDS)
         assert not closed.is_alive()
-    assert [int(line.split()[1]) for line in heard.splitlines()] == [*range(20000)]
+    assert [int(line.split()[2]) for line in heard.splitlines()] == [*range(20000)]
 
 
 def test_all_is_shown_before_it_is_closed() -> None:
@@ -337,6 +339,42 @@ def test_idle_one_is_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
         aside.close()
 
 
+@pytest.mark.parametrize(
+    ("zone", "text"),
+    [
+        ("UTC0", "2023-11-14 22:13:20Z"),
+        ("CET-1", "2023-11-14 23:13:20+01:00"),
+        ("IST-5:30", "2023-11-15 03:43:20+05:30"),
+        ("NST3:30", "2023-11-14 18:43:20-03:30"),
+    ],
+)
+def test_time_is_told_with_its_date_and_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str, text: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert clock(NOON) == text
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3 of 3 interfaces restorable, 3 refreshed", "no kubelet to hold: nothing rebuilds pods here"],
+)
+def test_usual_line_fits_into_80_columns_in_utc(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("cni_repair.cli.upgrade.view.clock", lambda at: "2023-11-14 22:13:20Z")
+    out = io.StringIO()
+    view = Plain(out)
+    view.show(event("phase", phase="snapshot"))
+    view.show(done("snapshot", text=text))
+    (line,) = out.getvalue().splitlines()
+    assert line.startswith("2023-11-14 22:13:20Z snapshot ")
+    assert len(line) <= 80
+
+
 # --- afterwards ----------------------------------------------------------------------------------
 
 HELD = [
@@ -364,7 +402,7 @@ def test_whether_the_kubelet_is_held(standing: str, now: float, held: bool) -> N
         "until": NOON + 600 if held else None,
     }
     text = "\n".join(report.lines(found, seen))
-    until = f"a timer of systemd's releases it at {report.clock(NOON + 600)}"
+    until = f"a timer of systemd's releases it at {clock(NOON + 600)}"
     assert (until in text) == held
     refused = standing == RUNNING  # as another upgrade is at work
     assert ("cni-repair upgrade --release --state-dir /x" in text) == (held and not refused)
@@ -409,9 +447,9 @@ def test_report_as_text() -> None:
             pods=[pod(), pod(state="lost", outageMs=None, findings=["no master"], pod="b")],
         ),
     )
-    when = report.clock(NOON)
+    when = clock(NOON)
     assert report.lines(found, Seen(RUNNING, NOON)) == [
-        "AT       PHASE      RESULT    SECONDS  WHAT",
+        f"{'AT':<{len(when)}} PHASE      RESULT    SECONDS  WHAT",
         f"{when} driver     ok            1.0  fine",
         f"{when} repair     FAILED        1.0  fine",
         f"{when} eth0 went, was away for 2.75 s",

@@ -16,6 +16,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.cli.commands import verify as cli
+from cni_repair.cli.coverage import WithoutRecord
 from cni_repair.cli.scope import Scope
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Ack
@@ -265,7 +266,7 @@ SCOPE = Scope("/checkpoints", "", None, (), False, " --checkpoint-dir /checkpoin
 
 
 def shown(capsys: pytest.CaptureFixture[str], verdicts: list[Verdict], everything: bool) -> str:
-    cli.show(verdicts, SCOPE, everything)
+    cli.show(verdicts, SCOPE, everything, WithoutRecord())
     return capsys.readouterr().out
 
 

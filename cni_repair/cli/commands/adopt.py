@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 from cni_repair.adoption import verdict as adopting
@@ -15,8 +16,8 @@ from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
-from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, USAGE, print_error
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
@@ -74,6 +75,10 @@ class Found:
 
 def run(options: argparse.Namespace) -> int:
     """Commit, or say what would be committed; 0 if that is all that should be."""
+    wrong = _no_cache(options.cache_dir or ())
+    if wrong:
+        print_error(wrong)
+        return USAGE
     scope = scope_of(options)
     directories = tuple(options.cache_dir or CACHE_DIRS)
     try:
@@ -93,6 +98,19 @@ def run(options: argparse.Namespace) -> int:
                 f" cni-repair adopt --write{_again(options, scope)} commits"
             )
     return 0 if found.complete else DAMAGED
+
+
+def _no_cache(directories: Sequence[str]) -> str:
+    """Why one of the directories that were named is none; a usual place may be absent."""
+    for path in directories:
+        if not os.path.isdir(path):
+            what = "is not a directory" if os.path.exists(path) else "does not exist"
+            return f"{path or 'an empty name'} {what}: correct --cache-dir"
+        inside = os.path.join(path, "results")
+        if os.path.basename(os.path.normpath(path)) == "results" and not os.path.isdir(inside):
+            above = os.path.dirname(os.path.normpath(path)) or "."
+            return f"{path} is inside a cache: give the directory above, --cache-dir {above}"
+    return ""
 
 
 def _again(options: argparse.Namespace, scope: Scope) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, USAGE, print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.coverage import shown, uncovered_beside
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
@@ -35,17 +37,20 @@ def run(options: argparse.Namespace) -> int:
         print_error(f"snapshot --accept: {wanted}")
         return USAGE
     scope = scope_of(options)
-    # A selection is about what was selected; the whole node is about every pod on it.
-    everything = not scope.containers and scope.conf is None
+    everything = scope.whole_node
     how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
     taken = with_entries(
         scope, lambda node, store, entries: [snapshot(node, store, entries, how)], begins=True
     )
     found = taken[0] if taken else _of_no_record(everything)
+    # (Also what a runtime alone remembers: coverage must not rise when such a pod's link dies.)
+    reports = [record.report for record in found.records]
+    bare = uncovered_beside(scope, reports, found.unmanaged)
+    found = replace(found, unmanaged=bare.unmanaged)
     if scope.json:
         print(dumps(found.document()))
     else:
-        show(found, scope, options.check)
+        show(found, scope, options.check, shown(bare, scope, "snapshot").advice)
     return 0 if found.complete else DAMAGED
 
 
@@ -54,7 +59,7 @@ def _of_no_record(everything: bool) -> Snapshot:
         return Snapshot((), tuple(unmanaged(node, set())) if everything else ())
 
 
-def show(found: Snapshot, scope: Scope, check: bool) -> None:
+def show(found: Snapshot, scope: Scope, check: bool, more: tuple[str, ...] = ()) -> None:
     """What keeps the coverage from being complete, a line each, and the totals last."""
     for record in found.records:
         if record.reason:
@@ -68,8 +73,8 @@ def show(found: Snapshot, scope: Scope, check: bool) -> None:
         )
     for pod in found.unmanaged:
         print(f"{'unmanaged':15} {one_line(str(pod))}")
-    if found.unmanaged:
-        print(f"unmanaged: cni-repair adopt{scope.again} makes one where it can")
+    for line in more:
+        print(line)
     if not check:
         summary = found.summary()
         counts = [f"{summary[one]} {one}" for one in (REFRESHED, UNCHANGED, KEPT) if summary[one]]

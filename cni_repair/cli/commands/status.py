@@ -1,8 +1,10 @@
-"""`status`: which attachments are damaged, and why."""
+"""`status`: which attachments are damaged, and why; which pods have no record."""
 
 from __future__ import annotations
 
 from cni_repair.cli import render
+from cni_repair.cli.common import DAMAGED
+from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.scope import examined, scope_of
 
 TYPE_CHECKING = False
@@ -11,11 +13,12 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the state of the attachments; 0 if all are healthy."""
+    """Print the state of the attachments; 0 if no living pod lacks anything."""
     scope = scope_of(options)
     reports = examined(scope)
+    bare = uncovered_beside(scope, reports)
     if scope.json:
-        render.json(reports)
+        render.json(reports, bare)
     else:
-        render.table(reports, scope, options.all)
-    return render.status_of(reports)
+        render.table(reports, scope, options.all, shown(bare, scope, "status"))
+    return DAMAGED if bare.failed else render.status_of(reports)

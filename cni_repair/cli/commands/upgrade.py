@@ -16,11 +16,12 @@ from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
+from cni_repair.cli.upgrade.consent import is_given
 from cni_repair.cli.upgrade.lock import Refused, exclusive
-from cni_repair.cli.upgrade.options import again, kept, mistake_in, put_back, settings_of
+from cni_repair.cli.upgrade.options import kept, mistake_in, put_back, settings_of, ways_on
 from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
-from cni_repair.upgrade import driver, preflight, procedure, report
+from cni_repair.upgrade import driver, preflight, procedure, report, unit
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.baseline import NOTHING_KNOWN
 from cni_repair.upgrade.context import Upgrade
@@ -35,6 +36,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from types import FrameType
+    from typing import Any
 
     from cni_repair.upgrade.journal import Event, Journal
     from cni_repair.upgrade.planfile import Plan
@@ -73,15 +75,17 @@ def _start(options: argparse.Namespace) -> int:
             sys.stdout.flush()  # what may become of the kubelet is said before the start
     if options.dry_run:
         return _dry_run(options, plan, settings, as_json)
+    with exclusive():
+        _check_start(options)
+    if not is_given(options):  # (nobody else waits meanwhile)
+        raise Refused("not begun, nothing was touched: answer y, or say --yes")
     if not options.foreground:
-        with exclusive():
-            _check_start(options)
         return upgradefollow.in_unit(options, ["upgrade", os.path.abspath(options.plan)])
     with exclusive():
         _check_start(options)
         begin = {
             "plan": plan.document, "planFile": os.path.abspath(options.plan),
-            "options": kept(options), "bootId": boot_id(), "pid": os.getpid(),
+            "options": kept(options), **_this_process(options),
         }  # fmt: skip
         try:
             journal, event = journals.begin(options.state_dir, begin)
@@ -118,22 +122,22 @@ def _check_start(options: argparse.Namespace) -> None:
         return
     held = report.kubelet_document(before, Seen(ENDED, time.time()))
     noted = before.events.get("driver")
-    same = again(options)
+    show, go_on = ways_on(options, before)
     if noted is not None and driver.is_alive(driver.noted(noted), RUN_DIR):
         raise Refused(
             f"the driver command of the last upgrade is still at work (PID {noted['pid']}): wait"
-            + ("" if before.given_up else f", or go on with it: cni-repair upgrade --resume{same}")
+            + ("" if before.given_up else f", or go on with it: {go_on}")
         )
     if (before.touched and before.end is None) or (held and held["held"]):
         what = "did not end" if before.end is None else f"holds {before.events['kubelet']['unit']}"
         raise Refused(
-            f"the last upgrade {what}: cni-repair upgrade --status{same} shows it; go on with"
-            " --resume, or give it up with --release"
+            f"the last upgrade {what}: {show} shows it; go on with {go_on}, or give it up with"
+            " --release"
         )
     if before.end is not None and before.touched and REPAIR in remaining(before):
         raise Refused(
-            f"the last upgrade left pods unrepaired: cni-repair upgrade --status{same} shows it;"
-            " go on with --resume, or give it up with --release"
+            f"the last upgrade left pods unrepaired: {show} shows it; go on with {go_on}, or give"
+            " it up with --release"
         )
 
 
@@ -148,9 +152,18 @@ def _resume(options: argparse.Namespace) -> int:
         put_back(options, begin["options"])
         plan, settings = plan_of(begin["plan"]), settings_of(options)
         journal = journals.go_on(options.state_dir)
-        event = journal.append({"event": "resume", "bootId": boot_id(), "pid": os.getpid()})
+        event = journal.append({"event": "resume", **_this_process(options)})
         status, events = _run(options, plan, settings, journal, [*events, event])
     return print_report(options, progress_of(events), status)
+
+
+def _this_process(options: argparse.Namespace) -> dict[str, Any]:
+    """Who does it, for the journal."""
+    return {
+        "bootId": boot_id(),
+        "pid": os.getpid(),
+        "foreground": not unit.is_this_process(),  # as a resume should be, too
+    }
 
 
 def _begun(options: argparse.Namespace) -> list[Event]:
@@ -203,7 +216,8 @@ def _run(
         except KeyboardInterrupt:
             status = INTERRUPTED
         except RuntimeError as error:
-            print_error(f"{error}: go on with cni-repair upgrade --resume{again(options)}")
+            _, go_on = ways_on(options, progress_of(events))
+            print_error(f"{error}: go on with {go_on}")
             status = FAILED
     if journal.trouble:
         print_error(f"the journal in {options.state_dir} is not complete: {journal.trouble}")

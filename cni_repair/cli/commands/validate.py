@@ -1,140 +1,102 @@
-"""`validate`: configurations, checkpoints and upgrade plans against their published schemas."""
+"""`validate`: the files that people edit, and records."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from importlib import resources
 
-from cni_repair.base.errors import CniError
-from cni_repair.base.names import OWN_TYPE
-from cni_repair.base.strictjson import load_configuration
-from cni_repair.checkpoint import legacy, model
-from cni_repair.checkpoint.store import is_legacy
-from cni_repair.cli.common import DAMAGED
-from cni_repair.cni import netconf
-from cni_repair.cni.conffile import plugins_in, read_file
-from cni_repair.network.model import HostLink
+from cni_repair.base.frozen import frozen
+from cni_repair.base.strictjson import dumps
+from cni_repair.cli.common import DAMAGED, USAGE
+from cni_repair.cli.printable import printable
+from cni_repair.cli.validation.files import check_file
+from cni_repair.cli.validation.findings import (
+    ERROR,
+    NOTE,
+    SEVERITIES,
+    WARNING,
+    Finding,
+    Part,
+    error,
+)
+from cni_repair.cli.validation.machine import this_machine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from typing import Any
 
-_ENDS_OF_PLANS = (".yaml", ".yml")
-_ANY_MASTER = (HostLink("any", 0, "", "", 0),)
+
+@frozen
+class File:
+    """A file, and its parts."""
+
+    path: str
+    parts: tuple[Part, ...]
+    is_absent: bool = False
+
+    def count(self, severity: str) -> int:
+        return sum(part.counts(severity) for part in self.parts)
+
+    def document(self) -> dict[str, Any]:
+        return {"file": self.path, "parts": [part.document() for part in self.parts]}
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line a file, and one an error; 1 if there is any."""
-    failed = False
-    for path in options.files:
-        try:
-            kind, errors = _check(path)
-        except CniError as error:
-            kind, errors = "", [str(error)]
-        for line in errors:
-            print(line if path in line else f"{path}: {line}", file=sys.stderr)
-        if not errors:
-            print(f"{path}: a valid {kind}")
-        failed = failed or bool(errors)
-    return DAMAGED if failed else 0
+    """Say what is found; 1 if anything is wrong, 2 for a file that does not exist."""
+    files = [_file(path) for path in options.files]
+    if options.output == "json":
+        print(dumps(document(files)))
+    else:
+        for file in files:
+            _show(file)
+    if any(file.is_absent for file in files):
+        return USAGE
+    fails = (ERROR, WARNING) if options.strict else (ERROR,)
+    return DAMAGED if any(file.count(severity) for file in files for severity in fails) else 0
 
 
-def _check(path: str) -> tuple[str, list[str]]:
-    if path.lower().endswith(_ENDS_OF_PLANS):
-        return _check_plan(path)
-    raw = read_file(path)
-    document = load_configuration(raw, path)
-    if "schemaVersion" in document:
-        return "checkpoint", _check_checkpoint(raw, document, os.path.basename(path))
-    if "sandbox" in document and is_legacy(os.path.basename(path)):
-        return "checkpoint of the predecessor's format", _check_legacy(raw, os.path.basename(path))
-    return _check_conf(document)
-
-
-def _check_plan(path: str) -> tuple[str, list[str]]:
-    from cni_repair.upgrade.planfile import PlanError, check_command, read_plan
-
-    kind = "upgrade plan"
+def _file(path: str) -> File:
     try:
-        plan = read_plan(path)
-    except PlanError as error:
-        return kind, list(error.problems)
-    # Said, not refused: plans are validated on laptops, too.
-    missing = check_command(plan.driver.command)
-    return f"{kind} (not on this machine: {missing})" if missing else kind, []
+        return File(path, tuple(check_file(path, this_machine())))
+    except OSError as refused:
+        absent = isinstance(refused, (FileNotFoundError, NotADirectoryError))
+        remedy = "name a file that is there" if absent else "name a file that can be read"
+        said = error("", f"cannot be read: {refused.strerror or refused}", remedy)
+        return File(path, (Part(0, "file", (said,)),), absent)
 
 
-def _check_checkpoint(raw: bytes, document: dict[str, Any], name: str) -> list[str]:
-    if document.get("schemaVersion") == model.SCHEMA_VERSION:
-        errors = _against_schema(document, "cni_repair.checkpoint", "checkpoint.json", "$")
-        if errors:
-            return [f"{path}: {words}" for path, words, _ in errors]
-    try:
-        model.decode(raw, name)
-    except CniError as error:
-        return [error.details]
-    return []
+def document(files: list[File]) -> dict[str, Any]:
+    counts = {f"{one}s": sum(file.count(one) for file in files) for one in SEVERITIES}
+    return {
+        "schemaVersion": 1,
+        "files": [file.document() for file in files],
+        "summary": {"files": len(files), **counts},
+    }
 
 
-def _check_legacy(raw: bytes, name: str) -> list[str]:
-    try:
-        legacy.decode(raw, name, _ANY_MASTER)
-    except CniError as error:
-        return [error.details]
-    return []
+def _show(file: File) -> None:
+    """A line a part, and one a finding: what is wrong on stderr."""
+    for part in file.parts:
+        where = _place(file, part)
+        for finding in _by_severity(part, ERROR, WARNING):
+            print(printable(f"{where}: {finding}"), file=sys.stderr)
+        if not part.counts(ERROR) and not part.why_not_ours:
+            print(printable(f"{where}: {_verdict(part)}"))
+        for finding in _by_severity(part, NOTE):
+            print(printable(f"{where}: {finding}"))
 
 
-def _check_conf(document: dict[str, Any]) -> tuple[str, list[str]]:
-    kind = "network configuration"
-    try:
-        plugins = plugins_in(document)
-    except CniError as error:
-        return kind, [str(error)]
-    mine = [(path, plugin) for path, plugin in plugins if plugin.get("type") == OWN_TYPE]
-    if not mine:
-        return kind, [f"$: no plugin of type {OWN_TYPE!r} in it"]
-    errors = [error for path, plugin in mine for error in _check_plugin(path, plugin)]
-    if not errors:
-        # A slip of the pen in a key of ours looks like a key of theirs.
-        theirs = sorted({key for _, plugin in mine for key in netconf.keys_of_delegate(plugin)})
-        kind += f" (passed on unchecked: {', '.join(theirs)})" if theirs else ""
-    return kind, errors
+def _by_severity(part: Part, *severities: str) -> list[Finding]:
+    return [finding for finding in part.findings if finding.severity in severities]
 
 
-def _check_plugin(path: str, plugin: dict[str, Any]) -> list[str]:
-    try:
-        netconf.check(plugin)
-        sentence = ""
-    except CniError as error:
-        sentence = error.details or error.msg
-    found = _against_schema(plugin, "cni_repair.cni", "netconf.json", path)
-    # Of a choice, a schema can only say that nothing fits.
-    errors = [
-        f"{where}: {sentence if kind in ('anyOf', 'not', 'pattern') and sentence else words}"
-        for where, words, kind in found
-    ]
-    return errors or ([f"{path}: {sentence}"] if sentence else [])
+def _place(file: File, part: Part) -> str:
+    several = any(one.number > 1 for one in file.parts)
+    return f"{file.path}: document {part.number}" if several and part.number else file.path
 
 
-def _against_schema(
-    document: dict[str, Any], package: str, name: str, root: str
-) -> list[tuple[str, str, str]]:
-    """(JSON path, what is wrong, the schema's keyword) of each error."""
-    import jsonschema
-
-    text = (resources.files(package) / "schema" / name).read_text(encoding="utf-8")
-    validator = jsonschema.Draft202012Validator(
-        json.loads(text), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
-    )
-    errors = sorted(validator.iter_errors(document), key=lambda error: error.json_path)
-    return [
-        (f"{root}{error.json_path[1:]}", _short(error.message), str(error.validator))
-        for error in errors
-    ]
-
-
-def _short(message: str) -> str:
-    return message if len(message) <= 200 else f"{message[:200]}…"
+def _verdict(part: Part) -> str:
+    warnings = part.counts(WARNING)
+    if not warnings:
+        return f"a valid {part.title}"
+    return f"{part.title}, with {warnings} warning{'s' if warnings > 1 else ''}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Row
 from cni_repair.base.strictjson import dumps
+from cni_repair.cli.advice import advice, of_master, troubles_of
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.coverage import shown, uncovered_beside
+from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import (
@@ -23,17 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from cni_repair.cli.coverage import WithoutRecord
     from cni_repair.cli.scope import Scope
     from cni_repair.network.reachability.gateways import Gateway
+    from cni_repair.node.masters import MasterTroubles
+    from cni_repair.node.report import Report
 
 _COLUMNS = ("VERDICT", "POD", "CONTAINER", "IFNAME", "GATEWAYS")
-_ADVICE = {
-    UNREACHABLE: "the interface is as recorded, the way from it is not: look at the switch port"
-    " (is the VLAN allowed there?) and at the gateway itself",
-    CONFLICT: "look for the MAC in the switches' tables; one of the two has to give the address up",
-}
 _WHY_NOT_VERIFIED = f"{NOT_VERIFIED}: nobody to ask; --all says why"
-_SEE_STATUS = "{states}: cni-repair status{again} says what to do"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -45,28 +44,57 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print_error("interrupted")
         return INTERRUPTED
+    bare = uncovered_beside(scope, [verdict.report for verdict in verdicts])
     if scope.json:
-        print(dumps(document(verdicts)))
+        print(dumps(bare.added_to(document(verdicts))))
     else:
-        show(verdicts, scope, options.all)
-    return DAMAGED if any(verdict.failed for verdict in verdicts) else 0
+        show(verdicts, scope, options.all, shown(bare, scope, "verify"))
+    return DAMAGED if bare.failed or any(verdict.failed for verdict in verdicts) else 0
 
 
-def show(verdicts: list[Verdict], scope: Scope, everything: bool) -> None:
+def show(verdicts: list[Verdict], scope: Scope, everything: bool, bare: WithoutRecord) -> None:
     """What did not pass, each with its reason; the others only if `everything` is asked for."""
     rows = [_row(verdict) for verdict in verdicts if everything or not verdict.passed]
+    rows += bare.rows
     if rows:
         print_table(_COLUMNS, rows)
-    print(_totals(verdicts, scope))
+    if verdicts or not bare.rows:
+        print(_totals(verdicts, scope))
+    for line in bare.totals:
+        print(line)
     if not everything and any(one.passed and one.verdict == NOT_VERIFIED for one in verdicts):
         print(_WHY_NOT_VERIFIED)
-    found = {verdict.verdict for verdict in verdicts if not verdict.passed}
-    for verdict, advice in _ADVICE.items():
-        if verdict in found:
-            print(f"{verdict}: {advice}")
-    states = ", ".join(sorted(found - {*_ADVICE, NOT_VERIFIED}))
-    if states:
-        print(_SEE_STATUS.format(states=states, again=scope.again))
+    for line in (*_advice(verdicts, scope), *bare.advice):
+        print(line)
+
+
+def _advice(verdicts: list[Verdict], scope: Scope) -> list[str]:
+    """The node's own links first: while one is down, nobody beyond it can answer."""
+    verify = f"cni-repair verify{scope.again}"
+    unreachable = [one.report for one in verdicts if one.verdict == UNREACHABLE]
+    troubles = troubles_of(unreachable)
+    lines = []
+    for trouble in troubles.all() if troubles else []:
+        lines += of_master(trouble, verify)
+    if any(_is_beyond(report, troubles) for report in unreachable):
+        lines += [
+            "unreachable: the node's links are up, and the pods' as recorded",
+            "  next: see to the switch port (is the VLAN allowed there?) and to the gateway,",
+            f"        then {verify} (--timeout 40 if the port has just come up)",
+        ]
+    if any(one.verdict == CONFLICT for one in verdicts):
+        lines += [
+            "conflict: somebody else has a pod's address",
+            "  next: look for the MAC in the switches' tables, have one of the two give it up,",
+            f"        then {verify} --duplicates",
+        ]
+    others = [one.report for one in verdicts if one.verdict not in (UNREACHABLE, CONFLICT)]
+    return [*lines, *advice(others, scope)]
+
+
+def _is_beyond(report: Report, troubles: MasterTroubles | None) -> bool:
+    """Whether no link of the node is the cause."""
+    return troubles is None or report.checkpoint is None or not troubles.of(report.checkpoint)
 
 
 def _row(verdict: Verdict) -> Row:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
+    from cni_repair.upgrade.progress import Progress
+
 # What belongs to an upgrade, not to one start of it.
 _KEPT = ("checkpoint_dir", "run_dir", "conf", "no_kubelet")
 
@@ -82,3 +84,10 @@ def again(options: argparse.Namespace) -> str:
     if options.state_dir == STATE_DIR:
         return ""
     return f" --state-dir {shlex.quote(options.state_dir)}"
+
+
+def ways_on(options: argparse.Namespace, progress: Progress) -> tuple[str, str]:
+    """The commands that show the last upgrade, and that go on with it in the way it ran."""
+    foreground = " --foreground" if progress.foreground else ""
+    upgrade, same = "cni-repair upgrade", again(options)
+    return f"{upgrade} --status{same}", f"{upgrade} --resume{foreground}{same}"

@@ -26,6 +26,7 @@ from cni_repair.upgrade.progress import (
     progress_of,
 )
 from cni_repair.upgrade.report import Seen
+from cni_repair.upgrade.times import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def status(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(dumps(report.document(progress, seen)))
     else:
-        begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(progress.begin["at"]))
+        begun = clock(progress.begin["at"])
         plan = printable(progress.begin["planFile"])
         print(f"upgrade by {plan}, begun {begun}: {_where(progress, seen)}")
         for line in report.lines(progress, seen):

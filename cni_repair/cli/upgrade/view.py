@@ -12,10 +12,10 @@ import time
 
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import print_error
-from cni_repair.cli.render import one_line
+from cni_repair.cli.printable import one_line
 from cni_repair.upgrade.journal import events_in
 from cni_repair.upgrade.progress import DRIVER, MASTERS, PHASES
-from cni_repair.upgrade.report import clock
+from cni_repair.upgrade.times import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

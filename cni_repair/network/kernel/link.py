@@ -191,13 +191,19 @@ def host_link(body: bytes) -> HostLink:
     values.setdefault("mac", "")
     values["ifindex"] = ifindex
     values["kind"] = kind
-    values["flags"] = flags & (IFF_UP | IFF_RUNNING)
+    values["flags"] = flags & (IFF_UP | _running(flags, attributes))
     # An index in another namespace says nothing in this one.
     if rt.IFLA_LINK in attributes and rt.IFLA_LINK_NETNSID not in attributes:
         values["lower"] = nl.u32_of(attributes[rt.IFLA_LINK])
     if kind == "vlan":
         values["vlan"] = vlan.decode(data)
     return HostLink(**values)
+
+
+def _running(flags: int, attributes: dict[int, bytes]) -> int:
+    """IFF_RUNNING, where it is so. A new link has that flag, too, until linkwatch has worked: its
+    operstate is unknown (netif_oper_up), though it is told already that there is no carrier."""
+    return flags & IFF_RUNNING if attributes.get(rt.IFLA_CARRIER) != b"\0" else 0
 
 
 def live_link(body: bytes, sysctls: bool = True) -> LiveLink:
@@ -210,7 +216,7 @@ def live_link(body: bytes, sysctls: bool = True) -> LiveLink:
         name=nl.string_of(attributes[rt.IFLA_IFNAME]),
         link=_pod_link(ifindex, flags, attributes),
         up=up,
-        carrier=bool(flags & IFF_RUNNING),
+        carrier=bool(_running(flags, attributes)),
         master=nl.u32_of(attributes.get(rt.IFLA_LINK, b"")),
         master_netnsid=nl.s32_of(netnsid) if netnsid else None,
         sysctls=sysctls_in(attributes.get(rt.IFLA_AF_SPEC, b"")) if sysctls or not up else (),

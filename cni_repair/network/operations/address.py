@@ -25,6 +25,13 @@ class AddAddress(Operation):
     address: Address
 
     @property
+    def is_proved(self) -> bool:
+        """An IPv4 one that stays. (Of IPv6, duplicate detection has the last word.)"""
+        address = self.address
+        plain = address.valid == address.preferred == FOREVER and not address.flags
+        return plain and address.family == 4 and not address.metric
+
+    @property
     def steps(self) -> tuple[AddAddress | DropAddress, ...]:
         """The kernel's own socket is still in the group of an address that went with its link
         (`autojoin`; inetdev_destroy does not leave it), and cannot join again on the same index: an

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from cni_repair.netlink.codec import Message
 
     class Creation(Protocol):
-        """How the pod's interface is made, where one message cannot do it in its place."""
+        """How the pod's interface is made, where one message cannot do it in its place. (That one
+        goes through a socket of the node, as these do.)"""
 
         @property
         def ifname(self) -> str: ...
@@ -38,7 +39,7 @@ class Target:
 
     ifindex: int  # of the link that the step is about
     master: int  # of the node's link below it
-    node_netnsid: int | None  # by which id the pod's namespace knows the node's
+    netns: int = -1  # an open descriptor of the pod's namespace, to make a link in it
     links: tuple[tuple[str, int], ...] = ()  # the pod's other links that its routes go through
 
 
@@ -89,6 +90,12 @@ class Operation:
     @property
     def is_vital(self) -> bool:
         """Whether without it all that comes after it is in vain."""
+        return False
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether the kernel's acknowledgement proves that it is so; what older kernels ignore, or
+        begin and end later, only a look can tell."""
         return False
 
     @property

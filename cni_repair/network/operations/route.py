@@ -16,11 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.operations.base import Target
 
-# As `ip route` calls them. Append: beside what else is in its place (the other next hops).
+# As `ip route` calls them. Append: beside what else is in its place (the other next hops). Prepend:
+# likewise, but before it, so that it is the one that counts (of IPv4).
 _HOW = {
     "add": rt.NLM_F_CREATE | rt.NLM_F_EXCL,
     "replace": rt.NLM_F_CREATE | rt.NLM_F_REPLACE,
     "append": rt.NLM_F_CREATE | rt.NLM_F_APPEND,
+    "prepend": rt.NLM_F_CREATE,
 }
 
 # include/uapi/linux/rtnetlink.h, as iproute2 writes them
@@ -37,8 +39,9 @@ _FEATURE_ECN = 1
 class AddRoute(Operation):
     """Add one route through the interface.
 
-    `how`: add, append (beside others of its place: the other next hops) or replace (it is there,
-    but with another gateway, MTU …). `beside`: where another link's route has its place, append.
+    `how`: add, append (beside others of its place: the other next hops), prepend (before the
+    kernel's own) or replace (it is there, but with another gateway, MTU …). `beside`: where another
+    link's route has its place, append.
     """
 
     ifname: str
@@ -52,6 +55,10 @@ class AddRoute(Operation):
             # ip6_route_info_create() refuses a source that duplicate detection still looks at.
             return frozenset({errno.EEXIST, errno.EINVAL})
         return frozenset({errno.EEXIST})
+
+    @property
+    def is_proved(self) -> bool:
+        return self.route.family == 4 and not self.route.hops
 
     @property
     def otherwise(self) -> AddRoute | None:

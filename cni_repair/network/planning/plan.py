@@ -42,6 +42,7 @@ class Plan:
     findings: tuple[str, ...] = ()  # what is wrong, in words
     operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
+    restores_all: bool = False  # nothing is there, and nothing of the record is left out
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
@@ -80,7 +81,7 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
 
 def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
     link = desired.link
-    findings = [f"{desired.ifname} is gone"]
+    findings = [f"the pod's {desired.ifname} is gone"]
     if link.ifindex and observed.ifindex_taken_by:
         findings.append(
             f"its index {link.ifindex} belongs to {observed.ifindex_taken_by} now: sockets bound to"
@@ -103,7 +104,8 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
     findings += [drift.finding for drift in carried.drifts if drift.step is None]
     findings += [drift.finding for drift in carried.rules]
     steps = (*making(desired, link, master), *carried.steps)
-    return Plan(LOST, tuple(findings), steps, carried.waits)
+    complete = len(findings) == 1 and link == desired.link
+    return Plan(LOST, tuple(findings), steps, carried.waits, complete)
 
 
 def _plan_present(
@@ -159,17 +161,17 @@ def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
     if not live.up:
-        return (f"{desired.ifname} is down",)
+        return (f"the pod's {desired.ifname} is down",)
     if not live.carrier:
-        return (f"{desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+        return (f"the pod's {desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
     return ()
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     name = desired.parents[0].name
     if master is not None and not master.up:
-        return f"its master {name} is down: ip link set dev {desired.parents[-1].name} up"
-    return f"look at its master {name}"
+        return f"the node's {name} is down: ip link set dev {desired.parents[-1].name} up"
+    return f"look at the node's {name}"
 
 
 def _why_foreign(

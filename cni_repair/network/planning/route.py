@@ -45,14 +45,35 @@ def _prefix_gaps(desired: Attachment, observed: Observed) -> list[RouteDrift]:
 def _recorded_gaps(desired: Attachment, observed: Observed) -> list[RouteDrift]:
     routes = _missing_routes(desired, observed)
     strangers = {} if not desired.settled else _strangers(desired, observed)
+    own = _own_places(desired)
     taken = {route.slot for route in desired.routes} & {route.slot for route in observed.routes}
+    taken |= {place for place, family in own.items() if family == 6}
+    in_front = {place for place, family in own.items() if family == 4}
     drifts = []
-    # Of several in one place the first counts: they keep their order.
-    far = {route.slot for route in routes if route.gateway or route.hops}
-    for route in sorted(routes, key=lambda one: one.slot in far):
-        drifts.append(_route_gap(desired, observed, route, strangers.pop(route.slot, None), taken))
+    for route in _in_order(routes, in_front):
+        beside = route.shared or route.slot in taken
+        how = "prepend" if route.slot in in_front else "append" if beside else "add"
+        drifts.append(_route_gap(desired, observed, route, strangers.pop(route.slot, None), how))
         taken.add(route.slot)
     return drifts
+
+
+def _own_places(desired: Attachment) -> dict[tuple[object, ...], int]:
+    """The places (and families) that routes of the kernel's own take: those which come with the
+    addresses. Another route gets in there beside it; of IPv4 it can only have come in front of it,
+    as the macvlan plugin puts it, else it would never be used."""
+    gone = {route.dst for route in desired.absent_routes}
+    routes = prefix_routes(desired.addresses)
+    return {route.slot: route.family for route in routes if route.dst not in gone}
+
+
+def _in_order(routes: list[Route], in_front: set[tuple[object, ...]]) -> list[Route]:
+    """Those to a gateway last. Of several in one place the first counts: they keep their order,
+    so that those which are put in front come in the opposite one."""
+    far = {route.slot for route in routes if route.gateway or route.hops}
+    kept = [route for route in routes if route.slot not in in_front]
+    turned = [route for route in reversed(routes) if route.slot in in_front]
+    return sorted([*kept, *turned], key=lambda route: route.slot in far)
 
 
 def _missing_routes(desired: Attachment, observed: Observed) -> list[Route]:
@@ -104,9 +125,8 @@ def _route_gap(
     observed: Observed,
     route: Route,
     stranger: Route | None,
-    taken: set[tuple[object, ...]],
+    how: str,
 ) -> RouteDrift:
-    """`taken`: the places of recorded routes that are there, or come before."""
     name = desired.ifname
     words = _in_words(route)
     known = {name, *(link for link, _ in observed.links)}
@@ -117,7 +137,6 @@ def _route_gap(
         now = AddRoute(name, stranger).words
         step = AddRoute(name, route, "replace")
         return RouteDrift(f"route {step.words} is now {now}", step)
-    how = "append" if route.shared or route.slot in taken else "add"
     # An IPv6 route beside another link's would share its traffic.
     beside = how == "add" and route.family == 4 and desired.settled
     return RouteDrift(f"route {words} is missing", AddRoute(name, route, how, beside))

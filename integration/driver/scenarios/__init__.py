@@ -16,6 +16,7 @@ from integration.driver.scenarios import (
     containerd,
     ipvlan,
     late,
+    legs,
     outage,
     qinq,
     reload,
@@ -33,6 +34,7 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **ipvlan.SCENARIOS,
     **systemd.SCENARIOS,
     **upgrade.SCENARIOS,
+    **legs.SCENARIOS,
 }
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.

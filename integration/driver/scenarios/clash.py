@@ -21,6 +21,8 @@ from integration.driver.scenarios.common import (
     without_eth0,
 )
 
+_OWN = {"eth0", "eth0.3"}  # a link that is made over eth0.3 is news of that
+
 
 def clash(node: Node, check: Checks) -> None:
     """Somebody else has the VLAN device's name."""
@@ -89,10 +91,11 @@ def check_race(check: Checks, node: Node) -> None:
 
 
 def old_kernel(node: Node, check: Checks) -> None:
-    """Before 6.15, nobody can make an eth0 in a namespace while the node has one."""
+    """Before 6.15, a link is made in its place only where the node has none of its index."""
     node.up()
     wire = node.attach()
     before = node.interfaces()
+    indices = {int(node.link("eth0", pod)["ifindex"]) for pod in node.pods}
     since = node.unload()
     node.load()
     node.up()
@@ -101,10 +104,19 @@ def old_kernel(node: Node, check: Checks) -> None:
     thief, taken, squatted = node.pods
     made = node.run(f"ip link add link eth0.3 name eth0 netns {thief.name} type macvlan".split())
     check(
-        "this kernel refuses an eth0 made in a pod's namespace: File exists",
+        "this kernel refuses an eth0 without an index in a pod's namespace: File exists",
         made.returncode != 0 and "File exists" in made.stderr,
         said(made),
     )
+    with LinkNews() as news:
+        answer = node.cni("REPAIR")
+    check_repaired(check, node, answer)
+    check("with free indices: no link is made in the node", news.names <= _OWN, news.names)
+    check_same(check, node, before)
+    for pod in node.pods:
+        node.ip(f"-n {pod.name} link delete eth0")
+    for index in indices:
+        node.ip(f"link add taken{index} index {index} type dummy")
     # 1. Another interface has the first pod's MAC
     mac = before[thief.name]["MAC"]
     node.ip(f"link add link eth0.3 name same address {mac} type macvlan mode bridge")
@@ -144,7 +156,7 @@ def old_kernel(node: Node, check: Checks) -> None:
         answer = node.cni("REPAIR")
     check_repaired(check, node, answer)
     ways = {temporary_name(pod) for pod in node.pods}
-    check("by way of a temporary link for every pod", ways <= news.names, news.names)
+    check("with indices taken: by temporary links, one a pod", ways <= news.names, news.names)
     left = [name for name in node.links() if is_temporary(name)]
     check("which is gone, as is the one that a killed REPAIR had left", not left, left)
     check_same(check, node, before)

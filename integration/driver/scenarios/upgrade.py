@@ -36,9 +36,9 @@ from integration.driver.scenarios.common import (
 )
 
 _BUSYBOX = "/run/busybox"
-_RMMOD, _MODPROBE = f"{_BUSYBOX} rmmod e1000e", f"{_BUSYBOX} modprobe e1000e"
-_RELOAD = f"{_RMMOD}; {_MODPROBE}"
-_PLAN = Path("/run/upgrade.yaml")
+RMMOD, MODPROBE = f"{_BUSYBOX} rmmod e1000e", f"{_BUSYBOX} modprobe e1000e"
+_RELOAD = f"{RMMOD}; {MODPROBE}"
+PLAN = Path("/run/upgrade.yaml")
 _JOURNAL = Path("/var/lib/cni-repair/upgrade/journal")
 _PHASES = [
     "preflight", "snapshot", "hold", "driver", "masters", "repair", "verify", "release",
@@ -75,7 +75,7 @@ def upgrade(node: Node, check: Checks) -> None:
     write_plan(_RELOAD)
     with node.kubelet(), distribution(node), Moment(carrier_returned()) as carrier:
         since = time.monotonic()
-        answer = node.cli("upgrade", str(_PLAN))
+        answer = node.cli("upgrade", str(PLAN))
         check("upgrade PLAN: exit 0", answer.returncode == 0, said(answer))
         check_report(check, node)
         check_window(check, node, since, KUBELET)
@@ -178,9 +178,9 @@ def resume(node: Node, check: Checks) -> None:
     before, files = node.interfaces(), runtime_files()
     connection = node.connect(node.pods[0])
     connection.exchange("before the upgrade")
-    write_plan(f"{_RMMOD}; {_UNTIL_FOUND}; {_MODPROBE}", driver={"deadline": "60s"})
+    write_plan(f"{RMMOD}; {_UNTIL_FOUND}; {MODPROBE}", driver={"deadline": "60s"})
     with node.kubelet(), distribution(node):
-        cut(node, ["upgrade", str(_PLAN)], "done", "hold")
+        cut(node, ["upgrade", str(PLAN)], "done", "hold")
         check_held(check, node)
         check_let_go(check, node, files)
         since = time.monotonic()
@@ -200,7 +200,7 @@ def resume(node: Node, check: Checks) -> None:
 
 def check_cuts(check: Checks, node: Node) -> None:
     """At every phase's boundary, and in the middle of the driver command."""
-    answers = [cut(node, ["upgrade", str(_PLAN)], "begin")]
+    answers = [cut(node, ["upgrade", str(PLAN)], "begin")]
     held = []
     for phase in _PHASES[:-1]:
         if phase == "driver":
@@ -246,13 +246,13 @@ def check_held(check: Checks, node: Node) -> None:
         and abs(seconds_of(shown.stdout) - monotonic(until)) < ANSWER_SECONDS,
         f"{said(status)}; {shown.stdout}; {monotonic(until)}",
     )
-    again = node.cli("upgrade", str(_PLAN))
+    again = node.cli("upgrade", str(PLAN))
     check(
         "another upgrade is refused, exit 3, with the ways out",
         again.returncode == 3 and all(way in again.stderr for way in ("--resume", "--release")),
         said(again),
     )
-    blind = node.cli("upgrade", "--state-dir", "/run/elsewhere", str(_PLAN))
+    blind = node.cli("upgrade", "--state-dir", "/run/elsewhere", str(PLAN))
     check(
         "so is one that does not see the journal: the timer that holds kubelet is named",
         blind.returncode == 3 and timer.replace(".timer", ".service") in blind.stdout,
@@ -287,7 +287,7 @@ def failing(node: Node, check: Checks) -> None:
     with node.kubelet(), distribution(node):
         since = time.monotonic()
         write_plan(f"{_RELOAD}; echo no firmware; exit 7")
-        answer = node.cli("upgrade", str(_PLAN))
+        answer = node.cli("upgrade", str(PLAN))
         check(
             "the driver command fails: exit 1, its words and its status are told",
             answer.returncode == 1
@@ -296,7 +296,7 @@ def failing(node: Node, check: Checks) -> None:
         )
         check_report(check, node, "driver")
         check_free(check, node, files, KUBELET)
-        write_plan(_RMMOD, masters={"deadline": "2s"})
+        write_plan(RMMOD, masters={"deadline": "2s"})
         check_no_return(check, node)
         check_free(check, node, files, KUBELET)
     check_same(check, node, before)
@@ -306,7 +306,7 @@ def failing(node: Node, check: Checks) -> None:
 
 def check_no_return(check: Checks, node: Node) -> None:
     """Kubelet is held, the plan's default, until somebody has looked."""
-    answer, status = node.cli("upgrade", str(_PLAN)), node.cli("upgrade", "--status")
+    answer, status = node.cli("upgrade", str(PLAN)), node.cli("upgrade", "--status")
     check(
         "eth0 does not return: exit 1; kubelet stays masked and stopped, and a timer is set",
         answer.returncode == 1 and is_held(node),
@@ -317,7 +317,7 @@ def check_no_return(check: Checks, node: Node) -> None:
         all(f"{KUBELET} is held" in one.stdout for one in (answer, status)),
         said(status),
     )
-    again = node.cli("upgrade", str(_PLAN))
+    again = node.cli("upgrade", str(PLAN))
     check("another upgrade is refused, exit 3", again.returncode == 3, said(again))
     node.load()
     resumed = node.cli("upgrade", "--resume")
@@ -340,7 +340,7 @@ def hangup(node: Node, check: Checks) -> None:
         since = time.monotonic()
         with node.kubelet():
             write_plan(f"{_RELOAD}; {_BUSYBOX} sleep 2147483645", driver={"deadline": "8s"})
-            with on_terminal(node, "upgrade", str(_PLAN)) as screen:
+            with on_terminal(node, "upgrade", "--yes", str(PLAN)) as screen:
                 screen.wait_for("eth0 is gone")
             check(
                 "the terminal is closed while eth0 is gone: SIGHUP ends the command on it",
@@ -367,9 +367,9 @@ def hangup(node: Node, check: Checks) -> None:
 def check_k3s(check: Checks, node: Node, pod: Path) -> None:
     """k3s, whose pods are not to die with it, and whose unit's file is in /etc."""
     since, plan = time.monotonic(), Path("/run/50% of $HOME.yaml")
-    write_plan(f"{_RMMOD}; sleep 3; {_MODPROBE}", plan, kubelet={"unit": _K3S})
+    write_plan(f"{RMMOD}; sleep 3; {MODPROBE}", plan, kubelet={"unit": _K3S})
     began = time.time()
-    with on_terminal(node, "upgrade", str(plan)) as screen:
+    with on_terminal(node, "upgrade", "--yes", str(plan)) as screen:
         wait_for("lost", "eth0", began)
         state = node.unit(_K3S)
         screen.kill()
@@ -537,7 +537,7 @@ def seconds_of(span: str) -> float:
 
 
 def write_plan(
-    command: str, path: Path = _PLAN, driver: Json | None = None, **sections: Any
+    command: str, path: Path = PLAN, driver: Json | None = None, **sections: Any
 ) -> None:
     """A plan; JSON is YAML, too."""
     document = {"version": 1, "driver": {"command": command, **(driver or {})}, **sections}

@@ -1,0 +1,156 @@
+"""What to do next, below a command's table: each line ends in an action that leads on.
+
+The node's links come first: while one is missing, no repair of its pods can succeed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
+from cni_repair.node.masters import DOWN, NO_CARRIER, MasterTroubles
+from cni_repair.node.report import UNREADABLE
+from cni_repair.uplink.plan import MISSING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cni_repair.cli.scope import Scope
+    from cni_repair.network.model import HostLink
+    from cni_repair.node.masters import Trouble
+    from cni_repair.node.report import Report
+
+_PCI_DEVICES = "/sys/bus/pci/devices"
+_PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_REPAIR = "cni-repair repair --all{again}"
+_VERIFY = "cni-repair verify{again}"
+_OTHERS = {
+    STALE: "stale: of pods that are no more: no failure, and never repaired\n"
+    "  next: nothing (the runtime's DEL or GC removes the record),\n"
+    "        or cni-repair forget --stale{again}",
+    FOREIGN: "foreign: the pod made that link itself: it is never touched\n"
+    "  next: remove it inside, then " + _REPAIR + "; or delete the pod",
+    RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
+    "  next: nothing; verify does not ask over it",
+    RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"
+    "  next: delete the pod; or, where nobody has the address:\n"
+    "        cni-repair repair --force{again} NAMESPACE/NAME",
+    UNREADABLE: "unreadable: that pod cannot be repaired until its record can be read\n"
+    "  next: do as its reason says; or restore its file in {directory};\n"
+    "        or move the file away, then cni-repair adopt --write{again};\n"
+    "        or delete the pod",
+}
+
+
+def unwell(reports: Iterable[Report]) -> list[Report]:
+    """Those of living pods that a link of the node may be the cause of."""
+    return [report for report in reports if report.state in (LOST, DEGRADED)]
+
+
+def troubles_of(reports: Iterable[Report]) -> MasterTroubles | None:
+    """What is wrong, now, with the masters of `reports`; None where there are none."""
+    checkpoints = [one.checkpoint for one in reports if one.checkpoint is not None]
+    if not checkpoints:
+        return None
+    with Rtnetlink() as rtnl:
+        return MasterTroubles(rtnl, checkpoints)
+
+
+def advice(reports: Sequence[Report], scope: Scope, repaired: bool = False) -> list[str]:
+    """The lines for what was found, or (`repaired`) is left after a repair."""
+    again = scope.again
+    troubles = troubles_of(unwell(reports))
+    lines = []
+    for trouble in troubles.all() if troubles else []:
+        verify = trouble.what == NO_CARRIER  # a repair has nothing to do then
+        lines += of_master(trouble, (_VERIFY if verify else _REPAIR).format(again=again))
+    in_reach = [report for report in reports if _is_in_reach(report, troubles)]
+    if in_reach:
+        lines += _to_repair(in_reach, again, repaired)
+    for state, words in _OTHERS.items():
+        if any(report.state == state for report in reports):
+            lines += words.format(again=again, directory=scope.checkpoint_dir).splitlines()
+    return lines
+
+
+def _is_in_reach(report: Report, troubles: MasterTroubles | None) -> bool:
+    """Whether it is the pod itself that something is wrong with."""
+    if report.state not in (LOST, DEGRADED) or report.checkpoint is None or troubles is None:
+        return False
+    return troubles.of(report.checkpoint) is None
+
+
+def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[str]:
+    repair = _REPAIR.format(again=again)
+    if repaired:
+        return [
+            "not repaired, though the node's links are there: see the reason",
+            "  next: put that right,",
+            f"        then {repair}",
+        ]
+    lines = []
+    if any(report.state == LOST for report in reports):
+        lines += [
+            "lost: what they stood on is there again",
+            f"  next: {repair}",
+            f"        (cni-repair plan{again} shows how)",
+        ]
+    degraded = [report for report in reports if report.state == DEGRADED]
+    if any(report.actions for report in degraded):
+        lines += [
+            "degraded: a repair puts right what is missing or changed, nothing else",
+            f"  next: {repair}",
+        ]
+    if any(not report.actions for report in degraded):
+        lines += [
+            "degraded, and no repair can mend it: the reason names what is in the way",
+            "  next: put that right,",
+            f"        then cni-repair status{again}",
+        ]
+    return lines
+
+
+# --- The node's links ---
+
+
+def of_master(trouble: Trouble, then: str) -> list[str]:
+    """What is wrong with a link of the node, and how to put it right; `then` is what follows."""
+    link, count = trouble.link, trouble.pods
+    where = f" (PCI {link.bus_address})" if _is_pci(link) else ""
+    name = f"the node's {link.name}{where}"
+    on_it = f"{count} interface{'' if count == 1 else 's'} of pods on it"
+    if trouble.what == MISSING and not trouble.reason:
+        steps = [f"{name} is missing; {on_it}", *_bring_back(link)]
+    elif trouble.what == DOWN:
+        steps = [f"{name} is down; {on_it}", f"ip link set dev {link.name} up,"]
+    elif trouble.what == NO_CARRIER:
+        cable = f"see to its cable and its switch port (ethtool {link.name}),"
+        steps = [f"{name} has no carrier; {on_it}", cable]
+    else:
+        steps = [f"{name} cannot be used as it is; {on_it}", "do what the reason says,"]
+    what, first, *more = [*steps, f"then {then}"]
+    return [what, f"  next: {first}", *(f"        {line}" for line in more)]
+
+
+def _bring_back(link: HostLink) -> list[str]:
+    if _is_pci(link):
+        device = f"{_PCI_DEVICES}/{link.bus_address}"
+        if not os.path.exists(device):
+            return [
+                "the card itself is not there (lspci): is it in, is it on?",
+                "have the kernel look again: echo 1 > /sys/bus/pci/rescan",
+            ]
+        return ["load its NIC driver:", f"modprobe $(cat {device}/modalias)"]
+    if not link.kind:
+        return ["load its NIC driver (modprobe NAME; lspci -k names it),"]
+    return [
+        f"have the node's network service make it again ({link.kind}):",
+        "systemctl restart networking, or systemd-networkd, or NetworkManager",
+    ]
+
+
+def _is_pci(link: HostLink) -> bool:
+    return _PCI_ADDRESS.fullmatch(link.bus_address or "") is not None

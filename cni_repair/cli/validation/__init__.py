@@ -1,0 +1,1 @@
+"""What `validate` finds in the files that people edit."""

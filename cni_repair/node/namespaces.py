@@ -1,0 +1,88 @@
+"""The network namespaces that exist, as far as processes and mounts tell."""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.base.errors import ENVIRONMENT, CniError
+from cni_repair.base.procfs import process_ids
+from cni_repair.netlink.netns import netns_id_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import TypeAlias
+
+    NetnsId: TypeAlias = tuple[int, int]  # nsfs device and inode
+
+# Where runtimes name namespaces; a pod that has no name there is found through its processes.
+DOCKERS = "/var/run/docker/netns"
+_NAMED_IN = ("/run/netns", DOCKERS)
+
+
+def namespaces() -> dict[NetnsId, str]:
+    """Every network namespace, and one path to it: a name before a process."""
+    found: dict[NetnsId, str] = {}
+    for path in (*_names(), *_of_processes()):
+        identity = netns_id_at(path)
+        if identity is not None:
+            found.setdefault(identity, path)
+    return found
+
+
+def _names() -> Iterator[str]:
+    for directory in _NAMED_IN:
+        try:
+            yield from (f"{directory}/{name}" for name in sorted(os.listdir(directory)))
+        except OSError:
+            continue
+
+
+def _of_processes() -> Iterable[str]:
+    return (f"/proc/{pid}/ns/net" for pid in process_ids())
+
+
+def mounted_namespaces() -> dict[NetnsId, str]:
+    """The namespaces that any process's mount namespace holds, and a path to each through that
+    process: a runtime may have mounts of its own.
+
+    Raises CniError where a process's mounts cannot be read.
+    """
+    found: dict[NetnsId, str] = {}
+    seen: set[str] = set()
+    for pid in process_ids():
+        try:
+            mounts = os.readlink(f"/proc/{pid}/ns/mnt")
+            if mounts in seen:
+                continue
+            with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
+                lines = file.readlines()
+        except PermissionError as error:
+            if pid == 1:
+                continue  # the node's init (it may hide): no pod's, and its mounts are the node's
+            raise CniError(
+                ENVIRONMENT,
+                f"the mounts of PID {pid} cannot be read",
+                "run cni-repair as root, with all capabilities",
+            ) from error
+        except OSError:
+            continue  # it has ended (a zombie's are EINVAL)
+        seen.add(mounts)
+        for identity, where in filter(None, map(_netns_in, lines)):
+            found.setdefault(identity, f"/proc/{pid}/root{where}")
+    return found
+
+
+def _netns_in(line: str) -> tuple[NetnsId, str] | None:
+    """The network namespace in a line of /proc/PID/mountinfo (proc(5)):
+
+    451 24 0:4 net:[4026532201] /run/netns/cni-1 rw shared:7 - nsfs nsfs rw
+    """
+    fields = line.split()
+    if len(fields) < 5 or not fields[3].startswith("net:["):
+        return None
+    major, _, minor = fields[2].partition(":")
+    try:
+        return (os.makedev(int(major), int(minor)), int(fields[3][5:-1])), fields[4]
+    except ValueError:
+        return None
