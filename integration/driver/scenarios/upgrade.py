@@ -59,7 +59,7 @@ ExecStart=/bin/sh -c '{_BUSYBOX} sleep 2147483646 & exec {_BUSYBOX} sleep 214748
 KillMode=process
 Restart=always
 """
-_EVENT_SECONDS = 60.0
+_EVENT_SECONDS = 240.0
 _PINGS_TO_RESTORED = 150
 _IFF_UP = 1
 
