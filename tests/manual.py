@@ -51,6 +51,7 @@ _VARYING = (
     (re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])"), "N"),
     (re.compile(r"\bindex \d+"), "index N"),
     (re.compile(r"\bPID \d+"), "PID N"),
+    (re.compile(r"\bnet:\[\d+\]"), "net:[N]"),
     (re.compile(r"\b\d{8}T\d{6}Z-\d+"), "VERSION"),
 )
 # Columns are as wide as the widest of their cells.

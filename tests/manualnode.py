@@ -198,6 +198,15 @@ class ManualNode:
         """A pod makes an eth0 of its own."""
         self._in_pod(pod, "link add eth0 type veth peer name far0")
 
+    def rename(self, pod: str) -> None:
+        """A pod calls its interface something else."""
+        for words in ("down", "name net0", "up"):
+            self._in_pod(pod, f"link set {'net0' if words == 'up' else 'eth0'} {words}")
+
+    def free_address(self, pod: str) -> None:
+        """A DEL that came to the bare plugin, while the pod's namespace is still there."""
+        self._cni("DEL", pod, {**CONF, "type": "macvlan"}, plugin="macvlan")
+
     def silence_gateway(self) -> None:
         self._on_node(f"ip -n {self._lab.tor.name} link set tor0 arp off")
 
@@ -307,6 +316,8 @@ EVENTS: dict[str, Callable[..., None]] = {
     "neighbour added": ManualNode.add_neighbour,
     "neighbour deleted": ManualNode.delete_neighbour,
     "strange eth0": ManualNode.squat,
+    "interface renamed": ManualNode.rename,
+    "address freed": ManualNode.free_address,
     "end": ManualNode.end,
     "deletion": ManualNode.delete,
     "gateway silent": ManualNode.silence_gateway,

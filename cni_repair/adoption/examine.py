@@ -101,6 +101,8 @@ class Examiner:
         if phase == DELETING:
             raise NotAdopted(SKIPPED, "it is being deleted")
         entry = inventory.read_one(self._store, key, None) if phase == COMMITTED else None
+        if entry is None and phase == COMMITTED:
+            raise NotAdopted(SKIPPED, "it is being deleted")
         if entry is None:
             raise NotAdopted(REFUSED, "an ADD of it has not ended, or was killed", "call again")
         if entry.checkpoint is None or entry.checkpoint.netns is None:

@@ -58,7 +58,8 @@ class Uncovered:
         """A command's document, with them in it."""
         summary = {**document["summary"], "unmanaged": len(self.unmanaged)}
         unmanaged = [one.document() for one in self.unmanaged]
-        return {**document, "unmanaged": unmanaged, "summary": summary}
+        rest = {key: value for key, value in document.items() if key != "summary"}
+        return {**rest, "unmanaged": unmanaged, "summary": summary}
 
 
 def uncovered(

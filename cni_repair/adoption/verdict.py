@@ -13,6 +13,7 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint.result import attachment_in
 from cni_repair.netlink.codec import mac_of
+from cni_repair.network.kernel.link import is_short
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
 from cni_repair.node.capture import attachment_of
 from cni_repair.node.report import attachment_document
@@ -180,6 +181,13 @@ def lost_attachment(
             f"{name} is gone, and its configuration names no master",
             "give one that does: --conf FILE (the network's, with `master`)",
         )
+    for parent in configured.parents:
+        if not is_short(parent.name):
+            raise NotAdopted(
+                REFUSED,
+                f"{name} is gone, and no link has its master's name {parent.name} now",
+                "adopt again once it is back: a record needs its first name, not an altname",
+            )
     said = _said(candidate, configured.parents, configured)
     mac = said.link.mac or _mac_asked_for(candidate)
     if not (mac or said.addresses):

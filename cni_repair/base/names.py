@@ -16,12 +16,21 @@ def valid_id(text: str) -> bool:
 
 def valid_ifname(name: str) -> bool:
     """libcni's ValidateInterfaceName, which is the kernel's dev_valid_name()."""
+    return _is_name(name, at_most=15)
+
+
+def valid_link_name(name: str) -> bool:
+    """A name by which the kernel may find a link: altnames may be longer (ALTIFNAMSIZ)."""
+    return _is_name(name, at_most=127)
+
+
+def _is_name(name: str, at_most: int) -> bool:
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:  # JSON could not carry it
         return False
     return (
-        0 < len(encoded) <= 15
+        0 < len(encoded) <= at_most
         and name not in (".", "..")
         and _NEVER_IN_IFNAMES.isdisjoint(name)
         and name.split() == [name]  # no blank of any kind

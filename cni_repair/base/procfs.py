@@ -87,12 +87,3 @@ def comms() -> set[str]:
         except OSError:
             continue  # it has ended
     return found
-
-
-def default_route_devices() -> tuple[str, ...]:
-    """The devices of this namespace's IPv4 default routes, the one with the lowest metric first."""
-    # Iface Destination Gateway Flags RefCnt Use Metric Mask …
-    with open("/proc/thread-self/net/route", encoding="ascii") as file:
-        rows = [line.split() for line in file.readlines()[1:]]
-    defaults = [(int(row[6]), row[0]) for row in rows if int(row[1], 16) == int(row[7], 16) == 0]
-    return tuple(name for _, name in sorted(defaults))

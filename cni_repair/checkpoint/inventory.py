@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.checkpoint.store import Key, Store, is_legacy
+from cni_repair.checkpoint.store import Key, Store, is_legacy, tombstone_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ def run_dir_of(entry: Entry, given: str) -> str:
 
 def read_all(store: Store, hints: LegacyHints | None, network: str = "") -> list[Entry]:
     """All attachments, in the order in which they were made (a pod's second interface after its
-    first); of one network only, if named. Unreadable files come first, whatever their network."""
+    first); of one network only, if named. Unreadable files come first, whatever their network.
+    Those that a DEL began to take away are left out.
+    """
     entries = [_read(store, name, hints) for name in store.committed()]
     wanted = [entry for entry in entries if entry is not None and _is_of(entry, network)]
     return sorted(wanted, key=_order)
@@ -77,12 +81,24 @@ def _read(
     try:
         raw = store.read(name)
         if known is not None and known.raw == raw:
-            return known
-        return Entry(name, raw, _decode(raw, name, hints))
+            entry = known
+        else:
+            entry = Entry(name, raw, _decode(raw, name, hints))
     except FileNotFoundError:
         return None
     except CniError as error:
-        return Entry(name, raw, None, error)
+        entry = Entry(name, raw, None, error)
+    return None if _is_deleted(entry) else entry
+
+
+def _is_deleted(entry: Entry) -> bool:
+    """Whether a DEL came that could not write to the checkpoint directory."""
+    run_dir = run_dir_of(entry, "")
+    if not os.access(tombstone_in(run_dir, entry.key), os.F_OK):
+        return False
+    from cni_repair.checkpoint.tombstones import is_deleted  # rare
+
+    return is_deleted(run_dir, entry.key, entry.raw)
 
 
 def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoint:

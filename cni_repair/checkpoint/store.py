@@ -3,6 +3,7 @@
 <containerID>@<ifname>.json       a committed attachment
 <containerID>@<ifname>.intent     an ADD began and has not committed: the next one cleans up
 <containerID>@<ifname>.deleting   the tombstone of a DEL: nobody repairs this attachment any more
+                                  (in the run directory where this one cannot be written)
 <12 characters>                   a record of the predecessor plugin (see legacy), never written
 """
 
@@ -148,6 +149,11 @@ class Store(Closeable):
             replace_durably(self._fd, name, text.encode("ascii"))
         except OSError as error:
             raise _unusable(self.directory, error) from error
+
+
+def tombstone_in(run_dir: str, key: Key) -> str:
+    """Where a DEL that could not leave its tombstone in the checkpoint directory has it."""
+    return f"{run_dir}/{key.name}{DELETING}"
 
 
 def is_legacy(name: str) -> bool:

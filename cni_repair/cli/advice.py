@@ -12,7 +12,8 @@ from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
 from cni_repair.node.masters import DOWN, NO_CARRIER, MasterTroubles
 from cni_repair.node.report import UNREADABLE
-from cni_repair.uplink.plan import MISSING
+from cni_repair.uplink.plan import MISSING, REFUSED
+from cni_repair.uplink.plan import RENAMED as RENAMED_CARD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _REPAIR = "cni-repair repair --all{again}"
+# Of a link that is there, where the plan's reason says more.
+_AMISS = {
+    REFUSED: "is not the recorded link",
+    RENAMED_CARD: "has another name now",
+    MISSING: "has too small an MTU",
+}
 _VERIFY = "cni-repair verify{again}"
 _OTHERS = {
     STALE: "stale: of pods that are no more: no failure, and never repaired\n"
@@ -94,7 +101,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     lines = []
     if any(report.state == LOST for report in reports):
         lines += [
-            "lost: what they stood on is there again",
+            "lost: what they stood on is there",
             f"  next: {repair}",
             f"        (cni-repair plan{again} shows how)",
         ]
@@ -130,7 +137,7 @@ def of_master(trouble: Trouble, then: str) -> list[str]:
         cable = f"see to its cable and its switch port (ethtool {link.name}),"
         steps = [f"{name} has no carrier; {on_it}", cable]
     else:
-        steps = [f"{name} cannot be used as it is; {on_it}", "do what the reason says,"]
+        steps = [f"{name} {_AMISS[trouble.what]}; {on_it}", "do what the reason says,"]
     what, first, *more = [*steps, f"then {then}"]
     return [what, f"  next: {first}", *(f"        {line}" for line in more)]
 

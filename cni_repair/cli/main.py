@@ -46,6 +46,11 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
     except OSError as error:
+        if error.filename is not None:
+            print_error(
+                f"cannot use {error.filename}: {error.strerror}; put that right, call again"
+            )
+            return DAMAGED
         # `repair --all >/full/disk/log`: what was done is done.
         print_error(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -256,6 +256,19 @@ def _add_repair(commands: _Commands) -> None:
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
     parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
     parser.add_argument(
+        "--force",
+        action="store_true",
+        help="make interfaces again, too, whose addresses were freed meanwhile (state released);"
+        " never with an address that another pod was given",
+    )
+    parser.add_argument(
+        "--no-probe",
+        dest="probe",
+        action="store_false",
+        help="do not ask on the wire whether others have the addresses (where a router answers for"
+        " all of them)",
+    )
+    parser.add_argument(
         "--wait",
         type=_seconds,
         metavar="SECONDS",

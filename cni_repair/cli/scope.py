@@ -81,11 +81,13 @@ def _again(options: argparse.Namespace) -> str:
     return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
-def examined(scope: Scope) -> list[Report]:
+def examined(scope: Scope, force: bool = False) -> list[Report]:
     """The state of the attachments that are meant, and what would repair them; changes nothing."""
     return with_entries(
         scope,
-        lambda node, store, entries: examine(node, entries, records=NodeRecords(store, entries)),
+        lambda node, store, entries: examine(
+            node, entries, records=NodeRecords(store, entries), force=force
+        ),
     )
 
 
@@ -154,12 +156,12 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
 
 def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
     unreadable = sum(entry.checkpoint is None for entry in entries)
-    details = f"cni-repair status --all{scope.again} lists them"
+    details = f"cni-repair status --all{scope.again} lists them, and pods without one"
     if unreadable:
         details += f"; {unreadable} cannot be read"
     if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
         details = "pods are named NAMESPACE/NAME"
-    return UsageError(NO_CHECKPOINT, f"no checkpoint of {name}", details)
+    return UsageError(NO_CHECKPOINT, f"no record of {name}", details)
 
 
 def _pod_of(entry: Entry) -> str:

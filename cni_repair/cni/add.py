@@ -73,7 +73,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     """
     key = Key(call.container_id, call.ifname)
     phase = store.phase(key)
-    if phase == COMMITTED and _is_alive(store, key):
+    if phase == COMMITTED and _is_alive(store, key) and not _is_deleted(store, key, conf):
         raise CniError(
             EXISTS,
             f"{key.ifname} of container {key.container_id} is attached already",
@@ -98,6 +98,13 @@ def _is_alive(store: Store, key: Key) -> bool:
         return recorded is not None and still_stands(recorded, own)
     finally:
         os.close(own)
+
+
+def _is_deleted(store: Store, key: Key, conf: NetConf) -> bool:
+    """Whether a DEL came while its record could not be removed."""
+    from cni_repair.checkpoint.tombstones import is_deleted
+
+    return is_deleted(conf.run_dir, key, store.read(key.name + COMMITTED))
 
 
 def _intent(call: Call, conf: NetConf) -> str:

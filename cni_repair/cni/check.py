@@ -14,7 +14,9 @@ from cni_repair.network.planning.plan import RENAMED
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
+from cni_repair.node.verdict import parents_of
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.uplink.ensure import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def check(call: Call) -> tuple[str, int]:
     record (made before cni-repair was installed), the delegate's answer is all. What later plugins
     have added to a healthy attachment since ADD is taken into its record.
     """
-    conf = parse(call.stdin)
+    conf = parse(call.stdin, tolerant=True)
     if conf.cni_version in BEFORE_CHECK:
         _ask_delegate(call, conf)  # which says so
     key = Key(call.container_id, call.ifname)
@@ -40,7 +42,7 @@ def check(call: Call) -> tuple[str, int]:
             if entry is not None and conf.repair_on_check:
                 repair_entries(node, store, [entry], options_of(call, conf))
             try:
-                _ask_delegate(call, conf)
+                _ask_delegate(call, conf, _recorded_master(node, entry))
             except CniError:
                 if entry is not None:
                     _raise_if_renamed(node, entry, call.netns)
@@ -61,8 +63,21 @@ def _raise_if_renamed(node: Node, entry: Entry, given_netns: str) -> None:
         raise_unless_healthy(report, DAMAGED)
 
 
-def _ask_delegate(call: Call, conf: NetConf) -> None:
-    delegate.call(conf.delegate, call.environ, conf.for_delegate(likely_master(conf)))
+def _recorded_master(node: Node, entry: Entry | None) -> str | None:
+    """The name that the recorded master has now; None where there is none.
+
+    The configuration does not tell: a pod may have been moved (`fallbackMaster`), another of its
+    masters may have come since, or somebody has edited it.
+    """
+    if entry is None or entry.checkpoint is None:
+        return None
+    _, master = look(node.rtnl, *parents_of(entry.checkpoint))
+    return master.name if master else None
+
+
+def _ask_delegate(call: Call, conf: NetConf, master: str | None = None) -> None:
+    netconf = conf.for_delegate(master or likely_master(conf))
+    delegate.call(conf.delegate, call.environ, netconf)
 
 
 def _refresh(call: Call, conf: NetConf, node: Node, store: Store, entry: Entry) -> None:

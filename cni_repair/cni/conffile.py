@@ -20,7 +20,11 @@ def read_conf(path: str) -> NetConf:
         raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
     mine = [plugin for _, plugin in plugins_in(document) if plugin.get("type") == OWN_TYPE]
     if len(mine) != 1:
-        raise CniError(CONFIG, f"{path} names the plugin {OWN_TYPE} {len(mine)} times, not once")
+        raise CniError(
+            CONFIG,
+            f"{path} names the plugin {OWN_TYPE} {len(mine)} times, not once",
+            "give the configuration of one network that it attaches",
+        )
     return check(mine[0])
 
 

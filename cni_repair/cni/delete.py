@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.files import unlink_if_there
 from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, Key, Store
+from cni_repair.checkpoint.store import COMMITTED, Key, Store, tombstone_in
 from cni_repair.cni import delegate
 from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import NetConf, parse
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 def delete(call: Call) -> tuple[str, int]:
     """Detach; prints nothing."""
-    conf = parse(call.stdin)
+    conf = parse(call.stdin, tolerant=True)
     with Lock(conf.run_dir, Key(call.container_id, call.ifname).name) as lock:
         try:
             with Store(conf.checkpoint_dir) as store:
@@ -34,20 +35,32 @@ def delete(call: Call) -> tuple[str, int]:
 def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     """Detach one attachment whose lock the caller holds.
 
-    The tombstone comes first: nobody repairs what has one.
+    The tombstone comes first: nobody repairs what has one. A disk that cannot be written is in the
+    way of nothing: the pod is detached and its address freed, and the tombstone stays, wherever it
+    is, for the next DEL, ADD or GC to clear.
     """
     key = Key(call.container_id, call.ifname)
     netns = _verified_netns(call, store, key)
-    trouble = None
-    if store.phase(key) is not None:
-        try:
-            store.tombstone(key)
-        except CniError as error:
-            trouble = error  # a read-only disk: detach the pod and free its address all the same
+    is_here = store.phase(key) is None or _bury(store, conf.run_dir, key)
     _detach(call, conf, netns, lock)
-    if trouble is not None:
-        raise trouble
-    store.remove(key)
+    try:
+        store.remove(key)
+    except CniError:
+        return
+    if is_here:
+        unlink_if_there(tombstone_in(conf.run_dir, key))
+
+
+def _bury(store: Store, run_dir: str, key: Key) -> bool:
+    """Put the tombstone; whether it is with the record. Raises CniError where there can be none."""
+    try:
+        store.tombstone(key)
+    except CniError:
+        from cni_repair.checkpoint.tombstones import put
+
+        put(run_dir, store, key)
+        return False
+    return True
 
 
 def _verified_netns(call: Call, store: Store, key: Key) -> str:

@@ -34,7 +34,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
 
     Each one under its own lock and with a tombstone, as DEL does it.
     """
-    conf = parse(call.stdin)
+    conf = parse(call.stdin, tolerant=True)
     valid = _valid_attachments(conf)
     failures = []
     for stored in _stored_of(conf):

@@ -1,35 +1,60 @@
-"""Which link of the node the delegate gets as its master; its VLAN is created where missing."""
+"""Which link of the node the delegate gets as its master; its VLAN is created where missing.
+
+Masters are found as the kernel finds them, by altnames, too. The delegate gets the first name: not
+every plugin takes an altname, and none one of more than 15 bytes.
+"""
 
 from __future__ import annotations
 
-from cni_repair.base.errors import CONFIG, TRY_AGAIN, CniError
-from cni_repair.base.lightsocket import if_nametoindex
+from cni_repair.base.errors import REPAIR_FAILED, TRY_AGAIN, CniError
+from cni_repair.base.lightsocket import if_indextoname, if_nametoindex
+from cni_repair.base.names import valid_ifname
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
 
+# They take the default route's device where their configuration names no master.
+_TAKE_THE_DEFAULT_ROUTE = ("macvlan", "ipvlan")
+
 
 def uplink(conf: NetConf) -> str | None:
-    """The first of the configuration's masters that exists; None where none does.
+    """The first name of the first of the configuration's masters that exists; None where none does.
 
     Without a `master`, it is the device of the default route, as for the macvlan plugin.
     """
-    candidates = conf.masters or _default_route_devices()
-    return next((name for name in candidates if _exists(name)), None)
+    if conf.masters:
+        return next(filter(None, map(_first_name, conf.masters)), None)
+    from cni_repair.uplink.defaultroute import default_route_device  # most name a master
 
-
-def _default_route_devices() -> tuple[str, ...]:
-    from cni_repair.base.procfs import default_route_devices  # most configurations name a master
-
-    return default_route_devices()
+    return default_route_device()
 
 
 def missing_uplink(conf: NetConf) -> CniError:
     """The error where :func:`uplink` found nothing."""
     if conf.masters:
         return CniError(TRY_AGAIN, f"no master exists: {', '.join(conf.masters)}")
-    return CniError(TRY_AGAIN, "no master configured, and the node has no default route")
+    return CniError(
+        TRY_AGAIN,
+        "no master configured, and the node has no default route",
+        "name one (`master`), or give the node a default route, IPv4 or IPv6",
+    )
+
+
+def why_no_master(conf: NetConf) -> CniError | None:
+    """Why ADD would find no master; None where it would. Changes nothing."""
+    below = uplink(conf)
+    if below is None:
+        is_named = bool(conf.masters) or conf.vlan_id is not None
+        is_needed = is_named or conf.delegate in _TAKE_THE_DEFAULT_ROUTE
+        return missing_uplink(conf) if is_needed else None
+    if conf.vlan_id is None:
+        return None
+    from cni_repair.uplink.ensure import look_for_vlan
+    from cni_repair.uplink.plan import READY
+
+    plan, _ = look_for_vlan(below, conf.vlan_id)
+    return None if plan.state == READY else CniError(REPAIR_FAILED, plan.reason)
 
 
 def ensure_master(conf: NetConf) -> str | None:
@@ -39,6 +64,8 @@ def ensure_master(conf: NetConf) -> str | None:
     The default route's device is named, too: Debian 13's build of the macvlan plugin does not find
     it.
     """
+    if not conf.masters and conf.vlan_id is None and _follows_a_plugin(conf):
+        return None
     below = uplink(conf)
     if below is None and conf.vlan_id is None and not conf.masters:
         return None
@@ -48,20 +75,40 @@ def ensure_master(conf: NetConf) -> str | None:
         return below
     from cni_repair.uplink.ensure import ensure_vlan
 
-    return ensure_vlan(conf.run_dir, below, conf.master_over(below), conf.vlan_id)
+    return ensure_vlan(conf.run_dir, below, conf.vlan_id)
+
+
+def _follows_a_plugin(conf: NetConf) -> bool:
+    """Whether the delegate takes the interface that the plugin before it in a chain has made."""
+    return conf.delegate == "ipvlan" and "prevResult" in conf.rest
 
 
 def likely_master(conf: NetConf) -> str | None:
-    """The name of the delegate's master, whether it exists or not; creates nothing (for DEL)."""
-    below = uplink(conf) or next(iter(conf.masters), None)
-    if below is None and conf.vlan_id is not None:
-        raise CniError(CONFIG, "vlanId without a master, and the node has no default route")
+    """The name of the delegate's master, whether it exists or not, if it can be told; creates
+    nothing, and fails never (for DEL)."""
+    try:
+        below = uplink(conf)
+    except (CniError, OSError):
+        below = None
+    below = below or next(iter(conf.masters), None)
     return conf.master_over(below) if below else None
 
 
-def _exists(name: str) -> bool:
+def _first_name(name: str) -> str | None:
+    """The first name of the link that the kernel finds by that name; None where it finds none."""
+    if not valid_ifname(name):
+        return _first_name_of_long(name)
     try:
-        if_nametoindex(name)
+        return if_indextoname(if_nametoindex(name))
     except OSError:
-        return False
-    return True
+        return None
+
+
+def _first_name_of_long(name: str) -> str | None:
+    # struct ifreq has no room for an altname of more than 15 bytes.
+    from cni_repair.netlink.socket import Rtnetlink
+    from cni_repair.network.observe import link_named
+
+    with Rtnetlink() as rtnl:
+        link = link_named(rtnl, name)
+    return link.name if link else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.names import OWN_TYPE, valid_id, valid_ifname
+from cni_repair.base.names import OWN_TYPE, valid_id, valid_link_name
 from cni_repair.base.strictjson import load_configuration
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
@@ -26,7 +27,7 @@ _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
-    "masterTimeout", "followRenamedMaster", "fallbackMaster",
+    "masterTimeout", "followRenamedMaster", "fallbackMaster", "probeBeforeRepair",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
@@ -34,6 +35,7 @@ _THEIRS = (
 )  # fmt: skip
 # For those who read what people wrote: our keys, and those that mean another.
 KEYS, SYNONYMS = _OURS, _SYNONYMS
+_OF_THE_NETWORK = ("cniVersion", "name")  # which no delegate may change
 _BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
@@ -71,55 +73,64 @@ class NetConf:
         return kind if isinstance(kind, str) else ""
 
 
-def parse(raw: bytes) -> NetConf:
-    """Read a configuration from stdin. Raises CniError with the SPEC's codes 1, 6 and 7."""
-    return check(load_configuration(raw, "the network configuration"))
+def parse(raw: bytes, tolerant: bool = False) -> NetConf:
+    """Read a configuration from stdin. Raises CniError with the SPEC's codes 1, 6 and 7.
+
+    `tolerant`: for the verbs about what is there already (DEL, GC, CHECK), which may see the
+    configuration after somebody has edited it: a key that they do not need counts as absent where
+    it is wrong. Else pods could not be deleted, and kept their addresses.
+    """
+    return check(load_configuration(raw, "the network configuration"), tolerant)
 
 
-def check(document: dict[str, Any]) -> NetConf:
+def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
     """Read a configuration that is decoded already; see :func:`parse`."""
-    values = _known(document)
+    values = _known(document, tolerant)
     if values.get("plugins") is not None:
         raise _wrong("plugins: this is a list; pass one plugin's entry, with the list's name")
-    if values.get("linkInContainer"):
+    if values.get("linkInContainer") and not tolerant:
         raise _wrong("linkInContainer: a master inside the pod cannot be repaired from the node")
     version = _version(values.get("cniVersion"))
-    delegate, overrides = _delegate(values.get("delegate", DEFAULT_DELEGATE))
-    values = _merged(values, overrides)
-    conf = NetConf(
+    delegate, overrides = _delegate(values.get("delegate", DEFAULT_DELEGATE), tolerant)
+    values = _merged(values, overrides, tolerant)
+
+    def read(reader: Callable[[dict[str, Any]], Any], default: Any) -> Any:
+        try:
+            return reader(values)
+        except CniError:
+            if tolerant:
+                return default
+            raise
+
+    read(_boolean("probeBeforeRepair"), True)  # which REPAIR reads in the record
+    return NetConf(
         cni_version=version,
         name=_name(values.get("name")),
-        masters=_masters(values),
-        vlan_id=_vlan_id(values.get("vlanId")),
+        masters=read(_masters, ()),
+        vlan_id=read(_vlan_id, None),
         delegate=delegate,
         checkpoint_dir=_directory(values, "checkpointDir", CHECKPOINT_DIR),
         run_dir=_directory(values, "runDir", RUN_DIR),
-        repair_on_check=_boolean(values, "repairOnCheck"),
-        follow_renamed_master=_boolean(values, "followRenamedMaster"),
-        fallback_master=_fallback(values),
-        master_timeout=_seconds(values, "masterTimeout", MASTER_TIMEOUT_SECONDS),
+        repair_on_check=read(_boolean("repairOnCheck"), False),
+        follow_renamed_master=read(_boolean("followRenamedMaster"), False),
+        fallback_master=read(_fallback, False),
+        master_timeout=read(_master_timeout, MASTER_TIMEOUT_SECONDS),
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
     )
-    for master in conf.masters:
-        if not valid_ifname(conf.master_over(master)):
-            raise _wrong(
-                f"master: {conf.master_over(master)!r} is not a name for a link (1-15 bytes)"
-            )
-    return conf
 
 
 def _wrong(why: str) -> CniError:
     return CniError(CONFIG, "invalid network configuration", why)
 
 
-def _known(document: dict[str, Any]) -> dict[str, Any]:
+def _known(document: dict[str, Any], tolerant: bool = False) -> dict[str, Any]:
     """The document without its synonyms, and without what is null of ours: for a plugin in Go, null
     is what is not there."""
     values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
-    if len(values) != len(document):
+    if len(values) != len(document) and not tolerant:
         raise _wrong("a key and its synonym are both there: keep one of them")
-    for key in values:
+    for key in values if not tolerant else ():
         known = _BY_FOLDED_KEY.get(key.casefold(), key)
         if known != key:
             # The delegate, written in Go, would read it as the same key; we would not.
@@ -127,9 +138,9 @@ def _known(document: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None or k not in _OURS}
 
 
-def _merged(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def _merged(values: dict[str, Any], overrides: dict[str, Any], tolerant: bool) -> dict[str, Any]:
     merged = values | overrides
-    if len(set(map(str.casefold, merged))) != len(merged):
+    if len(set(map(str.casefold, merged))) != len(merged) and not tolerant:
         raise _wrong("delegate: a key differs only in case from another one: write both alike")
     return merged
 
@@ -155,17 +166,17 @@ def _name(value: Any) -> str:
     return value
 
 
-def _delegate(value: Any) -> tuple[str, dict[str, Any]]:
-    overrides = _known(value) if isinstance(value, dict) else {"type": value}
+def _delegate(value: Any, tolerant: bool) -> tuple[str, dict[str, Any]]:
+    overrides = _known(value, tolerant) if isinstance(value, dict) else {"type": value}
     kind = overrides.get("type", DEFAULT_DELEGATE)
     if not isinstance(kind, str) or not valid_id(kind):
         raise _wrong(f"delegate: {kind!r} is not a plugin type (a file name, not a path)")
     if kind == OWN_TYPE:
         raise _wrong("delegate: cni-repair cannot wrap itself; name the wrapped plugin")
-    for key in ("cniVersion", "name"):
-        if key in overrides:
+    for key in _OF_THE_NETWORK:
+        if key in overrides and not tolerant:
             raise _wrong(f"delegate: {key} belongs to the network; remove it from the delegate")
-    return kind, overrides
+    return kind, {key: one for key, one in overrides.items() if key not in _OF_THE_NETWORK}
 
 
 def _masters(values: dict[str, Any]) -> tuple[str, ...]:
@@ -174,7 +185,7 @@ def _masters(values: dict[str, Any]) -> tuple[str, ...]:
         value = values.get(key, "")
         given = [] if value == "" else value if isinstance(value, list) else [value]
         for name in given:
-            if not isinstance(name, str) or not valid_ifname(name):
+            if not isinstance(name, str) or not valid_link_name(name):
                 raise _wrong(
                     f"{key}: {name!r} is not a name for a link; give a name, or a list of names"
                 )
@@ -182,7 +193,8 @@ def _masters(values: dict[str, Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _vlan_id(value: Any) -> int | None:
+def _vlan_id(values: dict[str, Any]) -> int | None:
+    value = values.get("vlanId")
     if value is None:
         return None
     if type(value) is not int or not 1 <= value <= 4094:
@@ -197,15 +209,18 @@ def _directory(values: dict[str, Any], key: str, default: str) -> str:
     return value.rstrip("/") or "/"
 
 
-def _boolean(values: dict[str, Any], key: str) -> bool:
-    value = values.get(key, False)
-    if type(value) is not bool:
-        raise _wrong(f"{key}: expected true or false, not {value!r}")
-    return value
+def _boolean(key: str) -> Callable[[dict[str, Any]], bool]:
+    def read(values: dict[str, Any]) -> bool:
+        value = values.get(key, False)
+        if type(value) is not bool:
+            raise _wrong(f"{key}: expected true or false, not {value!r}")
+        return value
+
+    return read
 
 
 def _fallback(values: dict[str, Any]) -> bool:
-    allowed = _boolean(values, "fallbackMaster")
+    allowed = _boolean("fallbackMaster")(values)
     if allowed and len(set(_masters(values))) < 2:
         raise _wrong(
             "fallbackMaster: there is only one master; list others in master, or remove this key"
@@ -213,10 +228,10 @@ def _fallback(values: dict[str, Any]) -> bool:
     return allowed
 
 
-def _seconds(values: dict[str, Any], key: str, default: float) -> float:
-    value = values.get(key, default)
+def _master_timeout(values: dict[str, Any]) -> float:
+    value = values.get("masterTimeout", MASTER_TIMEOUT_SECONDS)
     if type(value) not in (int, float) or not 0 <= value <= 3600:
-        raise _wrong(f"{key}: expected seconds from 0 to 3600, not {value!r}")
+        raise _wrong(f"masterTimeout: expected seconds from 0 to 3600, not {value!r}")
     return float(value)
 
 

@@ -6,7 +6,7 @@ from cni_repair.base.errors import LIMITED_CONNECTIVITY, NOT_AVAILABLE, CniError
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.cni.legacy_hints import hints_of
-from cni_repair.cni.master import missing_uplink, uplink
+from cni_repair.cni.master import why_no_master
 from cni_repair.cni.netconf import parse
 from cni_repair.cni.version import pass_on
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def status(call: Call) -> tuple[str, int]:
-    """Fail with code 50 while no master exists, with 51 if pods of the network are recorded here,
-    which have lost theirs; then ask the delegate. Prints nothing."""
+    """Fail with code 50 while ADD would find no master, with 51 if pods of the network are recorded
+    here, which have lost theirs; then ask the delegate. Prints nothing."""
     conf = parse(call.stdin)
-    if uplink(conf) is None and (conf.masters or conf.vlan_id is not None):
-        missing = missing_uplink(conf)
+    missing = why_no_master(conf)
+    if missing is not None:
         code = LIMITED_CONNECTIVITY if _has_attachments(conf) else NOT_AVAILABLE
         raise CniError(code, missing.msg, missing.details)
     pass_on(call, conf)

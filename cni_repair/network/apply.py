@@ -159,7 +159,7 @@ def _create(
 def _remove_leftover(rtnl: Rtnetlink, temporary: str) -> None:
     """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
     link = observe.link_named(rtnl, temporary)
-    if link is not None and link.kind in KINDS:
+    if link is not None and link.name == temporary and link.kind in KINDS:
         delete_link(rtnl, link.ifindex)
 
 

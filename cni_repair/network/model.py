@@ -102,9 +102,15 @@ class HostLink:
     permanent_mac: str | None = None
     bus_address: str | None = None  # of the PCI device, e.g. 0000:00:03.0
     vlan: Vlan | None = None
+    altnames: tuple[str, ...] = ()  # other names that the kernel finds it by
 
     def __hash__(self) -> int:
         return hash(self.name)  # a repair looks chains of these up several times a pod
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that the kernel finds it by."""
+        return (self.name, *self.altnames)
 
     @property
     def up(self) -> bool:

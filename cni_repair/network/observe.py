@@ -20,6 +20,7 @@ from cni_repair.netlink.socket import Ack, NotSupported, Rtnetlink, TooMany, is_
 from cni_repair.network.kernel.address import MAX_ADDRESSES, addresses_in, addresses_request
 from cni_repair.network.kernel.link import (
     host_link,
+    is_short,
     link_request,
     links_request,
     live_link,
@@ -53,16 +54,24 @@ _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
 
 def link_named(rtnl: Rtnetlink, name: str) -> HostLink | None:
-    """The node's link of that name (an altname counts as absent), or None."""
-    answer = _answered(rtnl.get([link_request(name=name)])[0])
-    link = host_link(answer) if answer else None
-    return link if link is not None and link.name == name else None
+    """The node's link that the kernel finds by that name, be it an altname; None where none is."""
+    answer = rtnl.get([link_request(name=name)])[0]
+    if isinstance(answer, Ack) and answer.errno == errno.EINVAL and not is_short(name):
+        return None  # before 5.5 there were no altnames, and all names were short
+    body = _answered(answer)
+    return host_link(body) if body else None
 
 
 def hardware(rtnl: Rtnetlink) -> list[HostLink]:
     """All links of the node that are no virtual ones."""
     links = [host_link(body) for body in rtnl.dump(links_request(), _MAX_LINKS, "links")]
     return [link for link in links if not link.kind]
+
+
+def vlans(rtnl: Rtnetlink) -> list[HostLink]:
+    """All VLAN devices of the node."""
+    links = [host_link(body) for body in rtnl.dump(links_request("vlan"), _MAX_LINKS, "VLANs")]
+    return [link for link in links if link.vlan is not None]
 
 
 def legs_of(rtnl: Rtnetlink, master: int) -> list[HostLink]:

@@ -24,17 +24,24 @@ if TYPE_CHECKING:
 
 
 def examine(
-    node: Node, entries: list[Entry], given_netns: str = "", records: NodeRecords | None = None
+    node: Node,
+    entries: list[Entry],
+    given_netns: str = "",
+    records: NodeRecords | None = None,
+    force: bool = False,
 ) -> list[Report]:
     """What is lost, and what would bring it back; takes no lock.
 
-    With `records`, what the node itself had over the masters is looked at, too.
+    With `records`, what the node itself had over the masters is looked at, too. `force`: as if
+    freed addresses were to be used again.
     """
     masters = MasterSteps(node.rtnl, records)
-    return [_examine(node, entry, given_netns, masters) for entry in entries]
+    return [_examine(node, entry, given_netns, masters, force) for entry in entries]
 
 
-def _examine(node: Node, entry: Entry, given_netns: str, masters: MasterSteps) -> Report:
+def _examine(
+    node: Node, entry: Entry, given_netns: str, masters: MasterSteps, force: bool
+) -> Report:
     checkpoint = entry.checkpoint
     if checkpoint is None:
         return unreadable(entry)
@@ -42,7 +49,7 @@ def _examine(node: Node, entry: Entry, given_netns: str, masters: MasterSteps) -
     try:
         parent_plan, master = masters.look(parents)
         observed = in_pod(node, checkpoint, given_netns, lambda pair: observe(pair, checkpoint))
-        plan = planned(checkpoint, observed, master)
+        plan = planned(checkpoint, observed, master, force)
     except POD_FAILURES as error:
         return failed(checkpoint, given_netns, wrapped(error))
     netns = given_netns or checkpoint.netns_path

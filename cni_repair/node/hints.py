@@ -25,7 +25,7 @@ def legacy_hints(
         # The master may be a VLAN device itself (eth0.3): what that stands on belongs to it.
         chain = chain_from(rtnl, links[0].ifindex) if links else ()
     chain = chain or (HostLink(masters[0], 0, "", "", 0),)
-    vlan = (wanted_vlan(f"{chain[0].name}.{vlan_id}", vlan_id),) if vlan_id is not None else ()
+    vlan = (wanted_vlan(chain[0].name, vlan_id),) if vlan_id is not None else ()
     return LegacyHints(
         parents=(*vlan, *chain),
         mode=mode if isinstance(mode, str) and mode in KIND_OF_MODE else "bridge",

@@ -9,7 +9,7 @@ from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
-from cni_repair.uplink.fallback import other_chains
+from cni_repair.uplink.fallback import others_in_words
 from cni_repair.uplink.plan import MISSING, READY
 
 TYPE_CHECKING = False
@@ -50,8 +50,13 @@ def _observe(namespaces: NamespacePair, recorded: Attachment, sysctls: bool = Tr
     return observe_pod(namespaces.pod, netns, recorded.ifname, ifindex, sysctls=sysctls)
 
 
-def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None) -> Plan:
-    """What is wrong with an attachment, by its record and what was observed, as of now."""
+def planned(
+    checkpoint: Checkpoint, observed: Observed, master: HostLink | None, force: bool = False
+) -> Plan:
+    """What is wrong with an attachment, by its record and what was observed, as of now.
+
+    `force`: a lost interface is to be made although its address was freed.
+    """
     recorded = checkpoint.attachment
     attachment = aged(recorded, now())
     if len(attachment.addresses) != len(recorded.addresses) and not observed.link:
@@ -62,7 +67,12 @@ def planned(checkpoint: Checkpoint, observed: Observed, master: HostLink | None)
             if address.key not in remaining
         ]
         observed = replace(observed, troubles=(*observed.troubles, *expired))
-    return planning.plan(attachment, observed, master)
+    plan = planning.plan(attachment, observed, master)
+    if plan.state != LOST:
+        return plan
+    from cni_repair.node.leases import unless_released  # of no use where nothing is lost
+
+    return unless_released(plan, checkpoint, force)
 
 
 def findings_of(
@@ -76,9 +86,8 @@ def findings_of(
     lost = plan.state == LOST
     if parent_plan.reason and (lost or parent_plan.state != READY):
         findings = (*findings, parent_plan.reason)
-    if lost and parent_plan.state == MISSING and (others := other_chains(checkpoint)):
-        names = ", then ".join(chain[0].name for chain in others)
-        findings = (*findings, f"repair waits for it, then moves the pod to {names}")
+    if lost and parent_plan.state == MISSING and (others := others_in_words(checkpoint)):
+        findings = (*findings, f"repair waits for it, then moves the pod to {others}")
     return findings
 
 

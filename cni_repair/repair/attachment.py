@@ -5,8 +5,9 @@ observe ─► plan ─► (masters, then pod) apply ─► observe again ─►
 
 from __future__ import annotations
 
-from cni_repair.base.errors import TRY_AGAIN, CniError
+from cni_repair.base.errors import RELEASED, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
+from cni_repair.network.model import IFF_NOARP
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
@@ -43,6 +44,47 @@ def repair_attachment(
             repair_attachment(session, ledger, place, lock_seconds)
 
 
+class Doubts:
+    """What is known of the addresses of one lost interface for which IPAM does not speak."""
+
+    def __init__(
+        self, session: Session, ledger: Ledger, checkpoint: Checkpoint, is_moved: bool
+    ) -> None:
+        """`is_moved`: to a master over which nobody was asked."""
+        wanted = checkpoint.netconf.get("probeBeforeRepair") is not False
+        link = checkpoint.attachment.link
+        is_heard = not link.usual_flags & IFF_NOARP  # an ipvlan of mode l3 is reached by routes
+        self._is_asked_for = session.options.probe and wanted and is_heard
+        self._is_moved = is_moved
+        self._ledger = ledger
+        self._name = checkpoint.key.name
+        self._holders: dict[str, str] = {}
+        self.are_unasked = False
+        self.notes: list[str] = []
+
+    def may_use(self, addresses: tuple[str, ...]) -> bool:
+        """Whether nobody else has them, or there is no asking."""
+        if not addresses or not self._is_asked_for:
+            return True
+        known = {
+            address: self._ledger.holders[self._name, address]
+            for address in addresses
+            if (self._name, address) in self._ledger.holders
+        }
+        self.are_unasked = len(known) < len(addresses) and not self._is_moved
+        self._holders = {address: holder for address, holder in known.items() if holder}
+        silent = [address for address in addresses if known.get(address) is None]
+        if silent:
+            self.notes.append(f"not verified that nobody else has {' '.join(silent)}: no carrier")
+        return not self._holders and not self.are_unasked
+
+    @property
+    def reason(self) -> str:
+        found = [f"address {address} is in use by {who}" for address, who in self._holders.items()]
+        remedy = "delete the pod; where a router answers for all addresses (proxy ARP), --no-probe"
+        return f"{'; '.join(found)}: {remedy}"
+
+
 class AttachmentRepair:
     """The turn; raises RecordChanged where somebody else was quicker."""
 
@@ -62,7 +104,8 @@ class AttachmentRepair:
         checkpoint = moved or recorded
         if moved is not None:
             master, trouble = uplinks.master(parents_of(moved))
-        work = PodRepair(checkpoint, master)
+        doubts = Doubts(self._session, self._ledger, checkpoint, moved is not None)
+        work = PodRepair(checkpoint, master, self._session.options.force, doubts.may_use)
         notes: list[str] = []
 
         def finish() -> None:
@@ -82,6 +125,9 @@ class AttachmentRepair:
             return self._run_with_master(recorded)
         if master is None:
             self._check_record()
+        if work.is_held:
+            return self._held(report, doubts)
+        notes += doubts.notes
         if work.before.plan.state == LOST and trouble is not None:
             return replace(report, findings=work.before.plan.findings, error=trouble)
         return replace(self._done(work, master), notes=tuple(notes))
@@ -118,6 +164,13 @@ class AttachmentRepair:
         )
         self._ledger.before.setdefault(self._place, report)
         return report
+
+    def _held(self, report: Report, doubts: Doubts) -> Report:
+        if doubts.are_unasked:
+            self._ledger.unasked.append(self._place)
+            return report
+        words = f"{self._entry.key.ifname} was not repaired"
+        return replace(report, error=CniError(RELEASED, words, doubts.reason))
 
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now

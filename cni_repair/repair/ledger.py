@@ -24,6 +24,9 @@ class Ledger:
         self.locked: list[int] = []  # by somebody else
         self.unsettled: list[int] = []  # no carrier yet, or no address that may be used
         self.unfinished: list[int] = []  # they need another link of the pod, or its addresses
+        self.unasked: list[int] = []  # nobody was asked yet whether their addresses are in use
+        # By attachment and address: who has it, in words; nobody; None: it could not be asked.
+        self.holders: dict[tuple[str, str], str | None] = {}
         self.pods: dict[object, list[int]] = {}  # the places of each namespace, in their order
         for place, entry in enumerate(entries):
             self.pods.setdefault(_pod_of(entry), []).append(place)
@@ -41,7 +44,7 @@ class Ledger:
 
     def waiting(self) -> tuple[list[int], ...]:
         """The lists of those that need another turn."""
-        return self.away, self.locked, self.unsettled, self.unfinished
+        return self.away, self.locked, self.unsettled, self.unfinished, self.unasked
 
 
 def _pod_of(entry: Entry) -> object:

@@ -152,10 +152,11 @@ def look(
     checkpoint: Checkpoint,
     master: HostLink | None,
     desired: Checkpoint | None = None,
+    force: bool = False,
 ) -> PodLook:
     """Look, and plan what is left to do; `desired`, where it is more than the record says."""
     observed = observe(namespaces, checkpoint)
-    plan = planned(desired or checkpoint, observed, master)
+    plan = planned(desired or checkpoint, observed, master, force)
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
@@ -175,9 +176,19 @@ class PodRepair:
     before: PodLook  # as it was found, nothing done yet
     now: PodLook  # by the last look
 
-    def __init__(self, checkpoint: Checkpoint, master: HostLink | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        master: HostLink | None,
+        force: bool,
+        may_use: Callable[[tuple[str, ...]], bool],
+    ) -> None:
+        """`may_use` is asked about the addresses for which IPAM does not speak."""
         self._checkpoint = checkpoint
         self._master = master
+        self._force = force
+        self._may_use = may_use
+        self.is_held = False  # its addresses may not be used, or not yet
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the lock; nothing was done yet
@@ -190,6 +201,9 @@ class PodRepair:
         self._look(namespaces)
         self.before = self.now
         if self._master is None or not self.now.plan.operations:
+            return
+        self.is_held = not self._may_use(self.now.plan.unvouched)
+        if self.is_held:
             return
         self.is_waiting = True
         with lock:
@@ -246,7 +260,7 @@ class PodRepair:
         return master.carrier and has_carrier(namespaces.pod, self._checkpoint.key.ifname)
 
     def _look(self, namespaces: NamespacePair) -> None:
-        self.now = look(namespaces, self._checkpoint, self._master, self._desired)
+        self.now = look(namespaces, self._checkpoint, self._master, self._desired, self._force)
 
     def report(self) -> Report:
         """What was done, and what came of it."""

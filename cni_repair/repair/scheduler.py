@@ -23,7 +23,9 @@ from cni_repair.uplink.restorer import NodeRestorer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
+    from cni_repair.network.model import HostLink
     from cni_repair.node.context import Node
     from cni_repair.node.report import Report
     from cni_repair.repair.session import RepairOptions
@@ -76,6 +78,7 @@ class _Repair:
         self._repair_all()
         if self._session.options.on_examined:
             self._session.options.on_examined([*self._ledger.before.values()])
+        self._repair_doubtful()
         self._repair_as_masters_come()
         self._give_shims()
         self._settle()
@@ -132,11 +135,31 @@ class _Repair:
             ready = {place for place, (master, _) in known.items() if master is not None}
             pods = [[place for place in pod if place in ready] for pod in ledger.pods.values()]
             self._repair_shared([pod for pod in pods if pod])
+            self._repair_doubtful()
             for place in waiting:
                 if known[place][1]:
                     repair_attachment(self._session, ledger, place)
             if ledger.away:
                 time.sleep(_POLL_SECONDS)
+
+    def _repair_doubtful(self) -> None:
+        """Ask, once for all, whether others have the addresses of which IPAM cannot say whose they
+        are; give these pods their turn then."""
+        ledger = self._ledger
+        places, ledger.unasked = {*ledger.unasked}, []
+        if not places:
+            return
+        from cni_repair.repair.doubts import holders_of  # rare: host-local can say it
+
+        over: dict[HostLink, list[Checkpoint]] = {}
+        for place in sorted(places):
+            checkpoint = ledger.entries[place].checkpoint
+            master, _ = self._session.uplinks.master(ledger.parents(place))
+            if checkpoint is not None and master is not None:
+                over.setdefault(master, []).append(checkpoint)
+        ledger.holders.update(holders_of(self._session, over))
+        pods = [[place for place in pod if place in places] for pod in ledger.pods.values()]
+        self._repair_shared([pod for pod in pods if pod])
 
     def _repair_locked(self) -> None:
         until = time.monotonic() + _LOCK_SECONDS
@@ -144,6 +167,7 @@ class _Repair:
         for place in locked:
             seconds = max(0.0, until - time.monotonic())
             repair_attachment(self._session, self._ledger, place, seconds)
+        self._repair_doubtful()
 
     def _repair_again(self) -> None:
         """What needed another of the pod's links, or an IPv6 address that was still tentative, may

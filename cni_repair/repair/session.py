@@ -28,6 +28,8 @@ class RepairOptions:
     master_timeout: float  # seconds to wait for masters that are not there
     hints: LegacyHints | None = None
     netns: str = ""  # CNI_NETNS, where one attachment is meant
+    force: bool = False  # make lost interfaces whose addresses were freed, too
+    probe: bool = True  # ask for holders of addresses first, where IPAM cannot say
     # How many may be used. More than one only where no thread runs beside: others are forked for
     # them, and would keep the locks that a thread holds at that moment for ever.
     processors: int = 1

@@ -6,6 +6,7 @@ from cni_repair.base.closeable import Closeable
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.groups import LINKS, Subscription
+from cni_repair.network.kernel.link import names_in
 from cni_repair.network.model import IFF_RUNNING
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ class LinkMonitor(Closeable):
 
     def _look(self, kind: int, body: bytes) -> None:
         _, flags, attributes = nl.unpack_link(body)
-        name = nl.string_of(attributes.get(rt.IFLA_IFNAME, b""))
-        if name in self._waiting and (kind == rt.RTM_DELLINK or not flags & IFF_RUNNING):
-            self._waiting.discard(name)
-            self._lost(name)
+        if kind == rt.RTM_DELLINK or not flags & IFF_RUNNING:
+            for name in self._waiting.intersection(names_in(attributes)):
+                self._waiting.discard(name)
+                self._lost(name)

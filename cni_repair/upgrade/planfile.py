@@ -15,7 +15,7 @@ import subprocess
 
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.names import valid_ifname
+from cni_repair.base.names import valid_link_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -281,9 +281,9 @@ def _names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _Wrong(f": {_shown(value)} is no list: write names in brackets, such as [bond4]")
     problems = [
-        f"[{index}]: {_shown(name)} is no name for a link (1-15 bytes): write one, such as bond4"
+        f"[{index}]: {_shown(name)} is no name for a link (1-127 bytes): write one, such as bond4"
         for index, name in enumerate(value)
-        if not isinstance(name, str) or not valid_ifname(name)
+        if not isinstance(name, str) or not valid_link_name(name)
     ]
     return _each_once(value, problems)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import HostLink, NodeLink, NodeLinks
 
     Names = tuple[str, ...]  # of the links of a chain, the pods' master first: it is known by them
+    Taken = tuple[tuple[HostLink, ...], NodeLinks]  # what the node had over a chain
 
 _KEY = b'"nodeLinks"'  # a document without it need not be decoded
 
@@ -28,7 +29,7 @@ class NodeRecords:
         """`entries`: those of the store that were read already."""
         self._store = store
         self._known = {entry.file: entry.checkpoint for entry in entries}
-        self._by_file: dict[str, tuple[Names, NodeLinks]] | None = None
+        self._by_file: dict[str, Taken] | None = None
 
     def of(self, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
         """What the node had on the links of a chain, by the newest checkpoints that know."""
@@ -37,10 +38,10 @@ class NodeRecords:
     def committed(self, checkpoint: model.Checkpoint) -> None:
         """Take notice of a checkpoint that was just written."""
         if checkpoint.node_links is not None:
-            names = names_of(checkpoint.attachment.parents)
-            self._all()[f"{checkpoint.key.name}.json"] = names, checkpoint.node_links
+            taken = checkpoint.attachment.parents, checkpoint.node_links
+            self._all()[f"{checkpoint.key.name}.json"] = taken
 
-    def _all(self) -> dict[str, tuple[Names, NodeLinks]]:
+    def _all(self) -> dict[str, Taken]:
         if self._by_file is None:
             self._by_file = _read_all(self._store, self._known) if self._store else {}
         return self._by_file
@@ -50,9 +51,7 @@ def names_of(chain: tuple[HostLink, ...]) -> Names:
     return tuple(link.name for link in chain)
 
 
-def _read_all(
-    store: Store, known: dict[str, model.Checkpoint | None]
-) -> dict[str, tuple[Names, NodeLinks]]:
+def _read_all(store: Store, known: dict[str, model.Checkpoint | None]) -> dict[str, Taken]:
     """What the checkpoints say, by their files. (One of an earlier boot says nothing: since then
     the node's links were configured anew.)"""
     by_file = {}
@@ -62,7 +61,7 @@ def _read_all(
         if checkpoint is None or checkpoint.node_links is None or checkpoint.netns is None:
             continue
         if checkpoint.netns.boot_id == this_boot:
-            by_file[file] = names_of(checkpoint.attachment.parents), checkpoint.node_links
+            by_file[file] = checkpoint.attachment.parents, checkpoint.node_links
     return by_file
 
 

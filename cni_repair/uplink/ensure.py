@@ -7,16 +7,18 @@ from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import HostLink, Vlan
-from cni_repair.network.observe import chain_from, hardware, link_named
+from cni_repair.network.observe import chain_from, hardware, link_named, vlans
 from cni_repair.uplink.apply import apply_to_node
 from cni_repair.uplink.plan import (
     MISSING,
     READY,
     RENAMED,
     ParentPlan,
+    is_recorded_card,
     plan_parents,
     renamed,
     same_card,
+    same_vlan,
 )
 
 TYPE_CHECKING = False
@@ -30,20 +32,36 @@ if TYPE_CHECKING:
     Parents = tuple[tuple[HostLink, ...], bool]
 
 
-def ensure_vlan(run_dir: str, below: str, name: str, vlan_id: int) -> str:
-    """The VLAN device of that name over the uplink `below`, made if missing; its name (for ADD)."""
+def ensure_vlan(run_dir: str, below: str, vlan_id: int) -> str:
+    """The VLAN device of that id over the uplink `below`, made if missing; its name (for ADD)."""
     with Rtnetlink() as rtnl:
-        uplink = link_named(rtnl, below)
-        if uplink is None:
-            raise CniError(TRY_AGAIN, f"master {below} does not exist")
-        # It may be a VLAN itself: what that stands on belongs to the chain.
-        chain = chain_from(rtnl, uplink.ifindex) or (uplink,)
-        ensure(rtnl, run_dir, (wanted_vlan(name, vlan_id), *chain))
-    return name
+        return ensure(rtnl, run_dir, wanted_chain(rtnl, below, vlan_id)).name
 
 
-def wanted_vlan(name: str, vlan_id: int) -> HostLink:
-    """A VLAN device as a configuration describes it: all else is the kernel's choice."""
+def look_for_vlan(below: str, vlan_id: int) -> tuple[ParentPlan, HostLink | None]:
+    """What :func:`ensure_vlan` would do, and the device if it is there; changes nothing."""
+    with Rtnetlink() as rtnl:
+        return look(rtnl, wanted_chain(rtnl, below, vlan_id))
+
+
+def wanted_chain(rtnl: Rtnetlink, below: str, vlan_id: int) -> tuple[HostLink, ...]:
+    """The VLAN device of that id over the uplink `below`, and what it stands on. Raises CniError
+    where the uplink does not exist."""
+    uplink = link_named(rtnl, below)
+    if uplink is None:
+        raise CniError(TRY_AGAIN, f"master {below} does not exist")
+    # It may be a VLAN itself: what that stands on belongs to the chain.
+    chain = chain_from(rtnl, uplink.ifindex) or (uplink,)
+    return (wanted_vlan(chain[0].name, vlan_id), *chain)
+
+
+def wanted_vlan(below: str, vlan_id: int) -> HostLink:
+    """A VLAN device as a configuration describes it: all else is the kernel's choice.
+
+    Its name comes from the first name of the link below, never from an altname: that may be too
+    long, and two networks may call the link by two names, but it has each VLAN only once.
+    """
+    name = f"{below}.{vlan_id}"
     return HostLink(name=name, ifindex=0, kind="vlan", mac="", mtu=0, vlan=Vlan(vlan_id))
 
 
@@ -58,22 +76,43 @@ def look(
     `follow_renamed`: the recorded card counts under whatever name it has now. `on_vlans`: what the
     node had on the VLANs of the chain.
     """
-    present: dict[str, HostLink] = {}
-    for recorded in chain:
-        link = link_named(rtnl, recorded.name)
+    present: dict[str, HostLink] = {}  # by their recorded names
+    below: HostLink | None = None
+    for recorded in reversed(chain):
+        link = _find(rtnl, recorded, below)
         if link is None and recorded.vlan is None:
             link = same_card(recorded, hardware(rtnl))
             if link is not None and not follow_renamed:
-                return renamed(recorded, link), present.get(chain[0].name)
+                return renamed(recorded, link), link_named(rtnl, chain[0].name)
         if link is not None:
             present[recorded.name] = link
             # What a VLAN really stands on has a name, too, for the words of a refusal.
-            for below in chain_from(rtnl, link.lower if link.kind == "vlan" else 0)[:1]:
-                present.setdefault(below.name, below)
+            for other in chain_from(rtnl, link.lower if link.kind == "vlan" else 0)[:1]:
+                present.setdefault(other.name, other)
+        below = link
     plan = plan_parents(chain, present)
     if on_vlans and plan.operations:
         plan = _with_belongings(plan, present, on_vlans)
     return plan, present.get(chain[0].name)
+
+
+def _find(rtnl: Rtnetlink, recorded: HostLink, below: HostLink | None) -> HostLink | None:
+    """The link that a recorded one is now, as far as its names tell; one that is not it, and has
+    its name, where there is no better.
+
+    A card may come back with the recorded name as an altname, or with a recorded altname alone. A
+    VLAN is known by its id, too: the link `below` has each only once, whatever it is called.
+    """
+    found = link_named(rtnl, recorded.name)
+    if recorded.vlan is not None:
+        return found or (same_vlan(recorded, below, vlans(rtnl)) if below else None)
+    if found is not None and is_recorded_card(recorded, found):
+        return found
+    for name in recorded.altnames:
+        other = link_named(rtnl, name)
+        if other is not None and is_recorded_card(recorded, other):
+            return other
+    return found
 
 
 def _with_belongings(

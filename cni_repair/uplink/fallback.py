@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.base.names import valid_ifname
+from cni_repair.base.names import valid_link_name
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.network.model import HostLink
-from cni_repair.network.observe import chain_from
+from cni_repair.network.observe import chain_from, link_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,31 +23,47 @@ if TYPE_CHECKING:
     from cni_repair.netlink.socket import Rtnetlink
 
 
-def other_chains(checkpoint: Checkpoint) -> list[tuple[HostLink, ...]]:
-    """The chains of parents that the attachment may have instead of the recorded one, in the order
-    of its configuration's masters; none where it does not say `fallbackMaster`.
-
-    A VLAN over another uplink keeps the recorded id, protocol and flags; of the uplink itself
-    nothing is known but the name.
-    """
+def other_masters(checkpoint: Checkpoint) -> list[str]:
+    """The links that the attachment may stand on instead of the recorded one, in the order of its
+    configuration's masters; none where it does not say `fallbackMaster`."""
     if checkpoint.netconf.get("fallbackMaster") is not True:
         return []
+    uplink = _uplink(checkpoint)
+    return [name for name in _masters(checkpoint.netconf) if name not in uplink.names]
+
+
+def others_in_words(checkpoint: Checkpoint) -> str:
+    """The masters that the attachment may move to, in their order; empty where there are none."""
+    vlan_id = _vlan_id(checkpoint)
+    suffix = "" if vlan_id is None else f".{vlan_id}"
+    return ", then ".join(f"{name}{suffix}" for name in other_masters(checkpoint))
+
+
+def _uplink(checkpoint: Checkpoint) -> HostLink:
+    """The recorded link that the configuration's `master` named."""
     recorded = checkpoint.attachment.parents
-    vlan_id = checkpoint.netconf.get("vlanId", checkpoint.netconf.get("vlanID"))
-    chains = []
-    for name in _masters(checkpoint.netconf):
-        below = HostLink(name, 0, "", "", 0)
-        chain: tuple[HostLink, ...] = (below,)
-        if vlan_id is not None:
-            chain = (_same_vlan(recorded[0], f"{name}.{vlan_id}"), below)
-        if chain[0].name != recorded[0].name and valid_ifname(chain[0].name):
-            chains.append(chain)
-    return chains
+    return recorded[0] if _vlan_id(checkpoint) is None else recorded[:2][-1]
 
 
-def _same_vlan(vlan: HostLink, name: str) -> HostLink:
+def _vlan_id(checkpoint: Checkpoint) -> int | None:
+    netconf = checkpoint.netconf
+    vlan_id: int | None = netconf.get("vlanId", netconf.get("vlanID"))
+    return vlan_id
+
+
+def _chain_over(checkpoint: Checkpoint, link: HostLink) -> tuple[HostLink, ...]:
+    """The chain of parents where `link` takes the uplink's place; a VLAN over it keeps the recorded
+    id, protocol and flags.
+
+    Of the link itself nothing counts but the name: it is not the recorded card.
+    """
+    below = HostLink(link.name, 0, "", "", 0)
+    vlan_id, vlan = _vlan_id(checkpoint), checkpoint.attachment.parents[0]
+    if vlan_id is None:
+        return (below,)
     # Its MTU is the new uplink's: that one's may be smaller.
-    return replace(vlan, name=name, ifindex=0, mtu=0)
+    named = replace(vlan, name=f"{link.name}.{vlan_id}", altnames=(), ifindex=0, mtu=0)
+    return named, below
 
 
 def _masters(netconf: dict[str, Any]) -> list[str]:
@@ -56,7 +72,7 @@ def _masters(netconf: dict[str, Any]) -> list[str]:
     masters: list[str] = []
     for value in (netconf.get("master"), netconf.get("master2")):
         names = value if isinstance(value, list) else [value]
-        masters += [name for name in names if isinstance(name, str) and valid_ifname(name)]
+        masters += [name for name in names if isinstance(name, str) and valid_link_name(name)]
     return masters
 
 
@@ -67,8 +83,11 @@ def moved_to_another_master(
 ) -> tuple[Checkpoint, HostLink] | None:
     """The checkpoint over the first other master that may be used and is there, and that master;
     None if none is. `master_of` makes one ready, if it can."""
-    for chain in other_chains(checkpoint):
-        master = master_of(chain)
+    for name in other_masters(checkpoint):
+        link = link_named(rtnl, name)
+        if link is None or link.name in _uplink(checkpoint).names:
+            continue
+        master = master_of(_chain_over(checkpoint, link))
         if master is not None:
             parents = chain_from(rtnl, master.ifindex)
             attachment = replace(checkpoint.attachment, parents=parents)

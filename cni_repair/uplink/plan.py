@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.network.kernel.link import is_short
 from cni_repair.network.model import HostLink
+from cni_repair.network.operations.link import AddAltname
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 
 TYPE_CHECKING = False
@@ -32,8 +34,9 @@ class ParentPlan:
 def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> ParentPlan:
     """What it takes to have the recorded master again.
 
-    `chain` is the master and what it stands on, as recorded; `present` the node's links that bear
-    those names now. Hardware and bonds are the distribution's: they are waited for, never made.
+    `chain` is the master and what it stands on, as recorded; `present` what the kernel finds by
+    those names now, maybe under other ones. Hardware and bonds are the distribution's: they are
+    waited for, never made.
     """
     operations: list[Operation] = []
     below: HostLink | None = None  # as it is, or will be once it is made
@@ -52,16 +55,23 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
                 f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
                 f" ip link set dev {below.name} mtu {wanted.mtu}",
             )
+        if found is None and below is not None and not is_short(wanted.name):
+            return ParentPlan(
+                REFUSED,
+                f"{wanted.name} is too long for a link's name (at most 15 bytes): make this VLAN"
+                f" of {below.name} under a shorter one; it is used whatever its name is",
+            )
         if found is None and below is not None and wanted.vlan is not None:
             mtu = wanted.mtu if wanted.mtu != below.mtu else 0
             mac = _own_mac(wanted, was_below)
             operations.append(AddVlan(wanted.name, below.name, wanted.vlan, mtu, mac))
+            operations += [AddAltname(wanted.name, name) for name in wanted.altnames]
             found = replace(wanted, ifindex=0, mtu=mtu or below.mtu, flags=0)
         # A VLAN over a link that is down cannot be set up (ENETDOWN); it follows that link up by
         # itself (vlan_device_event). Hardware is set up by whoever configures it.
         startable = wanted.vlan is not None and below is not None and below.up
         if found is not None and below is not None and startable and not found.up:
-            operations.append(SetNodeLinkUp(wanted.name))
+            operations.append(SetNodeLinkUp(found.name))
             found = replace(found, flags=below.flags)
         below, was_below = found, wanted
     return ParentPlan(READY, _why_down(chain, present), tuple(operations))
@@ -95,6 +105,23 @@ def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
     return None
 
 
+def is_recorded_card(wanted: HostLink, found: HostLink) -> bool:
+    """Whether nothing speaks against a link that has one of the recorded card's names."""
+    return not _other_hardware(wanted, found)
+
+
+def same_vlan(wanted: HostLink, below: HostLink, devices: Iterable[HostLink]) -> HostLink | None:
+    """The device that is the wanted VLAN of the link `below`, whatever its name: the kernel allows
+    no second one of that id and protocol (vlan_check_real_dev)."""
+    assert wanted.vlan is not None
+    identity = wanted.vlan.id, wanted.vlan.protocol, below.ifindex
+    for device in devices:
+        vlan = device.vlan
+        if vlan is not None and (vlan.id, vlan.protocol, device.lower) == identity:
+            return device
+    return None
+
+
 def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
     """The verdict where the recorded card is there under another name, and that is not allowed."""
     return ParentPlan(
@@ -112,7 +139,7 @@ def _mismatch(
     present: Mapping[str, HostLink],
 ) -> str:
     """Why the link that bears a recorded name must not be used; empty where it may be."""
-    name = wanted.name
+    name = _shown(wanted, found)
     if wanted.vlan is None:
         return _other_hardware(wanted, found)
     if found.vlan is None:
@@ -134,9 +161,16 @@ def _mismatch(
     return ""
 
 
+def _shown(wanted: HostLink, found: HostLink) -> str:
+    """The recorded name, with the first name of a link that has it as an altname."""
+    if wanted.name == found.name:
+        return wanted.name
+    return f"{wanted.name} (another name of {found.name})"
+
+
 def _other_hardware(wanted: HostLink, found: HostLink) -> str:
     """Names move between cards (renamed masters); a permanent MAC or a PCI address does not."""
-    name = wanted.name
+    name = _shown(wanted, found)
     # Without an index nothing was recorded but the name (the predecessor's records).
     if wanted.ifindex and wanted.kind != found.kind:
         return (

@@ -9,7 +9,7 @@ that.
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import frozen
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.model import NodeLink
 from cni_repair.network.operations.address import AddAddress
 from cni_repair.network.operations.route import AddRoute
@@ -35,24 +35,45 @@ class ShimPlan:
 
 
 def newest(
-    chain: tuple[HostLink, ...], records: Iterable[tuple[tuple[str, ...], NodeLinks]]
+    chain: tuple[HostLink, ...], records: Iterable[tuple[tuple[HostLink, ...], NodeLinks]]
 ) -> tuple[NodeLink, ...]:
-    """What the node had on the links of `chain`, by the newest of the records that know each.
+    """What the node had on the links of `chain`, by the newest of the records that know each, and
+    under the names that `chain` has for them.
 
     Pods share their masters, and each has a record of its own time: an older one must not bring
-    back an address that was given to another host since. `records`: each with the names of the
-    links that it was taken of, the pod's master first.
+    back an address that was given to another host since. `records`: each with the links that it was
+    taken of, the pod's master first.
     """
     known = sorted(records, key=lambda one: one[1].seen_at, reverse=True)
-    names = tuple(link.name for link in chain)
     found: list[NodeLink] = []
-    for depth, name in enumerate(names):
-        below = names[depth:]
+    for depth, link in enumerate(chain):
+        below = chain[depth:]
         for others, taken in known:
-            if others[-len(below) :] == below:
-                found += [one for one in taken.links if (one.master or one.name) == name]
+            if is_same_chain(others[-len(below) :], below):
+                then = others[-len(below)].name
+                found += [
+                    _over(one, link.name) for one in taken.links if (one.master or one.name) == then
+                ]
                 break
     return tuple(found)
+
+
+def _over(one: NodeLink, name: str) -> NodeLink:
+    return replace(one, master=name) if one.master else replace(one, name=name)
+
+
+def is_same_chain(one: tuple[HostLink, ...], other: tuple[HostLink, ...]) -> bool:
+    """Whether two records speak of the same links, by whichever of their names."""
+    return len(one) == len(other) and all(map(_is_same_link, one, other))
+
+
+def _is_same_link(one: HostLink, other: HostLink) -> bool:
+    if one.name == other.name or not {*one.names}.isdisjoint(other.names):
+        return True
+    # (Over the same link, which is compared, too.)
+    if one.vlan is None or other.vlan is None:
+        return False
+    return (one.vlan.id, one.vlan.protocol) == (other.vlan.id, other.vlan.protocol)
 
 
 def with_belongings(
@@ -65,14 +86,14 @@ def with_belongings(
     `there`: what those VLANs have that are there already, but down.
     """
     missing = {one.name: _missing(one, there.get(one.name)) for one in recorded if one.shim is None}
-    to_be_set_up = {one.ifname for one in operations if not one.over}
+    to_be_set_up = {one.ifname for one in operations if isinstance(one, SetNodeLinkUp)}
     steps: list[Operation] = []
     for operation in operations:
         name = operation.ifname
         addresses, routes = missing.get(name, ((), ()))
-        if not operation.over:
+        if isinstance(operation, SetNodeLinkUp):
             steps += [*addresses, operation, *routes]
-        elif name not in to_be_set_up:
+        elif operation.over and name not in to_be_set_up:
             # The link below is down. The routes wait for it, too: they are tried again at the end.
             steps += [operation, *addresses, *routes]
         else:

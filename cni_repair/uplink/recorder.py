@@ -11,6 +11,7 @@ from cni_repair.network.model import HostLink, NodeLinks
 from cni_repair.network.observe import chain_from
 from cni_repair.uplink.belongings import names_of
 from cni_repair.uplink.comparison import present_links
+from cni_repair.uplink.plan_belongings import is_same_chain
 from cni_repair.uplink.read import read_node_links
 
 TYPE_CHECKING = False
@@ -41,7 +42,7 @@ class NodeRecorder:
         """
         recorded = checkpoint.attachment.parents
         chain = chain_from(self._rtnl, master)
-        if names_of(chain) != names_of(recorded):
+        if not is_same_chain(chain, recorded):
             return checkpoint
         if [*map(_lasting, recorded)] != [*map(_lasting, chain)]:
             checkpoint = replace(

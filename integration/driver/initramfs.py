@@ -15,8 +15,8 @@ from integration.errors import RigError
 # In the order in which the guest loads them: e1000e before virtio_net, to be eth0 and eth1.
 _ROOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 _MODULES = (
-    *_ROOT_MODULES, "e1000e", "virtio_net", "8021q", "macvlan", "ipvlan", "bonding", "dummy",
-    "veth",
+    *_ROOT_MODULES,
+    "e1000e", "virtio_net", "8021q", "macvlan", "ipvlan", "bonding", "dummy", "veth",
 )  # fmt: skip
 # Else they bring a bond0 and a dummy0 that nobody asked for.
 _OPTIONS = {"bonding": "max_bonds=0", "dummy": "numdummies=0"}

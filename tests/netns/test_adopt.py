@@ -169,6 +169,18 @@ def assert_repaired(rig: Rig, was: Attachment) -> None:
 # --- pods of the bare plugin ----------------------------------------------------------------------
 
 
+def test_what_is_being_deleted_on_a_read_only_disk_is_skipped(rig: Rig) -> None:
+    """Its record is there, but has its tombstone in the run directory."""
+    was = rig.attach("pod1")
+    remember(rig, was.pod, as_list(rig.conf()), was.result)
+    path = str(rig.checkpoints)
+    rig.run("mount", "--bind", path, path)
+    rig.run("mount", "-o", "remount,ro,bind", path)
+    rig.plugin("DEL", was.pod).ok()
+    entry = entry_of(adopt(rig), was.pod)
+    assert (entry["state"], reason_of(entry)) == ("skipped", "it is being deleted")
+
+
 def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
     one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2")
     told = command(rig)

@@ -24,6 +24,7 @@ from tests.netns.rig import (
     Rig,
     eventually,
     slow_but,
+    states,
 )
 
 MACVLAN = f"{PLUGINS}/macvlan"
@@ -449,19 +450,106 @@ def test_del_never_takes_a_link_that_is_not_ours(rig: Rig) -> None:
     assert rig.leases() == {}
 
 
-def test_del_on_a_read_only_disk_frees_the_address_and_ends_later(rig: Rig) -> None:
-    """The record stays, so does the error; the pod and its address do not wait for the disk."""
-    was = rig.attach("pod1")
+def read_only(rig: Rig) -> None:
     path = str(rig.checkpoints)
     rig.run("mount", "--bind", path, path)
     rig.run("mount", "-o", "remount,ro,bind", path)
-    rig.plugin("DEL", was.pod).error(5)
-    assert "eth0" not in rig.links(was.pod)
-    assert rig.leases() == {}
-    rig.plugin("DEL", rig.pod("never-seen")).ok()
-    rig.run("umount", path)
+
+
+def options(rig: Rig) -> tuple[str, ...]:
+    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
+
+
+def tombstone(rig: Rig, pod: Pod) -> Path:
+    """Where the checkpoint directory cannot have it."""
+    return rig.base / "run" / f"{pod.id}@eth0.deleting"
+
+
+def test_del_on_a_read_only_disk_ends_and_is_remembered(rig: Rig) -> None:
+    """The pod and its address do not wait for the disk; and nobody makes the interface again with
+    an address that is free."""
+    was, other = rig.attach("pod1"), rig.attach("pod2")
+    read_only(rig)
     rig.plugin("DEL", was.pod).ok()
+    assert "eth0" not in rig.links(was.pod)
+    assert list(rig.leases()) == [other.address]
+    assert rig.checkpoint(was.pod).exists()
+    rig.plugin("DEL", rig.pod("never-seen")).ok()
+
+    assert states(rig.plugin("REPAIR").report(0)) == {other.pod.id: "healthy"}
+    rig.plugin("REPAIR", was.pod).error(108)
+    for command in (
+        ["status", "--all"],
+        ["plan"],
+        ["verify"],
+        ["snapshot", "--check"],
+        ["repair", "--all"],
+    ):
+        report = rig.cli(*command, "-o", "json", *options(rig)).report(0)
+        assert [one["containerID"] for one in report["attachments"]] == [other.pod.id]
+    assert "eth0" not in rig.links(was.pod)
+
+    rig.plugin("DEL", was.pod).ok()  # the runtime may call it again, before and after
+    rig.run("umount", str(rig.checkpoints))
+    assert states(rig.plugin("REPAIR").report(0)) == {other.pod.id: "healthy"}
+    rig.plugin("DEL", was.pod).ok()
+    assert not tombstone(rig, was.pod).exists()
+    assert not rig.checkpoint(was.pod).exists()
+
+
+def test_add_after_such_a_del_begins_anew(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    read_only(rig)
+    rig.plugin("DEL", was.pod).ok()
+    assert tombstone(rig, was.pod).exists()
+    rig.run("umount", str(rig.checkpoints))
+    again = rig.attach_pod(was.pod)
+    assert not tombstone(rig, was.pod).exists()
+    rig.reload()
+    assert states(rig.plugin("REPAIR").report(0)) == {was.pod.id: "healthy"}
+    assert rig.state(was.pod) == again.state
+
+
+def test_gc_after_such_a_del_removes_its_record(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    read_only(rig)
+    rig.plugin("DEL", was.pod).ok()
+    rig.run("umount", str(rig.checkpoints))
+    rig.plugin("GC", None, {**rig.conf(), "cni.dev/valid-attachments": []}).ok()
+    assert not tombstone(rig, was.pod).exists()
     assert_nothing_left(rig, was.pod)
+
+
+def test_a_tombstone_is_for_one_record(rig: Rig) -> None:
+    """Another record of the same name, as after a restored backup, is not hidden by it."""
+    was = rig.attach("pod1")
+    read_only(rig)
+    rig.plugin("DEL", was.pod).ok()
+    rig.run("umount", str(rig.checkpoints))
+    path = tombstone(rig, was.pod)
+    kept = path.read_bytes()
+    again = rig.attach_pod(was.pod)
+    path.write_bytes(kept)
+    path.chmod(0o600)
+    assert states(rig.plugin("REPAIR").report(0)) == {again.pod.id: "healthy"}
+
+
+def test_del_that_can_be_remembered_nowhere_takes_nothing_away(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    read_only(rig)
+    run = str(rig.base / "run")
+    rig.run("mount", "--bind", run, run)
+    (rig.base / "run" / f"{was.pod.id}@eth0.lock").touch(0o600)
+    full = """
+from cni_repair.checkpoint import tombstones
+def replace_durably(*_):
+    raise OSError(28, "No space left on device")
+tombstones.replace_durably = replace_durably
+"""
+    told = rig.plugin("DEL", was.pod, patch=full).error(5)
+    assert "nothing was taken away" in told
+    assert rig.state(was.pod) == was.state
+    assert list(rig.leases()) == [was.address]
 
 
 @pytest.mark.parametrize("moment", ["tombstone", "delegate"])

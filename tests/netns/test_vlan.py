@@ -83,3 +83,58 @@ def test_repair_names_what_the_kernel_lacks(rig: Rig) -> None:
     assert "8021q" in json.dumps(entry["error"])
     assert rig.state(good.pod) == good.state
     assert set(rig.links(was.pod)) == {"lo"}
+
+
+# --- STATUS asks what ADD would meet --------------------------------------------------------------
+
+
+def test_status_and_add_refuse_the_name_of_another_link(rig: Rig) -> None:
+    rig.ip("link add eth0.3 type bridge")
+    pod, conf = rig.pod("pod1"), rig.conf(vlanId=3)
+    assert "it is a bridge link, not VLAN 3" in rig.plugin("STATUS", None, conf).error(50)
+    assert "it is a bridge link, not VLAN 3" in rig.plugin("ADD", pod, conf).error(107)
+
+
+def test_vlan_is_named_after_the_first_name(rig: Rig) -> None:
+    """Only that has to leave room for the id: an altname need not."""
+    rig.ip("link property add dev eth0 altname enp65s0f0np0-storage")
+    pod, conf = rig.pod("pod1"), rig.conf(master="enp65s0f0np0-storage", vlanId=4000)
+    rig.plugin("STATUS", None, conf).ok()
+    assert "eth0.4000" in rig.plugin("ADD", pod, conf).error(107)
+
+
+def test_name_of_the_vlan_must_fit(rig: Rig) -> None:
+    rig.ip("link set eth0 down")
+    rig.ip("link set eth0 name enp65s0f0np0")
+    rig.ip("link set enp65s0f0np0 up")
+    rig.ip("link property add dev enp65s0f0np0 altname eth0")
+    for master in ("enp65s0f0np0", "eth0"):
+        pod, conf = rig.pod(f"pod-{master}"), rig.conf(master=master, vlanId=4000)
+        assert "under a shorter one" in rig.plugin("STATUS", None, conf).error(50)
+        assert "enp65s0f0np0.4000 is too long" in rig.plugin("ADD", pod, conf).error(107)
+        assert (rig.kept(), rig.leases()) == ([], {})
+
+
+def test_lost_vlan_below_an_altname(rig: Rig) -> None:
+    """A record of eth0.3 over eth0, which is the altname of a predictable name now."""
+    was = rig.attach("pod1")
+    path = rig.checkpoint(was.pod)
+    known = model.decode(path.read_bytes(), path.name)
+    (uplink,) = known.attachment.parents
+    vlan = HostLink("eth0.3", 99, "vlan", uplink.mac, 1500, 1, uplink.ifindex, vlan=Vlan(3))
+    vlan = replace(vlan, altnames=("storage",))
+    attachment = replace(known.attachment, parents=(vlan, uplink))
+    path.write_text(model.encode(replace(known, attachment=attachment)))
+    rig.reload()
+    rig.ip("link set eth0 down")
+    rig.ip("link set eth0 name enp6s0f0np0")
+    rig.ip("link property add dev enp6s0f0np0 altname eth0")
+    rig.ip("link set enp6s0f0np0 up")
+    report = rig.cli("plan", was.pod.id, "--checkpoint-dir", str(rig.checkpoints), "-o", "json")
+    actions = entry_of(report.report(1), was.pod)["actions"]
+    assert actions[:3] == [
+        "ip link add link enp6s0f0np0 name eth0.3 type vlan id 3",
+        "ip link property add dev eth0.3 altname storage",
+        "ip link set dev eth0.3 up",
+    ]
+    assert "(eth0.3)" in entry_of(rig.plugin("REPAIR").report(1), was.pod)["error"]["msg"]

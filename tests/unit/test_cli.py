@@ -637,7 +637,7 @@ def with_plugin(**changes: object) -> dict[str, Any]:
         ({**NETCONF, "Mode": "bridge"}, "'Mode'"),
         ({**NETCONF, "name": "../x"}, "$.name: "),
         (with_plugin(vlanId=0), "$.plugins[1].vlanId: "),
-        (with_plugin(master="a" * 16), "$.plugins[1].master"),
+        (with_plugin(master="a" * 128), "$.plugins[1].master"),
         ({**CONFLIST, "plugins": {}}, "$.plugins: expected a list"),
         ({**CONFLIST, "plugins": [{"type": "tuning"}]}, "no plugin of type 'cni-repair'"),
         ({"type": "macvlan"}, "no plugin of type 'cni-repair'"),

@@ -207,7 +207,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("master", [""], "list of"),
     ("master", "../eth0", "list of"),
     ("master", "eth0\n", "list of"),
-    ("master", "x" * 16, "list of"),
+    ("master", "x" * 128, "list of"),
     ("master2", 5, "list of"),
     ("master2", "a/b", "list of"),
     ("vlanId", 0, "1 to 4094"),
@@ -293,11 +293,44 @@ def test_name_is_needed() -> None:
         netconf.check(document)
 
 
-def test_name_of_the_vlan_must_fit() -> None:
-    assert parsed(master="x" * 10, vlanId=4094).master_over("x" * 10) == "x" * 10 + ".4094"
-    error = ack(master="x" * 11, vlanId=4094)
-    assert error.code == CONFIG
-    assert "xxxxxxxxxxx.4094" in error.details
+@pytest.mark.parametrize("name", ["x" * 16, "x" * 127, "\u00e4" * 63, "enp65s0f0np0"])
+def test_master_may_be_an_altname(name: str) -> None:
+    """Whether the name of its VLAN fits, the link's first name decides."""
+    assert parsed(master=name, vlanId=4094).masters == (name,)
+
+
+WRONG_FOR_NEW = [
+    ("master", 5), ("master", ["eth0", None]), ("master2", "a/b"), ("vlanId", 5000),
+    ("vlanId", "3"), ("repairOnCheck", "yes"), ("masterTimeout", -1), ("masterTimeout", True),
+    ("followRenamedMaster", 1), ("fallbackMaster", True), ("Master", "eth0"), ("vlanid", 3),
+    ("linkInContainer", True), ("delegate", {"Mode": "bridge"}), ("delegate", {"name": "x"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value"), WRONG_FOR_NEW, ids=str)
+def test_what_is_there_does_not_depend_on_it(key: str, value: Any) -> None:
+    """Of an edited configuration DEL, GC and CHECK read what they need: who, and where."""
+    document = {**MINIMAL, "checkpointDir": "/c", "ipam": {"type": "host-local"}, key: value}
+    with pytest.raises(CniError):
+        netconf.check(document)
+    conf = netconf.check(document, tolerant=True)
+    assert (conf.name, conf.delegate, conf.checkpoint_dir) == ("podnet", "macvlan", "/c")
+    assert conf.ipam_type == "host-local"
+    assert (conf.masters, conf.vlan_id, conf.master_timeout) == ((), None, 10.0)
+    assert not (conf.repair_on_check or conf.follow_renamed_master or conf.fallback_master)
+
+
+@pytest.mark.parametrize("key", ["name", "delegate", "checkpointDir", "runDir"])
+def test_what_is_there_depends_on_these(key: str) -> None:
+    with pytest.raises(CniError, match="invalid network configuration"):
+        netconf.check({**MINIMAL, key: "../x"}, tolerant=True)
+
+
+def test_tolerance_is_for_what_is_wrong_alone() -> None:
+    right = {**MINIMAL, "master": ["bond4", "eth0"], "vlanId": 3, "masterTimeout": 5,
+             "fallbackMaster": True}  # fmt: skip
+    assert netconf.check(right, tolerant=True) == netconf.check(right)
+    assert netconf.check({**right, "vlanId": 0}, tolerant=True).masters == ("bond4", "eth0")
 
 
 @pytest.mark.parametrize("version", ["2.0.0", "1.0", "1.0.0 ", "0.1"], ids=repr)

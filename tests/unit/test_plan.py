@@ -36,7 +36,15 @@ from cni_repair.network.model import (
     Vlan,
 )
 from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, RENAMED, Plan, plan
-from cni_repair.uplink.plan import MISSING, READY, REFUSED, ParentPlan, plan_parents, same_card
+from cni_repair.uplink.plan import (
+    MISSING,
+    READY,
+    REFUSED,
+    ParentPlan,
+    plan_parents,
+    same_card,
+    same_vlan,
+)
 from tests.unit.samples import (
     ATTACHMENT,
     LINK,
@@ -259,6 +267,8 @@ OTHER_CARD = HostLink("eth1", 9, "", "52:54:00:00:00:09", 1500, IFF_UP,
     permanent_mac="52:54:00:00:00:09", bus_address="0000:00:09.0")  # fmt: skip
 BARE = HostLink("eth0", 0, "", "", 0)  # as the seed's hints name an uplink that is not there yet
 
+PREDICTABLE = replace(NEW_UPLINK, name="enp6s0f0np0", altnames=("eth0",))
+
 ADD_VLAN = "ip link add link eth0 name eth0.3 type vlan id 3"
 SET_UP = "ip link set dev eth0.3 up"
 UPLINK_DOWN = "the node's eth0 is down: ip link set dev eth0 up"
@@ -290,7 +300,8 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
          " gvrp on loose_binding on mvrp on", SET_UP],
     ),
     "uplink-missing": (CHAIN, [], MISSING, "the node's master eth0 does not exist", []),
-    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING, "the node's master eth0 does not exist", []),
+    "uplink-missing-vlan-left": (CHAIN, [MASTER], MISSING,
+        "the node's master eth0 does not exist", []),
     "bond-missing": ((replace(MASTER, name="bond4.3"), BOND), [], MISSING,
         "the node's master bond4 does not exist", []),
     "bond-with-new-mac": ((BOND,), [replace(BOND, mac="0a:00:00:00:00:01")], READY, "", []),
@@ -340,6 +351,33 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         [replace(INNER, flags=0), replace(MASTER, flags=0), UPLINK], READY, "",
         [SET_UP, "ip link set dev eth0.3.5 up"],
     ),
+    "uplink-by-an-altname": (CHAIN, [PREDICTABLE, replace(MASTER, lower=12)], READY, "", []),
+    "vlan-missing-over-an-altname": (
+        CHAIN, [PREDICTABLE], READY, "",
+        ["ip link add link enp6s0f0np0 name eth0.3 type vlan id 3", SET_UP],
+    ),
+    "uplink-by-an-altname-is-down": (
+        CHAIN, [replace(PREDICTABLE, flags=0), replace(MASTER, lower=12)], READY,
+        "the node's enp6s0f0np0 is down: ip link set dev enp6s0f0np0 up", [],
+    ),
+    "uplink-by-an-altname-is-another-card": (
+        CHAIN, [replace(PREDICTABLE, permanent_mac="52:54:00:00:00:09")], REFUSED,
+        "the node's eth0 (another name of enp6s0f0np0) is another card now: permanent MAC"
+        " 52:54:00:00:00:09, it was 52:54:00:00:00:01", [],
+    ),
+    "vlan-by-an-altname-is-a-bridge": (
+        CHAIN, [UPLINK, HostLink("br0", 9, "bridge", "", 1500, altnames=("eth0.3",))], REFUSED,
+        "eth0.3 (another name of br0) exists, but it is a bridge link, not VLAN 3", [],
+    ),
+    "vlan-had-altnames": (
+        (replace(MASTER, altnames=("storage",)), UPLINK), [UPLINK], READY, "",
+        [ADD_VLAN, "ip link property add dev eth0.3 altname storage", SET_UP],
+    ),
+    "vlan-of-too-long-a-name": (
+        (replace(MASTER, name="enp65s0f0np0.4000", vlan=Vlan(4000)), UPLINK), [UPLINK], REFUSED,
+        "enp65s0f0np0.4000 is too long for a link's name (at most 15 bytes): make this VLAN of eth0"
+        " under a shorter one; it is used whatever its name is", [],
+    ),
     "qinq-inner-over-another-link": (
         (INNER, MASTER, UPLINK), [INNER, NEW_MASTER, NEW_UPLINK], REFUSED,
         "eth0.3.5 exists over link 5, not over eth0.3", [],
@@ -357,7 +395,7 @@ def test_parents(
     reason: str,
     commands: list[str],
 ) -> None:
-    made = plan_parents(chain, {link.name: link for link in present})
+    made = plan_parents(chain, {name: link for link in present for name in link.names})
     assert (made.state, made.reason) == (state, reason)
     assert [step.describe("") for step in made.operations] == commands
 
@@ -383,6 +421,18 @@ RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
 )  # fmt: skip
 def test_same_card(wanted: HostLink, links: list[HostLink], found: HostLink | None) -> None:
     assert same_card(wanted, links) == found
+
+
+def test_vlan_is_known_by_its_id_over_the_same_link() -> None:
+    named = replace(MASTER, name="vlan3")
+    others = [
+        replace(named, vlan=Vlan(4)), replace(named, vlan=Vlan(3, 0x88A8)),
+        replace(named, lower=9), UPLINK,
+    ]  # fmt: skip
+    assert same_vlan(MASTER, UPLINK, others) is None
+    assert same_vlan(MASTER, UPLINK, [*others, named]) == named
+    made = plan_parents(CHAIN, {"eth0": UPLINK, "eth0.3": replace(named, flags=0)})
+    assert [step.describe("") for step in made.operations] == ["ip link set dev vlan3 up"]
 
 
 def test_vlan_over_a_renamed_card() -> None:

@@ -25,7 +25,8 @@ CHAIN = (MASTER, UPLINK)
 INNER = HostLink(
     "eth0.3.5", 6, "vlan", MASTER.mac, 1500, MASTER.flags, lower=MASTER.ifindex, vlan=Vlan(5)
 )
-NAMES = ("eth0.3", "eth0")
+OTHER_VLAN = replace(MASTER, name="eth0.4", vlan=Vlan(4))
+OTHER_UPLINK = replace(UPLINK, name="eth1")
 ADDRESSES = (
     Address(4, "10.161.72.250", 22, broadcast="10.161.75.255", label="eth0.3"),
     Address(6, "fd00::a", 64),
@@ -127,10 +128,10 @@ def test_vlan_of_another_namespace_is_waited_for() -> None:
 # --- which record counts ------------------------------------------------------------------------
 
 
-def record_of(seen_at: int, *links: NodeLink, names: tuple[str, ...] = NAMES) -> tuple[
-    tuple[str, ...], NodeLinks
+def record_of(seen_at: int, *links: NodeLink, chain: tuple[HostLink, ...] = CHAIN) -> tuple[
+    tuple[HostLink, ...], NodeLinks
 ]:  # fmt: skip
-    return names, NodeLinks(seen_at, links)
+    return chain, NodeLinks(seen_at, links)
 
 
 def test_newest_record_counts() -> None:
@@ -147,14 +148,31 @@ def test_record_that_nothing_is_there_counts() -> None:
 def test_records_of_other_chains_know_the_links_that_they_share() -> None:
     """A pod on eth0.4 knows nothing of eth0.3, but of shims over eth0."""
     over_eth0 = replace(SHIM, name="shim1", master="eth0")
-    other = record_of(9, over_eth0, NodeLink("eth0.4", ADDRESSES), names=("eth0.4", "eth0"))
+    other = record_of(9, over_eth0, NodeLink("eth0.4", ADDRESSES), chain=(OTHER_VLAN, UPLINK))
     assert newest(CHAIN, [record_of(1, ON_VLAN), other]) == (ON_VLAN, over_eth0)
     assert newest(CHAIN, [other]) == (over_eth0,)
     assert newest((UPLINK,), [record_of(1, ON_VLAN, SHIM)]) == ()
 
 
+def test_record_by_other_names_of_the_same_links_counts() -> None:
+    """The card has a predictable name since, and its VLAN was made again under that."""
+    card = replace(UPLINK, name="enp6s0f0np0", altnames=("eth0",))
+    vlan = replace(MASTER, name="enp6s0f0np0.3")
+    over_card = replace(SHIM, name="shim1", master="eth0")
+    known = [record_of(1, ON_VLAN, SHIM, over_card)]
+    assert newest((vlan, card), known) == (
+        replace(ON_VLAN, name="enp6s0f0np0.3"),
+        replace(SHIM, master="enp6s0f0np0.3"),
+        replace(over_card, master="enp6s0f0np0"),
+    )
+    assert newest((replace(vlan, vlan=Vlan(4)), card), known) == (
+        replace(over_card, master="enp6s0f0np0"),
+    )
+    assert newest((vlan, replace(card, altnames=())), known) == ()
+
+
 def test_record_over_another_uplink_does_not_count() -> None:
-    assert newest(CHAIN, [record_of(1, ON_VLAN, names=("eth0.3", "eth1"))]) == ()
+    assert newest(CHAIN, [record_of(1, ON_VLAN, chain=(MASTER, OTHER_UPLINK))]) == ()
     assert newest(CHAIN, []) == ()
 
 

@@ -46,6 +46,7 @@ from cni_repair.network.model import (
 )
 from cni_repair.network.operations.address import AddAddress
 from cni_repair.network.operations.base import Operation, Target
+from cni_repair.network.operations.link import AddAltname
 from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute
 from cni_repair.network.operations.rule import AddRule
@@ -236,17 +237,21 @@ def vlan_link(value: Vlan) -> HostLink:
 
 def made_vlan(value: HostLink) -> list[Operation]:
     assert value.vlan is not None
-    return [AddVlan(value.name, f"link{value.lower}", value.vlan, value.mtu, value.mac)]
+    made = AddVlan(value.name, f"link{value.lower}", value.vlan, value.mtu, value.mac)
+    return [made, *(AddAltname(value.name, name) for name in value.altnames)]
 
 
 def host_link_as_shown(steps: Sequence[Operation], wanted: HostLink) -> HostLink:
-    """What the message of a VLAN says, and what the kernel tells besides."""
-    (message,) = steps[0].requests(Target(0, wanted.lower))
+    """What the messages of a VLAN say, and what the kernel tells besides."""
+    message, *more = [
+        message for step in steps for message in step.requests(Target(0, wanted.lower))
+    ]
     told = b"".join(
         link.HOST.encode_field(row.name, value)
         for row in link.HOST.rows
         if row.set_ == NEVER and row.codec and (value := getattr(wanted, row.name)) is not None
     )
+    told += b"".join(one.body[16:] for one in more)
     body = nl.link_body(wanted.ifindex, wanted.flags, 0, message.body[16:] + told)
     return link.host_link(body)
 
@@ -273,6 +278,7 @@ NOUNS: dict[str, Noun] = {
         changed(
             MASTER, name="net3", ifindex=9, mac="52:54:00:00:00:09", mtu=1400, flags=0, lower=3,
             permanent_mac="52:54:00:00:00:08", bus_address="0000:00:04.0", vlan=Vlan(4),
+            altnames=("a-name-of-more-than-15-bytes",),
         ) | {"kind": replace(UPLINK, kind="bond")},
         lambda value: replace(ATTACHMENT, parents=(value, UPLINK)),
         made_vlan,

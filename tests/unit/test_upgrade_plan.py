@@ -223,14 +223,14 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "names-text": (("masters", "names"), "bond4", "$.masters.names: 'bond4' is no list: write names"
                    " in brackets, such as [bond4]"),
     "names-number": (("masters", "names"), ["bond4", 5], "$.masters.names[1]: 5 is no name for a"
-                     " link (1-15 bytes): write one, such as bond4"),
-    "names-long": (("masters", "names"), ["x" * 16], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx' is"),
+                     " link (1-127 bytes): write one, such as bond4"),
+    "names-long": (("masters", "names"), ["x" * 128], "$.masters.names[0]: 'xxxxxxxxxxxxxxxx"),
     "names-path": (("masters", "names"), ["../x"], "$.masters.names[0]: '../x' is no name"),
     "names-twice": (("masters", "names"), ["a", "b", "a"], "$.masters.names[2]: 'a' stands twice"),
     "require-text": (("require", "carrier"), "bond4", "$.require.carrier: 'bond4' is neither all"
                      " nor a list: write all, or [bond4]"),
     "require-all-in-a-list": (("require", "carrier"), ["a/b"], "$.require.carrier[0]: 'a/b' is no"
-                              " name for a link (1-15 bytes)"),
+                              " name for a link (1-127 bytes)"),
     "require-twice": (("require", "carrier"), ["a", "a"], "$.require.carrier[1]: 'a' stands twice"),
     "require-true": (("require", "gateways"), True, "$.require.gateways: true is neither all nor a"
                      " list: write all, or [10.9.0.1]"),
@@ -277,8 +277,8 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
     "duration-endless": (("driver", "deadline"), "9" * 400 + "h", "is longer than a day"),
     "deadman-short": (("kubelet", "deadman"), "59s", "$.kubelet.deadman: '59s' is too short: write"
                       " at least 60s, such as 15m"),
-    # an interface name is 15 bytes, a schema counts characters
-    "name-in-bytes": (("masters", "names"), ["\u00e4" * 8], "$.masters.names[0]: "),
+    # an altname is at most 127 bytes, a schema counts characters
+    "name-in-bytes": (("masters", "names"), ["\u00e4" * 64], "$.masters.names[0]: "),
     # a pattern is not enough to tell an address
     "address-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
     "address-twice": (("require", "gateways"), ["fd00::1", "FD00:0::1"], "$.require.gateways[1]: "),

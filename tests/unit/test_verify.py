@@ -366,7 +366,7 @@ def test_filter_passes_what_claims_a_probed_address() -> None:
     }
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
-        duplicates._attach_filter(ours, duplicates.senders_filter(probed))
+        duplicates.attach_filter(ours, duplicates.senders_filter(probed))
         for frame in frames.values():
             theirs.send(frame)
         passed = []
@@ -382,6 +382,29 @@ def test_solicited_node(number: int) -> None:
     address = IPv6Address(number)
     group = IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | number & 0xFFFFFF)
     assert IPv6Address(frames.solicited_node(str(address))) == group
+
+
+def test_question_of_duplicate_detection() -> None:
+    """From nobody, to the group of all who hold an address like it; RFC 4862, 5.4.2."""
+    frame = frames.dad_solicitation(OWN, "fd00::7")
+    assert frame[:14] == bytes.fromhex("3333ff000007") + OWN + bytes.fromhex("86dd")
+    ip_header, message = frame[14:54], frame[54:]
+    assert ip_header[6:8] == bytes([58, 255])
+    assert ip_header[8:] == bytes(16) + IPv6Address("ff02::1:ff00:7").packed
+    assert message[:2] == bytes([135, 0])
+    assert message[8:] == IPv6Address("fd00::7").packed  # no option: it has no address yet
+    pseudo = ip_header[8:] + struct.pack("!II", len(message), 58)
+    assert frames._checksum(pseudo + message) == 0
+
+
+def test_answer_to_it() -> None:
+    frame = frames.unsolicited_na(OWN, "fd00::7")
+    assert frames.advertised_in(frame) == ("fd00::7", OWN)
+    routed = frame[:21] + bytes([64]) + frame[22:]
+    assert frames.advertised_in(routed) is None
+    assert frames.advertised_in(frames.dad_solicitation(OWN, "fd00::7")) is None
+    for length in range(len(frame)):
+        assert frames.advertised_in(frame[:length]) is None
 
 
 def test_solicitation() -> None:

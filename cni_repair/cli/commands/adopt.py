@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 # What REPAIR reads of an attachment's configuration; the macvlan plugin's says none of it.
 _REPAIRS_KEYS = (
-    "followRenamedMaster", "fallbackMaster", "master", "master2", "vlanId", "vlanID",
+    "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "master", "master2", "vlanId",
+    "vlanID",
 )  # fmt: skip
 _UNREADABLE = "unreadable"
 _UNMANAGED = "unmanaged"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> int:
     """Print the commands; 0 if there is nothing to repair."""
     scope = scope_of(options)
-    reports = examined(scope)
+    reports = examined(scope, getattr(options, "force", False))  # of `repair --dry-run`
     if scope.json:
         render.json(reports)
     else:

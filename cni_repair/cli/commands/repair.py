@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
     scope = scope_of(options)
     try:
-        reports = _repaired(scope, options.wait)
+        reports = _repaired(scope, options)
     except KeyboardInterrupt:
         print_error("interrupted; what was repaired stays repaired, call again for the rest")
         return INTERRUPTED
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     return render.status_of(reports)
 
 
-def _repaired(scope: Scope, wait: float | None) -> list[Report]:
+def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cli.scope import with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
@@ -50,7 +50,9 @@ def _repaired(scope: Scope, wait: float | None) -> list[Report]:
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
     how = RepairOptions(
         run_dir=scope.run_dir,
-        master_timeout=timeout if wait is None else wait,
+        master_timeout=timeout if options.wait is None else options.wait,
+        force=options.force,
+        probe=options.probe,
         hints=hints_of(scope.conf),
         processors=usable_processors(),
         on_progress=_on_progress,

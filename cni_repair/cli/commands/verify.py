@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.columns import Row
+from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice, of_master, troubles_of
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from cni_repair.node.masters import MasterTroubles
     from cni_repair.node.report import Report
 
+_OF_POD = 3  # of the columns of `status` that are the same here
 _COLUMNS = ("VERDICT", "POD", "CONTAINER", "IFNAME", "GATEWAYS")
 _WHY_NOT_VERIFIED = f"{NOT_VERIFIED}: nobody to ask; --all says why"
 
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         verdicts = with_entries(scope, lambda node, _, entries: verify(node, entries, how))
     except KeyboardInterrupt:
-        print_error("interrupted")
+        print_error("interrupted; nothing was changed, call again")
         return INTERRUPTED
     bare = uncovered_beside(scope, [verdict.report for verdict in verdicts])
     if scope.json:
@@ -55,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 def show(verdicts: list[Verdict], scope: Scope, everything: bool, bare: WithoutRecord) -> None:
     """What did not pass, each with its reason; the others only if `everything` is asked for."""
     rows = [_row(verdict) for verdict in verdicts if everything or not verdict.passed]
-    rows += bare.rows
+    rows += [replace(row, cells=(*row.cells[:_OF_POD], "-")) for row in bare.rows]
     if rows:
         print_table(_COLUMNS, rows)
     if verdicts or not bare.rows:

@@ -157,6 +157,9 @@ HOST = Table(
         because=_WAITED_FOR),
     Field("vlan", record_of(Vlan, vlan.TABLE.readers), set_=AT_CREATION, compared=NEVER,
         because={"wire": "IFLA_INFO_DATA", "word": "type vlan", "compared": "see uplink/plan.py"}),
+    Field("altnames", list_of(altname), set_=AFTERWARDS, compared=NEVER,
+        because={"wire": "a list in IFLA_PROP_LIST", "word": "`ip link property`, one by one",
+                 "compared": "it is looked up by them, too"}),
 )  # fmt: skip
 
 
@@ -164,9 +167,17 @@ HOST = Table(
 
 
 def link_request(name: str = "", ifindex: int = 0) -> nl.Message:
-    """Asks for the link of that name or index."""
-    attributes = _SKIP_STATISTICS + (nl.text(rt.IFLA_IFNAME, name) if name else b"")
+    """Asks for the link of that name, be it an altname, or index."""
+    # The kernel looks for altnames under either attribute (rtnl_dev_get), but IFLA_IFNAME holds no
+    # longer ones than a link's first name can be.
+    kind = rt.IFLA_IFNAME if is_short(name) else rt.IFLA_ALT_IFNAME
+    attributes = _SKIP_STATISTICS + (nl.text(kind, name) if name else b"")
     return nl.Message(rt.RTM_GETLINK, 0, nl.link_body(ifindex, 0, 0, attributes))
+
+
+def is_short(name: str) -> bool:
+    """Whether a link may have it as its first name (IFNAMSIZ); altnames may be longer."""
+    return len(nl.raw_string(name)) <= 15
 
 
 def links_request(kind: str = "") -> nl.Message:
@@ -183,6 +194,11 @@ def name_in(body: bytes) -> str:
     return nl.string_of(nl.unpack_link(body)[2][rt.IFLA_IFNAME])
 
 
+def names_in(attributes: dict[int, bytes]) -> tuple[str, ...]:
+    """All that the kernel finds a link by: its first name, then its altnames."""
+    return (nl.string_of(attributes.get(rt.IFLA_IFNAME, b"")), *_altnames(attributes))
+
+
 def host_link(body: bytes) -> HostLink:
     """A link of the node, as the kernel shows it."""
     ifindex, flags, attributes = nl.unpack_link(body)
@@ -192,6 +208,7 @@ def host_link(body: bytes) -> HostLink:
     values["ifindex"] = ifindex
     values["kind"] = kind
     values["flags"] = flags & (IFF_UP | _running(flags, attributes))
+    values["altnames"] = _altnames(attributes)
     # An index in another namespace says nothing in this one.
     if rt.IFLA_LINK in attributes and rt.IFLA_LINK_NETNSID not in attributes:
         values["lower"] = nl.u32_of(attributes[rt.IFLA_LINK])
@@ -233,12 +250,15 @@ def _pod_link(ifindex: int, flags: int, attributes: dict[int, bytes]) -> PodLink
     values["kind"] = kind
     values["mode"], values["flags"] = _mode(kind, data)
     values["device_flags"] = flags & _SETTABLE
-    if rt.IFLA_PROP_LIST in attributes:
-        names = nl.entries_of(attributes[rt.IFLA_PROP_LIST])
-        values["altnames"] = tuple(
-            nl.string_of(raw) for number, raw in names if number == rt.IFLA_ALT_IFNAME
-        )
+    values["altnames"] = _altnames(attributes)
     return PodLink(**values)
+
+
+def _altnames(attributes: dict[int, bytes]) -> tuple[str, ...]:
+    if rt.IFLA_PROP_LIST not in attributes:
+        return ()
+    names = nl.entries_of(attributes[rt.IFLA_PROP_LIST])
+    return tuple(nl.string_of(raw) for number, raw in names if number == rt.IFLA_ALT_IFNAME)
 
 
 def _mode(kind: str, data: dict[int, bytes]) -> tuple[str, int]:

@@ -48,7 +48,8 @@ def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[
     `link`: as it is to be made; its index may not be free any more.
     """
     name = desired.ifname
-    steps: list[Operation] = [AddPodLink(name, desired.parents[0].name, link)]
+    over = master or desired.parents[0]  # it may have another name now
+    steps: list[Operation] = [AddPodLink(name, over.name, link)]
     if link.mode == "passthru" and link.mac and master is not None and master.mac != link.mac:
         # It gets its master's MAC, and later shares every change with it (macvlan_set_mac_address).
         steps.append(SetLink(name, "mac", link))

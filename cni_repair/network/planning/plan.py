@@ -43,6 +43,8 @@ class Plan:
     operations: tuple[Operation, ...] = ()
     waits: bool = False  # something is left that needs another of the pod's links
     restores_all: bool = False  # nothing is there, and nothing of the record is left out
+    # Addresses of a lost interface of which nobody could say whether they are still its own.
+    unvouched: tuple[str, ...] = ()
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
@@ -62,8 +64,7 @@ def with_extras(desired: Attachment, observed: Observed) -> Attachment:
 def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
     """What it takes to make `observed` what `desired` says.
 
-    `master` is the node's link that bears the recorded master's name now; None where it is still
-    to be made.
+    `master` is the node's link that is the recorded master now; None where it is still to be made.
     """
     live, renamed = observed.link, observed.at_ifindex
     # (An altname: the kernel finds a link by those, too.)
@@ -168,7 +169,7 @@ def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
-    name = desired.parents[0].name
+    name = (master or desired.parents[0]).name
     if master is not None and not master.up:
         return f"the node's {name} is down: ip link set dev {desired.parents[-1].name} up"
     return f"look at the node's {name}"

@@ -121,7 +121,7 @@ class _Arp:
         # Protocol 0: it hears nothing before it is filtered and bound.
         self.sock = socket.socket(socket.AF_PACKET, kind, 0)
         try:
-            _attach_filter(self.sock, senders_filter(addresses))
+            attach_filter(self.sock, senders_filter(addresses))
             self.sock.bind((live.name, ETH_ARP))
         except BaseException:
             self.sock.close()
@@ -230,7 +230,7 @@ def senders_filter(addresses: Iterable[str]) -> list[tuple[int, int, int, int]]:
     return [load, *tests, drop, keep]
 
 
-def _attach_filter(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
+def attach_filter(sock: socket.socket, program: list[tuple[int, int, int, int]]) -> None:
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     memory = ctypes.create_string_buffer(code, len(code))
     # struct sock_fprog: the number of instructions, and where they are

@@ -6,7 +6,7 @@ import struct
 
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
-ETH_ARP, _ETH_IPV6 = 0x0806, 0x86DD
+ETH_ARP, ETH_IPV6 = 0x0806, 0x86DD
 _EVERYBODY = b"\xff" * 6
 _ETHERNET_BYTES = 14
 
@@ -15,12 +15,15 @@ _ARP_START = (1, 0x0800, 6, 4)  # Ethernet, IPv4, and the lengths of their addre
 _ARP_REQUEST = 1
 ARP_SENDER_ADDRESS = _ETHERNET_BYTES + 14  # its offset in a frame
 
-_ICMPV6 = 58
+ICMPV6 = 58
+_IPV6_BYTES = 40
+NEXT_HEADER = _ETHERNET_BYTES + 6  # its offset in a frame, as the next one is
+ICMPV6_TYPE = _ETHERNET_BYTES + _IPV6_BYTES
 _SOLICITATION, ADVERTISEMENT = 135, 136
 _OVERRIDE = 0x20000000
 _SOURCE_MAC, _TARGET_MAC = 1, 2  # options of neighbour discovery: type, length in 8 bytes, MAC
 _ALL_NODES = inet_pton(AF_INET6, "ff02::1")
-_ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
+ALL_NODES_MAC = b"\x33\x33\x00\x00\x00\x01"
 HOP_LIMIT = 255  # what a router has passed on has less: it is no neighbour's (RFC 4861, 7.1)
 
 
@@ -58,10 +61,22 @@ def unsolicited_na(mac: bytes, address: str) -> bytes:
     """An unsolicited neighbour advertisement to all nodes (RFC 4861, section 7.2.6)."""
     own = inet_pton(AF_INET6, address)
     body = _discovery(ADVERTISEMENT, _OVERRIDE, own, _TARGET_MAC, mac)
-    pseudo = own + _ALL_NODES + struct.pack("!II", len(body), _ICMPV6)
+    return _ipv6_frame(mac, own, _ALL_NODES, body)
+
+
+def dad_solicitation(mac: bytes, address: str) -> bytes:
+    """A question whether anybody has the address, of one who has none (RFC 4862, 5.4.2): whoever
+    has it answers to all nodes."""
+    body = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + inet_pton(AF_INET6, address)
+    return _ipv6_frame(mac, bytes(16), inet_pton(AF_INET6, solicited_node(address)), body)
+
+
+def _ipv6_frame(mac: bytes, source: bytes, group: bytes, body: bytes) -> bytes:
+    """A frame to a multicast group (RFC 2464, 7) with a message of ICMPv6."""
+    pseudo = source + group + struct.pack("!II", len(body), ICMPV6)
     body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
-    ip_header = struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, HOP_LIMIT) + own + _ALL_NODES
-    return _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_IPV6) + ip_header + body
+    ip_header = struct.pack("!IHBB", 6 << 28, len(body), ICMPV6, HOP_LIMIT) + source + group
+    return b"\x33\x33" + group[12:] + mac + struct.pack("!H", ETH_IPV6) + ip_header + body
 
 
 def solicitation(mac: bytes, address: str) -> bytes:
@@ -89,6 +104,14 @@ def advertised(packet: bytes) -> tuple[str, bytes] | None:
             return inet_ntop(AF_INET6, packet[8:24]), packet[offset + 2 : offset + 8]
         offset += 8 * packet[offset + 1]
     return None
+
+
+def advertised_in(frame: bytes) -> tuple[str, bytes] | None:
+    """As :func:`advertised`, of a whole frame; a router's word does not count (RFC 4861, 7.1)."""
+    ip_header = frame[_ETHERNET_BYTES : _ETHERNET_BYTES + _IPV6_BYTES]
+    if len(ip_header) < _IPV6_BYTES or tuple(ip_header[6:8]) != (ICMPV6, HOP_LIMIT):
+        return None
+    return advertised(frame[_ETHERNET_BYTES + _IPV6_BYTES :])
 
 
 def _checksum(data: bytes) -> int:

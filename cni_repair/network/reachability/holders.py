@@ -1,0 +1,180 @@
+"""Who has addresses that no interface of ours has yet: ARP probes (RFC 5227) and the questions of
+duplicate address detection (RFC 4862), sent by the node over the pods' master.
+
+Its macvlans do not hear what their master sends: a pod of this node does not answer.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+
+from cni_repair.base import lightsocket as socket
+from cni_repair.netlink import codec as nl
+from cni_repair.network.observe import link_named
+from cni_repair.network.reachability.closing import close_aside
+from cni_repair.network.reachability.duplicates import attach_filter
+from cni_repair.network.reachability.frames import (
+    ADVERTISEMENT,
+    ALL_NODES_MAC,
+    ETH_ARP,
+    ETH_IPV6,
+    ICMPV6,
+    ICMPV6_TYPE,
+    NEXT_HEADER,
+    advertised_in,
+    arp_claim,
+    arp_probe,
+    dad_solicitation,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeAlias
+
+    from cni_repair.netlink.socket import Rtnetlink
+    from cni_repair.network.model import HostLink
+
+    Claim: TypeAlias = tuple[str, bytes] | None
+
+SECONDS = 0.2  # for all of them together
+_PROBES, _BETWEEN = 3, 0.05
+_POLL = 0.005
+_MAX_FRAMES = 256  # to read at a time: others decide how many come
+
+# linux/if_packet.h
+_SOL_PACKET, _ADD_MEMBERSHIP, _MULTICAST = 263, 1, 0
+
+# Of all IPv6 that the master hears, the neighbour advertisements (classic BPF).
+_ADVERTISEMENTS = [
+    (0x30, 0, 0, NEXT_HEADER),  # BPF_LD | BPF_B | BPF_ABS
+    (0x15, 0, 3, ICMPV6),  # BPF_JMP | BPF_JEQ: else to the last instruction
+    (0x30, 0, 0, ICMPV6_TYPE),
+    (0x15, 0, 1, ADVERTISEMENT),
+    (0x06, 0, 0, 0xFFFF),  # BPF_RET: how many bytes
+    (0x06, 0, 0, 0),
+]
+
+
+def ask_for(
+    rtnl: Rtnetlink, wanted: Mapping[HostLink, Sequence[str]]
+) -> dict[HostLink, dict[str, str] | None]:
+    """Ask over each master who has its addresses: address to MAC, where somebody answered; None
+    where nobody could be asked, since the wire was not heard in time. `rtnl` is the node's."""
+    until = time.monotonic() + SECONDS
+    askers = [_Asker(rtnl, master, addresses) for master, addresses in wanted.items()]
+    try:
+        while time.monotonic() < until and not all(asker.is_decided for asker in askers):
+            for asker in askers:
+                asker.advance()
+            time.sleep(_POLL)
+        return {asker.master: asker.result() for asker in askers}
+    finally:
+        close_aside([sock for asker in askers for sock in asker.sockets])
+
+
+class _Asker:
+    """The questions over one master."""
+
+    def __init__(self, rtnl: Rtnetlink, master: HostLink, addresses: Sequence[str]) -> None:
+        self.master = master
+        self.sockets: list[socket.socket] = []
+        self._rtnl = rtnl
+        self._addresses = {*addresses}
+        self._questions: list[_Question] = []
+        self._sent = 0
+        self._next = 0.0
+        self._heard: dict[str, str] = {}
+        self._failed = False
+
+    def advance(self) -> None:
+        """Send what is due, once the wire is heard; hear who answered."""
+        if self.is_decided:
+            return
+        try:
+            if not self._questions and self._has_carrier():
+                self._open()
+            if self._questions:
+                self._hear()
+                self._send()
+        except OSError:
+            self._failed = True  # the link went down, or away
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether there is nothing to wait for: all answered, or had their time."""
+        had_time = self._sent == _PROBES and time.monotonic() >= self._next
+        return self._failed or had_time or self._heard.keys() == self._addresses
+
+    def result(self) -> dict[str, str] | None:
+        """An answer takes its time: who was asked in the last moment only was not asked."""
+        asked = self._sent > 1 and not self._failed
+        return self._heard if asked or self._heard else None
+
+    def _has_carrier(self) -> bool:
+        link = link_named(self._rtnl, self.master.name)
+        return link is not None and link.carrier
+
+    def _open(self) -> None:
+        mac = nl.raw_mac(self.master.mac)
+        four = [address for address in self._addresses if ":" not in address]
+        six = [address for address in self._addresses if ":" in address]
+        if four:
+            sock = self._socket(ETH_ARP)
+            frames = [arp_probe(mac, address) for address in four]
+            self._questions.append(_Question(sock, frames, arp_claim))
+        if six:
+            sock = self._socket(ETH_IPV6)
+            request = struct.pack("=iHH8s", self.master.ifindex, _MULTICAST, 6, ALL_NODES_MAC)
+            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+            frames = [dad_solicitation(mac, address) for address in six]
+            self._questions.append(_Question(sock, frames, advertised_in))
+
+    def _socket(self, protocol: int) -> socket.socket:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        sock = socket.socket(socket.AF_PACKET, kind, 0)  # it hears nothing before it is bound
+        self.sockets.append(sock)
+        if protocol == ETH_IPV6:
+            attach_filter(sock, _ADVERTISEMENTS)
+        sock.bind((self.master.name, protocol))
+        return sock
+
+    def _send(self) -> None:
+        if self._sent < _PROBES and time.monotonic() >= self._next:
+            for question in self._questions:
+                question.send()
+            self._sent += 1
+            self._next = time.monotonic() + _BETWEEN
+
+    def _hear(self) -> None:
+        for question in self._questions:
+            for address, mac in question.claims():
+                if address in self._addresses:
+                    self._heard.setdefault(address, nl.mac_of(mac))
+
+
+class _Question:
+    """The frames of one family, and what is heard of their answers."""
+
+    def __init__(
+        self, sock: socket.socket, frames: list[bytes], claim_in: Callable[[bytes], Claim]
+    ) -> None:
+        self._sock = sock
+        self._frames = frames
+        self._claim_in = claim_in
+
+    def send(self) -> None:
+        for frame in self._frames:
+            self._sock.send(frame)
+
+    def claims(self) -> list[tuple[str, bytes]]:
+        found = []
+        for _ in range(_MAX_FRAMES):
+            try:
+                claim = self._claim_in(self._sock.recv(256))
+            except BlockingIOError:
+                break
+            if claim is not None:
+                found.append(claim)
+        return found

@@ -1,0 +1,152 @@
+"""Whose a lost interface's addresses are by now.
+
+A DEL that never came to cni-repair (it went to the bare plugin) frees them, and IPAM may give them
+to another pod: to make the interface again would be to have them twice. host-local keeps one file
+an address, named after it, with the container id and the interface's name (the id alone in old
+ones; plugins/ipam/host-local/backend/disk): opening that is all it takes. Of another IPAM nothing
+is known here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from cni_repair.network.planning.plan import RELEASED
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from cni_repair.checkpoint.model import Checkpoint
+    from cni_repair.network.planning.plan import Plan
+
+_STORE = "/var/lib/cni/networks"  # where its configuration names no dataDir
+_MAX_BYTES = 1024
+
+
+@frozen
+class Leases:
+    """What is known of the addresses that IPAM gave to an attachment, and that its record has."""
+
+    freed: tuple[str, ...] = ()  # nobody has them
+    others: tuple[str, ...] = ()  # another attachment has them: in words, which
+    unknown: tuple[str, ...] = ()  # IPAM cannot be asked
+    store: str = ""
+
+
+def leases_of(checkpoint: Checkpoint) -> Leases:
+    """Ask host-local's store, where that gave the addresses."""
+    addresses = given_addresses(checkpoint)
+    store = store_of(checkpoint)
+    if not store:
+        return Leases(unknown=addresses)
+    freed: list[str] = []
+    others: list[str] = []
+    unknown: list[str] = []
+    for address in addresses:
+        try:
+            holder = _holder(store, address)
+        except FileNotFoundError:
+            (freed if os.path.isdir(store) else unknown).append(address)
+        except OSError:
+            unknown.append(address)
+        else:
+            container_id, ifname = checkpoint.key.container_id, checkpoint.key.ifname
+            if not holder:
+                unknown.append(address)  # a file that a power cut left empty
+            elif holder not in ([container_id], [container_id, ifname]):
+                others.append(f"address {address} is {_in_words(holder)}'s now ({store}/{address})")
+    return Leases(tuple(freed), tuple(others), tuple(unknown), store)
+
+
+def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
+    """The plan for a lost interface, as far as its addresses may be used; `force`: those, too, that
+    are freed. What another attachment was given is never taken."""
+    leases = leases_of(checkpoint)
+    findings = list(leases.others)
+    if not force:
+        findings += [
+            f"address {address} was freed ({leases.store} does not have it any more)"
+            for address in leases.freed
+        ]
+    if findings:
+        return replace(
+            plan, state=RELEASED, findings=(*plan.findings, *findings), operations=(), waits=False
+        )
+    return replace(plan, unvouched=(*leases.unknown, *leases.freed))
+
+
+def store_of(checkpoint: Checkpoint) -> str:
+    """host-local's directory for the attachment's network; empty where it is not its IPAM."""
+    netconf = checkpoint.netconf
+    delegate = netconf.get("delegate")
+    if isinstance(delegate, dict):
+        netconf = {**netconf, **delegate}
+    ipam = netconf.get("ipam")
+    if not isinstance(ipam, dict) or not checkpoint.network:
+        return ""
+    keys = {key.casefold(): value for key, value in ipam.items()}  # as Go reads them
+    if keys.get("type") != "host-local":
+        return ""
+    directory = keys.get("datadir") or _STORE
+    if not isinstance(directory, str) or not directory.startswith("/"):
+        return ""
+    return f"{directory.rstrip('/')}/{checkpoint.network}"
+
+
+def given_addresses(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The addresses of the attachment's Result that its record still has. Others (of router
+    advertisements, or added by the pod) are no affair of IPAM's."""
+    recorded = {address.address for address in checkpoint.attachment.addresses}
+    given = dict.fromkeys(_plain(one) for one in _of_result(checkpoint))
+    return tuple(address for address in given if address in recorded)
+
+
+def _of_result(checkpoint: Checkpoint) -> Iterator[object]:
+    result = checkpoint.result
+    interfaces = result.get("interfaces")
+    for entry in _objects(result.get("ips")):
+        place = entry.get("interface")
+        if isinstance(interfaces, list) and type(place) is int and 0 <= place < len(interfaces):
+            of = interfaces[place]
+            if isinstance(of, dict) and of.get("name") != checkpoint.key.ifname:
+                continue
+        yield entry.get("address")
+    for key in ("ip4", "ip6"):  # before CNI 0.3.0
+        for entry in _objects([result.get(key)]):
+            yield entry.get("ip")
+
+
+def _objects(value: object) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _plain(prefix: object) -> str:
+    """The address of a prefix, as the kernel's are written here; empty where it is none."""
+    text = prefix.partition("/")[0] if isinstance(prefix, str) else ""
+    family = AF_INET6 if ":" in text else AF_INET
+    try:
+        return inet_ntop(family, inet_pton(family, text))
+    except (OSError, ValueError):
+        return ""
+
+
+def _holder(store: str, address: str) -> list[str]:
+    """Container id and interface that the store names for an address (the id alone in an old file).
+
+    Raises FileNotFoundError where it has none.
+    """
+    # O_NONBLOCK: a FIFO would wait for its writer.
+    fd = os.open(f"{store}/{address}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(fd, _MAX_BYTES).decode("utf-8", "replace").split()
+    finally:
+        os.close(fd)
+
+
+def _in_words(holder: list[str]) -> str:
+    container_id, *ifname = holder
+    return " ".join([f"container {container_id}", *ifname[:1]])

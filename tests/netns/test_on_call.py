@@ -1,0 +1,250 @@
+"""An engineer on call, at a serial console: each situation's words lead out of it.
+
+What is printed fits 80 columns (but for names and reasons), and names an action; it is carried out
+as it stands there, and the node is better off. No command sends to another that sends back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.netns.rig import Outcome, Rig, eventually
+from tests.netns.test_uncovered import bare, cache
+
+NEXT = re.compile(r"^  next: (?:then )?(.*)$", re.MULTILINE)
+
+
+def command(rig: Rig, *words: str) -> Outcome:
+    patch = f"import cni_repair.adoption.caches as c; c.CACHE_DIRS = ({str(cache(rig))!r},)"
+    return rig.cli(*words, "--checkpoint-dir", str(rig.checkpoints), patch=patch)
+
+
+def advice_in(rig: Rig, out: str) -> str:
+    """The lines below the totals, as they are where no option has to be repeated."""
+    text = out.replace(f" --checkpoint-dir {rig.checkpoints}", "").replace(str(rig.base), "/x")
+    return text[re.search(r"^(?:\d+ attachments?: |\d+ without)", text, re.MULTILINE).start() :]  # type: ignore[union-attr]
+
+
+def attach(rig: Rig, count: int = 2) -> None:
+    for number in range(1, count + 1):
+        rig.attach(f"pod{number}")
+
+
+# --- situations, and who puts them right ----------------------------------------------------------
+
+Step = Callable[[Rig], object]
+
+
+def run(*words: str) -> Step:
+    return lambda rig: command(rig, *words)
+
+
+def lost(rig: Rig) -> None:
+    attach(rig)
+    rig.reload()
+
+
+def master_missing(rig: Rig) -> None:
+    attach(rig)
+    rig.uplink_down()
+
+
+def master_down(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link set eth0 down")
+
+
+def no_carrier(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link set tor0 down", rig.lab.tor.name)
+    eventually(lambda: rig.links()["eth0"]["operstate"] != "UP", "eth0 to lose its carrier")
+
+
+def carrier_back(rig: Rig) -> None:
+    rig.ip("link set tor0 up", rig.lab.tor.name)
+    eventually(lambda: rig.links()["eth0"]["operstate"] == "UP", "eth0 to have carrier")
+
+
+def degraded(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("route del default", "pod1")
+
+
+def stale(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("netns del pod1")
+
+
+def unmanaged(rig: Rig) -> None:
+    attach(rig)
+    bare(rig, "bare")
+
+
+def unmanaged_and_lost(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", bare(rig, "bare"))
+
+
+def foreign(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add eth0 type bridge", "pod1")
+
+
+def unreadable(rig: Rig) -> None:
+    attach(rig, 1)
+    was = bare(rig, "pod2")
+    command(rig, "adopt", "--write")
+    rig.checkpoint(was).write_text("{")
+
+
+def record_moved_away(rig: Rig) -> None:
+    (torn,) = [path for path in rig.checkpoints.iterdir() if path.read_text() == "{"]
+    torn.rename(rig.base / torn.name)
+
+
+def another_link(rig: Rig) -> None:
+    attach(rig)
+    rig.uplink_down()
+    rig.ip("link add eth0 type bridge")
+
+
+SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
+    # what happened; the command; what its advice says; what is done then, until status is 0
+    "lost": (lost, "status", ["cni-repair repair --all"], [run("repair", "--all")]),
+    "master-missing": (
+        master_missing, "status",
+        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        [Rig.uplink_up, run("repair", "--all")],
+    ),
+    "master-missing-repair": (
+        master_missing, "repair",
+        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        [Rig.uplink_up, run("repair", "--all")],
+    ),
+    "master-missing-verify": (
+        master_missing, "verify",
+        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        [Rig.uplink_up, run("repair", "--all")],
+    ),
+    "master-down": (
+        master_down, "status",
+        ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair repair --a"],
+        [lambda rig: rig.ip("link set dev eth0 up"), run("repair", "--all")],
+    ),
+    "master-down-verify": (
+        master_down, "verify",
+        ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair verify"],
+        [lambda rig: rig.ip("link set dev eth0 up"), run("repair", "--all")],
+    ),
+    "no-carrier": (
+        no_carrier, "status",
+        ["the node's eth0 has no carrier", "its cable and its switch port", "cni-repair verify"],
+        [carrier_back],
+    ),
+    "no-carrier-verify": (
+        no_carrier, "verify",
+        ["the node's eth0 has no carrier", "its cable and its switch port", "cni-repair verify"],
+        [carrier_back],
+    ),
+    "another-link": (
+        another_link, "repair",
+        ["the node's eth0 is not the recorded link", "do what the reason says", "repair --all"],
+        [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
+    ),
+    "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
+    "stale": (stale, "status", ["cni-repair forget --stale"], [run("forget", "--stale")]),
+    "unmanaged": (unmanaged, "status", ["cni-repair adopt --write"], [run("adopt", "--write")]),
+    "unmanaged-lost": (
+        unmanaged_and_lost, "status", ["cni-repair adopt --write"],
+        [run("adopt", "--write"), run("repair", "--all")],
+    ),
+    "foreign": (
+        foreign, "status", ["remove it inside, then cni-repair repair --all"],
+        [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
+    ),
+    "unreadable": (
+        unreadable, "status", ["move the file away, then cni-repair adopt --write"],
+        [record_moved_away, run("adopt", "--write")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_advice_leads_out(rig: Rig, name: str) -> None:
+    happen, asked, said, steps = SITUATIONS[name]
+    happen(rig)
+    words = {"repair": ["repair", "--all"], "verify": ["verify", "--timeout", "1"]}
+    done = command(rig, *words.get(asked, [asked]))
+    assert done.status == (0 if name == "stale" else 1)
+    advice = advice_in(rig, done.out)
+    for words_said in said:
+        assert words_said in advice
+    assert f"next: cni-repair {asked}" not in advice or asked == "repair"
+    assert max(map(len, advice.splitlines())) <= 80
+    for step in steps:
+        step(rig)
+    after = command(rig, "status")
+    assert after.status == 0, after.out
+    assert NEXT.findall(after.out) == []
+
+
+def test_pods_of_one_cause_are_told_together(rig: Rig) -> None:
+    """Whatever lies between them: a pod that only lacks its route, and stands on another master."""
+    attach(rig, 5)
+    rig.uplink_up("eth1", "10.9.1.1")
+    rig.attach("other", rig.conf(master="eth1"))
+    rig.ip("link del eth0", "other")
+    rig.uplink_down()
+    out = command(rig, "status").out
+    assert out.count("the pod's eth0 is gone; the node's master eth0 does not exist") == 1
+    assert "    all 5: " in out
+    assert "the node's eth0 is missing; 5 interfaces of pods on it" in out
+
+
+def test_silent_gateway_behind_links_that_are_up(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link set tor0 arp off", rig.lab.tor.name)
+    done = command(rig, "verify", "--timeout", "1")
+    assert done.status == 1
+    advice = advice_in(rig, done.out)
+    assert "unreachable: the node's links are up" in advice
+    assert "see to the switch port" in advice
+    assert max(map(len, advice.splitlines())) <= 80
+
+
+def test_mixed_causes_each_have_their_line(rig: Rig) -> None:
+    pods = [rig.attach(f"pod{number}").pod for number in (1, 2, 3, 4)]
+    rig.drop_pod(pods[0])
+    rig.checkpoint(pods[1]).write_text("{")
+    rig.ip("link del eth0", "pod3")
+    rig.ip("link add eth0 type bridge", "pod3")
+    rig.ip("link del eth0", "pod4")
+    bare(rig, "bare")
+    done = command(rig, "status")
+    assert done.status == 1
+    advice = advice_in(rig, done.out)
+    for state in ("lost", "stale", "foreign", "unreadable", "unmanaged"):
+        assert re.search(rf"^{state}: ", advice, re.MULTILINE), state
+    assert len(NEXT.findall(advice)) == 5
+    assert max(map(len, advice.splitlines())) <= 80
+
+
+def test_no_record_at_all(rig: Rig, tmp_path: Path) -> None:
+    rig.checkpoints.mkdir(mode=0o700)
+    done = command(rig, "status")
+    assert done.status == 0
+    assert "cni-repair adopt" in done.out
+
+
+def test_inside_a_pod_is_refused(rig: Rig) -> None:
+    """As in a container without hostNetwork: all masters would be missing there."""
+    was = rig.attach("pod1")
+    words = ["nsenter", f"--net={was.pod.path}", rig.launcher(), "status"]
+    done = rig.run(*words, "--checkpoint-dir", str(rig.checkpoints), check=False)
+    assert (done.status, done.out) == (3, "")
+    assert "this is the network namespace of pod shop/pod1, not the node's" in done.err
