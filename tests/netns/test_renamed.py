@@ -54,7 +54,7 @@ def test_renamed_with_its_traffic_flowing(rig: Rig, mac: str) -> None:
     table = rig.cli("status", *options(rig))
     assert table.status == 0
     assert "renamed: the pod has its interface" in table.out
-    assert "next:" not in rig.cli("repair", "--all", *options(rig)).out
+    assert "next: cni-repair" not in rig.cli("repair", "--all", *options(rig)).out
 
 
 def test_another_link_bears_the_name_then(rig: Rig) -> None:
