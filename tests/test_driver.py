@@ -21,11 +21,11 @@ from integration.driver.outagechart import chart
 from integration.driver.scenarios import SCENARIOS
 from tests.background import Background
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2500)]
 
 _RUN = Path(rig.__file__).with_name("run")
 _CHECKOUT = _RUN.parents[2]
-_SECONDS = 1400
+_SECONDS = 2400
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from integration.kubelet.story import STEPS
 from tests.background import Background
 
 _BUILD_SECONDS = 240
-_SECONDS = 300  # for all the rest
+_SECONDS = 700  # for all the rest
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(_BUILD_SECONDS + _SECONDS + 30)]
 

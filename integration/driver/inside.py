@@ -15,7 +15,7 @@ from integration.driver.checks import Checks, TooLate
 from integration.driver.node import CONTAINERD, FAR, LabError, Node
 from integration.driver.scenarios import MEASURED, PLOTTED, SCENARIOS
 
-CHECK_SECONDS = 360  # from one check to the next: longer takes what hangs
+CHECK_SECONDS = 900  # from one check to the next: longer takes what hangs
 
 _EVENTS, _NEXT = Path("/run/job/events"), Path("/run/job/next")
 _POLL_SECONDS = 0.1

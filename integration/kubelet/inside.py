@@ -17,7 +17,7 @@ from integration.driver.report import Outcome
 from integration.kubelet.node import Node
 from integration.kubelet.story import STEPS, Story
 
-SECONDS = 150
+SECONDS = 600
 
 _LOG_CHARACTERS = 20_000
 

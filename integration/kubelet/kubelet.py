@@ -18,7 +18,7 @@ from integration.containerd.image import IMAGE
 
 NAMESPACE = "shop"
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 
 _PORT = 10255
 _NODE = "node"

@@ -27,9 +27,9 @@ from tests.outputs import mistakes_in, schema_for
 from tests.patience import HANG_SECONDS, eventually
 
 __all__ = [
-    "GATEWAY4", "GATEWAY6", "HANG_SECONDS", "PLUGINS", "ROOT", "SHORT_DEADLINE", "Attachment",
-    "Connection", "Json", "Outcome", "Pod", "Rig", "entry_of", "eventually", "slow_but", "states",
-    "without",
+    "GATEWAY4", "GATEWAY6", "HANG_SECONDS", "PATIENT", "PLUGINS", "ROOT", "SHORT_DEADLINE",
+    "Attachment", "Connection", "Json", "Outcome", "Pod", "Rig", "entry_of", "eventually",
+    "slow_but", "states", "without",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -41,6 +41,12 @@ SHORT_DEADLINE = """
 import functools
 from cni_repair.cni import delegate
 delegate.call = functools.partial(delegate.call, seconds=1.0)
+"""
+
+# REPAIR waits for carrier longer than a test waits for REPAIR: it must see it come.
+PATIENT = f"""
+from cni_repair.repair import scheduler
+scheduler.SETTLE_SECONDS = {2 * HANG_SECONDS}
 """
 
 

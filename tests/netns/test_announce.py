@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from tests.netns.rig import HANG_SECONDS, Attachment, Rig, eventually
+from tests.netns.rig import HANG_SECONDS, PATIENT, Attachment, Rig, eventually
 
 ETH_P_ALL = 3
 ARP, IPV6 = 0x0806, 0x86DD
@@ -150,14 +150,10 @@ def test_announced_when_the_carrier_comes(rig: Rig) -> None:
     rig.ip("link set tor0 down", "tor")
     eventually(lambda: "NO-CARRIER" in rig.links()["eth0"]["flags"], "the loss of carrier")
     stdin = json.dumps(rig.conf())
-    # Longer than the test waits for its end: carrier is what it must see.
-    patient = (
-        f"from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = {2 * HANG_SECONDS}"
-    )
     with (
         Wire(rig) as wire,
         rig.started(
-            rig.launcher(patient), stdin=stdin, env=rig.environ("REPAIR", was.pod)
+            rig.launcher(PATIENT), stdin=stdin, env=rig.environ("REPAIR", was.pod)
         ) as process,
     ):
         eventually(lambda: was.address in rig.ip("addr", was.pod), "the pod's address")

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import HANG_SECONDS, Attachment, Json, Pod, Rig, entry_of, eventually, states
+from tests.netns.rig import (
+    HANG_SECONDS,
+    PATIENT,
+    Attachment,
+    Json,
+    Pod,
+    Rig,
+    entry_of,
+    eventually,
+    states,
+)
 from tests.netns.test_announce import Wire, announced_by_arp, mac_of
 
 pytestmark = pytest.mark.slow  # pods take their time to be made
@@ -248,7 +258,7 @@ def test_pods_deleted_while_their_master_is_away(node: Node) -> None:
     rig, pods = node
     rig.uplink_down()
     patch = patch_of(rig, SEVERAL)
-    stdin = json.dumps(rig.conf(masterTimeout=30))
+    stdin = json.dumps(rig.conf(masterTimeout=2 * HANG_SECONDS))
     gone, unmounted = pods.pop(), pods.pop()
     with rig.started(rig.launcher(patch), stdin=stdin, env=rig.environ("REPAIR", None)) as process:
         eventually(lambda: len(workers_of(rig)) == 3, "the workers")
@@ -269,7 +279,7 @@ def test_carrier_that_comes_late(node: Node) -> None:
     rig, pods = node
     cut(rig)
     rig.ip("link set tor0 down", "tor")
-    patch = patch_of(rig, SEVERAL)
+    patch = patch_of(rig, SEVERAL, PATIENT)
     stdin, environ = json.dumps(rig.conf()), rig.environ("REPAIR", None)
     with Wire(rig) as wire, rig.started(rig.launcher(patch), stdin=stdin, env=environ) as process:
         eventually(lambda: workers_of(rig) and have_ended(rig), "the workers' end")

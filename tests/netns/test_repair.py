@@ -903,7 +903,7 @@ def test_master_that_does_not_come(rig: Rig, one: bool) -> None:
 def test_master_that_comes_late(rig: Rig) -> None:
     was = rig.attach("pod1")
     rig.uplink_down()
-    stdin = json.dumps(rig.conf(masterTimeout=30))
+    stdin = json.dumps(rig.conf(masterTimeout=2 * HANG_SECONDS))
     with rig.started(rig.launcher(), stdin=stdin, env=rig.environ("REPAIR", was.pod)) as process:
         eventually((rig.base / "run" / "parents.lock").exists, "REPAIR to look for the master")
         assert process.poll() is None

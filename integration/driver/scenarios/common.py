@@ -18,7 +18,7 @@ Json = dict[str, Any]
 CHECKPOINTS = Path("/var/lib/cni-repair/checkpoints")
 RUN_DIR = Path("/run/cni-repair")
 # To wait for what will come: generous, the guest is emulated.
-ANSWER_SECONDS = 30.0
+ANSWER_SECONDS = 60.0
 
 _SAME = {
     "ifindex": "ifindex",

@@ -59,7 +59,7 @@ ExecStart=/bin/sh -c '{_BUSYBOX} sleep 2147483646 & exec {_BUSYBOX} sleep 214748
 KillMode=process
 Restart=always
 """
-_EVENT_SECONDS = 60.0
+_EVENT_SECONDS = 240.0
 _PINGS_TO_RESTORED = 150
 _IFF_UP = 1
 
@@ -178,7 +178,7 @@ def resume(node: Node, check: Checks) -> None:
     before, files = node.interfaces(), runtime_files()
     connection = node.connect(node.pods[0])
     connection.exchange("before the upgrade")
-    write_plan(f"{RMMOD}; {_UNTIL_FOUND}; {MODPROBE}", driver={"deadline": "60s"})
+    write_plan(f"{RMMOD}; {_UNTIL_FOUND}; {MODPROBE}", driver={"deadline": "240s"})
     with node.kubelet(), distribution(node):
         cut(node, ["upgrade", str(PLAN)], "done", "hold")
         check_held(check, node)
@@ -339,7 +339,7 @@ def hangup(node: Node, check: Checks) -> None:
     with distribution(node):
         since = time.monotonic()
         with node.kubelet():
-            write_plan(f"{_RELOAD}; {_BUSYBOX} sleep 2147483645", driver={"deadline": "8s"})
+            write_plan(f"{_RELOAD}; {_BUSYBOX} sleep 2147483645", driver={"deadline": "20s"})
             with on_terminal(node, "upgrade", "--yes", str(PLAN)) as screen:
                 screen.wait_for("eth0 is gone")
             check(
