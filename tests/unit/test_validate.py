@@ -471,10 +471,20 @@ def test_configurations_in_a_config_map(tmp_path: Path) -> None:
         ("- a\n", "x.yaml", "$: neither a network configuration, nor"),
         ("{}", "x.json", "$: neither a network configuration, nor"),
         ("type: cni-repair\nname: a\n", "x.yaml", "$: a network configuration in YAML"),
+        ("type: cni-repair\nname: a\n", "10.conf", "$: a network configuration in YAML"),
+        ("plugins: [type: cni-repair]\n", "10.conflist", "$: a network configuration in YAML"),
+        (f"\ufeff{json.dumps(GOOD)}", "10.conf", "cannot decode it: it begins with a byte order"),
         ("[]", "x.json", "cannot decode it: it is not a JSON object"),
         ("nonsense", "x.conf", "cannot decode it: "),
         ("", "x.conf", "cannot decode it: it is empty"),
         ("", "x.yaml", "it is empty"),
+        ("# nothing\n---\n---\n", "x.yaml", "it is empty"),
+        ("kind: List\nitems: []\n", "x.yaml", "$: nothing that cni-repair reads: List"),
+        (
+            "kind: ConfigMap\ndata: {a: b}\n",
+            "x.yaml",
+            "$: nothing that cni-repair reads: ConfigMap",
+        ),
         ("a: &x 1\n", "x.yaml", "line 1: aliases (&, *) are not read"),
         ("\x00", "x.yaml", "line 1: the control character"),
         ("version: 2\n", "plan.yaml", "$.version: 2 is no version"),
@@ -516,6 +526,11 @@ def test_any_document_is_answered(tmp_path_factory: pytest.TempPathFactory, valu
             for part in parts_of(tmp_path_factory.getbasetemp(), entry, "any.json"):
                 assert part.kind
                 assert all(finding.message for finding in part.findings)
+
+
+def test_template_is_told_to_be_one(tmp_path: Path) -> None:
+    (only,) = said(tmp_path, "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n", "nad.yaml")
+    assert only.endswith("(a template? Validate what is made of it: helm template …)")
 
 
 # --- the command ---------------------------------------------------------------------------------
