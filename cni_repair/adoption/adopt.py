@@ -14,6 +14,7 @@ from cni_repair.adoption.verdict import (
     FAILED,
     LEFTOVER,
     RECORDED,
+    REFUSED,
     REMOVED,
     Adoption,
     without_rivals,
@@ -27,9 +28,9 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.checkpoint.store import COMMITTED, is_legacy
 from cni_repair.netlink.netns import netns_id_at
-from cni_repair.node.context import wrapped
+from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.discovery import Covered, covered_by, unmanaged
-from cni_repair.node.forget import forget
+from cni_repair.node.forget import Owners, forget
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.uplink.recorder import NodeRecorder
 
@@ -66,6 +67,8 @@ class Adopter:
     def examine(self, candidates: list[Candidate]) -> list[Adoption]:
         """What adopting would do; changes nothing."""
         adoptions = [self._examiner.examine(candidate) for candidate in candidates]
+        if any(adoption.state == ADOPTABLE and adoption.lost for adoption in adoptions):
+            adoptions = _without_renamed(adoptions, self.not_remembered(adoptions))
         living = [
             entry.checkpoint
             for entry in self._entries
@@ -137,17 +140,8 @@ class Adopter:
         # DEL removes the cache entry, too. Where that is still there, but not the namespace, we may
         # look from another mount namespace than the runtime's.
         remembered = {adoption.key for adoption in adoptions}
-        return [
-            Adoption(
-                key=entry.key,
-                file=f"{self._options.checkpoint_dir}/{entry.file}",
-                state=LEFTOVER,
-                netns=checkpoint.netns_path,
-                network=checkpoint.network,
-                pod=checkpoint.pod,
-                reason="its pod is gone, and its DEL did not come to cni-repair",
-                checkpoint=checkpoint,
-            )
+        entries = [
+            (entry, checkpoint)
             for entry in self._entries
             if (checkpoint := entry.checkpoint)
             and entry.key not in self._alive | remembered
@@ -155,9 +149,54 @@ class Adopter:
             # The DEL of what cni-repair attached comes to cni-repair.
             and checkpoint.netconf.get("type") != OWN_TYPE
         ]
+        owners = Owners(self._node) if entries else None
+        directory = self._options.checkpoint_dir
+        return [
+            _leftover(owners, f"{directory}/{entry.file}", checkpoint)
+            for entry, checkpoint in entries
+            if owners
+        ]
 
     def _remove(self, leftover: Adoption) -> Adoption:
         assert self._store is not None and leftover.checkpoint is not None
         (entry,) = [one for one in self._entries if one.key == leftover.key]
         forget(self._store, entry, self._options.run_dir, None)
         return replace(leftover, state=REMOVED)
+
+
+def _leftover(owners: Owners, file: str, checkpoint: Checkpoint) -> Adoption:
+    """A leftover, where it is proved that no pod owns the record: that nothing is at its
+    namespace's path proves nothing."""
+    state, reason = LEFTOVER, "its pod is gone, and its DEL did not come to cni-repair"
+    try:
+        owners.proof_of_none(checkpoint)
+    except POD_FAILURES as error:
+        state, reason = RECORDED, f"no cache entry names it; {wrapped(error)}"
+    return Adoption(
+        key=checkpoint.key,
+        file=file,
+        state=state,
+        netns=checkpoint.netns_path,
+        network=checkpoint.network,
+        pod=checkpoint.pod,
+        reason=reason,
+        checkpoint=checkpoint,
+    )
+
+
+def _without_renamed(adoptions: list[Adoption], strays: list[Unmanaged]) -> list[Adoption]:
+    """Refuse lost interfaces whose namespace has one over the same master that nobody remembers: a
+    pod may have renamed it, and a repair would make a second one."""
+    names = {(netns_id_at(stray.netns), stray.master): stray.ifname for stray in strays}
+    judged = []
+    for adoption in adoptions:
+        if adoption.state == ADOPTABLE and adoption.checkpoint is not None and adoption.lost:
+            master, name = adoption.checkpoint.attachment.parents[0].name, adoption.key.ifname
+            if stray := names.get((netns_id_at(adoption.netns), master)):
+                reason = (
+                    f"there is no {name}, but {stray} over {master}, which nobody remembers:"
+                    f" renamed inside the pod? Name it {name} again, or have the pod made anew"
+                )
+                adoption = replace(adoption, state=REFUSED, reason=reason, checkpoint=None)
+        judged.append(adoption)
+    return judged

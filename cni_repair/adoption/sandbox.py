@@ -23,6 +23,7 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
 from cni_repair.checkpoint.identity import names_container
 from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns, same_netns
+from cni_repair.node.forget import sees_the_node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def why_absent(path: str, error: NoNetns) -> NotAdopted:
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.errno not in _ABSENT:
         return NotAdopted(REFUSED, f"{path} cannot be opened: {cause.strerror}")
+    if _is_of_a_task(path) and not sees_the_node():
+        return _out_of_sight(path)
     holder = _holder_of(path)
     if holder is None:
         return NotAdopted(GONE, str(error))
@@ -83,14 +86,26 @@ def why_absent(path: str, error: NoNetns) -> NotAdopted:
 def _holder_of(path: str) -> int | None:
     """A process whose mounts have a namespace at a path, if processes live in that one, too: a
     runtime may have mounts of its own. (Any container may keep a mount whose pod is gone.)"""
-    directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
-    if os.path.basename(directory) in _OF_A_TASK:
+    if _is_of_a_task(path):
         return None  # another PID namespace's processes are others
+    directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
     alive = {netns_id_at(f"/proc/{pid}/ns/net") for pid in process_ids()} - {None}
     holders = _of_other_mounts() if alive else []
     # (Not opened: it may be anything that a container has put there.)
     at = f"{directory}/{name}"
     return next((pid for pid in holders if netns_id_at(f"/proc/{pid}/root{at}") in alive), None)
+
+
+def _is_of_a_task(path: str) -> bool:
+    return os.path.basename(os.path.dirname(path)) in _OF_A_TASK
+
+
+def _out_of_sight(path: str) -> NotAdopted:
+    return NotAdopted(
+        REFUSED,
+        f"it cannot be told what is at {path}: the node's processes are not to be seen from here",
+        "run cni-repair on the node, or in a container with hostPID",
+    )
 
 
 def _of_other_mounts() -> list[int]:
@@ -119,6 +134,8 @@ def _doubt(task: str, candidate: Candidate) -> str:
     whose = f"names container {named[0][:12]}" if named else "names no container"
     doubt = f"the cgroup of {task} does not name container {sandbox}; it {whose}"
     if _is_younger(task, candidate.written_at):
+        if not sees_the_node():
+            raise _out_of_sight(candidate.netns)
         raise NotAdopted(
             GONE, f"the process at {task} has ended: another one, started later, has its PID"
         )

@@ -248,11 +248,18 @@ def result_of(attachment: Attachment, netns: str) -> dict[str, Any]:
         ],
         "ips": [{"interface": 0, "address": prefix} for prefix in _prefixes(attachment)],
         "routes": [
-            {"dst": route.dst, **({"gw": route.gateway} if route.gateway else {})}
+            {"dst": route.dst, **({"gw": gateway} if gateway else {})}
             for route in routes
+            for gateway in _gateways(route, attachment.ifname)
         ],
         "dns": {},
     }
+
+
+def _gateways(route: Route, ifname: str) -> list[str | None]:
+    """A Result has no next hops: each through the interface is a route of its own."""
+    hops = [hop.gateway for hop in route.hops if hop.ifname == ifname]
+    return hops or [route.gateway]
 
 
 def check_was_ours(candidate: Candidate) -> None:

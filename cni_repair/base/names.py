@@ -5,6 +5,7 @@ from __future__ import annotations
 OWN_TYPE = "cni-repair"  # our plugin's, in network configurations
 _ID_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _ID_REST = _ID_FIRST | frozenset("_.-")
+_HEX = frozenset("0123456789abcdef")
 _NEVER_IN_IFNAMES = frozenset("/:\0")
 
 
@@ -12,6 +13,18 @@ def valid_id(text: str) -> bool:
     """libcni's pattern for container ids, network names and plugin types:
     `[a-zA-Z0-9][a-zA-Z0-9_.-]*`."""
     return bool(text) and text[0] in _ID_FIRST and _ID_REST.issuperset(text)
+
+
+def bare_id(container_id: str) -> str:
+    """A container id as its runtime shows it, and as its cgroup names it: nerdctl puts its
+    namespace before the one that it gives to CNI (default-ID)."""
+    last = container_id.rpartition("-")[2]
+    return last if len(last) == 64 and _HEX.issuperset(last) else container_id
+
+
+def short_id(container_id: str) -> str:
+    """A container id as people write it."""
+    return bare_id(container_id)[:12]
 
 
 def valid_ifname(name: str) -> bool:

@@ -13,6 +13,7 @@ import os
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import bare_id
 from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
 from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
 
 _SHORTEST_ID = 12
-_HEX = frozenset("0123456789abcdef")
 
 
 @frozen
@@ -170,13 +170,6 @@ def names_container(cgroups: str, container_id: str) -> bool:
             return True
         at = cgroups.find(word, at + 1)
     return False
-
-
-def bare_id(container_id: str) -> str:
-    """A container id as the cgroup has it: nerdctl puts its namespace before the one that it gives
-    to CNI (default-ID)."""
-    last = container_id.rpartition("-")[2]
-    return last if len(last) == 64 and _HEX.issuperset(last) else container_id
 
 
 def _task_in(path: str) -> int | None:

@@ -9,6 +9,7 @@ from cni_repair.adoption.uncovered import Uncovered, uncovered
 from cni_repair.base.columns import Row
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import short_id
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.printable import one_line
 from cni_repair.cni import netconf
@@ -93,7 +94,7 @@ def shown(found: Uncovered, scope: Scope, command: str) -> WithoutRecord:
 
 
 def _row(one: Unmanaged) -> Row:
-    cells = (one.pod, one.container_id[:12], one.ifname, one.master, one.netns)
+    cells = (one.pod, short_id(one.container_id), one.ifname, one.master, one.netns)
     return Row(UNMANAGED, tuple(one_line(cell) or "-" for cell in cells), _reason(one))
 
 

@@ -15,6 +15,7 @@ from cni_repair.adoption.caches import CACHE_DIRS
 from cni_repair.adoption.configurations import CONF_DIRS, read_configurations
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import short_id
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
@@ -128,7 +129,7 @@ def _unusable(unusable: Iterable[Unusable]) -> Iterator[str]:
 
 
 def _count(attached: list[Attached]) -> str:
-    names = [one.pod or one.key.container_id[:12] for one in attached]
+    names = [one.pod or short_id(one.key.container_id) for one in attached]
     shown = ", ".join(names[:_PODS_SHOWN])
     more = f" and {len(names) - _PODS_SHOWN} more" if len(names) > _PODS_SHOWN else ""
     many = len(attached) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.columns import Line, Row, with_reasons
+from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice
 from cni_repair.cli.common import DAMAGED
@@ -104,7 +105,7 @@ def _row(report: Report) -> Row:
         addresses[_ADDRESSES_SHOWN:] = ["…"]
     cells = (
         report.pod or "-",
-        report.key.container_id[:12],
+        short_id(report.key.container_id),
         report.key.ifname,
         master,
         " ".join(addresses),

@@ -8,6 +8,7 @@ import sys
 
 from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import bare_id, short_id
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
@@ -122,7 +123,7 @@ def _check_is_the_node(node: Node, entries: list[Entry]) -> None:
     for entry in entries:
         identity = entry.checkpoint.netns if entry.checkpoint else None
         if identity and identity.netns_id == own and identity.boot_id == boot_id():
-            pod = _pod_of(entry) or entry.key.container_id[:12]
+            pod = _pod_of(entry) or short_id(entry.key.container_id)
             raise RefusedError(
                 ENVIRONMENT,
                 f"this is the network namespace of pod {pod}, not the node's",
@@ -146,7 +147,7 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
         containers = {entry.key.container_id: entry for entry in found}
         if len(containers) > 1 and "/" not in name:
             which = ", ".join(
-                f"{container_id[:12]} ({_pod_of(entry) or 'unnamed'})"
+                f"{short_id(container_id)} ({_pod_of(entry) or 'unnamed'})"
                 for container_id, entry in containers.items()
             )
             raise UsageError(NO_CHECKPOINT, f"{name} is ambiguous: {which}", "give more of it")
@@ -171,4 +172,5 @@ def _pod_of(entry: Entry) -> str:
 def _is_meant(entry: Entry, name: str) -> bool:
     if "/" in name:
         return _pod_of(entry) == name
-    return entry.key.container_id.startswith(name)
+    container_id = entry.key.container_id
+    return container_id.startswith(name) or bare_id(container_id).startswith(name)

@@ -6,7 +6,7 @@ every plugin takes an altname, and none one of more than 15 bytes.
 
 from __future__ import annotations
 
-from cni_repair.base.errors import REPAIR_FAILED, TRY_AGAIN, CniError
+from cni_repair.base.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.base.lightsocket import if_indextoname, if_nametoindex
 from cni_repair.base.names import valid_ifname
 
@@ -54,7 +54,7 @@ def why_no_master(conf: NetConf) -> CniError | None:
     from cni_repair.uplink.plan import READY
 
     plan, _ = look_for_vlan(below, conf.vlan_id)
-    return None if plan.state == READY else CniError(REPAIR_FAILED, plan.reason)
+    return None if plan.state == READY else CniError(MASTER_REFUSED, plan.reason)
 
 
 def ensure_master(conf: NetConf) -> str | None:

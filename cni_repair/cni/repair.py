@@ -6,9 +6,9 @@ The outage lasts as long as it does: nothing is imported that only other verbs n
 from __future__ import annotations
 
 from cni_repair.base.errors import (
+    ADDRESS_GONE,
     FOREIGN,
     NO_CHECKPOINT,
-    RELEASED,
     REPAIR_FAILED,
     STALE,
     CniError,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _ERROR_OF_STATE = {
     planning.STALE: STALE,
     planning.FOREIGN: FOREIGN,
-    planning.RELEASED: RELEASED,
+    planning.RELEASED: ADDRESS_GONE,
 }
 
 

@@ -11,8 +11,8 @@ import re
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import cgroups_of, process_ids
 from cni_repair.base.strictjson import load_object
+from cni_repair.checkpoint.identity import process_of
 from cni_repair.checkpoint.store import COMMITTED
 from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
 from cni_repair.netlink.socket import Rtnetlink
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _MAX_LINKS = 1024
 ATTACHED = "attached"
-_SHORTEST_ID = 12  # of a container: a shorter text may stand in any cgroup's name
 # The namespace in the text of a record, of which the rest may be damaged.
 _NETNS_OBJECT = re.compile(rb'"netns":(\{[^{}]*\})')
 
@@ -174,11 +173,8 @@ def _of_unreadable(store: Store | None, key: Key) -> NetnsId | None:
 
 def _of_sandbox(container_id: str) -> NetnsId | None:
     """The namespace of a process whose cgroup names the sandbox."""
-    if len(container_id) >= _SHORTEST_ID:
-        for pid in process_ids():
-            if container_id in cgroups_of(pid):
-                return netns_id_at(f"/proc/{pid}/ns/net")
-    return None
+    pid = process_of(container_id)
+    return netns_id_at(f"/proc/{pid}/ns/net") if pid else None
 
 
 def counted_twice(reports: Iterable[Report], found: Iterable[Unmanaged]) -> int:

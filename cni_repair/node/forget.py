@@ -124,6 +124,11 @@ def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) 
         lock.forget()
 
 
+def sees_the_node() -> bool:
+    """Whether /proc shows the node's processes, and not those of a container alone."""
+    return sees_all_processes() or bool(comms() & _RUNTIMES)
+
+
 class Owners:
     """Every process and every mount of the node that this process can see."""
 
@@ -131,7 +136,7 @@ class Owners:
         self._node = node
         self._namespaces = namespaces()
         self._mounted = mounted_namespaces()
-        self._sees_the_node = sees_all_processes() or bool(comms() & _RUNTIMES)
+        self._sees_the_node = sees_the_node()
 
     def proof_of_none(self, checkpoint: Checkpoint) -> str:
         """Why no pod owns the record. Raises StillOwned where one does, or may."""

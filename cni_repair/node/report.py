@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import (
     DEGRADED,
     FOREIGN,
@@ -100,7 +101,7 @@ class Report:
 
 def title_of(pod: str, container_id: str, ifname: str) -> str:
     """An attachment's name for people."""
-    return " ".join(part for part in (pod, container_id[:12], ifname) if part)
+    return " ".join(part for part in (pod, short_id(container_id), ifname) if part)
 
 
 def in_one_line(findings: Words, more: Words = ()) -> str:

@@ -15,6 +15,7 @@ import time
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import (
     DEGRADED,
     FOREIGN,
@@ -204,7 +205,7 @@ def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Ver
     reports = examine(node, entries)
     answers = _ask(node, reports, options)
     pods = {
-        heard.mac: report.pod or report.key.container_id[:12]
+        heard.mac: report.pod or short_id(report.key.container_id)
         for heard, report in zip(answers, reports)
         if heard.mac
     }

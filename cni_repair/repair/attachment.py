@@ -5,10 +5,10 @@ observe ─► plan ─► (masters, then pod) apply ─► observe again ─►
 
 from __future__ import annotations
 
-from cni_repair.base.errors import RELEASED, TRY_AGAIN, CniError
+from cni_repair.base.errors import ADDRESS_GONE, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_NOARP
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import failed, findings_of, parents_of, unreadable
@@ -118,6 +118,8 @@ class AttachmentRepair:
             in_pod(self._session.node, checkpoint, given_netns, lambda ns: work(ns, lock, finish))
         except POD_FAILURES as error:
             return self._failed(checkpoint, work, wrapped(error))
+        if work.before.plan.state == RELEASED:
+            self._check_record()  # our own DEL frees the address, too
         report = self._examined(checkpoint, work)
         if self._ledger.before[self._place].state not in (LOST, DEGRADED):
             return report
@@ -170,7 +172,7 @@ class AttachmentRepair:
             self._ledger.unasked.append(self._place)
             return report
         words = f"{self._entry.key.ifname} was not repaired"
-        return replace(report, error=CniError(RELEASED, words, doubts.reason))
+        return replace(report, error=CniError(ADDRESS_GONE, words, doubts.reason))
 
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now

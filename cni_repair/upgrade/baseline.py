@@ -7,7 +7,7 @@ What nobody could measure before is asked for as if it had been in order.
 from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, frozen
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RENAMED
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED, RENAMED
 from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
 from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 BEFORE = "before"  # the journal's event
 SAME, BETTER, WORSE = "same", "better", "worse"
 NOT_ASKED = "not-asked"  # a gateway of a pod that is lost, say
-_RANKS = {HEALTHY: 0, DEGRADED: 1, LOST: 2}
+_RANKS = {HEALTHY: 0, DEGRADED: 1, LOST: 2, RELEASED: 2}
 
 
 @frozen
@@ -73,9 +73,14 @@ class PodFacts:
         return not self.passed and self.verdict != RENAMED
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the pod has no interface."""
+        return self.state in (LOST, RELEASED)
+
+    @property
     def is_cut_off(self) -> bool:
         """Whether it can reach nothing, whoever is asked."""
-        return self.state == LOST or not self.carrier
+        return self.is_gone or not self.carrier
 
 
 def facts_of(verdict: Verdict) -> PodFacts:
@@ -216,8 +221,8 @@ def is_no_worse(before: PodFacts | None, after: PodFacts) -> bool:
         return False
     return (
         set(after.conflicts) <= set(before.conflicts)
-        and (before.state == LOST or after.error in (None, before.error))
-        and (before.state == LOST or _told(after.findings) <= _told(before.findings))
+        and (before.is_gone or after.error in (None, before.error))
+        and (before.is_gone or _told(after.findings) <= _told(before.findings))
         and (before.is_cut_off or all(_no_worse(before, *one) for one in after.gateways.items()))
     )
 

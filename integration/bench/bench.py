@@ -25,8 +25,8 @@ _NAME = "integration/bench/run"
 _ABOUT = """\
 Measure what cni-repair costs, against others that do the same, in the same run
 and in turns: whole processes, start-up included, installed as on a node, on a
-throwaway node in namespaces of its own. IPv4 only, but for the hostile pod:
-duplicate address detection is a wait, not a cost. Every repair is checked: a
+throwaway node in namespaces of its own. IPv4 only where no part says otherwise;
+without duplicate address detection, which is a wait, not a cost. Every repair is checked: a
 peer that restored less fails the run. Takes less than 10 minutes."""
 
 _MORE = """\
@@ -38,6 +38,7 @@ parts:
   nothing-lost  repair where nothing is lost
   status        status where nothing is lost
   ten           repair of 10 lost pods of 500
+  ipv6          repair of 1 and 200 lost pods that have IPv6, too
   hostile       status and repair of a pod that has 200,000 routes
 
 Exit status: 0 measured, 1 a peer failed or restored less, 2 cannot run here.

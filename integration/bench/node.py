@@ -29,6 +29,7 @@ _SUBNET = "10.9.0.0/16"  # the lab's own has room for 253 pods
 _SAMPLE = 8
 _ADDS_AT_ONCE = 4
 _LOOK = ("-4 addr show dev eth0", "-4 route show table all")
+_LOOK6 = ("-6 addr show dev eth0", "-6 route show table all dev eth0")
 
 
 def _shown(pod: Netns) -> list[str]:
@@ -100,10 +101,11 @@ class Node(Lab):
 
     def _look(self, pod: Netns) -> list[str]:
         """All that `ip` tells of a pod's eth0, but for the master's index: it is a new one."""
-        links, routes = (self.ip_json(pod, *words.split()) for words in _LOOK)
-        for link in links:
-            link.pop("link_index")
-        return sorted(json.dumps(entry) for entry in links + routes)
+        looks = (*_LOOK, *_LOOK6) if self.ipv6 else _LOOK
+        found = [entry for words in looks for entry in self.ip_json(pod, *words.split())]
+        for entry in found:
+            entry.pop("link_index", None)
+        return sorted(json.dumps(entry) for entry in found)
 
     def _look_where_up(self, pod: Netns) -> list[str]:
         (link,) = self.ip_json(pod, *_LOOK[0].split())

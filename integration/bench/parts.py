@@ -20,7 +20,7 @@ from integration.bench.peers import Peer, before, by, ours
 
 T = TypeVar("T")
 
-PARTS = ("add-del", "parallel", "repair", "nothing-lost", "status", "ten", "hostile")
+PARTS = ("add-del", "parallel", "repair", "nothing-lost", "status", "ten", "ipv6", "hostile")
 _OF_MANY = ("repair", "nothing-lost", "status", "ten")
 _ENOUGH = 20_000.0  # milliseconds that one peer may take at one size: then it has no more turns
 _FEW = 10  # pods of many that lost their link
@@ -36,13 +36,14 @@ class Scale:
     repairs: dict[int, int] = field(  # by pods: rounds
         default_factory=lambda: {1: 20, 10: 11, 50: 7, 200: 7, 500: 5, 2000: 3}
     )
+    ipv6: dict[int, int] = field(default_factory=lambda: {1: 20, 200: 7})
     shell_most: int = 50
     few_of: int = 500
     routes: int = 200_000
     hostile: int = 3
 
 
-QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, 10, 20, 20_000, 1)
+QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, {1: 3, 20: 2}, 10, 20, 20_000, 1)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Bench:
             self._parallel()
         if wanted := [part for part in _OF_MANY if part in parts]:
             self._many(wanted)
+        if "ipv6" in parts:
+            self._ipv6()
         if "hostile" in parts:
             self._hostile()
 
@@ -153,6 +156,20 @@ class Bench:
             run = peer.repair(node)
             node.check(peer.name)
             self.figures.add(names.TEN, len(node.pods), peer.name, run)
+
+    # --- IPv6 ---
+
+    def _ipv6(self) -> None:
+        """Without duplicate address detection, which is a wait."""
+        with Node(self.launcher, ipv6=True) as node:
+            for pods, rounds in self.scale.ipv6.items():
+                self.tell(f"{pods} pods with IPv6, too: all lost, {rounds} rounds")
+                node.attach(pods)
+                for peer in _in_turns(ours(self.earlier), rounds):
+                    node.lose()
+                    run = peer.repair(node)
+                    node.check(peer.name)
+                    self.figures.add(names.REPAIR_IPV6, pods, peer.name, run)
 
     # --- A hostile pod ---
 

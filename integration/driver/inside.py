@@ -13,7 +13,7 @@ from typing import Any
 
 from integration.driver.checks import Checks, TooLate
 from integration.driver.node import CONTAINERD, FAR, LabError, Node
-from integration.driver.scenarios import PLOTTED, SCENARIOS
+from integration.driver.scenarios import MEASURED, PLOTTED, SCENARIOS
 
 CHECK_SECONDS = 900  # from one check to the next: longer takes what hangs
 
@@ -63,7 +63,7 @@ def _outcome(launcher: str, name: str) -> dict[str, Any]:
     signal.alarm(CHECK_SECONDS)
     try:
         with node:
-            _run({**SCENARIOS, **PLOTTED}[name], node, checks)
+            _run({**SCENARIOS, **MEASURED, **PLOTTED}[name], node, checks)
     except (LabError, TooLate) as error:
         checks("a clean state to begin with, and left behind", False, str(error))
     finally:

@@ -187,14 +187,17 @@ class Node:
         confs = [self.netconf(**override) for override in overrides or ({}, {}, {})]
         pods = [Netns(f"{self._name}-{number}") for number in range(1, len(confs) + 1)]
         for pod in pods:
-            self.ip(f"netns add {pod.name}")
-            self._cleanup.callback(self.ip, f"netns delete {pod.name}")
+            self.add_netns(pod)
         with concurrent.futures.ThreadPoolExecutor() as pool:  # as runtimes do it
             results = list(pool.map(partial(self.cni, "ADD"), pods, confs))
         failed = [result.stdout or result.stderr for result in results if result.returncode != 0]
         if failed:
             raise LabError(f"ADD: {failed}")
         return self.watch(pods)
+
+    def add_netns(self, pod: Netns) -> None:
+        self.ip(f"netns add {pod.name}")
+        self._cleanup.callback(self.ip, f"netns delete {pod.name}")
 
     def watch(self, pods: list[Netns]) -> Wire:
         """Have these be the node's pods: ping from them, and wait until that is answered."""

@@ -22,7 +22,7 @@ from integration.driver.kernel import Kernel, prepare
 from integration.driver.outage import Outage, Run, to_json
 from integration.driver.outagechart import chart
 from integration.driver.report import DRIVER, Outcome, print_title
-from integration.driver.scenarios import PLOTTED, SCENARIOS
+from integration.driver.scenarios import MEASURED, PLOTTED, SCENARIOS
 from integration.product import install
 
 # From one check to the next. Emulated, on a machine that has other work to do: generous. The guest
@@ -46,7 +46,7 @@ def _parse() -> argparse.Namespace:
         prog=_NAME,
         description="Reload a real NIC driver under pods, in a virtual machine with a stock kernel."
         " Touches no link of this machine; keeps its downloads in /var/cache/cni-repair-tests.",
-        epilog="scenarios: " + ", ".join(SCENARIOS),
+        epilog="scenarios: " + ", ".join(SCENARIOS) + "; only where named: " + ", ".join(MEASURED),
     )
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="all where none is named")
     parser.add_argument(
@@ -67,9 +67,9 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.plot and options.scenarios:
         parser.error("--plot has scenarios of its own")
-    unknown = [name for name in options.scenarios if name not in SCENARIOS]
-    if unknown:
-        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    known = [*SCENARIOS, *MEASURED]
+    if unknown := [name for name in options.scenarios if name not in known]:
+        parser.error(f"no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     return options
 
 

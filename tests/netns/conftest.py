@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cni_repair.base.procfs import sees_all_processes
 from tests.netns.rig import PLUGINS, Rig
 
 
@@ -18,3 +20,15 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
         pytest.fail(f"{PLUGINS}/macvlan is missing: apt-get install containernetworking-plugins")
     with Rig(tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def runtime(rig: Rig, tmp_path: Path) -> Iterator[None]:
+    """In a container that does not see the machine's processes, the sight of a runtime counts."""
+    if sees_all_processes():
+        yield
+        return
+    named = tmp_path / "containerd"
+    shutil.copy("/bin/sleep", named)
+    with rig.started(str(named), "600"):
+        yield

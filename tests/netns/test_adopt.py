@@ -34,7 +34,10 @@ from tests.netns.rig import (
 )
 from tests.outputs import reason_of
 
-pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
+pytestmark = [
+    pytest.mark.slow,  # `tests/run --fast` is to take two minutes
+    pytest.mark.usefixtures("runtime"),
+]
 
 LIBCNI = "/var/lib/cni"
 DOCKERSHIM = "/var/lib/cni/cache"
@@ -179,6 +182,20 @@ def test_what_is_being_deleted_on_a_read_only_disk_is_skipped(rig: Rig) -> None:
     rig.plugin("DEL", was.pod).ok()
     entry = entry_of(adopt(rig), was.pod)
     assert (entry["state"], reason_of(entry)) == ("skipped", "it is being deleted")
+
+
+def test_an_interface_that_its_pod_renamed_is_not_taken_for_a_lost_one(rig: Rig) -> None:
+    """By its record a repair would make a second one, with the same address."""
+    was = attach_bare(rig, "a1")
+    for words in ("set eth0 down", "set eth0 name net0", "set net0 address 02:00:00:00:00:77"):
+        rig.ip(f"link {words}", was.pod)
+    rig.ip("link set net0 up", was.pod)
+    report = adopt(rig, "--write", status=1)
+    entry = entry_of(report, was.pod)
+    assert entry["state"] == "refused"
+    assert "there is no eth0, but net0 over eth0" in reason_of(entry)
+    assert states(rig.plugin("REPAIR").report(0)) == {}
+    assert set(rig.links(was.pod)) == {"lo", "net0"}
 
 
 def test_pods_of_the_bare_macvlan_plugin(rig: Rig) -> None:
@@ -598,9 +615,9 @@ def test_a_macvlan_that_nobody_remembers(rig: Rig) -> None:
     cache_file(rig, was.pod, "pods", "eth0").unlink()
     report = adopt(rig, "--write", status=1)
     assert report["attachments"] == []
-    assert report["unmanaged"] == [
-        {"netns": was.pod.path, "ifname": "eth0", "master": "eth0", "kind": "macvlan"}
-    ]
+    (found,) = report["unmanaged"]
+    assert (found["netns"], found["ifname"], found["master"]) == (was.pod.path, "eth0", "eth0")
+    assert (found["kind"], found["state"]) == ("macvlan", "attached")
     assert f"unmanaged: {was.pod.path} eth0" in command(rig).out
 
 
@@ -725,6 +742,18 @@ def test_a_process_of_the_sandbox_that_has_lost_its_interface(rig: Rig, named: s
         assert share(rig.state(pod)) == share(was.state)
 
 
+def test_nerdctls_ids_are_told_and_taken_as_it_shows_them(rig: Rig) -> None:
+    """Of default-a10123… the first twelve characters would be of one node's pods all alike."""
+    rig.pod("a1")
+    pod = NamedPod("a1", "default-")
+    attached_by(rig, RUNTIMES["nerdctl"], pod, "/run/netns/a1")
+    short = Pod("a1").id[:12]
+    assert short in command(rig, "--write").out.split()
+    for given in (short, "default-a1", pod.id):
+        words = ("status", given, "-o", "json", "--checkpoint-dir", str(rig.checkpoints))
+        assert states(rig.cli(*words).report(0)) == {pod.id: "healthy"}
+
+
 def test_a_thread_of_the_sandbox(rig: Rig) -> None:
     pod = rig.pod("a1")
     with thread_of(rig, pod, f"0::/docker/{pod.id}\n") as task:
@@ -828,6 +857,25 @@ def test_a_cgroup_that_names_no_container_and_a_younger_process(rig: Rig) -> Non
         assert states(adopt(rig)) == {was.pod.id: "gone"}
 
 
+@pytest.mark.parametrize("pid", ["2", "4194304"], ids=["another-process", "none"])
+def test_pids_in_a_container_that_sees_its_own_alone(rig: Rig, pid: str) -> None:
+    """There a PID is another process, or none: that does not mean that the pod is gone."""
+    was = attach_bare(rig, "a1")
+    path = f"/proc/{pid}/ns/net"
+    remember(rig, was.pod, as_list(bare_conf(rig)), was.result, netns=path)
+    aged(rig, was.pod, by=-60)
+    inode = "stat -Lc %i"
+    script = f"""
+    nsenter --net={was.pod.path} sleep 600 &
+    until [ "$({inode} /proc/2/ns/net)" = "$({inode} {was.pod.path})" ]; do :; done
+    exec {rig.launcher()} adopt -o json --checkpoint-dir {rig.checkpoints}
+    """
+    inside = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", script)
+    entry = entry_of(rig.run(*inside, check=False).report(1), was.pod)
+    assert entry["state"] == "refused"
+    assert "the node's processes are not to be seen from here" in reason_of(entry)
+
+
 def test_a_thread_that_has_ended(rig: Rig) -> None:
     """Its process goes on: it is the thread's id that was remembered."""
     pod = rig.pod("a1")
@@ -900,6 +948,27 @@ def test_lost_while_the_master_is_back(rig: Rig) -> None:
     assert (parent["name"], parent["kind"]) == ("eth0", "veth")
     rig.plugin("REPAIR", None, rig.conf()).ok()
     assert share(rig.state(was.pod)) == share(was.state)
+
+
+TWO_GATEWAYS = [{"dst": "0.0.0.0/0"}, {"dst": "0.0.0.0/0", "gw": "10.9.0.2"}]
+NO_GATEWAY = [{"dst": "0.0.0.0/0", "gw": "0.0.0.0"}]
+STATIC = {"type": "static", "addresses": [{"address": "10.9.0.77/24", "gateway": GATEWAY4}]}
+
+
+@pytest.mark.parametrize("kind", ["static", "host-local"])
+@pytest.mark.parametrize("routes", [TWO_GATEWAYS, NO_GATEWAY], ids=["two-gateways", "no-gateway"])
+def test_lost_with_routes_that_an_ipam_plugin_told(rig: Rig, kind: str, routes: list[Json]) -> None:
+    """(Any Result: test_results.py.)"""
+    told = STATIC if kind == "static" else ipam(rig, "10.9.0.0/24")
+    was = attach_bare(rig, "a1", bare_conf(rig, ipam={**told, "routes": routes}))
+    before = rig.ip("route", was.pod)
+    assert before.count("default") == len(routes)
+    rig.reload()
+    adopt(rig, "--write")
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert rig.ip("route", was.pod) == before
+    again = rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert again["attachments"][0]["state"] == "healthy"
 
 
 def test_lost_and_no_master_named(rig: Rig) -> None:
@@ -1177,6 +1246,29 @@ def test_records_of_pods_whose_namespaces_cannot_be_seen_stay(rig: Rig) -> None:
     assert rig.kept() == [rig.checkpoint(one.pod).name]
 
 
+@pytest.mark.parametrize("how", ["unseen", "seen-in-another-mount-namespace"])
+def test_records_of_pods_that_live_stay_though_no_cache_names_them(rig: Rig, how: str) -> None:
+    """What is removed is proved to be nobody's: a namespace of which the path is gone may live on
+    by its processes, or in a mount namespace that is not ours."""
+    one = attach_bare(rig, "a1")
+    adopt(rig, "--write")
+    cache_file(rig, one.pod, "pods", "eth0").unlink()
+    places = f"-o json --checkpoint-dir {rig.checkpoints} --run-dir {rig.base}/run"
+    words = f"umount -l /run/netns; exec {rig.launcher()} adopt --write {places}"
+    unshared = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
+    with process_of(rig, one.pod, "0::/\n"):
+        if how == "unseen":
+            rig.run("umount", one.pod.path)
+            entry = entry_of(adopt(rig, "--write", status=1), one.pod)
+        else:
+            entry = entry_of(rig.run(*unshared, words, check=False).report(1), one.pod)
+    assert entry["state"] == "recorded"
+    assert "its pod lives" in reason_of(entry)
+    assert rig.kept() == [rig.checkpoint(one.pod).name]
+    if how == "unseen":
+        rig.run("rm", one.pod.path)
+
+
 def test_stale_records_of_our_own_pods_are_left_to_del_and_gc(rig: Rig) -> None:
     was = rig.attach("a1")
     rig.drop_pod(was.pod)
@@ -1373,8 +1465,8 @@ def test_another_cache_directory(rig: Rig) -> None:
         ("/nonexistent", "/nonexistent does not exist: correct --cache-dir"),
         ("/etc/passwd", "/etc/passwd is not a directory: correct --cache-dir"),
         ("", "an empty name does not exist: correct --cache-dir"),
-        ("/var/lib/cni/results", "give the directory above, --cache-dir /var/lib/cni"),
-        ("/var/lib/cni/results/", "give the directory above, --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results", "give the directory above: --cache-dir /var/lib/cni"),
+        ("/var/lib/cni/results/", "give the directory above: --cache-dir /var/lib/cni"),
     ],
 )
 def test_a_cache_directory_that_is_none(rig: Rig, directory: str, words: str) -> None:

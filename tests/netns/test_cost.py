@@ -61,6 +61,7 @@ OLDER_KERNEL: dict[str, dict[str, Recorded]] = {
 _RECORDED_PYTHON = "3.11"
 _ONE_STEP = (6, 15)
 _PYTHON = "/usr/bin/python3"  # what install.sh takes first
+_OWN_PROCESSES = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 def _is_older_kernel() -> bool:
@@ -140,8 +141,10 @@ def _site_packages(environment: Path) -> Path:
 def traced(lab: Lab, run: Callable[..., Outcome], *arguments: Any) -> tuple[Costs, Outcome]:
     """Run the lab's command under strace, and see that it succeeds."""
     plain, trace = lab.command, lab.directory / "trace"
-    # By one processor, and so by one process (worker_count), whatever machine this is.
-    alone = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    # By one processor, and so by one process (worker_count), whatever machine this is; and without
+    # the machine's other processes, in whose namespaces `status` looks for pods.
+    processor = str(min(os.sched_getaffinity(0)))
+    alone = [*_OWN_PROCESSES, "taskset", "-c", processor]
     lab.command = [*alone, *STRACE, str(trace), *plain]
     try:
         outcome = run(*arguments)

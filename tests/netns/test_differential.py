@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 ABSENT = object()  # for a key that is taken out
 MORE = int(os.environ.get("CNI_REPAIR_DIFFERENTIAL", "0"))
-ALWAYS = 30
+ALWAYS = 15
 SUBNET = {"type": "host-local", "subnet": "10.9.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]}
 STATIC = {
     "type": "static",

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cni_repair.base.frozen import replace
-from cni_repair.base.procfs import sees_all_processes
 from cni_repair.checkpoint import model
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, states
 from tests.unit.samples import SEED, SEED_NAME
 
-
-@pytest.fixture(autouse=True)
-def runtime(rig: Rig, tmp_path: Path) -> Iterator[None]:
-    """In a container that does not see the machine's processes, the sight of a runtime counts."""
-    if sees_all_processes():
-        yield
-        return
-    named = tmp_path / "containerd"
-    shutil.copy("/bin/sleep", named)
-    with rig.started(str(named), "600"):
-        yield
+pytestmark = pytest.mark.usefixtures("runtime")
 
 
 def forget(rig: Rig, *words: str) -> Outcome:

@@ -129,6 +129,24 @@ def test_another_interface_of_the_pod_is_repaired(rig: Rig) -> None:
     assert rig.state(pod, "net1") == second.state
 
 
+def test_our_own_del_that_is_quicker_leaves_nothing_to_report(rig: Rig) -> None:
+    """Its tombstone comes first, then the address is freed: between the two looks of a REPAIR."""
+    was = rig.attach("pod1")
+    rig.reload()
+    record, lease = rig.checkpoint(was.pod), rig.base / "ipam" / "pods" / was.address
+    patch = f"""
+import os
+from cni_repair.node import leases
+leases_of = leases.leases_of
+def after_del(checkpoint):
+    os.rename({str(record)!r}, {str(record.with_suffix(".deleting"))!r})
+    os.unlink({str(lease)!r})
+    return leases_of(checkpoint)
+leases.leases_of = after_del
+"""
+    assert rig.plugin("REPAIR", patch=patch).report(0)["attachments"] == []
+
+
 def test_check_does_not_make_it_either(rig: Rig) -> None:
     was = freed(rig)
     conf = rig.conf(repairOnCheck=True, prevResult=was.result)

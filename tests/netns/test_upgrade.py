@@ -89,7 +89,7 @@ def test_report_tells_each_pods_loss_and_outage(rig: Rig) -> None:
     for pod, was in zip(document["attachments"], pods):
         assert (pod["containerID"], pod["ifname"]) == (was.pod.id, "eth0")
         assert (pod["pod"], pod["state"]) == (f"shop/{was.pod.name}", "healthy")
-        assert pod["lost"] == ["eth0 is gone"]
+        assert pod["lost"] == ["the pod's eth0 is gone"]
         assert pod["actions"][0].startswith("ip link add link eth0 name eth0 index ")
         assert 1000 * away <= pod["outageMs"] < 1000 * away + 5000
     assert [one["verdict"] for one in document["verdicts"]] == ["healthy", "healthy"]

@@ -35,7 +35,7 @@ from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli.commands import adopt as cli
-from cni_repair.network.model import Address, HostLink, LiveLink, Observed, Route
+from cni_repair.network.model import Address, Hop, HostLink, LiveLink, Observed, Route
 from cni_repair.node.capture import Seen, kept
 from tests.unit.samples import (
     ADDRESS,
@@ -318,6 +318,15 @@ def test_a_result_made_up_is_what_the_plugin_would_have_said() -> None:
         "routes": [{"dst": "0.0.0.0/0", "gw": "10.161.72.1"}, {"dst": "10.0.0.0/8"}],
         "dns": {},
     }
+
+
+def test_a_result_made_up_of_a_multipath_route() -> None:
+    hops = (Hop("eth0", "10.161.72.1"), Hop("net1", "10.8.0.1"), Hop("eth0", "10.161.72.2"))
+    made = result_of(replace(ATTACHMENT, routes=(Route(4, "0.0.0.0/0", hops=hops),)), NETNS)
+    assert made["routes"] == [
+        {"dst": "0.0.0.0/0", "gw": "10.161.72.1"},
+        {"dst": "0.0.0.0/0", "gw": "10.161.72.2"},
+    ]
 
 
 # --- the lost interface ---------------------------------------------------------------------------

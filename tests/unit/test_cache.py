@@ -153,6 +153,17 @@ def test_a_single_plugins_configuration(cache: Path) -> None:
     assert read(cache).plugins == ({**MACVLAN, "name": "podnet"},)
 
 
+def test_a_configuration_with_the_same_key_twice(cache: Path) -> None:
+    """libcni keeps the file as it was written, and its plugins take the key as one."""
+    raw = b'{"name":"podnet","type":"macvlan","ipam":{"type":"x","range":"a","range":"a"}}'
+    entry(cache, v1(config=base64.b64encode(raw).decode()))
+    ((one,), bad) = read_caches([str(cache)])
+    assert bad == []
+    assert one.plugins == (
+        {"name": "podnet", "type": "macvlan", "ipam": {"type": "x", "range": "a"}},
+    )
+
+
 @pytest.mark.parametrize("key", ["netns", "cniArgs", "capabilityArgs", "result", "config"])
 @pytest.mark.parametrize("value", [..., None], ids=["absent", "null"])
 def test_what_go_leaves_out(cache: Path, key: str, value: Any) -> None:

@@ -12,11 +12,12 @@ from cni_repair.adoption.candidates import candidates
 from cni_repair.adoption.examine import Options
 from cni_repair.adoption.verdict import Adoption, Configured
 from cni_repair.base.columns import Row, table_of
-from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.errors import CONFIG, IO, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
-from cni_repair.cli.common import DAMAGED, INTERRUPTED, USAGE, print_error
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, UsageError, print_error
 from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
@@ -76,10 +77,7 @@ class Found:
 
 def run(options: argparse.Namespace) -> int:
     """Commit, or say what would be committed; 0 if that is all that should be."""
-    wrong = _no_cache(options.cache_dir or ())
-    if wrong:
-        print_error(wrong)
-        return USAGE
+    _check_caches(options.cache_dir or ())
     scope = scope_of(options)
     directories = tuple(options.cache_dir or CACHE_DIRS)
     try:
@@ -101,17 +99,18 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.complete else DAMAGED
 
 
-def _no_cache(directories: Sequence[str]) -> str:
-    """Why one of the directories that were named is none; a usual place may be absent."""
+def _check_caches(directories: Sequence[str]) -> None:
+    """Refuse a directory that was named and is none; a usual place may be absent."""
     for path in directories:
         if not os.path.isdir(path):
             what = "is not a directory" if os.path.exists(path) else "does not exist"
-            return f"{path or 'an empty name'} {what}: correct --cache-dir"
+            raise UsageError(IO, f"{path or 'an empty name'} {what}", "correct --cache-dir")
         inside = os.path.join(path, "results")
         if os.path.basename(os.path.normpath(path)) == "results" and not os.path.isdir(inside):
             above = os.path.dirname(os.path.normpath(path)) or "."
-            return f"{path} is inside a cache: give the directory above, --cache-dir {above}"
-    return ""
+            raise UsageError(
+                IO, f"{path} is inside a cache", f"give the directory above: --cache-dir {above}"
+            )
 
 
 def _again(options: argparse.Namespace, scope: Scope) -> str:
@@ -238,7 +237,7 @@ def _row(one: Adoption) -> Row:
     attachment = one.checkpoint.attachment if one.checkpoint else None
     cells = (
         str(one.checkpoint.pod if one.checkpoint else one.pod) or "-",
-        one.key.container_id[:12],
+        short_id(one.key.container_id),
         one.key.ifname,
         attachment.parents[0].name if attachment else "-",
         " ".join(address.address for address in attachment.addresses) if attachment else "-",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Row
 from cni_repair.base.frozen import replace
+from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice, of_master, troubles_of
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
@@ -102,7 +103,7 @@ def _is_beyond(report: Report, troubles: MasterTroubles | None) -> bool:
 def _row(verdict: Verdict) -> Row:
     cells = (
         verdict.pod or "-",
-        verdict.key.container_id[:12],
+        short_id(verdict.key.container_id),
         verdict.key.ifname,
         ", ".join(_gateway(gateway) for gateway in verdict.gateways) or "-",
     )

@@ -17,6 +17,7 @@ from integration.driver.scenarios import (
     ipvlan,
     late,
     legs,
+    many,
     names,
     outage,
     qinq,
@@ -38,6 +39,9 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **upgrade.SCENARIOS,
     **legs.SCENARIOS,
 }
+
+# What runs only where it is named: it measures, and has little to check that others do not.
+MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS}
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.
 PLOTTED: dict[str, Callable[[Node, Checks], None]] = {**outage.SCENARIOS}

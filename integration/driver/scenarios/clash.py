@@ -21,7 +21,7 @@ from integration.driver.scenarios.common import (
     without_eth0,
 )
 
-_OWN = {"eth0", "eth0.3"}  # a link that is made over eth0.3 is news of that
+OWN = {"eth0", "eth0.3"}  # a link that is made over eth0.3 is news of that
 
 
 def clash(node: Node, check: Checks) -> None:
@@ -111,7 +111,7 @@ def old_kernel(node: Node, check: Checks) -> None:
     with LinkNews() as news:
         answer = node.cni("REPAIR")
     check_repaired(check, node, answer)
-    check("with free indices: no link is made in the node", news.names <= _OWN, news.names)
+    check("with free indices: no link is made in the node", news.names <= OWN, news.names)
     check_same(check, node, before)
     for pod in node.pods:
         node.ip(f"-n {pod.name} link delete eth0")
