@@ -42,10 +42,10 @@ def with_reasons(lines: Iterable[tuple[Line, str]]) -> list[Line]:
     share one, below the last: so 200 pods that miss one gateway fit on fewer screens, and five that
     miss one are not told as three and two."""
     shown: list[Line] = []
-    groups: dict[str, list[Line]] = {}
-    for line, reason in lines:
-        groups.setdefault(reason, []).append(line)
-    for reason, group in groups.items():
+    groups: dict[tuple[str, int], list[Line]] = {}
+    for place, (line, reason) in enumerate(lines):
+        groups.setdefault((reason, 0 if reason else place), []).append(line)
+    for (reason, _), group in groups.items():
         shown += group
         if reason:
             shown.append(Line(f"    all {len(group)}: {reason}" if group[1:] else f"    {reason}"))

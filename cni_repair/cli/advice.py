@@ -29,7 +29,7 @@ _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _REPAIR = "cni-repair repair --all{again}"
 # Of a link that is there, where the plan's reason says more.
 _AMISS = {
-    REFUSED: "is not the recorded link",
+    REFUSED: "is another link now",
     RENAMED_CARD: "has another name now",
     MISSING: "has too small an MTU",
 }
@@ -72,8 +72,9 @@ def advice(reports: Sequence[Report], scope: Scope, repaired: bool = False) -> l
     troubles = troubles_of(unwell(reports))
     lines = []
     for trouble in troubles.all() if troubles else []:
-        verify = trouble.what == NO_CARRIER  # a repair has nothing to do then
-        lines += of_master(trouble, (_VERIFY if verify else _REPAIR).format(again=again))
+        # Pods that lack carrier, and nothing else, have it back with the link.
+        only_carrier = trouble.what == NO_CARRIER and not any(one.state == LOST for one in reports)
+        lines += of_master(trouble, (_VERIFY if only_carrier else _REPAIR).format(again=again))
     in_reach = [report for report in reports if _is_in_reach(report, troubles)]
     if in_reach:
         lines += _to_repair(in_reach, again, repaired)
@@ -128,7 +129,7 @@ def of_master(trouble: Trouble, then: str) -> list[str]:
     link, count = trouble.link, trouble.pods
     where = f" (PCI {link.bus_address})" if _is_pci(link) else ""
     name = f"the node's {link.name}{where}"
-    on_it = f"{count} interface{'' if count == 1 else 's'} of pods on it"
+    on_it = f"{count} pod interface{'' if count == 1 else 's'} on it"
     if trouble.what == MISSING and not trouble.reason:
         steps = [f"{name} is missing; {on_it}", *_bring_back(link)]
     elif trouble.what == DOWN:

@@ -118,17 +118,17 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     "lost": (lost, "status", ["cni-repair repair --all"], [run("repair", "--all")]),
     "master-missing": (
         master_missing, "status",
-        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        ["the node's eth0 is missing; 2 pod interfaces on it", "then cni-repair repair --all"],
         [Rig.uplink_up, run("repair", "--all")],
     ),
     "master-missing-repair": (
         master_missing, "repair",
-        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        ["the node's eth0 is missing; 2 pod interfaces on it", "then cni-repair repair --all"],
         [Rig.uplink_up, run("repair", "--all")],
     ),
     "master-missing-verify": (
         master_missing, "verify",
-        ["the node's eth0 is missing; 2 interfaces of pods on it", "then cni-repair repair --all"],
+        ["the node's eth0 is missing; 2 pod interfaces on it", "then cni-repair repair --all"],
         [Rig.uplink_up, run("repair", "--all")],
     ),
     "master-down": (
@@ -153,7 +153,7 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     ),
     "another-link": (
         another_link, "repair",
-        ["the node's eth0 is not the recorded link", "do what the reason says", "repair --all"],
+        ["the node's eth0 is another link now", "do what the reason says", "repair --all"],
         [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
     ),
     "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
@@ -203,7 +203,7 @@ def test_pods_of_one_cause_are_told_together(rig: Rig) -> None:
     out = command(rig, "status").out
     assert out.count("the pod's eth0 is gone; the node's master eth0 does not exist") == 1
     assert "    all 5: " in out
-    assert "the node's eth0 is missing; 5 interfaces of pods on it" in out
+    assert "the node's eth0 is missing; 5 pod interfaces on it" in out
 
 
 def test_silent_gateway_behind_links_that_are_up(rig: Rig) -> None:

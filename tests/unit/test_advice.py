@@ -28,7 +28,7 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_driver_of_the_recorded_card(bus: Path) -> None:
     (bus / PCI).mkdir()
     assert advice.of_master(Trouble(CARD, MISSING, "", 3), REPAIR) == [
-        f"the node's eth0 (PCI {PCI}) is missing; 3 interfaces of pods on it",
+        f"the node's eth0 (PCI {PCI}) is missing; 3 pod interfaces on it",
         "  next: load its NIC driver:",
         f"        modprobe $(cat {bus}/{PCI}/modalias)",
         f"        then {REPAIR}",
@@ -37,7 +37,7 @@ def test_driver_of_the_recorded_card(bus: Path) -> None:
 
 def test_card_that_is_not_there(bus: Path) -> None:
     lines = advice.of_master(Trouble(CARD, MISSING, "", 1), REPAIR)
-    assert lines[0] == f"the node's eth0 (PCI {PCI}) is missing; 1 interface of pods on it"
+    assert lines[0] == f"the node's eth0 (PCI {PCI}) is missing; 1 pod interface on it"
     assert "the card itself is not there (lspci)" in lines[1]
     assert "/sys/bus/pci/rescan" in lines[2]
 

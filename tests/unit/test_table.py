@@ -37,10 +37,11 @@ def test_reason_that_rows_share_is_said_once() -> None:
     assert all(line.state == "" for line in lines if line.text.startswith(" "))
 
 
-def test_reason_that_comes_again_is_said_again() -> None:
+def test_rows_of_one_reason_stand_together() -> None:
+    """One cause of five pods is not told as three and two."""
     lines = [(Line(name), reason) for name, reason in [("a", "x"), ("b", "y"), ("c", "x")]]
     assert [line.text for line in with_reasons(lines)] == [
-        "a", "    x", "b", "    y", "c", "    x",
+        "a", "c", "    all 2: x", "b", "    y",
     ]  # fmt: skip
     assert with_reasons([]) == []
 

@@ -227,6 +227,12 @@ def test_what_does_not_exist_on_this_machine_is_a_note(tmp_path: Path) -> None:
     ]
 
 
+def test_alternative_name_of_more_than_15_bytes(tmp_path: Path) -> None:
+    name = "an-altname-that-no-link-has"
+    notes = said(tmp_path, plugin(master=name), "a.conf", NOTE)
+    assert f"no link {name} on this machine" in notes[0]
+
+
 def test_what_exists_is_not_told(tmp_path: Path) -> None:
     for name in ("macvlan", "host-local"):
         (tmp_path / name).touch(0o755)

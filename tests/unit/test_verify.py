@@ -15,11 +15,12 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import replace
+from cni_repair.cli import advice
 from cni_repair.cli.commands import verify as cli
 from cni_repair.cli.coverage import WithoutRecord
 from cni_repair.cli.scope import Scope
 from cni_repair.netlink import codec as nl
-from cni_repair.netlink.socket import Ack
+from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network.model import Route
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.reachability import duplicates, frames
@@ -46,6 +47,7 @@ from cni_repair.network.reachability.gateways import (
     Neighbour,
     next_step,
 )
+from cni_repair.node.masters import MasterTroubles
 from cni_repair.node.report import Report
 from cni_repair.node.verify import (
     CONFLICT,
@@ -262,6 +264,16 @@ def test_holder_that_was_heard_is_not_unknown_as_well() -> None:
 
 # --- how it is shown -----------------------------------------------------------------------------
 
+
+@pytest.fixture(autouse=True)
+def _links_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is advised depends on the node's links, which are this machine's here."""
+    with Rtnetlink() as rtnl:
+        with_none = MasterTroubles(rtnl, [])
+    monkeypatch.setattr(advice, "troubles_of", lambda reports: with_none)
+    monkeypatch.setattr(cli, "troubles_of", lambda reports: with_none)
+
+
 SCOPE = Scope("/checkpoints", "", None, (), False, " --checkpoint-dir /checkpoints")
 
 
@@ -297,7 +309,8 @@ def test_advice_is_for_what_there_is(capsys: pytest.CaptureFixture[str]) -> None
     assert "\nunreachable: " in text
     assert "status" not in text and "conflict" not in text
     text = shown(capsys, [lost], False)
-    assert "\nlost: cni-repair status --checkpoint-dir /checkpoints says" in text
+    assert "\nlost: " in text
+    assert "\n  next: cni-repair repair --all --checkpoint-dir /checkpoints\n" in text
     assert "switch" not in text
 
 
