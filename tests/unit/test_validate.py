@@ -160,6 +160,7 @@ def test_what_would_fail_is_an_error(
         ),
         ({"ipam": {"type": "dhcp", "requests": []}}, "$.ipam.requests", "did you mean 'request'?"),
         ({"subnet": "10.9.0.0/24"}, "$.subnet", "move it into ipam: ipam.subnet"),
+        ({"ipam": {"type": "static"}}, "$.ipam", 'add addresses, or "capabilities": {"ips": true}'),
         ({"runDir": "/x", "checkpointDir": "/x/"}, "$.runDir", "remove the key"),
         ({"runDir": "/x/../var/lib/cni-repair/checkpoints"}, "$.runDir", "remove the key"),
     ],
@@ -247,6 +248,20 @@ def test_the_callers_cni_path_is_looked_at_first(tmp_path: Path) -> None:
     path.write_text(json.dumps(plugin(ipam={"type": "my-ipam"})))
     assert "my-ipam" in ran(str(path))[1]
     assert "my-ipam" not in ran(str(path), CNI_PATH=f"/nosuch:{tmp_path}")[1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
+        {"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.9.0.5/24"]}},
+        {"ipam": {"type": "static"}, "args": {"cni": {"ips": ["10.9.0.5/24"]}}},
+        {"ipam": {"type": "host-local"}, "capabilities": {"ipRanges": True}},
+    ],
+    ids=str,
+)
+def test_addresses_that_the_runtime_sends(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert said(tmp_path, plugin(**changes)) == []
 
 
 # --- lists, and whoever calls us -----------------------------------------------------------------
