@@ -124,6 +124,7 @@ def test_what_would_fail_is_an_error(
         ({"checkPointDirs": "/x"}, "$.checkPointDirs", "did you mean 'checkpointDir'?"),
         ({"fallbackMasters": 1}, "$.fallbackMasters", "did you mean 'fallbackMaster'?"),
         ({"runtimeconf": {}}, "$.runtimeconf", "did you mean 'runtimeConfig'?"),
+        ({"macvlan_mode": "vepa"}, "$.macvlan_mode", "did you mean 'mode'?"),
         ({"delegates": "ipvlan"}, "$.delegates", "did you mean 'delegate'?"),
         ({"delegate": {"mdoe": "vepa"}}, "$.delegate.mdoe", "did you mean 'mode'?"),
         ({"delegate": "macvaln"}, "$.delegate", "did you mean 'macvlan'?"),
@@ -309,6 +310,7 @@ def test_list_of_plugins(tmp_path: Path, changes: dict[str, Any], only: str) -> 
 
 def test_good_list(tmp_path: Path) -> None:
     more = {"cniVersions": ["1.0.0", "1.1.0"], "disableGC": True, "_comment": "x"}
+    more["args"] = {"podman_labels": {"isolate": "true"}}
     assert said(tmp_path, LIST | more, "10.conflist") == []
 
 
@@ -447,6 +449,32 @@ def test_kind_that_is_misspelt(tmp_path: Path) -> None:
     document = {**definition(GOOD), "kind": "NetworkAttachmentDefintion"}
     (only,) = said(tmp_path, document, "nad.json")
     assert only.endswith("is not a kind: write NetworkAttachmentDefinition")
+
+
+@pytest.mark.parametrize(
+    ("changes", "only"),
+    [
+        ({"apiVersion": "v1"}, "$.apiVersion: 'v1' has no kind"),
+        ({"apiVersion": "k8s.cni.cncf.io/v1beta1"}, "$.apiVersion: 'k8s.cni.cncf.io/v1beta1' has"),
+        ({"apiVersion": None}, "$.apiVersion: there is none: write k8s.cni.cncf.io/v1"),
+        ({"spec": {}, "config": "{}"}, "$.config: not a key of the object itself"),
+    ],
+    ids=str,
+)
+def test_object_that_kubernetes_reads_otherwise(
+    tmp_path: Path, changes: dict[str, Any], only: str
+) -> None:
+    (found,) = said(tmp_path, {**definition(GOOD), **changes}, "nad.json", ERROR, WARNING, NOTE)[:1]
+    assert found.startswith(only)
+
+
+def test_list_of_one_kind(tmp_path: Path) -> None:
+    """Its entries need not name kind and version."""
+    wrong = {"metadata": {"name": "a"}, "spec": {"config": json.dumps(plugin(mode="x"))}}
+    kind = "NetworkAttachmentDefinitionList"
+    document = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": kind, "items": [wrong]}
+    (only,) = said(tmp_path, document, "nads.json")
+    assert only.startswith("$.items[0].spec.config.mode: 'x' is not a mode")
 
 
 def test_networks_of_openshifts_operator(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def _objects(document: dict[str, Any], machine: Machine, number: int, path: str)
         key = "objects" if kind == "Template" else "items"
         for index, entry in enumerate(inner):
             if isinstance(entry, dict):
+                of_one_kind = {"apiVersion": document.get("apiVersion"), "kind": kind[:-4]}
+                entry = {**(of_one_kind if kind == f"{configurations.NAD}List" else {}), **entry}
                 yield from _objects(entry, machine, number, f"{path}.{key}[{index}]")
     elif kind == configurations.NAD:
         yield configurations.attachment_definition(document, machine, number, path)
