@@ -387,6 +387,25 @@ def test_definitions_of_a_yaml_file(tmp_path: Path, name: str) -> None:
     ]
 
 
+def test_definitions_that_share_their_parts(tmp_path: Path) -> None:
+    """As kubectl reads them: anchors, aliases, merge keys."""
+    text = f"""\
+kind: List
+apiVersion: v1
+common: &common {{apiVersion: k8s.cni.cncf.io/v1, kind: NetworkAttachmentDefinition}}
+items:
+- <<: *common
+  metadata: {{name: a}}
+  spec: &spec
+    config: '{json.dumps(plugin(mode="x"))}'
+- {{<<: *common, metadata: {{name: b}}, spec: *spec}}
+"""
+    assert [one.partition(".mode")[0] for one in said(tmp_path, text, "nads.yaml")] == [
+        "$.items[0].spec.config",
+        "$.items[1].spec.config",
+    ]
+
+
 def test_definition_in_json_and_lists_of_them(tmp_path: Path) -> None:
     wrong = definition(plugin(mode="brdige"), name="b")
     assert said(tmp_path, definition(GOOD), "nad.json") == []
@@ -528,7 +547,8 @@ def test_configurations_in_a_config_map(tmp_path: Path) -> None:
             "x.yaml",
             "$: nothing that cni-repair reads: ConfigMap",
         ),
-        ("a: &x 1\n", "x.yaml", "line 1: aliases (&, *) are not read"),
+        ("version: &x 1\n", "plan.yaml", "line 1: aliases (&, *) are not read"),
+        ("a: *x\n", "x.yaml", "line 1: nothing above is named &x"),
         ("\x00", "x.yaml", "line 1: the control character"),
         ("version: 2\n", "plan.yaml", "$.version: 2 is no version"),
         ("version: 1\n---\nkind: Pod\n", "plan.yaml", "line 2: a second document begins"),
