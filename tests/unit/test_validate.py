@@ -145,19 +145,9 @@ def test_what_would_fail_is_an_error(
             "did you mean 'range",
         ),
         (
-            {"ipam": {"type": "host-local", "ranges": [[{"subnets": "10.9.0.0/24"}]]}},
-            "$.ipam.ranges[0][0].subnets",
-            "did you mean 'subnet'?",
-        ),
-        (
             {"ipam": {**GOOD["ipam"], "routes": [{"dst": "0.0.0.0/0", "via": "10.9.0.1"}]}},
             "$.ipam.routes[0].via",
             "did you mean 'gw'?",
-        ),
-        (
-            {"ipam": {"type": "static", "addresses": [{"adress": "10.9.0.2/24"}]}},
-            "$.ipam.addresses[0].adress",
-            "did you mean 'address'?",
         ),
         ({"ipam": {"type": "dhcp", "requests": []}}, "$.ipam.requests", "did you mean 'request'?"),
         ({"subnet": "10.9.0.0/24"}, "$.subnet", "move it into ipam: ipam.subnet"),
@@ -249,6 +239,29 @@ def test_the_callers_cni_path_is_looked_at_first(tmp_path: Path) -> None:
     path.write_text(json.dumps(plugin(ipam={"type": "my-ipam"})))
     assert "my-ipam" in ran(str(path))[1]
     assert "my-ipam" not in ran(str(path), CNI_PATH=f"/nosuch:{tmp_path}")[1]
+
+
+@pytest.mark.parametrize(
+    ("ipam", "place", "key", "meant"),
+    [
+        (
+            {"type": "host-local", "ranges": [[{"subnets": "x"}]]},
+            "ranges[0][0]",
+            "subnets",
+            "subnet",
+        ),
+        ({"type": "static", "addresses": [{"adress": "x"}]}, "addresses[0]", "adress", "address"),
+        ({**GOOD["ipam"], "routes": [{"destination": "x"}]}, "routes[0]", "destination", "dst"),
+    ],
+    ids=str,
+)
+def test_what_is_there_under_another_key(
+    tmp_path: Path, ipam: dict[str, Any], place: str, key: str, meant: str
+) -> None:
+    slip, missing = said(tmp_path, plugin(ipam=ipam))
+    assert slip.startswith(f"warning: $.ipam.{place}.{key}: ")
+    assert slip.endswith(f"did you mean '{meant}'?")
+    assert missing.startswith(f"$.ipam.{place}: ")
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def check_ipam(path: str, conf: NetConf, machine: Machine) -> Iterator[Finding]:
         elif kind == "static":
             yield from _static(path, ipam, conf)
         if kind in keys.OF_IPAM:
+            yield from _lists(path, ipam)
             yield from _routes(path, ipam)
 
 
@@ -59,14 +60,28 @@ def _host_local(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Find
         )
     if ipam.get("subnet"):
         yield from _range(path, ipam)
-    for index, entry in enumerate(_list(ipam, "ranges")):
-        place = f"{path}.ranges[{index}]"
+    for place, entry in _entries(path, ipam, "ranges"):
         if isinstance(entry, dict):
             yield error(place, "is not a list of ranges", "write [[{…}]]: a list a family")
-        for number, inner in enumerate(entry if isinstance(entry, list) else ()):
-            if isinstance(inner, dict):
-                yield from near_keys(f"{place}[{number}]", inner, keys.OF_RANGES, "a range")
-                yield from _range(f"{place}[{number}]", inner)
+        elif not isinstance(entry, list) or not entry:
+            yield error(place, "is not a list of ranges", 'write [{"subnet": …}]')
+        else:
+            yield from _set_of_ranges(place, entry)
+
+
+def _set_of_ranges(path: str, ranges: list[Any]) -> Iterator[Finding]:
+    families = set()
+    for number, entry in enumerate(ranges):
+        place = f"{path}[{number}]"
+        if isinstance(entry, dict):
+            yield from near_keys(place, entry, keys.OF_RANGES, "a range")
+        if not isinstance(entry, dict) or not entry.get("subnet"):
+            yield error(place, "is not a range: it has no subnet", 'write {"subnet": …}')
+        else:
+            yield from _range(place, entry)
+            families.add(":" in str(entry["subnet"]))
+    if len(families) > 1:
+        yield error(path, "has ranges of both families", "write a list for each: [[{…}], [{…}]]")
 
 
 def _static(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Finding]:
@@ -76,10 +91,12 @@ def _static(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Finding]
             "has no addresses: only a runtime that sends some with each pod can use it",
             'add addresses, or "capabilities": {"ips": true} beside ipam',
         )
-    for index, entry in enumerate(_list(ipam, "addresses")):
-        place = f"{path}.addresses[{index}]"
+    for place, entry in _entries(path, ipam, "addresses"):
         if isinstance(entry, dict):
             yield from near_keys(place, entry, keys.OF_ADDRESSES, "an address")
+        if not isinstance(entry, dict) or not entry.get("address"):
+            yield error(place, "has no address", 'write {"address": "10.9.0.5/24"}')
+        else:
             yield from _values(place, entry, {"address": _PREFIX, "gateway": _ADDRESS})
 
 
@@ -92,16 +109,26 @@ def _is_told(conf: NetConf, capability: str) -> bool:
 
 
 def _routes(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:
-    for index, entry in enumerate(_list(ipam, "routes")):
-        place = f"{path}.routes[{index}]"
+    for place, entry in _entries(path, ipam, "routes"):
         if isinstance(entry, dict):
             yield from near_keys(place, entry, keys.OF_ROUTES, "a route")
+        if not isinstance(entry, dict) or not entry.get("dst"):
+            yield error(place, "has no destination", 'write {"dst": "0.0.0.0/0"}')
+        else:
             yield from _values(place, entry, {"dst": _PREFIX, "gw": _ADDRESS})
 
 
-def _list(document: dict[str, Any], key: str) -> list[Any]:
+def _lists(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:
+    for key in ("ranges", "addresses", "routes"):
+        if ipam.get(key) is not None and not isinstance(ipam[key], list):
+            yield error(f"{path}.{key}", "is not a list", "write [ … ] around it")
+
+
+def _entries(path: str, document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+    """(path, entry) of a list; none where it is something else, which :func:`_lists` tells."""
     value = document.get(key)
-    return value if isinstance(value, list) else []
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        yield f"{path}.{key}[{index}]", entry
 
 
 # --- values --------------------------------------------------------------------------------------

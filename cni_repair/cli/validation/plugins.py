@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from cni_repair.cli.validation.machine import Machine
     from cni_repair.cni.netconf import NetConf
 
+# Of six bytes, as Go reads it (net.ParseMAC).
+_MAC = re.compile(
+    r"[0-9a-f]{2}([:-])([0-9a-f]{2}\1){4}[0-9a-f]{2}|([0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE
+)
+_OBJECTS = {
+    "dns": '{"nameservers": ["10.9.0.53"]}',
+    "capabilities": '{"mac": true}',
+    "runtimeConfig": "nothing: the runtime does",
+    "args": '{"cni": {…}}',
+}
 _NAMED = {"cniVersion": "1.0.0", "name": "any"}
 
 
@@ -168,21 +179,37 @@ def _delegate(
         yield warning(where, f"{kind!r} is not a plugin that is known here", remedy)
     if not machine.has_plugin(kind):
         yield note(where, f"no plugin {kind} on this machine", "on the node there must be one")
-    given = plugin.get("delegate")
-    beside = f"{where}.%s" if isinstance(given, dict) else f"{path}.%s"
-    mode_at, mtu_at = (
-        (beside if isinstance(given, dict) and key in given else f"{path}.%s") % key
-        for key in ("mode", "mtu")
-    )
-    yield from _mode(mode_at, kind, conf.rest.get("mode"))
-    mtu = conf.rest.get("mtu")
-    if kind in keys.MODES and mtu is not None and (type(mtu) is not int or mtu < 0):
-        yield error(mtu_at, f"{mtu!r} is not an MTU", "write a number without quotes: 1500")
+    if kind in keys.MODES:
+        given = plugin.get("delegate")
+        theirs = given if isinstance(given, dict) else {}
+        for key, value in conf.rest.items():
+            at = f"{where if key in theirs else path}.{key}"
+            yield from _value(at, key, value, kind)
+
+
+def _value(path: str, key: str, value: object, kind: str) -> Iterator[Finding]:
+    """What macvlan and ipvlan refuse of a value. (null is what is not there.)"""
+    if key == "mode":
+        yield from _mode(path, kind, value)
+    elif key == "mtu" and value is not None and (type(value) is not int or value < 0):
+        yield error(path, f"{value!r} is not an MTU", "write a number without quotes: 1500")
+    elif key == "mac" and kind == "macvlan" and not _is_mac(value):
+        yield error(path, f"{value!r} is not a MAC address", "write it as 02:00:00:12:34:56")
+    elif key in _OBJECTS and value is not None and not isinstance(value, dict):
+        yield error(path, "is not an object", f"write {_OBJECTS[key]}")
+    elif key == "capabilities" and isinstance(value, dict):
+        for name, able in value.items():
+            if able is not None and type(able) is not bool:
+                yield error(f"{path}.{name}", f"{able!r} is not true or false", "write true")
+
+
+def _is_mac(value: object) -> bool:
+    return value in (None, "") or (isinstance(value, str) and bool(_MAC.fullmatch(value)))
 
 
 def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
-    modes = keys.MODES.get(kind)
-    if modes is None or mode is None or mode == "" or mode in modes:
+    modes = keys.MODES[kind]
+    if mode is None or mode == "" or mode in modes:
         return
     remedy = keys.meant(mode, modes) if isinstance(mode, str) else ""
     yield error(
