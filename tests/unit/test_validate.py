@@ -604,6 +604,12 @@ def test_any_document_is_answered(tmp_path_factory: pytest.TempPathFactory, valu
                 assert all(finding.message for finding in part.findings)
 
 
+def test_configuration_without_a_type_is_no_plan(tmp_path: Path) -> None:
+    document = {"name": "pods", "masters": ["eth0"], "ipam": GOOD["ipam"]}
+    (only,) = said(tmp_path, document)
+    assert only.startswith("$: no plugin of type 'cni-repair' in it: write cni-repair for its type")
+
+
 def test_template_is_told_to_be_one(tmp_path: Path) -> None:
     (only,) = said(tmp_path, "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n", "nad.yaml")
     assert only.endswith("(a template? Validate what is made of it: helm template …)")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _YAML = (".yaml", ".yml")
 _MAX_YAML = 4 << 20
 _KEYS_OF_PLANS = {"version", "kubelet", "driver", "masters", "coverage", "verify", "on_failure"}
-_KEYS_OF_CONFIGURATIONS = {"type", "plugins", "cniVersion", "delegates"}
+_KEYS_OF_CONFIGURATIONS = {"type", "plugins", "cniVersion", "delegates", "ipam"}
 _UNKNOWN = (
     "neither a network configuration, nor a NetworkAttachmentDefinition, nor a record, nor an"
     " upgrade plan"
