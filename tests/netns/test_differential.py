@@ -400,6 +400,9 @@ IPAMS: dict[str, tuple[Json, str]] = {
     "route-no-length": (
         {"subnet": "10.9.0.0/24", "routes": [{"dst": "192.0.2.0"}]}, "$.ipam.routes[0].dst"
     ),
+    "route-host-bits": (
+        {"subnet": "10.9.0.0/24", "routes": [{"dst": "192.0.2.7/24"}]}, "$.ipam.routes[0].dst"
+    ),
     "route-no-gateway": (
         {"subnet": "10.9.0.0/24", "routes": [{"dst": "192.0.2.0/24", "gw": "10.9.0.1/24"}]},
         "$.ipam.routes[0].gw",
@@ -443,6 +446,11 @@ KINDS: dict[str, tuple[Json, str]] = {
     "mac-short": ({"mac": "02:00:00:00:00"}, "$.mac"),
     "mac-in-dashes": ({"mac": "02-00-00-00-00-09"}, ""),
     "mac-in-dots": ({"mac": "0200.0000.0009"}, ""),
+    "mac-of-a-group": ({"mac": "01:00:5e:00:00:01"}, "$.mac"),
+    "mac-of-nobody": ({"mac": "00:00:00:00:00:00"}, "$.mac"),
+    "mtu-too-small": ({"mtu": 67}, "$.mtu"),
+    "mtu-of-the-master": ({"mtu": 0}, ""),
+    "mtu-too-large": ({"mtu": 10**30}, "$.mtu"),
     "nulls": ({"dns": None, "capabilities": {"mac": None}, "args": None, "mac": None}, ""),
 }
 

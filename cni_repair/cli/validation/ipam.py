@@ -115,7 +115,18 @@ def _routes(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:
         if not isinstance(entry, dict) or not entry.get("dst"):
             yield error(place, "has no destination", 'write {"dst": "0.0.0.0/0"}')
         else:
-            yield from _values(place, entry, {"dst": _PREFIX, "gw": _ADDRESS})
+            yield from _route(place, entry)
+
+
+def _route(path: str, entry: dict[str, Any]) -> Iterator[Finding]:
+    wrong = list(_values(path, entry, {"dst": _PREFIX, "gw": _ADDRESS}))
+    yield from wrong
+    if not wrong:
+        given = ip_interface(entry["dst"])
+        # (Of IPv6 the kernel cuts them off.)
+        if given.version == 4 and given.ip != given.network.network_address:
+            said = f"{given} is an address, not a destination"
+            yield error(f"{path}.dst", said, f"write {given.network}")
 
 
 def _lists(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:

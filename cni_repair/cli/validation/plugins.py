@@ -191,8 +191,9 @@ def _value(path: str, key: str, value: object, kind: str) -> Iterator[Finding]:
     """What macvlan and ipvlan refuse of a value. (null is what is not there.)"""
     if key == "mode":
         yield from _mode(path, kind, value)
-    elif key == "mtu" and value is not None and (type(value) is not int or value < 0):
-        yield error(path, f"{value!r} is not an MTU", "write a number without quotes: 1500")
+    elif key == "mtu" and not _is_mtu(value):
+        remedy = "write a number from 68 to 65535, without quotes: 1500"
+        yield error(path, f"{value!r} is not an MTU", remedy)
     elif key == "mac" and kind == "macvlan" and not _is_mac(value):
         yield error(path, f"{value!r} is not a MAC address", "write it as 02:00:00:12:34:56")
     elif key in _OBJECTS and value is not None and not isinstance(value, dict):
@@ -203,8 +204,18 @@ def _value(path: str, key: str, value: object, kind: str) -> Iterator[Finding]:
                 yield error(f"{path}.{name}", f"{able!r} is not true or false", "write true")
 
 
+def _is_mtu(value: object) -> bool:
+    """0: the master's; else what the kernel takes (ETH_MIN_MTU, ETH_MAX_MTU)."""
+    return value is None or (type(value) is int and (value == 0 or 68 <= value <= 65535))
+
+
 def _is_mac(value: object) -> bool:
-    return value in (None, "") or (isinstance(value, str) and bool(_MAC.fullmatch(value)))
+    """Of one interface, not of a group (is_valid_ether_addr)."""
+    if value is None or value == "":
+        return True
+    if not isinstance(value, str) or not _MAC.fullmatch(value):
+        return False
+    return not int(value[1], 16) & 1 and bool(set(value) - set("0:-."))
 
 
 def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
