@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import STALE, TRY_AGAIN, CniError
-from cni_repair.base.files import Untrusted, read_trusted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import boot_id, cgroups_of, comms, process_ids, sees_all_processes
 from cni_repair.checkpoint import inventory
@@ -18,6 +17,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.netlink.netns import cookie_inside, open_netns
 from cni_repair.node.context import POD_FAILURES, wrapped
+from cni_repair.node.leases import reserved_by
 from cni_repair.node.namespaces import mounted_namespaces, namespaces
 from cni_repair.node.report import DOCUMENT_VERSION, attachment_document, error_document
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 FORGOTTEN, FORGETTABLE, KEPT = "forgotten", "forgettable", "kept"
 
-_HOST_LOCAL = "host-local"
-_HOST_LOCALS_DIR = "/var/lib/cni/networks"
-_LONGEST_LEASE = 4096
 # Who sees one of these sees the pods that it made, also where the node is a container (kind).
 _RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
 
@@ -101,7 +98,7 @@ def _examined(owners: Owners, report: Report) -> Forgotten:
         proof = owners.proof_of_none(report.checkpoint)
     except POD_FAILURES as error:
         return Forgotten(report, KEPT, error=wrapped(error))
-    return Forgotten(report, FORGETTABLE, proof, reserved=_reserved(report.checkpoint))
+    return Forgotten(report, FORGETTABLE, proof, reserved=reserved_by(report.checkpoint))
 
 
 def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) -> None:
@@ -181,21 +178,3 @@ class Owners:
                 "it cannot be told whether its pod lives: the node's processes are not to be seen",
                 "run cni-repair on the node, or in a container with hostPID",
             )
-
-
-def _reserved(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The files by which host-local still reserves the attachment's addresses."""
-    ipam = checkpoint.netconf.get("ipam")
-    if not isinstance(ipam, dict) or ipam.get("type") != _HOST_LOCAL:
-        return ()
-    directory = f"{ipam.get('dataDir') or _HOST_LOCALS_DIR}/{checkpoint.network}"
-    paths = [f"{directory}/{one.address}" for one in checkpoint.attachment.addresses]
-    return tuple(path for path in paths if _names_container(path, checkpoint.key.container_id))
-
-
-def _names_container(path: str, container_id: str) -> bool:
-    try:
-        raw = read_trusted(path, _LONGEST_LEASE)[0]
-    except (OSError, Untrusted):
-        return False
-    return raw.split(b"\n")[0].strip() == container_id.encode()
