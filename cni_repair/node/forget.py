@@ -11,11 +11,12 @@ import os
 
 from cni_repair.base.errors import STALE, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.names import bare_id, short_id
 from cni_repair.base.procfs import boot_id, cgroups_of, comms, process_ids, sees_all_processes
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import is_legacy
-from cni_repair.netlink.netns import cookie_inside, open_netns
+from cni_repair.netlink.netns import cookie_inside, netns_id_at, open_netns
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.leases import reserved_by
 from cni_repair.node.namespaces import mounted_namespaces, namespaces
@@ -149,6 +150,9 @@ class Owners:
         return f"no process and no mount holds its namespace net:[{identity.ino}]"
 
     def _is_another(self, identity: Identity, path: str) -> str:
+        if netns_id_at(path) != identity.netns_id:
+            # A pod decides what is in its mounts, and to open some files does something.
+            raise StillOwned(f"net:[{identity.ino}] was at {path}, and is not there any more")
         netns = open_netns(path)
         try:
             cookie = cookie_inside(netns, self._node.own)
@@ -167,9 +171,10 @@ class Owners:
         """The predecessor's records know a namespace by its sandbox's cgroup alone."""
         self._check_sight()
         for pid in process_ids():
-            if sandbox in cgroups_of(pid):
+            # (A part of a longer name counts, too: what may be alive is kept.)
+            if bare_id(sandbox) in cgroups_of(pid):
                 raise StillOwned(f"its pod lives: the cgroup of PID {pid} names sandbox {sandbox}")
-        return f"no process's cgroup names its sandbox {sandbox[:12]}"
+        return f"no process's cgroup names its sandbox {short_id(sandbox)}"
 
     def _check_sight(self) -> None:
         """Refuse to conclude anything in a container that does not see the node's processes."""
