@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -152,6 +153,17 @@ class Node:
         answer = json.loads(done.stdout)
         assert answer["supportedVersions"]
         return answer
+
+    def processes(self) -> list[str]:
+        """The command lines of the node's processes: another node's look the same."""
+        mounts = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended
+                if os.readlink(process / "ns/mnt") == mounts:
+                    words = (process / "cmdline").read_bytes().decode().split("\0")
+                    found.append(" ".join(words))
+        return found
 
     def versions(self) -> set[str]:
         directory = self.path(f"{PREFIX}/versions")

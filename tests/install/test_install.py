@@ -196,6 +196,7 @@ def test_read_only_checkout_is_built_elsewhere(node: Node, checkout: Path, wheel
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the calls leave little to the installations
 def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
     node = installed_node
     first = node.version_in_service()
@@ -216,11 +217,13 @@ def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
         node.command(f"{PREFIX}/versions/{first}/bin/python3", "-IS", "-c", "input()"),
         stdin=subprocess.PIPE,
     )
-    for _ in range(2):
-        done = node.install("--wheels", str(wheels), umask=0)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert_installed_for_all(node)
-    node.write("/run/stop", "")
+    try:
+        for _ in range(2):
+            done = node.install("--wheels", str(wheels), umask=0)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert_installed_for_all(node)
+    finally:
+        node.write("/run/stop", "")
     for process in loops:
         calls = process.communicate()[0].removesuffix("stopped\n")
         assert len(calls) > 20 * len(expected)
@@ -338,7 +341,7 @@ def processes_of(node: Node, but_version: str) -> list[str]:
     """The command lines that build a version of `node`, other than the one in service."""
     return [
         line
-        for line in node.shell("ps -ww -eo args").splitlines()
+        for line in node.processes()
         if line.startswith(f"{PREFIX}/versions/") and but_version not in line
     ]
 
