@@ -289,6 +289,10 @@ def _next_lines(progress: Progress, seen: Seen) -> list[str]:
     refused = seen.standing == ENDED and not progress.touched
     if seen.standing not in (CUT_SHORT, ENDED) or refused or not todo:
         return []
+    return [f"left to do: {', '.join(todo)}: {resume_command(progress, seen.again)}"]
+
+
+def resume_command(progress: Progress, again: str) -> str:
+    """What goes on with an upgrade in the way it ran; `again` as in :class:`Seen`."""
     foreground = " --foreground" if progress.foreground else ""
-    again = f"cni-repair upgrade --resume{foreground}{seen.again}"
-    return [f"left to do: {', '.join(todo)}: {again}"]
+    return f"cni-repair upgrade --resume{foreground}{again}"

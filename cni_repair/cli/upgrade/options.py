@@ -9,6 +9,7 @@ from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.upgrade.journal import STATE_DIR
+from cni_repair.upgrade.report import resume_command
 from cni_repair.upgrade.settings import Settings
 
 TYPE_CHECKING = False
@@ -87,7 +88,6 @@ def again(options: argparse.Namespace) -> str:
 
 
 def ways_on(options: argparse.Namespace, progress: Progress) -> tuple[str, str]:
-    """The commands that show the last upgrade, and that go on with it in the way it ran."""
-    foreground = " --foreground" if progress.foreground else ""
-    upgrade, same = "cni-repair upgrade", again(options)
-    return f"{upgrade} --status{same}", f"{upgrade} --resume{foreground}{same}"
+    """The commands that show the last upgrade, and that go on with it."""
+    same = again(options)
+    return f"cni-repair upgrade --status{same}", resume_command(progress, same)
