@@ -7,8 +7,9 @@ What nobody could measure before is asked for as if it had been in order.
 from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, frozen
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED, RENAMED
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
 from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
+from cni_repair.node.report import NO_FAILURE
 from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
 
@@ -69,8 +70,8 @@ class PodFacts:
 
     @property
     def failed(self) -> bool:
-        """Whether it did not pass: a renamed interface is there, and is not asked over."""
-        return not self.passed and self.verdict != RENAMED
+        """Whether it did not pass, and should have."""
+        return not self.passed and self.verdict not in NO_FAILURE
 
     @property
     def is_gone(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
-from cni_repair.node.report import DOCUMENT_VERSION, STATES, reason_in, title_of
+from cni_repair.node.report import DOCUMENT_VERSION, NO_FAILURE, STATES, reason_in, title_of
 from cni_repair.upgrade.baseline import (
     NOTHING_KNOWN,
     as_bad_as_before,
@@ -143,7 +143,7 @@ def _summary(attachments: list[dict[str, Any]]) -> dict[str, int]:
     return {
         "attachments": len(attachments),
         **counts,
-        "failed": sum("error" in one for one in attachments),
+        "failed": sum("error" in one and one["state"] not in NO_FAILURE for one in attachments),
         "givenUp": sum(one["givenUp"] for one in attachments),
         "asBefore": sum(one["asBefore"] for one in attachments),
     }
