@@ -478,6 +478,7 @@ def test_configurations_in_a_config_map(tmp_path: Path) -> None:
         ("a: &x 1\n", "x.yaml", "line 1: aliases (&, *) are not read"),
         ("\x00", "x.yaml", "line 1: the control character"),
         ("version: 2\n", "plan.yaml", "$.version: 2 is no version"),
+        ("require:\n  gateways: all\n", "plan.yaml", "$.version: missing"),
         ("version: 1\n---\nkind: Pod\n", "plan.yaml", "line 2: a second document begins"),
     ],
 )
