@@ -76,7 +76,9 @@ def uncovered(
     """
     known = {report.key for report in reports if report.state != STALE}
     remembered = {
-        _place(one.netns, one.key.ifname): one for one in candidates(read_caches(cache_dirs)[0])
+        place: one
+        for one in candidates(read_caches(cache_dirs)[0])
+        if (place := _place(one.netns, one.key.ifname))[0]  # else nothing can be said of the pod
     }
     places = [_place(one.netns, one.ifname) for one in attached]
     found: list[Unmanaged] = []
