@@ -76,8 +76,8 @@ class Doubts:
         silent = [address for address in addresses if known.get(address) is None]
         if silent:
             self.notes.append(
-                f"not verified that nobody else has {' '.join(silent)}: nobody could be asked in"
-                " time (no carrier?)"
+                f"not verified that nobody else has {' '.join(silent)}: nobody was asked (no"
+                " carrier?)"
             )
         return not self._holders and not self.are_unasked
 
