@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, states
+from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, options, states
 
 FOUR, SIX = "10.9.0.50", "fd00:9::50"
 MAC = "02:00:00:00:00:66"
@@ -21,10 +21,6 @@ def counted(rtnl, wanted):
     return ask_for(rtnl, wanted)
 holders.ask_for = counted
 """
-
-
-def options(rig: Rig) -> tuple[str, ...]:
-    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
 
 
 def static(rig: Rig, *addresses: str, **changes: Any) -> Json:
