@@ -12,14 +12,20 @@ import os
 from cni_repair.base.errors import STALE, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id, short_id
-from cni_repair.base.procfs import boot_id, cgroups_of, comms, process_ids, sees_all_processes
+from cni_repair.base.procfs import boot_id, cgroups_of, process_ids
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.netlink.netns import cookie_inside, netns_id_at, open_netns
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.leases import reserved_by
-from cni_repair.node.namespaces import mounted_namespaces, namespaces
+from cni_repair.node.namespaces import (
+    OUT_OF_SIGHT,
+    RUN_ON_THE_NODE,
+    mounted_namespaces,
+    namespaces,
+    sees_the_node,
+)
 from cni_repair.node.report import DOCUMENT_VERSION, attachment_document, error_document
 
 TYPE_CHECKING = False
@@ -34,9 +40,6 @@ if TYPE_CHECKING:
     from cni_repair.node.report import Report
 
 FORGOTTEN, FORGETTABLE, KEPT = "forgotten", "forgettable", "kept"
-
-# Who sees one of these sees the pods that it made, also where the node is a container (kind).
-_RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
 
 
 class StillOwned(CniError):
@@ -122,11 +125,6 @@ def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) 
         lock.forget()
 
 
-def sees_the_node() -> bool:
-    """Whether /proc shows the node's processes, and not those of a container alone."""
-    return sees_all_processes() or bool(comms() & _RUNTIMES)
-
-
 class Owners:
     """Every process and every mount of the node that this process can see."""
 
@@ -180,6 +178,5 @@ class Owners:
         """Refuse to conclude anything in a container that does not see the node's processes."""
         if not self._sees_the_node:
             raise StillOwned(
-                "it cannot be told whether its pod lives: the node's processes are not to be seen",
-                "run cni-repair on the node, or in a container with hostPID",
+                f"it cannot be told whether its pod lives: {OUT_OF_SIGHT}", RUN_ON_THE_NODE
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, CniError
-from cni_repair.base.procfs import process_ids
+from cni_repair.base.procfs import comms, process_ids, sees_all_processes
 from cni_repair.netlink.netns import netns_id_at
 
 TYPE_CHECKING = False
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 DOCKERS = "/var/run/docker/netns"
 _NAMED_IN = ("/run/netns", DOCKERS)
+# Who sees one of these sees the pods that it made, also where the node is a container (kind).
+_RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
+OUT_OF_SIGHT = "the node's processes are not to be seen from here"
+RUN_ON_THE_NODE = "run cni-repair on the node, or in a container with hostPID"  # the remedy
+
+
+def sees_the_node() -> bool:
+    """Whether /proc shows the node's processes, and not those of a container alone."""
+    return sees_all_processes() or bool(comms() & _RUNTIMES)
 
 
 def namespaces() -> dict[NetnsId, str]:
