@@ -219,7 +219,7 @@ def _add_status(commands: _Commands) -> None:
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
         "Exit status 1 if any is lost or damaged, or a pod has no record; stale records (of\n"
-        "pods that are no more) and renamed interfaces are told, and fail nothing.",
+        "pods that are no more) and renamed interfaces are reported, and fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")

@@ -143,7 +143,7 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether a living pod did not pass; a renamed interface is not asked over."""
+        """Whether a living pod did not pass; a renamed interface is not tested."""
         return not self.passed and self.verdict not in NO_FAILURE
 
     @property
