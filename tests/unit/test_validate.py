@@ -541,8 +541,8 @@ def test_each_line_names_file_and_document(tmp_path: Path) -> None:
     status, out, err = ran(str(path))
     assert status == 1
     assert err == (
-        f"{path}: document 1: $.spec.config.mode: 'brdige' is not a mode of macvlan (bridge,"
-        " private, vepa, passthru): did you mean 'bridge'?\n"
+        f"{path}: document 1: $.spec.config.mode: 'brdige' is not a mode of macvlan (private,"
+        " vepa, bridge, passthru): did you mean 'bridge'?\n"
     )
     assert f"{path}: document 2: a valid NetworkAttachmentDefinition shop/chained\n" in out
 
