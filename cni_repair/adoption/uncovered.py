@@ -23,7 +23,7 @@ from cni_repair.network.observe import names_of_links
 from cni_repair.network.planning.plan import LOST, STALE
 from cni_repair.node.capture import pod_of
 from cni_repair.node.context import POD_FAILURES
-from cni_repair.node.discovery import Unmanaged
+from cni_repair.node.discovery import MAX_LINKS, Unmanaged
 from cni_repair.node.namespaces import DOCKERS
 
 TYPE_CHECKING = False
@@ -164,7 +164,7 @@ def _links_in(node: Node, candidate: Candidate) -> set[str]:
         if sandbox.doubt:
             raise NotAdopted(REFUSED, sandbox.doubt)
         with entered(sandbox.netns, node.own), Rtnetlink() as rtnl:
-            return names_of_links(rtnl)
+            return names_of_links(rtnl, MAX_LINKS)
     finally:
         os.close(sandbox.netns)
 

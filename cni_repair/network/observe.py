@@ -96,10 +96,9 @@ def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
     return found
 
 
-def names_of_links(rtnl: Rtnetlink) -> set[str]:
+def names_of_links(rtnl: Rtnetlink, at_most: int) -> set[str]:
     """The names of all links of the socket's namespace."""
-    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
-    return {name_in(body) for body in bodies}
+    return {name_in(body) for body in rtnl.dump(links_request(), at_most, "links")}
 
 
 def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
