@@ -64,8 +64,9 @@ def mounted_namespaces() -> dict[NetnsId, str]:
             mounts = os.readlink(f"/proc/{pid}/ns/mnt")
             if mounts in seen:
                 continue
+            # (Line by line: a pod may have any number of mounts.)
             with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-                lines = file.readlines()
+                held = [*filter(None, map(_netns_in, file))]
         except PermissionError as error:
             if pid == 1:
                 continue  # the node's init (it may hide): no pod's, and its mounts are the node's
@@ -77,7 +78,7 @@ def mounted_namespaces() -> dict[NetnsId, str]:
         except OSError:
             continue  # it has ended (a zombie's are EINVAL)
         seen.add(mounts)
-        for identity, where in filter(None, map(_netns_in, lines)):
+        for identity, where in held:
             found.setdefault(identity, f"/proc/{pid}/root{where}")
     return found
 
