@@ -41,7 +41,7 @@ _OTHERS = {
     FOREIGN: "foreign: the pod made that link itself: it is never touched\n"
     "  next: remove it inside, then " + _REPAIR + "; or delete the pod",
     RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
-    "  next: nothing; verify does not ask over it",
+    "  next: nothing; verify does not test it",
     RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"
     "  next: delete the pod; or, where nobody has the address:\n"
     "        cni-repair repair --force{again} NAMESPACE/NAME",

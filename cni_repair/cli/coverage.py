@@ -83,7 +83,7 @@ def shown(found: Uncovered, scope: Scope, command: str) -> WithoutRecord:
     for directory in found.elsewhere:
         where = f"--checkpoint-dir {quoted(directory)}"
         advice += [
-            "of some pods the records are in another directory",
+            "the records of some pods are in another directory",
             f"  next: cni-repair {command} {where}",
         ]
     return WithoutRecord(

@@ -218,8 +218,8 @@ def _add_status(commands: _Commands) -> None:
         "status",
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is lost or damaged; stale records, of pods that are no more,\n"
-        "are told, and fail nothing.",
+        "Exit status 1 if any is lost or damaged, or a pod has no record; stale records (of\n"
+        "pods that are no more) and renamed interfaces are reported, and fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
@@ -250,7 +250,8 @@ def _add_repair(commands: _Commands) -> None:
         "Bring lost interfaces back as they were; on the others, put right what is\n"
         "missing or changed. Healthy attachments receive no message that could change\n"
         "them; calling again is safe. Exit status 0 only if everything asked for is\n"
-        "healthy afterwards; stale records, of pods that are no more, fail nothing.",
+        "healthy afterwards; stale records (of pods that are no more) and renamed\n"
+        "interfaces fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -312,7 +313,7 @@ def _add_verify(commands: _Commands) -> None:
         "  conflict                 another host has one of the pod's addresses\n"
         "or what `status` says: lost, degraded, stale, foreign, renamed, released,\n"
         "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
-        "or has nobody to ask, or is renamed; else 1.",
+        "has nobody to ask, or is renamed or stale, and every pod has a record; else 1.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")

@@ -59,11 +59,18 @@ class Scope:
         )
 
 
+def conf_of(options: argparse.Namespace) -> NetConf | None:
+    """The network configuration that is named, if one is."""
+    path = options.conf
+    if path and (not os.path.exists(path) or os.path.isdir(path)):
+        what = "is a directory" if os.path.isdir(path) else "does not exist"
+        raise UsageError(IO, f"{path} {what}", "correct --conf")
+    return read_conf(path) if path else None
+
+
 def scope_of(options: argparse.Namespace) -> Scope:
     """What the common options of a command mean."""
-    if options.conf and not os.path.exists(options.conf):
-        raise UsageError(IO, f"{options.conf} does not exist", "correct --conf")
-    conf = read_conf(options.conf) if options.conf else None
+    conf = conf_of(options)
     return Scope(
         checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
         run_dir=options.run_dir or (conf.run_dir if conf else ""),

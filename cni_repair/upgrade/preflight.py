@@ -56,7 +56,7 @@ def check(plan: Plan, settings: Settings, known: Measure | None = None) -> Findi
         problems += too_little_coverage(plan, taken)
         problems += _of_locks(entries, settings)
         words = f"{taken.restorable} of {taken.total} interfaces could be restored"
-        words += in_words("; not in order even now, so not asked for later: ", measure.troubles)
+        words += in_words("; already out of order, so not required afterwards: ", measure.troubles)
     except (CniError, OSError) as error:
         problems.append(str(wrapped(error)))
     for directory in (settings.checkpoint_dir, settings.state_dir):

@@ -12,15 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.rig import Outcome, Rig, eventually
-from tests.netns.test_uncovered import bare, cache
+from tests.netns.rig import Rig, eventually
+from tests.netns.test_uncovered import bare, command
 
 NEXT = re.compile(r"^  next: (?:then )?(.*)$", re.MULTILINE)
-
-
-def command(rig: Rig, *words: str) -> Outcome:
-    patch = f"import cni_repair.adoption.caches as c; c.CACHE_DIRS = ({str(cache(rig))!r},)"
-    return rig.cli(*words, "--checkpoint-dir", str(rig.checkpoints), patch=patch)
 
 
 def advice_in(rig: Rig, out: str) -> str:

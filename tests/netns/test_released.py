@@ -10,11 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, states
-
-
-def options(rig: Rig) -> tuple[str, ...]:
-    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
+from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, options, states
 
 
 def cli(rig: Rig, *words: str) -> Outcome:

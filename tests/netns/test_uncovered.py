@@ -21,10 +21,10 @@ def cache(rig: Rig) -> Path:
     return rig.base / "cni"
 
 
-def command(rig: Rig, *words: str) -> Outcome:
+def command(rig: Rig, *words: str, patch: str = "") -> Outcome:
     """With a runtime's cache that is the test's own."""
-    patch = f"import cni_repair.adoption.caches as c; c.CACHE_DIRS = ({str(cache(rig))!r},)"
-    return rig.cli(*words, "--checkpoint-dir", str(rig.checkpoints), patch=patch)
+    own = f"import cni_repair.adoption.caches as c; c.CACHE_DIRS = ({str(cache(rig))!r},)\n"
+    return rig.cli(*words, "--checkpoint-dir", str(rig.checkpoints), patch=own + patch)
 
 
 def unmanaged(rig: Rig, status: int, *words: str) -> list[Json]:
@@ -172,6 +172,18 @@ def test_what_is_no_uncovered_pod_is_not_counted(
     rig.attach("ours")
     prepare(rig)
     assert unmanaged(rig, 0, *words) == []
+
+
+def test_pod_of_countless_links_is_passed_over_alone(rig: Rig) -> None:
+    """It may have made them to keep whoever looks busy."""
+    rig.attach("ours")
+    hostile, other = bare(rig, "hostile"), bare(rig, "other")
+    for number in range(3):
+        rig.ip(f"link add many{number} type bridge", hostile)
+    rig.uplink_down()
+    patch = "import cni_repair.adoption.uncovered as u; u.MAX_LINKS = 2"
+    found = command(rig, "status", "-o", "json", patch=patch).report(1)["unmanaged"]
+    assert [one["containerID"] for one in found] == [other.id]
 
 
 @pytest.mark.parametrize("words", [["status", "shop/ours"], ["verify", "shop/ours"]], ids=" ".join)

@@ -246,6 +246,17 @@ def test_absent_directory_is_fine_and_said(tmp_path: Path, command: list[str]) -
 
 
 @as_root
+@pytest.mark.parametrize(("name", "what"), [("none", "does not exist"), (".", "is a directory")])
+def test_configuration_that_is_no_file_is_wrong_usage(tmp_path: Path, name: str, what: str) -> None:
+    path = tmp_path / name
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("version: 1\nkubelet: none\ndriver:\n  command: [/bin/true]\n")
+    for command in (["status"], ["upgrade", "--dry-run", str(plan)]):
+        status, _, err = outcome(*command, "--conf", str(path))
+        assert (status, err) == (USAGE, f"cni-repair: {path} {what}: correct --conf\n")
+
+
+@as_root
 def test_empty_directory_is_fine(directory: Path) -> None:
     status, out, err = outcome("status", "--checkpoint-dir", str(directory))
     assert (status, err) == (FINE, "")

@@ -12,7 +12,13 @@ import pytest
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.model import Checkpoint
 from cni_repair.network.planning.plan import LOST, RELEASED, Plan
-from cni_repair.node.leases import given_addresses, leases_of, store_of, unless_released
+from cni_repair.node.leases import (
+    given_addresses,
+    leases_of,
+    reserved_by,
+    store_of,
+    unless_released,
+)
 from tests.unit.samples import ADDRESS, ADDRESS_6, CHECKPOINT, CONTAINER
 
 FOUR, SIX = ADDRESS.address, ADDRESS_6.address
@@ -90,6 +96,20 @@ def test_a_file_that_says_nothing(tmp_path: Path, store: Path, spoil: str) -> No
         os.mkfifo(store / FOUR)
     leases = leases_of(attached(tmp_path))
     assert (leases.freed, leases.others, leases.unknown) == ((), (), (FOUR,))
+
+
+@pytest.mark.parametrize("key", ["dataDir", "DataDir"])
+def test_files_that_reserve_its_addresses(tmp_path: Path, store: Path, key: str) -> None:
+    """Those of its own interface, as `forget` names them; also by a delegate's ipam."""
+    lease(store, FOUR)
+    lease(store, SIX, CONTAINER + ENDS + "net1")
+    ipam = {"type": "host-local", key: str(tmp_path)}
+    made = replace(attached(tmp_path), netconf={"delegate": {"ipam": ipam}})
+    assert reserved_by(made) == (f"{store}/{FOUR}",)
+
+
+def test_no_file_reserves_what_is_freed(tmp_path: Path, store: Path) -> None:
+    assert reserved_by(attached(tmp_path)) == ()
 
 
 # --- where it is ----------------------------------------------------------------------------------

@@ -274,7 +274,3 @@ def document(found: Found, written: bool) -> dict[str, Any]:
         "unmanaged": [one.document() for one in found.unmanaged],
         "summary": {"attachments": len(found.adoptions), **_counts(found)},
     }
-
-
-def _unreadable_document(one: Unreadable) -> dict[str, Any]:
-    return {"file": one.file, "findings": [str(one.error)]}

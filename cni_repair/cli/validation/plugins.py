@@ -9,6 +9,7 @@ from cni_repair.base.names import OWN_TYPE
 from cni_repair.cli.validation import keys
 from cni_repair.cli.validation.findings import Finding, error, note, warning
 from cni_repair.cni import netconf
+from cni_repair.network.model import KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -185,12 +186,12 @@ def _delegate(
     )
     yield from _mode(mode_at, kind, conf.rest.get("mode"))
     mtu = conf.rest.get("mtu")
-    if kind in keys.MODES and mtu is not None and (type(mtu) is not int or mtu < 0):
+    if kind in KINDS and mtu is not None and (type(mtu) is not int or mtu < 0):
         yield error(mtu_at, f"{mtu!r} is not an MTU", "write a number without quotes: 1500")
 
 
 def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
-    modes = keys.MODES.get(kind)
+    modes = KINDS.get(kind)
     if modes is None or mode is None or mode == "" or mode in modes:
         return
     remedy = keys.meant(mode, modes) if isinstance(mode, str) else ""
