@@ -248,3 +248,48 @@ def test_inside_a_pod_is_refused(rig: Rig) -> None:
     done = rig.run(*words, "--checkpoint-dir", str(rig.checkpoints), check=False)
     assert (done.status, done.out) == (3, "")
     assert "this is the network namespace of pod shop/pod1, not the node's" in done.err
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["plan"], ["verify"], ["repair", "--all"]], ids=" ".join
+)
+def test_in_another_network_namespace_is_refused(rig: Rig, words: list[str]) -> None:
+    """As in a container without hostNetwork: each interface would be `foreign`, and the advice to
+    remove it would end what is well."""
+    rig.attach("pod1")
+    words = ["unshare", "--net", rig.launcher(), *words]
+    done = rig.run(*words, "--checkpoint-dir", str(rig.checkpoints), check=False)
+    assert (done.status, done.out) == (3, "")
+    assert "this is not the node's network namespace" in done.err
+
+
+def test_one_pod_cannot_have_the_node_refused(rig: Rig) -> None:
+    """A pod may put its interface over another namespace's link: that is its own affair."""
+    rig.attach("well")
+    was = rig.attach("odd")
+    link, index = was.state["addr"][0], was.state["addr"][0]["ifindex"]
+    rig.pod("far")
+    rig.ip("link add up0 type bridge", "far")
+    rig.ip("link del eth0", was.pod)
+    rig.ip(
+        f"link add link up0 name eth0 index {index} netns odd address {link['address']}"
+        " type macvlan mode bridge",
+        "far",
+    )
+    found = command(rig, "repair", "--all", "-o", "json").report(1)
+    assert found["summary"]["healthy"] == 1
+    rig.uplink_down()
+    rig.uplink_up()
+    found = command(rig, "repair", "--all", "-o", "json").report(1)
+    assert found["summary"]["healthy"] == 1
+
+
+def test_pods_whose_namespaces_are_hidden_are_not_stale(rig: Rig) -> None:
+    """As in a container with hostNetwork and hostPID, without the node's /run/netns."""
+    rig.attach("pod1")
+    command = f"{rig.launcher()} repair --all --checkpoint-dir {rig.checkpoints}"
+    hidden = f"unshare --mount sh -c 'mount -t tmpfs tmpfs /run/netns && exec {command}'"
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{hidden}; exit $?"]
+    done = rig.run(*words, check=False)
+    assert (done.status, done.out) == (3, "")
+    assert "pod shop/pod1 lives, but its namespace /run/netns/pod1 cannot be seen" in done.err

@@ -10,7 +10,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.store import Store
     from cni_repair.cli.scope import Scope
+    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
 
 
@@ -41,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
-    from cni_repair.cli.scope import with_entries
+    from cni_repair.cli.scope import check_place, with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
     from cni_repair.repair.scheduler import repair, usable_processors
@@ -57,7 +60,13 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         processors=usable_processors(),
         on_progress=_on_progress,
     )
-    return with_entries(scope, lambda node, store, entries: repair(node, store, entries, how))
+
+    def work(node: Node, store: Store, entries: list[Entry]) -> list[Report]:
+        reports = repair(node, store, entries, how)
+        check_place(node, reports)
+        return reports
+
+    return with_entries(scope, work)
 
 
 def _on_progress(text: str) -> None:
