@@ -87,6 +87,22 @@ def test_pod_that_only_its_runtime_remembers_is_counted(
     assert "  next: cni-repair adopt --write" in done.out
 
 
+@pytest.mark.parametrize("records", [True, False], ids=["others-recorded", "no-records"])
+def test_repair_of_the_node_passes_no_lost_pod_by(rig: Rig, records: bool) -> None:
+    """`repair --all && systemctl start kubelet`."""
+    if records:
+        rig.attach("ours")
+    else:
+        rig.checkpoints.mkdir(mode=0o700)
+    pod = bare(rig, "bare")
+    assert command(rig, "repair", "--all").status == 0  # it has its interface
+    rig.ip("link del eth0", pod)
+    done = command(rig, "repair", "--all")
+    assert done.status == 1
+    assert "1 lost interface without a record, which no repair brings back: shop/bare" in done.err
+    assert "  next: cni-repair adopt --write" in done.err
+
+
 def test_coverage_does_not_rise_when_an_uncovered_pod_dies(rig: Rig) -> None:
     rig.attach("ours")
     pod = bare(rig, "bare")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, USAGE, print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,26 @@ def run(options: argparse.Namespace) -> int:
         render.json(reports)
     else:
         render.repaired(reports, scope)
+    if options.all and scope.whole_node and _told_of_no_record(scope, reports):
+        return DAMAGED
     return render.status_of(reports)
+
+
+def _told_of_no_record(scope: Scope, reports: list[Report]) -> bool:
+    """Say which pods are lost and have no record: `repair --all && systemctl start kubelet` must
+    not pass them by. (After the repair: nobody waits for it.)"""
+    from cni_repair.cli.coverage import lost_beside
+
+    pods = lost_beside(scope, reports)
+    if not pods:
+        return False
+    count = f"{len(pods)} lost interface{'' if len(pods) == 1 else 's'} without a record"
+    print_error(
+        f"{count}, which no repair brings back: {', '.join(pods)}\n"
+        f"  next: cni-repair adopt --write{scope.again},\n"
+        f"        then cni-repair repair --all{scope.again}"
+    )
+    return True
 
 
 def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
