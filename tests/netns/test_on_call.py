@@ -58,6 +58,13 @@ def master_down(rig: Rig) -> None:
     rig.ip("link set eth0 down")
 
 
+def renamed_and_down(rig: Rig) -> None:
+    """As `ip link` shows it, so it is told: not by the altname that the records know."""
+    master_down(rig)
+    rig.ip("link set eth0 name ens9")
+    rig.ip("link property add dev ens9 altname eth0")
+
+
 def no_carrier(rig: Rig) -> None:
     attach(rig)
     rig.ip("link set tor0 down", rig.lab.tor.name)
@@ -136,6 +143,11 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair repair --a"],
         [lambda rig: rig.ip("link set dev eth0 up"), run("repair", "--all")],
     ),
+    "master-by-its-altname-down": (
+        renamed_and_down, "status",
+        ["the node's ens9 is down", "next: ip link set dev ens9 up"],
+        [lambda rig: rig.ip("link set dev ens9 up"), run("repair", "--all")],
+    ),
     "master-down-verify": (
         master_down, "verify",
         ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair verify"],
@@ -168,7 +180,7 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
     ),
     "unreadable": (
-        unreadable, "status", ["move the file away, then cni-repair adopt --write"],
+        unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
     ),
 }  # fmt: skip
@@ -215,6 +227,14 @@ def test_silent_gateway_behind_links_that_are_up(rig: Rig) -> None:
     assert "unreachable: the node's links are up" in advice
     assert "see to the switch port" in advice
     assert max(map(len, advice.splitlines())) <= 80
+
+
+def test_nothing_is_waited_for_where_nobody_wants_to(rig: Rig) -> None:
+    master_missing(rig)
+    patch = "import sys; sys.stderr.isatty = lambda: True"
+    words = ["repair", "--all", "--checkpoint-dir", str(rig.checkpoints), "--wait"]
+    assert "waiting up to 0.1 s: " in rig.cli(*words, "0.1", patch=patch).err
+    assert rig.cli(*words, "0", patch=patch).err == ""
 
 
 def test_mixed_causes_each_have_their_line(rig: Rig) -> None:
