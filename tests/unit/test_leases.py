@@ -191,4 +191,4 @@ def test_what_another_has_is_not_even_made_by_force(tmp_path: Path, store: Path)
     for force in (False, True):
         made = unless_released(PLAN, attached(tmp_path), force)
         assert (made.state, made.operations) == (RELEASED, ())
-        assert "container another eth0's" in made.findings[1]
+        assert "eth0 of container another now" in made.findings[1]
