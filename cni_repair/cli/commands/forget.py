@@ -26,9 +26,8 @@ if TYPE_CHECKING:
     from cni_repair.node.context import Node
 
 _REMEDY = {
-    UNREADABLE: "kept, unreadable: delete the pod; or restore the file in\n"
-    "  {directory}; or move it away, then\n"
-    "  cni-repair adopt --write{again}",
+    UNREADABLE: "kept, unreadable: delete the pod; or restore the file in {directory};\n"
+    "  or move it away, then cni-repair adopt --write{again}",
     STALE: "kept, stale: what the reason names holds its namespace, and the record does not lead\n"
     "  there any more: no repair reaches it; delete the pod, or end what holds it",
     "": "kept: a living pod needs its record; when the pod is deleted, the record goes with it",
