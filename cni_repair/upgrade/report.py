@@ -16,6 +16,7 @@ from cni_repair.upgrade.baseline import (
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
+    MASTERS,
     PHASES,
     PREFLIGHT,
     REBOOTED,
@@ -291,4 +292,10 @@ def _next_lines(progress: Progress, seen: Seen) -> list[str]:
         return []
     foreground = " --foreground" if progress.foreground else ""
     again = f"cni-repair upgrade --resume{foreground}{seen.again}"
-    return [f"left to do: {', '.join(todo)}: {again}"]
+    failed = {name for name, done in progress.done.items() if not done.ok}
+    text = []
+    if seen.standing == ENDED and failed & {MASTERS, REPAIR, VERIFY}:
+        # A resume alone would fail as this one did.
+        command = "status" if failed & {MASTERS, REPAIR} else "verify"
+        text.append(f"what is in the way, and what to do about it: cni-repair {command}; then")
+    return [*text, f"left to do: {', '.join(todo)}: {again}"]
