@@ -105,7 +105,8 @@ def shown(found: Uncovered, scope: Scope, command: str) -> WithoutRecord:
 
 
 def _row(one: Unmanaged) -> Row:
-    cells = (one.pod, short_id(one.container_id), one.ifname, one.master, one.netns)
+    # (One that no runtime names is known by its namespace alone.)
+    cells = (one.pod or one.netns, short_id(one.container_id), one.ifname, one.master, "")
     return Row(UNMANAGED, tuple(one_line(cell) or "-" for cell in cells), _reason(one))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,8 @@ def test_interface_that_nobody_remembers_is_counted(rig: Rig, words: list[str]) 
         rig.drop_pod(pod)
         (found,) = unmanaged(rig, 1, *words)
         assert found["netns"].startswith("/proc/")
+        # It has no other name: without it, nobody could tell which pod it is.
+        assert re.search(rf"^unmanaged +{found['netns']}\b", command(rig, *words).out, re.MULTILINE)
         assert (found["ifname"], found["state"], found["pod"]) == ("net1", "attached", "")
 
 
