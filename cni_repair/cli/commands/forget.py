@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _REMEDY = {
     UNREADABLE: "kept, unreadable: delete the pod; or restore the file in {directory};\n"
     "  or move it away, then cni-repair adopt --write{again}",
-    STALE: "kept, stale: what the reason names holds its namespace, and the record does not lead\n"
-    "  there any more: no repair reaches it; delete the pod, or end what holds it",
-    "": "kept: a living pod needs its record; when the pod is deleted, the record goes with it",
+    STALE: "kept, stale: what the reason names holds its namespace, but the record does not\n"
+    "  lead there any more: no repair reaches it; delete the pod, or end what holds it",
+    "": "kept: a living pod needs its record, which goes when the pod is deleted",
 }
 
 
@@ -111,6 +111,6 @@ def _show_reserved(paths: list[str]) -> None:
     if not paths:
         return
     print("IPAM was not asked: addresses stay reserved until the runtime's DEL, which needs")
-    print("no record. Only if none will come, because the runtime has forgotten the pod, too:")
+    print("no record. Only if the runtime has forgotten the pod, too, and none will come:")
     for path in paths:
         print(f"  rm {quoted(path)}")
