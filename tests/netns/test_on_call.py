@@ -81,6 +81,11 @@ def degraded(rig: Rig) -> None:
     rig.ip("route del default", "pod1")
 
 
+def down_in_the_pod(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link set eth0 down", "pod1")
+
+
 def stale(rig: Rig) -> None:
     attach(rig)
     rig.ip("netns del pod1")
@@ -169,6 +174,11 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
     ),
     "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
+    "down-in-the-pod-verify": (  # nothing of the switch's
+        down_in_the_pod, "verify",
+        ["2 attachments: 1 healthy, 1 degraded\ndegraded: ", "next: cni-repair repair --all"],
+        [run("repair", "--all")],
+    ),
     "stale": (stale, "status", ["cni-repair forget --stale"], [run("forget", "--stale")]),
     "unmanaged": (unmanaged, "status", ["cni-repair adopt --write"], [run("adopt", "--write")]),
     "unmanaged-lost": (
