@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
-    from cni_repair.checkpoint.identity import Identity
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.cni.netconf import NetConf
     from cni_repair.node.report import Report
 
@@ -139,28 +139,29 @@ def _check_is_the_node(node: Node, entries: list[Entry]) -> None:
     """Refuse to work inside a pod: its links are not the node's, all masters would be missing. And
     in a container that does not see the pods' namespaces: all pods would be stale."""
     own = netns_id(node.own)
+    unseen = []
     for entry in entries:
         identity = entry.checkpoint.netns if entry.checkpoint else None
         if identity is None:
             continue
-        pod = _pod_of(entry) or short_id(entry.key.container_id)
         if identity.netns_id == own and identity.boot_id == boot_id():
+            pod = _pod_of(entry) or short_id(entry.key.container_id)
             raise RefusedError(
                 ENVIRONMENT, f"this is the network namespace of pod {pod}, not the node's", _REMEDY
             )
-        if netns_id_at(identity.path) is None and _is_hidden(identity):
-            raise RefusedError(
-                ENVIRONMENT,
-                f"pod {pod} lives, but its namespace {identity.path} cannot be seen from here",
-                "run it on the node itself (in a container: mount the node's"
-                f" {os.path.dirname(identity.path)} there)",
-            )
+        if netns_id_at(identity.path) is None:
+            unseen.append(entry.checkpoint)
+    if unseen:
+        _check_sight([checkpoint for checkpoint in unseen if checkpoint is not None])
 
 
-def _is_hidden(identity: Identity) -> bool:
-    from cni_repair.node.placement import is_hidden  # of no use where all pods live
+def _check_sight(unseen: list[Checkpoint]) -> None:
+    from cni_repair.node.placement import Hidden, check_sight  # of no use where all pods live
 
-    return is_hidden(identity)
+    try:
+        check_sight(unseen)
+    except Hidden as error:
+        raise RefusedError(error.code, error.msg, error.details) from error
 
 
 def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:

@@ -7,6 +7,10 @@ delete what is alive.
 
 from __future__ import annotations
 
+import os
+
+from cni_repair.base.errors import ENVIRONMENT, CniError
+from cni_repair.base.names import short_id
 from cni_repair.base.procfs import boot_id
 from cni_repair.netlink.netns import netns_id_at
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, RENAMED
@@ -18,7 +22,7 @@ from cni_repair.uplink.plan import RENAMED as RENAMED_CARD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cni_repair.checkpoint.identity import Identity
     from cni_repair.checkpoint.model import Checkpoint
@@ -28,8 +32,28 @@ if TYPE_CHECKING:
 _INITS_ROOT = "/proc/1/root"
 
 
-def is_hidden(identity: Identity) -> bool:
-    """Whether the namespace's path leads to it where PID 1 is, and nowhere here."""
+def check_sight(checkpoints: Iterable[Checkpoint]) -> None:
+    """Raise Hidden where a recorded namespace's path leads to it where PID 1 is, but not here."""
+    for checkpoint in checkpoints:
+        identity = checkpoint.netns
+        if identity is not None and _is_hidden(identity):
+            raise Hidden(checkpoint, identity.path)
+
+
+class Hidden(CniError):
+    """A pod lives that would look as if it were no more."""
+
+    def __init__(self, checkpoint: Checkpoint, path: str) -> None:
+        pod = str(checkpoint.pod) or short_id(checkpoint.key.container_id)
+        super().__init__(
+            ENVIRONMENT,
+            f"pod {pod} lives, but its namespace {path} cannot be seen from here",
+            "run it on the node itself (in a container: mount the node's"
+            f" {os.path.dirname(path)} there)",
+        )
+
+
+def _is_hidden(identity: Identity) -> bool:
     if identity.boot_id != boot_id() or netns_id_at(identity.path) is not None:
         return False
     return netns_id_at(_INITS_ROOT + identity.path) == identity.netns_id

@@ -671,3 +671,15 @@ def test_systemd_that_fails_a_resume_keeps_no_pod_from_its_repair(rig: Rig, verb
     assert " hold       FAILED: systemd does not answer" in done.out
     assert " repair     2 of 2 healthy, 2 of them repaired" in done.out
     assert_as_before(rig, pods)
+
+
+def test_in_a_container_without_the_pods_namespaces_nothing_is_touched(rig: Rig) -> None:
+    """They would be stale: no coverage would be asked for them, and the driver taken away."""
+    attached(rig, 1)
+    words = " ".join([rig.launcher(), *start_words(rig, plan(rig))])
+    hidden = f"unshare --mount sh -c 'mount -t tmpfs tmpfs /run/netns && exec {words}'"
+    contained = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{hidden}; exit $?"]
+    done = rig.run(*contained, check=False)
+    assert done.status == REFUSED
+    assert "lives, but its namespace" in done.out
+    assert "eth0" in rig.links()
