@@ -16,12 +16,12 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import belongs_to_sandbox, still_stands
 from cni_repair.checkpoint.store import Store, is_legacy
 from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
+from cni_repair.node.capture import pod_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni_repair.adoption.caches import Remembered
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Key
 
@@ -83,7 +83,7 @@ class _Reading:
         self.unusable += [Unusable(one.file, str(one.error)) for one in bad]
         for one in remembered:
             if belongs_to_sandbox(one.netns, one.key.container_id):
-                self._add(Attached(one.key, _pod_of(one), one.file, ours=False))
+                self._add(Attached(one.key, str(pod_of(one.args)), one.file, ours=False))
 
     def _record(self, file: str, entry: Entry) -> None:
         checkpoint = entry.checkpoint
@@ -102,7 +102,7 @@ class _Reading:
             # Multus writes no netns down; where nobody knows it, the DEL is still to come.
             netns = one.netns or netns_of.get(one.key.container_id, "")
             if named and (not netns or self._leads_to_a_pod(netns)):
-                self._add(Attached(one.key, _pod_of(one), one.file, ours=True))
+                self._add(Attached(one.key, str(pod_of(one.args)), one.file, ours=True))
 
     def _leads_to_a_pod(self, path: str) -> bool:
         try:
@@ -118,8 +118,3 @@ class _Reading:
         known = self.found.get(attached.key)
         if known is None or (attached.ours and not known.ours):
             self.found[attached.key] = attached
-
-
-def _pod_of(remembered: Remembered) -> str:
-    namespace, name = (remembered.args.get(f"K8S_POD_{key}", "") for key in ("NAMESPACE", "NAME"))
-    return f"{namespace}/{name}" if namespace else name

@@ -15,7 +15,7 @@ from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import Untrusted, read_all
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.base.strictjson import load_configuration, loads
+from cni_repair.base.strictjson import MAX_BYTES, load_configuration, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ CONF_DIRS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 
 _EXTENSIONS = (".conf", ".conflist", ".json")
 _MULTUS_BELOW = "multus.d"
-_MAX_BYTES = 4 << 20
 _DEFAULT_WRAPPED = "macvlan"
 # Keys of Multus, without regard to case, as Go reads them.
 _NAMES_DIRECTORY = ("confdir", "cniconfigdir", "multusautoconfigdir")
@@ -160,7 +159,7 @@ class _Reading:
             # What is no object no runtime takes, and it names nobody.
             is_object = raw.lstrip().startswith(b"{")
             load = load_configuration if is_object else loads
-            self._document(path, load(raw, path, _MAX_BYTES))
+            self._document(path, load(raw, path))
         except CniError as error:
             if strict or OWN_TYPE.encode() in raw:
                 self.unreadable.append(Unreadable(path, error.details or error.msg))
@@ -194,7 +193,7 @@ def _read(path: str) -> bytes:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise CniError(IO, f"cannot read {path}", "it is not a regular file")
-            return read_all(fd, _MAX_BYTES + 1)
+            return read_all(fd, MAX_BYTES + 1)
         finally:
             os.close(fd)
     except Untrusted as error:

@@ -23,7 +23,7 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
 from cni_repair.checkpoint.identity import names_container
 from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns, same_netns
-from cni_repair.node.forget import sees_the_node
+from cni_repair.node.namespaces import OUT_OF_SIGHT, RUN_ON_THE_NODE, sees_the_node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def _is_of_a_task(path: str) -> bool:
 def _out_of_sight(path: str) -> NotAdopted:
     return NotAdopted(
         REFUSED,
-        f"it cannot be told what is at {path}: the node's processes are not to be seen from here",
-        "run cni-repair on the node, or in a container with hostPID",
+        f"it cannot be told what is at {path}: {OUT_OF_SIGHT}",
+        RUN_ON_THE_NODE,
     )
 
 

@@ -23,7 +23,7 @@ from cni_repair.network.observe import names_of_links
 from cni_repair.network.planning.plan import LOST, STALE
 from cni_repair.node.capture import pod_of
 from cni_repair.node.context import POD_FAILURES
-from cni_repair.node.discovery import Unmanaged
+from cni_repair.node.discovery import MAX_LINKS, Unmanaged
 from cni_repair.node.namespaces import DOCKERS
 
 TYPE_CHECKING = False
@@ -76,7 +76,9 @@ def uncovered(
     """
     known = {report.key for report in reports if report.state != STALE}
     remembered = {
-        _place(one.netns, one.key.ifname): one for one in candidates(read_caches(cache_dirs)[0])
+        place: one
+        for one in candidates(read_caches(cache_dirs)[0])
+        if (place := _place(one.netns, one.key.ifname))[0]  # else nothing can be said of the pod
     }
     places = [_place(one.netns, one.ifname) for one in attached]
     found: list[Unmanaged] = []
@@ -162,7 +164,7 @@ def _links_in(node: Node, candidate: Candidate) -> set[str]:
         if sandbox.doubt:
             raise NotAdopted(REFUSED, sandbox.doubt)
         with entered(sandbox.netns, node.own), Rtnetlink() as rtnl:
-            return names_of_links(rtnl)
+            return names_of_links(rtnl, MAX_LINKS)
     finally:
         os.close(sandbox.netns)
 

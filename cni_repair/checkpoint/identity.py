@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import STALE, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id
 from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
-from cni_repair.netlink.netns import cookie_of, entered, netns_id, open_netns
+from cni_repair.netlink.netns import cookie_inside, cookie_of, netns_id, open_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.base import lightsocket as socket
     from cni_repair.checkpoint.store import Store
 
 _SHORTEST_ID = 12
@@ -117,7 +117,10 @@ def _check(identity: Identity, path: str, netns: int, own: int) -> None:
 
 def check_cookie(identity: Identity, sock: socket.socket) -> None:
     """Compare the recorded cookie with that of a socket made inside. Raises Stale."""
-    cookie = cookie_of(sock)
+    _compare(identity, cookie_of(sock))
+
+
+def _compare(identity: Identity, cookie: int | None) -> None:
     if identity.cookie is not None and cookie is not None and cookie != identity.cookie:
         raise Stale(f"namespace inode was reused: cookie {cookie}, recorded {identity.cookie}")
 
@@ -129,11 +132,7 @@ def still_stands(identity: Identity, own: int, given_path: str = "") -> bool:
     except CniError:
         return False
     try:
-        with entered(netns, own):
-            # A socket of any kind: only its namespace counts.
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        check_cookie(identity, sock)
-        sock.close()
+        _compare(identity, cookie_inside(netns, own))
     except Stale:
         return False
     finally:

@@ -54,13 +54,22 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; but a command answers for its own options: left to itself, argparse
         hands them up, and shows the usage of `cni-repair` as a whole."""
+        if self._subparsers is None:  # before argparse misses what a mistyped one stands for
+            words = args[: args.index("--")] if "--" in args else args
+            long = [word for word in words if word.startswith("--")]
+            self._refuse([word for word in long if word.partition("=")[0] not in self._options()])
         known, rest = super().parse_known_args(args, namespace)
-        if rest:
-            options = [option for action in self._actions for option in action.option_strings]
-            near = next(filter(None, (_nearest(word, options) for word in rest)), "")
-            hint = f" (did you mean {near}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        self._refuse(rest)
         return known, rest
+
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            near = next(filter(None, (_nearest(word, self._options()) for word in unknown)), "")
+            hint = f" (did you mean {near}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _nearest(word: str, options: Sequence[str]) -> str:
@@ -218,8 +227,8 @@ def _add_status(commands: _Commands) -> None:
         "status",
         "which pods lost what, and why",
         "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is lost or damaged; stale records, of pods that are no more,\n"
-        "are told, and fail nothing.",
+        "Exit status 1 if any is lost or damaged, or a pod has no record; stale records (of\n"
+        "pods that are no more) and renamed interfaces are reported, and fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
@@ -250,7 +259,8 @@ def _add_repair(commands: _Commands) -> None:
         "Bring lost interfaces back as they were; on the others, put right what is\n"
         "missing or changed. Healthy attachments receive no message that could change\n"
         "them; calling again is safe. Exit status 0 only if everything asked for is\n"
-        "healthy afterwards; stale records, of pods that are no more, fail nothing.",
+        "healthy afterwards; stale records (of pods that are no more) and renamed\n"
+        "interfaces fail nothing.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
@@ -312,7 +322,7 @@ def _add_verify(commands: _Commands) -> None:
         "  conflict                 another host has one of the pod's addresses\n"
         "or what `status` says: lost, degraded, stale, foreign, renamed, released,\n"
         "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
-        "or has nobody to ask, or is renamed; else 1.",
+        "has nobody to ask, or is renamed or stale, and every pod has a record; else 1.",
     )
     _add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")

@@ -24,7 +24,7 @@ def uplink(conf: NetConf) -> str | None:
     Without a `master`, it is the device of the default route, as for the macvlan plugin.
     """
     if conf.masters:
-        return next(filter(None, map(_first_name, conf.masters)), None)
+        return next(filter(None, map(first_name, conf.masters)), None)
     from cni_repair.uplink.defaultroute import default_route_device  # most name a master
 
     return default_route_device()
@@ -53,7 +53,10 @@ def why_no_master(conf: NetConf) -> CniError | None:
     from cni_repair.uplink.ensure import look_for_vlan
     from cni_repair.uplink.plan import READY
 
-    plan, _ = look_for_vlan(below, conf.vlan_id)
+    try:
+        plan, _ = look_for_vlan(below, conf.vlan_id)
+    except CniError as error:
+        return error  # it has just gone
     return None if plan.state == READY else CniError(MASTER_REFUSED, plan.reason)
 
 
@@ -94,7 +97,7 @@ def likely_master(conf: NetConf) -> str | None:
     return conf.master_over(below) if below else None
 
 
-def _first_name(name: str) -> str | None:
+def first_name(name: str) -> str | None:
     """The first name of the link that the kernel finds by that name; None where it finds none."""
     if not valid_ifname(name):
         return _first_name_of_long(name)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
 
 _MAX_LINKS = 65536
+_LOOKS = 3  # at a link that comes and goes: its pod may go on renaming it
 _SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
 
@@ -95,10 +96,9 @@ def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
     return found
 
 
-def names_of_links(rtnl: Rtnetlink) -> set[str]:
+def names_of_links(rtnl: Rtnetlink, at_most: int) -> set[str]:
     """The names of all links of the socket's namespace."""
-    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
-    return {name_in(body) for body in bodies}
+    return {name_in(body) for body in rtnl.dump(links_request(), at_most, "links")}
 
 
 def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
@@ -137,21 +137,43 @@ def observe_pod(
     link of the node is not read any further; `sysctls` says whether those of a link that is up are
     wanted. What is around the interface is for :func:`with_recorded` and :func:`with_all` to read.
     """
+    for _ in range(_LOOKS):
+        netnsid, body = _link_called(rtnl, node, ifname)
+        if body is not None:
+            return _observe_present(rtnl, netnsid, body, wanted_ifindex, link_only, sysctls)
+        lost = _observe_lost(rtnl, node, netnsid, wanted_ifindex)
+        if lost.ifindex_taken_by != ifname:
+            break  # else another repair has just made it
+    return lost
+
+
+def _link_called(rtnl: Rtnetlink, node: int, ifname: str) -> tuple[int | None, bytes | None]:
+    """By which id the pod knows the node's namespace; its link of that name, if there is one."""
     netnsid = rtnl.netnsids.get(node)
     unknown = [netnsid_request(node)] if netnsid is None else []
     # (In this order: to show a link over one of the node's gives the node's namespace its id.)
     answer, *id_answer = rtnl.get([link_request(name=ifname), *unknown])
     if id_answer and (netnsid := netnsid_in(id_answer[0])) is not None:
         rtnl.netnsids[node] = netnsid
-    body = _answered(answer)
-    if body is None:
-        at_ifindex = _link_at(rtnl, wanted_ifindex)
-        if at_ifindex and netnsid is None:  # it was not shown before
-            netnsid = netnsid_in(rtnl.get([netnsid_request(node)])[0])
-        name = at_ifindex.name if at_ifindex else None
-        if name == ifname:  # another repair made it meanwhile
-            return observe_pod(rtnl, node, ifname, wanted_ifindex, link_only, sysctls)
-        return Observed(netnsid, None, at_ifindex=at_ifindex, ifindex_taken_by=name)
+    return netnsid, _answered(answer)
+
+
+def _observe_lost(rtnl: Rtnetlink, node: int, netnsid: int | None, ifindex: int) -> Observed:
+    at_ifindex = _link_at(rtnl, ifindex)
+    if at_ifindex and netnsid is None:  # it was not shown before
+        netnsid = netnsid_in(rtnl.get([netnsid_request(node)])[0])
+    name = at_ifindex.name if at_ifindex else None
+    return Observed(netnsid, None, at_ifindex=at_ifindex, ifindex_taken_by=name)
+
+
+def _observe_present(
+    rtnl: Rtnetlink,
+    netnsid: int | None,
+    body: bytes,
+    wanted_ifindex: int,
+    link_only: bool,
+    sysctls: bool,
+) -> Observed:
     live = live_link(body, sysctls)
     is_another = wanted_ifindex and live.link.ifindex != wanted_ifindex
     at_ifindex = _link_at(rtnl, wanted_ifindex) if is_another else None

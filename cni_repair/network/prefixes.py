@@ -28,12 +28,6 @@ def network_of(address: str, length: int) -> str:
     return f"{inet_ntop(family, number.to_bytes(len(raw), 'big'))}/{length}"
 
 
-def holds(prefix: str, address: str) -> bool:
-    """Whether a prefix holds an address of the same family."""
-    base, _, length = prefix.partition("/")
-    return network_of(base, int(length)) == network_of(address, int(length))
-
-
 def prefix_routes(addresses: Iterable[Address]) -> tuple[Route, ...]:
     """The routes that come with an interface's addresses by themselves.
 

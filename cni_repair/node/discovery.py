@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cni_repair.node.namespaces import NetnsId
     from cni_repair.node.report import Report
 
-_MAX_LINKS = 1024
+MAX_LINKS = 1024  # of a pod: a hostile one may have any number
 ATTACHED = "attached"
 # The namespace in the text of a record, of which the rest may be damaged.
 _NETNS_OBJECT = re.compile(rb'"netns":(\{[^{}]*\})')
@@ -196,7 +196,7 @@ def _children(node: Node, path: str) -> list[LiveLink]:
     netns = open_netns(path)
     try:
         with entered(netns, node.own), Rtnetlink() as rtnl:
-            links = links_like_pods(rtnl, _MAX_LINKS)
+            links = links_like_pods(rtnl, MAX_LINKS)
             # Asked after the dump, which gives the id where a link needs it.
             netnsid = netnsid_in(rtnl.get([netnsid_request(node.own)])[0])
     finally:

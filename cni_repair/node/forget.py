@@ -10,15 +10,22 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import STALE, TRY_AGAIN, CniError
-from cni_repair.base.files import Untrusted, read_trusted
 from cni_repair.base.frozen import frozen
-from cni_repair.base.procfs import boot_id, cgroups_of, comms, process_ids, sees_all_processes
+from cni_repair.base.names import bare_id, short_id
+from cni_repair.base.procfs import boot_id, cgroups_of, process_ids
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import is_legacy
-from cni_repair.netlink.netns import cookie_inside, open_netns
+from cni_repair.netlink.netns import cookie_inside, netns_id_at, open_netns
 from cni_repair.node.context import POD_FAILURES, wrapped
-from cni_repair.node.namespaces import mounted_namespaces, namespaces
+from cni_repair.node.leases import reserved_by
+from cni_repair.node.namespaces import (
+    OUT_OF_SIGHT,
+    RUN_ON_THE_NODE,
+    mounted_namespaces,
+    namespaces,
+    sees_the_node,
+)
 from cni_repair.node.report import DOCUMENT_VERSION, attachment_document, error_document
 
 TYPE_CHECKING = False
@@ -33,12 +40,6 @@ if TYPE_CHECKING:
     from cni_repair.node.report import Report
 
 FORGOTTEN, FORGETTABLE, KEPT = "forgotten", "forgettable", "kept"
-
-_HOST_LOCAL = "host-local"
-_HOST_LOCALS_DIR = "/var/lib/cni/networks"
-_LONGEST_LEASE = 4096
-# Who sees one of these sees the pods that it made, also where the node is a container (kind).
-_RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
 
 
 class StillOwned(CniError):
@@ -101,7 +102,7 @@ def _examined(owners: Owners, report: Report) -> Forgotten:
         proof = owners.proof_of_none(report.checkpoint)
     except POD_FAILURES as error:
         return Forgotten(report, KEPT, error=wrapped(error))
-    return Forgotten(report, FORGETTABLE, proof, reserved=_reserved(report.checkpoint))
+    return Forgotten(report, FORGETTABLE, proof, reserved=reserved_by(report.checkpoint))
 
 
 def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) -> None:
@@ -122,11 +123,6 @@ def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) 
             store.tombstone(entry.key)
             store.remove(entry.key)
         lock.forget()
-
-
-def sees_the_node() -> bool:
-    """Whether /proc shows the node's processes, and not those of a container alone."""
-    return sees_all_processes() or bool(comms() & _RUNTIMES)
 
 
 class Owners:
@@ -152,6 +148,9 @@ class Owners:
         return f"no process and no mount holds its namespace net:[{identity.ino}]"
 
     def _is_another(self, identity: Identity, path: str) -> str:
+        if netns_id_at(path) != identity.netns_id:
+            # A pod decides what is in its mounts, and to open some files does something.
+            raise StillOwned(f"net:[{identity.ino}] was at {path}, and is not there any more")
         netns = open_netns(path)
         try:
             cookie = cookie_inside(netns, self._node.own)
@@ -170,32 +169,14 @@ class Owners:
         """The predecessor's records know a namespace by its sandbox's cgroup alone."""
         self._check_sight()
         for pid in process_ids():
-            if sandbox in cgroups_of(pid):
+            # (A part of a longer name counts, too: what may be alive is kept.)
+            if bare_id(sandbox) in cgroups_of(pid):
                 raise StillOwned(f"its pod lives: the cgroup of PID {pid} names sandbox {sandbox}")
-        return f"no process's cgroup names its sandbox {sandbox[:12]}"
+        return f"no process's cgroup names its sandbox {short_id(sandbox)}"
 
     def _check_sight(self) -> None:
         """Refuse to conclude anything in a container that does not see the node's processes."""
         if not self._sees_the_node:
             raise StillOwned(
-                "it cannot be told whether its pod lives: the node's processes are not to be seen",
-                "run cni-repair on the node, or in a container with hostPID",
+                f"it cannot be told whether its pod lives: {OUT_OF_SIGHT}", RUN_ON_THE_NODE
             )
-
-
-def _reserved(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The files by which host-local still reserves the attachment's addresses."""
-    ipam = checkpoint.netconf.get("ipam")
-    if not isinstance(ipam, dict) or ipam.get("type") != _HOST_LOCAL:
-        return ()
-    directory = f"{ipam.get('dataDir') or _HOST_LOCALS_DIR}/{checkpoint.network}"
-    paths = [f"{directory}/{one.address}" for one in checkpoint.attachment.addresses]
-    return tuple(path for path in paths if _names_container(path, checkpoint.key.container_id))
-
-
-def _names_container(path: str, container_id: str) -> bool:
-    try:
-        raw = read_trusted(path, _LONGEST_LEASE)[0]
-    except (OSError, Untrusted):
-        return False
-    return raw.split(b"\n")[0].strip() == container_id.encode()

@@ -13,6 +13,7 @@ import os
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import RELEASED
 
 TYPE_CHECKING = False
@@ -54,12 +55,32 @@ def leases_of(checkpoint: Checkpoint) -> Leases:
         except OSError:
             unknown.append(address)
         else:
-            container_id, ifname = checkpoint.key.container_id, checkpoint.key.ifname
             if not holder:
                 unknown.append(address)  # a file that a power cut left empty
-            elif holder not in ([container_id], [container_id, ifname]):
-                others.append(f"address {address} is {_in_words(holder)}'s now ({store}/{address})")
+            elif not _is_its(holder, checkpoint):
+                others.append(
+                    f"address {address} belongs to {_in_words(holder)} now ({store}/{address})"
+                )
     return Leases(tuple(freed), tuple(others), tuple(unknown), store)
+
+
+def reserved_by(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The files by which host-local's store still reserves the attachment's addresses."""
+    store = store_of(checkpoint)
+    addresses = given_addresses(checkpoint) if store else ()
+    return tuple(f"{store}/{one}" for one in addresses if _is_reserved(checkpoint, store, one))
+
+
+def _is_reserved(checkpoint: Checkpoint, store: str, address: str) -> bool:
+    try:
+        return _is_its(_holder(store, address), checkpoint)
+    except OSError:
+        return False
+
+
+def _is_its(holder: list[str], checkpoint: Checkpoint) -> bool:
+    container_id, ifname = checkpoint.key.container_id, checkpoint.key.ifname
+    return holder in ([container_id], [container_id, ifname])
 
 
 def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
@@ -149,4 +170,4 @@ def _holder(store: str, address: str) -> list[str]:
 
 def _in_words(holder: list[str]) -> str:
     container_id, *ifname = holder
-    return " ".join([f"container {container_id}", *ifname[:1]])
+    return " of ".join([*ifname[:1], f"container {short_id(container_id)}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, CniError
-from cni_repair.base.procfs import process_ids
+from cni_repair.base.procfs import comms, process_ids, sees_all_processes
 from cni_repair.netlink.netns import netns_id_at
 
 TYPE_CHECKING = False
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 DOCKERS = "/var/run/docker/netns"
 _NAMED_IN = ("/run/netns", DOCKERS)
+# Who sees one of these sees the pods that it made, also where the node is a container (kind).
+_RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
+OUT_OF_SIGHT = "the node's processes are not to be seen from here"
+RUN_ON_THE_NODE = "run cni-repair on the node, or in a container with hostPID"  # the remedy
+
+
+def sees_the_node() -> bool:
+    """Whether /proc shows the node's processes, and not those of a container alone."""
+    return sees_all_processes() or bool(comms() & _RUNTIMES)
 
 
 def namespaces() -> dict[NetnsId, str]:
@@ -55,8 +64,9 @@ def mounted_namespaces() -> dict[NetnsId, str]:
             mounts = os.readlink(f"/proc/{pid}/ns/mnt")
             if mounts in seen:
                 continue
+            # (Line by line: a pod may have any number of mounts.)
             with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="replace") as file:
-                lines = file.readlines()
+                held = [*filter(None, map(_netns_in, file))]
         except PermissionError as error:
             if pid == 1:
                 continue  # the node's init (it may hide): no pod's, and its mounts are the node's
@@ -68,7 +78,7 @@ def mounted_namespaces() -> dict[NetnsId, str]:
         except OSError:
             continue  # it has ended (a zombie's are EINVAL)
         seen.add(mounts)
-        for identity, where in filter(None, map(_netns_in, lines)):
+        for identity, where in held:
             found.setdefault(identity, f"/proc/{pid}/root{where}")
     return found
 

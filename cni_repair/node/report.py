@@ -29,6 +29,8 @@ DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
 STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE)
+# Reported, and no failure: the pod of a stale record is no more, a renamed interface is there.
+NO_FAILURE = (STALE, RENAMED)
 
 
 @frozen
@@ -64,9 +66,8 @@ class Report:
 
     @property
     def damaged(self) -> bool:
-        """Whether a pod lacks something. A stale record is of a pod that is no more, a renamed
-        interface is there: both are reported, and fail nothing."""
-        return not self.healthy and self.state not in (STALE, RENAMED)
+        """Whether a living pod lacks something."""
+        return not self.healthy and self.state not in NO_FAILURE
 
     @property
     def pod(self) -> str:

@@ -38,6 +38,7 @@ from cni_repair.node.context import POD_FAILURES, Node, in_pod, wrapped
 from cni_repair.node.examine import examine
 from cni_repair.node.report import (
     DOCUMENT_VERSION,
+    NO_FAILURE,
     UNREADABLE,
     Report,
     attachment_document,
@@ -142,9 +143,8 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether a living pod did not pass. A stale record's pod is no more; a renamed interface
-        is there, and is not asked over."""
-        return not self.passed and self.verdict not in (STALE, RENAMED)
+        """Whether a living pod did not pass; a renamed interface is not tested."""
+        return not self.passed and self.verdict not in NO_FAILURE
 
     @property
     def reason(self) -> str:
@@ -367,7 +367,8 @@ def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) 
     if conflicts:
         return CONFLICT
     if not report.healthy:
-        return report.state if answers.carrier else UNREACHABLE
+        # (A repair first, where one can help: an interface that is down has no carrier, either.)
+        return report.state if answers.carrier or report.actions else UNREACHABLE
     states = {gateway.state for gateway in answers.gateways}
     if states & {SILENT, REFUSED}:
         return UNREACHABLE

@@ -75,7 +75,10 @@ class Doubts:
         self._holders = {address: holder for address, holder in known.items() if holder}
         silent = [address for address in addresses if known.get(address) is None]
         if silent:
-            self.notes.append(f"not verified that nobody else has {' '.join(silent)}: no carrier")
+            self.notes.append(
+                f"not verified that nobody else has {' '.join(silent)}: nobody was asked (no"
+                " carrier?)"
+            )
         return not self._holders and not self.are_unasked
 
     @property

@@ -6,15 +6,16 @@ What nobody could measure before is asked for as if it had been in order.
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import asdict, frozen
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED, RENAMED
+from cni_repair.base.frozen import asdict, fields, frozen
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
 from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
+from cni_repair.node.report import NO_FAILURE
 from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypeVar
 
     from cni_repair.node.report import Report
@@ -69,8 +70,8 @@ class PodFacts:
 
     @property
     def failed(self) -> bool:
-        """Whether it did not pass: a renamed interface is there, and is not asked over."""
-        return not self.passed and self.verdict != RENAMED
+        """Whether it did not pass, and should have."""
+        return not self.passed and self.verdict not in NO_FAILURE
 
     @property
     def is_gone(self) -> bool:
@@ -134,12 +135,12 @@ class Measure:
 NOTHING_KNOWN = Measure()
 
 
-def _value(kind: Callable[..., T], noted: Mapping[str, Any]) -> T:
-    """A value of ours, of what JSON has made of it."""
-    plain = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in noted.items()
-    }
-    return kind(**plain)
+def _value(kind: type[T], noted: Mapping[str, Any]) -> T:
+    """A value of ours, of what JSON has made of it. (A newer version may have noted more.)"""
+    known = {key: noted[key] for key in fields(kind) if key in noted}
+    return kind(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    )
 
 
 def measured_before(progress: Progress) -> Measure:

@@ -67,8 +67,8 @@ class Verify:
 
 
 @frozen
-class Scope:
-    """All there are of a kind, or those that are named."""
+class Required:
+    """What a plan requires of a kind: all there are, or those that are named."""
 
     everything: bool
     names: tuple[str, ...]
@@ -78,8 +78,8 @@ class Scope:
 class Require:
     """What must be before the driver is touched, and again afterwards, beyond what there was."""
 
-    carrier: Scope  # links that have it
-    gateways: Scope  # addresses that answer every pod whose gateways they are
+    carrier: Required  # links that have it
+    gateways: Required  # addresses that answer every pod whose gateways they are
 
 
 @frozen
@@ -320,15 +320,15 @@ def _address(value: Any) -> str:
     return ""
 
 
-def _scope(read_names: Callable[[list[Any]], tuple[str, ...]], example: str) -> Reader:
+def _required(read_names: Callable[[list[Any]], tuple[str, ...]], example: str) -> Reader:
     """All, or a list."""
 
-    def read(value: Any) -> Scope:
+    def read(value: Any) -> Required:
         if value == ALL:
-            return Scope(True, ())
+            return Required(True, ())
         if not isinstance(value, list):
             raise _Wrong(f": {_shown(value)} is neither all nor a list: write all, or [{example}]")
-        return Scope(False, read_names(value))
+        return Required(False, read_names(value))
 
     return read
 
@@ -380,8 +380,8 @@ _VERIFY = {
     "duplicates": _Key(_flag, False),
 }
 _REQUIRE = {
-    "carrier": _Key(_scope(_names, "bond4"), []),
-    "gateways": _Key(_scope(_addresses, "10.9.0.1"), []),
+    "carrier": _Key(_required(_names, "bond4"), []),
+    "gateways": _Key(_required(_addresses, "10.9.0.1"), []),
 }
 _ON_FAILURE = {
     "driver": _Key(_end, RELEASE),
@@ -399,6 +399,7 @@ _PLAN = {
     "require": _Key(_section(Require, _REQUIRE), {}),
     "on_failure": _Key(_section(OnFailure, _ON_FAILURE), {}),
 }
+KEYS = frozenset(_PLAN)
 
 
 # --- the driver command on this machine ---------------------------------------------------------

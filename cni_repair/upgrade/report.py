@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
-from cni_repair.node.report import DOCUMENT_VERSION, STATES, reason_in, title_of
+from cni_repair.node.report import DOCUMENT_VERSION, NO_FAILURE, STATES, reason_in, title_of
 from cni_repair.upgrade.baseline import (
     NOTHING_KNOWN,
     as_bad_as_before,
@@ -16,6 +16,7 @@ from cni_repair.upgrade.baseline import (
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
+    MASTERS,
     PHASES,
     PREFLIGHT,
     REBOOTED,
@@ -143,7 +144,7 @@ def _summary(attachments: list[dict[str, Any]]) -> dict[str, int]:
     return {
         "attachments": len(attachments),
         **counts,
-        "failed": sum("error" in one for one in attachments),
+        "failed": sum("error" in one and one["state"] not in NO_FAILURE for one in attachments),
         "givenUp": sum(one["givenUp"] for one in attachments),
         "asBefore": sum(one["asBefore"] for one in attachments),
     }
@@ -289,6 +290,16 @@ def _next_lines(progress: Progress, seen: Seen) -> list[str]:
     refused = seen.standing == ENDED and not progress.touched
     if seen.standing not in (CUT_SHORT, ENDED) or refused or not todo:
         return []
+    failed = {name for name, done in progress.done.items() if not done.ok}
+    text = []
+    if seen.standing == ENDED and failed & {MASTERS, REPAIR, VERIFY}:
+        # A resume alone would fail as this one did.
+        command = "status" if failed & {MASTERS, REPAIR} else "verify"
+        text.append(f"what is in the way, and what to do about it: cni-repair {command}; then")
+    return [*text, f"left to do: {', '.join(todo)}: {resume_command(progress, seen.again)}"]
+
+
+def resume_command(progress: Progress, again: str) -> str:
+    """What goes on with an upgrade in the way it ran; `again` as in :class:`Seen`."""
     foreground = " --foreground" if progress.foreground else ""
-    again = f"cni-repair upgrade --resume{foreground}{seen.again}"
-    return [f"left to do: {', '.join(todo)}: {again}"]
+    return f"cni-repair upgrade --resume{foreground}{again}"

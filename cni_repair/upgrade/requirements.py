@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.upgrade.baseline import Measure, PodFacts
-    from cni_repair.upgrade.planfile import Plan, Scope
+    from cni_repair.upgrade.planfile import Plan, Required
 
 
 def links_required(plan: Plan, checkpoints: list[Checkpoint], measure: Measure) -> list[str]:
@@ -45,7 +45,7 @@ def _without_carrier(names: list[str], measure: Measure) -> list[str]:
     ]
 
 
-def _silent_gateways(scope: Scope, measure: Measure) -> list[str]:
+def _silent_gateways(scope: Required, measure: Measure) -> list[str]:
     pods = list(measure.pods.values())
     silent = group_by_reason([(pod.title, why) for pod in pods for why in _unheard(pod, scope)])
     known = {address for pod in pods for address in pod.gateways}
@@ -56,7 +56,7 @@ def _silent_gateways(scope: Scope, measure: Measure) -> list[str]:
     return [f"$.require.gateways: {text}: put that right, or do not require it"]
 
 
-def _unheard(pod: PodFacts, scope: Scope) -> list[str]:
+def _unheard(pod: PodFacts, scope: Required) -> list[str]:
     """Which of the gateways that must answer a pod do not."""
     return [
         f"gateway {address} cannot be asked now ({pod.reason or state})"

@@ -46,21 +46,9 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
         mismatch = found and _mismatch(wanted, found, below, present)
         if mismatch:
             return ParentPlan(REFUSED, mismatch)
-        if found is None and (wanted.vlan is None or below is None):
-            return ParentPlan(MISSING, f"the node's master {wanted.name} does not exist")
-        if found is None and below is not None and wanted.mtu > below.mtu:
-            # Who configures the card may not be done: a driver comes back with its own default.
-            return ParentPlan(
-                MISSING,
-                f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
-                f" ip link set dev {below.name} mtu {wanted.mtu}",
-            )
-        if found is None and below is not None and not is_short(wanted.name):
-            return ParentPlan(
-                REFUSED,
-                f"{wanted.name} is too long for a link's name (at most 15 bytes): make this VLAN"
-                f" of {below.name} under a shorter one; it is used whatever its name is",
-            )
+        missing = None if found else _why_not_made(wanted, below)
+        if missing is not None:
+            return missing
         if found is None and below is not None and wanted.vlan is not None:
             mtu = wanted.mtu if wanted.mtu != below.mtu else 0
             mac = _own_mac(wanted, was_below)
@@ -75,6 +63,26 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
             found = replace(found, flags=below.flags)
         below, was_below = found, wanted
     return ParentPlan(READY, _why_down(chain, present), tuple(operations))
+
+
+def _why_not_made(wanted: HostLink, below: HostLink | None) -> ParentPlan | None:
+    """The verdict where a link is not there and cannot be made, or not yet; None where it can."""
+    if wanted.vlan is None or below is None:
+        return ParentPlan(MISSING, f"the node's master {wanted.name} does not exist")
+    if wanted.mtu > below.mtu:
+        # Who configures the card may not be done: a driver comes back with its own default.
+        return ParentPlan(
+            MISSING,
+            f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
+            f" ip link set dev {below.name} mtu {wanted.mtu}",
+        )
+    if not is_short(wanted.name):
+        return ParentPlan(
+            REFUSED,
+            f"{wanted.name} is too long for a link's name (at most 15 bytes): make this VLAN"
+            f" of {below.name} under a shorter one; it is used whatever its name is",
+        )
+    return None
 
 
 def _own_mac(wanted: HostLink, was_below: HostLink | None) -> str:

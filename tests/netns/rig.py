@@ -29,7 +29,7 @@ from tests.patience import HANG_SECONDS, eventually
 __all__ = [
     "GATEWAY4", "GATEWAY6", "HANG_SECONDS", "PATIENT", "PLUGINS", "ROOT", "SHORT_DEADLINE",
     "Attachment", "Connection", "Json", "Outcome", "Pod", "Rig", "entry_of", "eventually",
-    "slow_but", "states", "without",
+    "master_of", "options", "read_only", "slow_but", "states", "without",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -414,6 +414,25 @@ class Rig:
     def connection(self, pod: Pod) -> Connection:
         """A TCP connection from a pod, bound to its eth0, to the gateway."""
         return self.lab.connect(pod)
+
+
+def options(rig: Rig) -> tuple[str, ...]:
+    """Those of a command that is about the rig's records."""
+    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
+
+
+def read_only(rig: Rig) -> None:
+    """Records that nobody can write, as on a disk with errors."""
+    path = str(rig.checkpoints)
+    rig.run("mount", "--bind", path, path)
+    rig.run("mount", "-o", "remount,ro,bind", path)
+
+
+def master_of(rig: Rig, pod: Pod) -> str:
+    """The name of the node's link that a pod's eth0 stands on."""
+    index = rig.links(pod)["eth0"]["link_index"]
+    (name,) = (name for name, link in rig.links().items() if link["ifindex"] == index)
+    return name
 
 
 def slow_but(values: Iterable[Any], *fast: Any) -> list[Any]:

@@ -1000,8 +1000,9 @@ def repaired(rig: Rig) -> Outcome:
         {"addresses": [A8, B8], "routes": [BEHIND]},
         {"addresses": [A8, {"address": "10.8.0.6/24", "gateway": "10.8.0.2"}]},
         {"addresses": [A6], "routes": [{"dst": "::/0"}]},
+        {"addresses": [A8, A6], "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]},
     ],
-    ids=["default", "route", "no gateway", "two", "two of a network", "IPv6"],
+    ids=["default", "route", "no gateway", "two", "two of a network", "IPv6", "dual stack"],
 )
 def test_lost_behind_sbr_comes_back_in_its_tables(rig: Rig, told: Json) -> None:
     """Not in the main table, beside the pod's own default route, which may be net1's then."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, states
+from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, options, states
 
 FOUR, SIX = "10.9.0.50", "fd00:9::50"
 MAC = "02:00:00:00:00:66"
@@ -21,10 +21,6 @@ def counted(rtnl, wanted):
     return ask_for(rtnl, wanted)
 holders.ask_for = counted
 """
-
-
-def options(rig: Rig) -> tuple[str, ...]:
-    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
 
 
 def static(rig: Rig, *addresses: str, **changes: Any) -> Json:
@@ -151,7 +147,8 @@ def test_no_carrier_nobody_to_ask(rig: Rig) -> None:
     patch = "from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = 0.0"
     report = rig.plugin("REPAIR", patch=patch).report(1)  # it has no carrier
     entry = entry_of(report, was.pod)
-    assert entry["notes"] == [f"not verified that nobody else has {FOUR}: no carrier"]
+    (note,) = entry["notes"]
+    assert note.startswith(f"not verified that nobody else has {FOUR}: nobody was asked")
     assert "eth0" in rig.links(was.pod)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import Json, Pod, Rig, entry_of, states
+from tests.netns.rig import Json, Rig, entry_of, master_of, states
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
@@ -20,12 +20,6 @@ def conf(rig: Rig, **changes: Any) -> Json:
 
 def repaired(rig: Rig, status: int, **changes: Any) -> Json:
     return rig.plugin("REPAIR", None, conf(rig, **changes)).report(status)
-
-
-def master_of(rig: Rig, pod: Pod) -> str:
-    index = rig.links(pod)["eth0"]["link_index"]
-    (name,) = (name for name, link in rig.links().items() if link["ifindex"] == index)
-    return name
 
 
 def two_uplinks(rig: Rig) -> None:

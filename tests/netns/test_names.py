@@ -10,7 +10,7 @@ import pytest
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.upgrade.link_monitor import LinkMonitor
 from cni_repair.upgrade.uplinks import with_carrier
-from tests.netns.rig import PLUGINS, Json, Pod, Rig, entry_of, states
+from tests.netns.rig import PLUGINS, Json, Pod, Rig, entry_of, master_of, states
 from tests.netns.test_adopt import adopt, as_list, attach_bare, bare_conf, remember
 from tests.netns.test_rollback import rewrite
 from tests.netns.upgrading import RELOAD, events, plan, start
@@ -48,13 +48,6 @@ def parents(rig: Rig, pod: Pod) -> list[Json]:
     return list(document["parents"])
 
 
-def over(rig: Rig, pod: Pod) -> str:
-    """The name of the link that a pod's eth0 stands on."""
-    index = rig.links(pod)["eth0"]["link_index"]
-    (name,) = (name for name, link in rig.links().items() if link["ifindex"] == index)
-    return name
-
-
 # --- configured -----------------------------------------------------------------------------------
 
 
@@ -89,7 +82,7 @@ def test_delegate_gets_the_first_name(rig: Rig) -> None:
     rig.write_plugin("spy", f"#!/bin/sh\ntee {got} | {PLUGINS}/macvlan\n")
     rig.plugin("ADD", ours, rig.conf(master=LONG, delegate="spy")).ok()
     assert json.loads(got.read_text())["master"] == "eth0"
-    assert over(rig, bare) == over(rig, ours) == "eth0"
+    assert master_of(rig, bare) == master_of(rig, ours) == "eth0"
 
 
 @pytest.mark.parametrize("master", ["eth0:1", "enp6s0f0np0-and-more", LONG[:15], "eth0%d"])
@@ -119,7 +112,7 @@ def test_recorded_name_is_an_altname_now(rig: Rig) -> None:
     report = rig.plugin("REPAIR").report(0)
     assert states(report) == {was.pod.id: "healthy"}
     assert rig.state(was.pod) == was.state
-    assert over(rig, was.pod) == NEW
+    assert master_of(rig, was.pod) == NEW
     assert entry_of(rig.plugin("REPAIR").report(0), was.pod)["actions"] == []
     assert cli(rig, "verify").status == 0
     rig.plugin("CHECK", was.pod, rig.conf(prevResult=was.result)).ok()
@@ -155,7 +148,7 @@ def test_altname_stays_and_the_first_name_goes_to_another_link(rig: Rig) -> None
     rig.ip("link add eth0 type bridge")
     assert rig.plugin("REPAIR").report(0)["summary"]["healthy"] == 1
     assert rig.state(was.pod) == was.state
-    assert over(rig, was.pod) == "eth7"
+    assert master_of(rig, was.pod) == "eth7"
 
 
 def test_altname_of_a_link_of_another_kind_is_refused(rig: Rig) -> None:
@@ -194,7 +187,7 @@ def test_moved_by_fallback_to_a_master_by_altname(rig: Rig) -> None:
     assert f"moves the pod to {LONG}'" in finding
     entry = entry_of(rig.plugin("REPAIR", None, conf).report(0), was.pod)
     assert entry["notes"] == ["moved to eth1: eth0 did not come back (fallbackMaster)"]
-    assert over(rig, was.pod) == "eth1"
+    assert master_of(rig, was.pod) == "eth1"
     # The configuration's first master is back: the pod is where its record says.
     rig.uplink_up("eth0")
     rig.plugin("CHECK", was.pod, {**conf, "prevResult": was.result}).ok()
@@ -245,7 +238,7 @@ def test_upgrade_waits_for_an_altname(rig: Rig, name: str) -> None:
     assert done.status == 0, done
     assert f"{name}: there, with carrier" in done.out
     assert rig.state(was.pod) == was.state
-    assert over(rig, was.pod) == "eth7"
+    assert master_of(rig, was.pod) == "eth7"
     assert [event["link"] for event in events(rig, "lost")] == ["eth0"]
 
 

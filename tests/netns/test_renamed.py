@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Pod, Rig, entry_of, states
+from tests.netns.rig import Attachment, Json, Pod, Rig, entry_of, options, states
 
 
 def rename(rig: Rig, was: Attachment, name: str = "eth0-nic", mac: str = "") -> None:
@@ -21,10 +21,6 @@ def rename(rig: Rig, was: Attachment, name: str = "eth0-nic", mac: str = "") -> 
 
 def everything_of(rig: Rig, pod: Pod) -> tuple[str, str]:
     return rig.ip("-d addr show", pod), rig.ip("route show table all", pod)
-
-
-def options(rig: Rig) -> tuple[str, ...]:
-    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
 
 
 def assert_told(rig: Rig, was: Attachment, *words: str) -> None:

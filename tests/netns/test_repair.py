@@ -28,6 +28,7 @@ from tests.netns.rig import (
     Rig,
     entry_of,
     eventually,
+    read_only,
     slow_but,
     states,
     without,
@@ -627,12 +628,6 @@ def test_pid_used_again(rig: Rig) -> None:
 
 
 # --- the disk ------------------------------------------------------------------------------------
-
-
-def read_only(rig: Rig) -> None:
-    path = str(rig.checkpoints)
-    rig.run("mount", "--bind", path, path)
-    rig.run("mount", "-o", "remount,ro,bind", path)
 
 
 def full(rig: Rig) -> None:

@@ -77,7 +77,7 @@ def test_gateway_that_never_answered_is_no_failure(rig: Rig) -> None:
     assert_as_before(rig, pods)
     why = f"unreachable: gateway {SILENT} does not answer ARP"
     early = line_of(done.out, "preflight")
-    assert "2 of 2 interfaces could be restored; not in order even now, so not asked" in early
+    assert "2 of 2 interfaces could be restored; already out of order, so not required" in early
     assert early.endswith(f"eth0 and 1 more: {why}")
     late = line_of(done.out, "verify")
     assert " 0 of 2 verified; was so before: shop/pod0 " in late

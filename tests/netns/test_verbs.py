@@ -23,6 +23,8 @@ from tests.netns.rig import (
     Pod,
     Rig,
     eventually,
+    options,
+    read_only,
     slow_but,
     states,
 )
@@ -448,16 +450,6 @@ def test_del_never_takes_a_link_that_is_not_ours(rig: Rig) -> None:
     rig.plugin("DEL", was.pod).ok()
     assert set(rig.links(was.pod)) == {"lo", "eth0"}
     assert rig.leases() == {}
-
-
-def read_only(rig: Rig) -> None:
-    path = str(rig.checkpoints)
-    rig.run("mount", "--bind", path, path)
-    rig.run("mount", "-o", "remount,ro,bind", path)
-
-
-def options(rig: Rig) -> tuple[str, ...]:
-    return ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run"))
 
 
 def tombstone(rig: Rig, pod: Pod) -> Path:

@@ -95,6 +95,12 @@ def test_status_and_add_refuse_the_name_of_another_link(rig: Rig) -> None:
     assert "it is a bridge link, not VLAN 3" in rig.plugin("ADD", pod, conf).error(107)
 
 
+def test_status_of_a_master_that_has_just_gone(rig: Rig) -> None:
+    patch = "from cni_repair.cni import master\nmaster.uplink = lambda conf: 'gone0'"
+    refused = rig.plugin("STATUS", None, rig.conf(vlanId=3), patch=patch).error(50)
+    assert "master gone0 does not exist" in refused
+
+
 def test_vlan_is_named_after_the_first_name(rig: Rig) -> None:
     """Only that has to leave room for the id: an altname need not."""
     rig.ip("link property add dev eth0 altname enp65s0f0np0-storage")

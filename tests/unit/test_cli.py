@@ -110,6 +110,8 @@ def test_nothing_asked_for_is_help_and_wrong_usage() -> None:
         (["verify", "--time-out=3"], "cni-repair verify", "(did you mean --timeout?)"),
         (["adopt", "--wirte"], "cni-repair adopt", "(did you mean --write?)"),
         (["verify", "--wait", "3"], "cni-repair verify", "unrecognized arguments: --wait"),
+        (["upgrade", "--statu"], "cni-repair upgrade", "(did you mean --status?)"),
+        (["upgrade", "--dry-rum", "i40e.yaml"], "cni-repair upgrade", "(did you mean --dry-run?)"),
         (["stats"], "cni-repair ", "did you mean status?"),
         (["--verison"], "cni-repair ", "did you mean --version?"),
         (["frobnicate"], "cni-repair ", "cni-repair --help lists them"),
@@ -243,6 +245,17 @@ def test_absent_directory_is_fine_and_said(tmp_path: Path, command: list[str]) -
     assert status == FINE
     assert f"{absent} does not exist (yet)" in err
     assert not absent.exists()
+
+
+@as_root
+@pytest.mark.parametrize(("name", "what"), [("none", "does not exist"), (".", "is a directory")])
+def test_configuration_that_is_no_file_is_wrong_usage(tmp_path: Path, name: str, what: str) -> None:
+    path = tmp_path / name
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("version: 1\nkubelet: none\ndriver:\n  command: [/bin/true]\n")
+    for command in (["status"], ["upgrade", "--dry-run", str(plan)]):
+        status, _, err = outcome(*command, "--conf", str(path))
+        assert (status, err) == (USAGE, f"cni-repair: {path} {what}: correct --conf\n")
 
 
 @as_root

@@ -56,6 +56,7 @@ def unreadable(found: Found) -> list[str]:
         ("a-namespace/nerdctl-pods.conflist", {"name": "pods", "plugins": [OURS]}),
         ("wrapper.conf", {"type": "flannel", "delegate": OURS}),
         ("wrapper-by-name.conf", {"type": "wrapper", "delegate": "cni-repair"}),
+        ("twice-the-same.conf", '{"type": "cni-repair", "mtu": 9000, "mtu": 9000}'),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

@@ -10,7 +10,8 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory, model
 from cni_repair.checkpoint.store import Store
-from cni_repair.node.forget import forget
+from cni_repair.node.context import Node
+from cni_repair.node.forget import Owners, StillOwned, forget
 from cni_repair.node.namespaces import _netns_in
 from tests.unit.samples import CHECKPOINT
 
@@ -34,6 +35,14 @@ def test_record_whose_del_came_first_is_no_failure(tmp_path: Path) -> None:
         store.tombstone(CHECKPOINT.key)
         store.remove(CHECKPOINT.key)
         forget(store, entry, str(tmp_path / "run"), None)
+
+
+def test_what_stands_where_a_namespace_was_mounted_is_not_opened(tmp_path: Path) -> None:
+    """A pod may have put something else into its mounts since they were listed."""
+    identity = CHECKPOINT.netns
+    assert identity is not None
+    with Node() as node, pytest.raises(StillOwned, match="is not there any more"):
+        Owners(node)._is_another(identity, str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,13 @@ import pytest
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.model import Checkpoint
 from cni_repair.network.planning.plan import LOST, RELEASED, Plan
-from cni_repair.node.leases import given_addresses, leases_of, store_of, unless_released
+from cni_repair.node.leases import (
+    given_addresses,
+    leases_of,
+    reserved_by,
+    store_of,
+    unless_released,
+)
 from tests.unit.samples import ADDRESS, ADDRESS_6, CHECKPOINT, CONTAINER
 
 FOUR, SIX = ADDRESS.address, ADDRESS_6.address
@@ -55,10 +61,10 @@ def test_ours(tmp_path: Path, store: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("content", "whose"),
     [
-        ("another" + ENDS + "eth0", "container another eth0's"),
-        ("another", "container another's"),
-        (CONTAINER + ENDS + "net1", f"container {CONTAINER} net1's"),
-        (CONTAINER[:12] + ENDS + "eth0", f"container {CONTAINER[:12]} eth0's"),
+        ("another" + ENDS + "eth0", "eth0 of container another"),
+        ("another", "container another"),
+        (CONTAINER + ENDS + "net1", f"net1 of container {CONTAINER[:12]}"),
+        (CONTAINER[:12] + ENDS + "eth0", f"eth0 of container {CONTAINER[:12]}"),
     ],
     ids=["another pod", "an old file", "its own second interface", "a shorter id"],
 )
@@ -66,7 +72,7 @@ def test_somebody_elses(tmp_path: Path, store: Path, content: str, whose: str) -
     lease(store, FOUR, content)
     lease(store, SIX)
     assert leases_of(attached(tmp_path)).others == (
-        f"address {FOUR} is {whose} now ({store}/{FOUR})",
+        f"address {FOUR} belongs to {whose} now ({store}/{FOUR})",
     )
 
 
@@ -90,6 +96,20 @@ def test_a_file_that_says_nothing(tmp_path: Path, store: Path, spoil: str) -> No
         os.mkfifo(store / FOUR)
     leases = leases_of(attached(tmp_path))
     assert (leases.freed, leases.others, leases.unknown) == ((), (), (FOUR,))
+
+
+@pytest.mark.parametrize("key", ["dataDir", "DataDir"])
+def test_files_that_reserve_its_addresses(tmp_path: Path, store: Path, key: str) -> None:
+    """Those of its own interface, as `forget` names them; also by a delegate's ipam."""
+    lease(store, FOUR)
+    lease(store, SIX, CONTAINER + ENDS + "net1")
+    ipam = {"type": "host-local", key: str(tmp_path)}
+    made = replace(attached(tmp_path), netconf={"delegate": {"ipam": ipam}})
+    assert reserved_by(made) == (f"{store}/{FOUR}",)
+
+
+def test_no_file_reserves_what_is_freed(tmp_path: Path, store: Path) -> None:
+    assert reserved_by(attached(tmp_path)) == ()
 
 
 # --- where it is ----------------------------------------------------------------------------------
@@ -191,4 +211,4 @@ def test_what_another_has_is_not_even_made_by_force(tmp_path: Path, store: Path)
     for force in (False, True):
         made = unless_released(PLAN, attached(tmp_path), force)
         assert (made.state, made.operations) == (RELEASED, ())
-        assert "container another eth0's" in made.findings[1]
+        assert "eth0 of container another now" in made.findings[1]

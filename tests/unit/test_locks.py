@@ -16,6 +16,7 @@ from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import make_private
 from cni_repair.checkpoint import locks
 from cni_repair.checkpoint.locks import Lock
+from tests.patience import eventually
 
 DEADLINE = 60.0
 
@@ -80,12 +81,6 @@ def is_open_elsewhere(run_dir: str, name: str, inode: int | None = None) -> bool
     return False
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < until, "it did not come true"
-
-
 def test_second_waits_for_the_first(run_dir: str) -> None:
     heard, said = os.pipe()
 
@@ -96,7 +91,7 @@ def test_second_waits_for_the_first(run_dir: str) -> None:
     with child(work) as go:
         with Lock(run_dir, "a"):
             go()
-            wait_until(lambda: is_open_elsewhere(run_dir, "a"))
+            eventually(lambda: is_open_elsewhere(run_dir, "a"))
             assert select.select([heard], [], [], 0) == ([], [], [])
         assert word(heard) == b"x"
     os.close(heard)
@@ -201,12 +196,12 @@ def test_waiter_on_a_forgotten_lock_opens_the_new_one(run_dir: str) -> None:
     with child(work) as go:
         with Lock(run_dir, "a") as first:
             go()
-            wait_until(lambda: is_open_elsewhere(run_dir, "a"))
+            eventually(lambda: is_open_elsewhere(run_dir, "a"))
             first.forget()
             second = Lock(run_dir, "a", 0.0)  # finds no file and makes another
             second.__enter__()
         # The waiter has the first file's lock now; it must see that this is worth nothing.
-        wait_until(lambda: is_open_elsewhere(run_dir, "a", path.stat().st_ino))
+        eventually(lambda: is_open_elsewhere(run_dir, "a", path.stat().st_ino))
         assert select.select([heard], [], [], 0) == ([], [], [])
         second.__exit__(None, None, None)
         assert word(heard) == b"x"

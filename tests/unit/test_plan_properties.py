@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from hypothesis import given
@@ -40,7 +41,7 @@ from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.operations.rule import AddRule
 from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, plan
-from cni_repair.network.prefixes import holds, prefix_routes
+from cni_repair.network.prefixes import prefix_routes
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 from cni_repair.uplink.plan import READY, plan_parents
 from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, live
@@ -207,7 +208,9 @@ def _holds(route: Route, through: Route) -> bool:
     gateways = (through.gateway, *(hop.gateway for hop in through.hops))
     if route.family != through.family:
         return False
-    return any(gateway is not None and holds(route.dst, gateway) for gateway in gateways)
+    return any(
+        gateway is not None and ip_address(gateway) in ip_network(route.dst) for gateway in gateways
+    )
 
 
 @st.composite

@@ -367,6 +367,14 @@ def test_measure_in_the_journal_is_the_same() -> None:
     assert measured_before(progress_of([])) == NOTHING_KNOWN
 
 
+def test_what_a_newer_version_has_noted_beside_is_no_trouble() -> None:
+    """After a rollback: `upgrade --status` reads the same journal."""
+    noted = WHOLE.document()
+    for one in (*noted["links"], *noted["attachments"].values()):
+        one["since"] = "1.0"
+    assert Measure.of(noted) == WHOLE
+
+
 def test_what_is_told_apart() -> None:
     before = measure(link("eth0"), link("eth1", "up"), a=SILENT_2, b=WELL, c=LOST)
     after = measure(

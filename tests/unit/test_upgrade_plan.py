@@ -27,7 +27,7 @@ from cni_repair.upgrade.planfile import (
     Plan,
     PlanError,
     Require,
-    Scope,
+    Required,
     Verify,
     check_command,
     plan_of,
@@ -98,7 +98,7 @@ def test_defaults() -> None:
         masters=Masters((), 120.0, True),
         coverage=100,
         verify=Verify(5.0, False),
-        require=Require(Scope(False, ()), Scope(False, ())),
+        require=Require(Required(False, ()), Required(False, ())),
         on_failure=OnFailure("release", "hold", "release", "release"),
         document=MINIMAL,
     )
@@ -111,7 +111,7 @@ def test_every_key() -> None:
         masters=Masters(("bond4", "eth1"), 90.0, False),
         coverage=75,
         verify=Verify(0.5, True),
-        require=Require(Scope(False, ("bond4", "eth1")), Scope(True, ())),
+        require=Require(Required(False, ("bond4", "eth1")), Required(True, ())),
         on_failure=OnFailure("hold", "release", "hold", "hold"),
         document=WHOLE,
     )
@@ -119,7 +119,7 @@ def test_every_key() -> None:
 
 def test_required_addresses_are_read_as_the_kernel_writes_them() -> None:
     made = plan_of({**MINIMAL, "require": {"gateways": ["10.9.0.1", "FD00:0::01"]}})
-    assert made.require.gateways == Scope(False, ("10.9.0.1", "fd00::1"))
+    assert made.require.gateways == Required(False, ("10.9.0.1", "fd00::1"))
 
 
 @pytest.mark.parametrize("document", [MINIMAL, WHOLE], ids=["minimal", "whole"])

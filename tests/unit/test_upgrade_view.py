@@ -434,6 +434,14 @@ def pod(**changes: Any) -> Event:
     }  # fmt: skip
 
 
+def test_stale_record_is_no_failed_attachment() -> None:
+    """It has an error, as in the document of a repair, and fails nothing there, either."""
+    refused = {"code": 103, "msg": "the pod's netns is not there any more", "details": ""}
+    pods = [pod(state=state, error=refused) for state in ("stale", "lost")]
+    summary = report.document(progress(done("repair", pods=pods)), Seen(ENDED, NOON))["summary"]
+    assert (summary["stale"], summary["lost"], summary["failed"]) == (1, 1, 1)
+
+
 def test_report_as_text() -> None:
     found = progress(
         event("phase", phase="driver"),

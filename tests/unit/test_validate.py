@@ -564,6 +564,7 @@ def test_configurations_in_a_config_map(tmp_path: Path) -> None:
         ("a: *x\n", "x.yaml", "line 1: nothing above is named &x"),
         ("\x00", "x.yaml", "line 1: the control character"),
         ("version: 2\n", "plan.yaml", "$.version: 2 is no version"),
+        ("require:\n  gateways: all\n", "plan.yaml", "$.version: missing"),
         ("version: 1\n---\nkind: Pod\n", "plan.yaml", "line 2: a second document begins"),
     ],
 )
@@ -637,8 +638,8 @@ def test_each_line_names_file_and_document(tmp_path: Path) -> None:
     status, out, err = ran(str(path))
     assert status == 1
     assert err == (
-        f"{path}: document 1: $.spec.config.mode: 'brdige' is not a mode of macvlan (bridge,"
-        " private, vepa, passthru): did you mean 'bridge'?\n"
+        f"{path}: document 1: $.spec.config.mode: 'brdige' is not a mode of macvlan (private,"
+        " vepa, bridge, passthru): did you mean 'bridge'?\n"
     )
     assert f"{path}: document 2: a valid NetworkAttachmentDefinition shop/chained\n" in out
 

@@ -19,6 +19,7 @@ from cni_repair.cli.validation.findings import (
     error,
 )
 from cni_repair.cli.validation.machine import this_machine
+from cni_repair.node.report import DOCUMENT_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _file(path: str) -> File:
 def document(files: list[File]) -> dict[str, Any]:
     counts = {f"{one}s": sum(file.count(one) for file in files) for one in SEVERITIES}
     return {
-        "schemaVersion": 1,
+        "schemaVersion": DOCUMENT_VERSION,
         "files": [file.document() for file in files],
         "summary": {"files": len(files), **counts},
     }

@@ -6,9 +6,10 @@ import os
 import shlex
 
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
-from cni_repair.cni.conffile import read_conf
+from cni_repair.cli.scope import conf_of
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.upgrade.journal import STATE_DIR
+from cni_repair.upgrade.report import resume_command
 from cni_repair.upgrade.settings import Settings
 
 TYPE_CHECKING = False
@@ -46,7 +47,7 @@ def _is_text(path: str) -> bool:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    conf = read_conf(options.conf) if options.conf else None
+    conf = conf_of(options)
     return Settings(
         checkpoint_dir=options.checkpoint_dir or (conf.checkpoint_dir if conf else CHECKPOINT_DIR),
         run_dir=options.run_dir or (conf.run_dir if conf else ""),
@@ -87,7 +88,6 @@ def again(options: argparse.Namespace) -> str:
 
 
 def ways_on(options: argparse.Namespace, progress: Progress) -> tuple[str, str]:
-    """The commands that show the last upgrade, and that go on with it in the way it ran."""
-    foreground = " --foreground" if progress.foreground else ""
-    upgrade, same = "cni-repair upgrade", again(options)
-    return f"{upgrade} --status{same}", f"{upgrade} --resume{foreground}{same}"
+    """The commands that show the last upgrade, and that go on with it."""
+    same = again(options)
+    return f"cni-repair upgrade --status{same}", resume_command(progress, same)

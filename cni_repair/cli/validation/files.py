@@ -14,6 +14,7 @@ from cni_repair.cli.validation import configurations, records
 from cni_repair.cli.validation.findings import Part, error
 from cni_repair.cli.validation.keys import near
 from cni_repair.cni.conffile import read_file
+from cni_repair.upgrade import planfile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _YAML = (".yaml", ".yml")
 _MAX_YAML = 4 << 20
-_KEYS_OF_PLANS = {"version", "kubelet", "driver", "masters", "coverage", "verify", "on_failure"}
 _KEYS_OF_CONFIGURATIONS = {"type", "plugins", "cniVersion", "delegates", "ipam"}
 _UNKNOWN = (
     "neither a network configuration, nor a NetworkAttachmentDefinition, nor a record, nor an"
@@ -94,21 +94,19 @@ def _yaml(path: str, raw: bytes) -> list[Any]:
 def _is_plan(document: Any) -> bool:
     return (
         isinstance(document, dict)
-        and bool(_KEYS_OF_PLANS & document.keys())
+        and bool(planfile.KEYS & document.keys())
         and not {"kind", "apiVersion", *_KEYS_OF_CONFIGURATIONS} & document.keys()
     )
 
 
 def _plan(path: str) -> Part:
-    from cni_repair.upgrade.planfile import PlanError, check_command, read_plan
-
     kind = "upgrade plan"
     try:
-        plan = read_plan(path)
-    except PlanError as refused:
+        plan = planfile.read_plan(path)
+    except planfile.PlanError as refused:
         return Part(1, kind, tuple(error("", problem) for problem in refused.problems))
     # Said, not refused: plans are validated on laptops, too.
-    missing = check_command(plan.driver.command)
+    missing = planfile.check_command(plan.driver.command)
     return Part(1, f"{kind} (not on this machine: {missing})" if missing else kind, ())
 
 

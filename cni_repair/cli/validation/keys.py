@@ -25,11 +25,6 @@ OF_DELEGATES = {
     "macvlan": ("master", "mode", "mtu", "mac", "linkInContainer", "bcqueuelen"),
     "ipvlan": ("master", "mode", "mtu", "linkInContainer"),
 }
-# Also in network/model, as the kernel has them; the plugins' own names are the same.
-MODES = {
-    "macvlan": ("bridge", "private", "vepa", "passthru"),
-    "ipvlan": ("l2", "l3", "l3s"),
-}
 OF_IPAM = {
     "host-local": (
         "type", "subnet", "rangeStart", "rangeEnd", "gateway", "ranges", "routes", "dataDir",

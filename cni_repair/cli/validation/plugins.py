@@ -11,6 +11,7 @@ from cni_repair.cli.validation import keys
 from cni_repair.cli.validation.findings import Finding, error, near_keys, note, warning
 from cni_repair.cli.validation.ipam import check_ipam
 from cni_repair.cni import netconf
+from cni_repair.network.model import KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def _delegate(
         yield warning(where, f"{kind!r} is not a plugin that is known here", remedy)
     if not machine.has_plugin(kind):
         yield note(where, f"no plugin {kind} on this machine", "on the node there must be one")
-    if kind in keys.MODES:
+    if kind in KINDS:
         given = plugin.get("delegate")
         theirs = given if isinstance(given, dict) else {}
         for key, value in conf.rest.items():
@@ -219,7 +220,7 @@ def _is_mac(value: object) -> bool:
 
 
 def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
-    modes = keys.MODES[kind]
+    modes = KINDS[kind]
     if mode is None or mode == "" or mode in modes:
         return
     remedy = keys.meant(mode, modes) if isinstance(mode, str) else ""

@@ -6,6 +6,7 @@ Its macvlans do not hear what their master sends: a pod of this node does not an
 
 from __future__ import annotations
 
+import errno
 import struct
 import time
 
@@ -42,6 +43,8 @@ SECONDS = 0.2  # for all of them together
 _PROBES, _BETWEEN = 3, 0.05
 _POLL = 0.005
 _MAX_FRAMES = 256  # to read at a time: others decide how many come
+# The socket's memory holds some 300 frames of a card that has not sent them yet, its queue 1000.
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
 
 # linux/if_packet.h
 _SOL_PACKET, _ADD_MEMBERSHIP, _MULTICAST = 263, 1, 0
@@ -83,7 +86,7 @@ class _Asker:
         self._rtnl = rtnl
         self._addresses = {*addresses}
         self._questions: list[_Question] = []
-        self._sent = 0
+        self._rounds = 0  # begun
         self._next = 0.0
         self._heard: dict[str, str] = {}
         self._failed = False
@@ -104,12 +107,13 @@ class _Asker:
     @property
     def is_decided(self) -> bool:
         """Whether there is nothing to wait for: all answered, or had their time."""
-        had_time = self._sent == _PROBES and time.monotonic() >= self._next
+        is_last = self._rounds == _PROBES and self._is_sent
+        had_time = is_last and time.monotonic() >= self._next
         return self._failed or had_time or self._heard.keys() == self._addresses
 
     def result(self) -> dict[str, str] | None:
         """An answer takes its time: who was asked in the last moment only was not asked."""
-        asked = self._sent > 1 and not self._failed
+        asked = self._rounds > 1 and not self._failed
         return self._heard if asked or self._heard else None
 
     def _has_carrier(self) -> bool:
@@ -140,12 +144,19 @@ class _Asker:
         sock.bind((self.master.name, protocol))
         return sock
 
+    @property
+    def _is_sent(self) -> bool:
+        return not any(question.unsent for question in self._questions)
+
     def _send(self) -> None:
-        if self._sent < _PROBES and time.monotonic() >= self._next:
+        if self._is_sent and self._rounds < _PROBES and time.monotonic() >= self._next:
+            self._rounds += 1
             for question in self._questions:
+                question.begin()
+        for question in self._questions:
+            if question.unsent:
                 question.send()
-            self._sent += 1
-            self._next = time.monotonic() + _BETWEEN
+                self._next = time.monotonic() + _BETWEEN
 
     def _hear(self) -> None:
         for question in self._questions:
@@ -163,10 +174,23 @@ class _Question:
         self._sock = sock
         self._frames = frames
         self._claim_in = claim_in
+        self.unsent: list[bytes] = []  # of the round that has begun
+
+    def begin(self) -> None:
+        """Begin a round."""
+        self.unsent = self._frames
 
     def send(self) -> None:
-        for frame in self._frames:
-            self._sock.send(frame)
+        """Send what is left of the round, as far as there is room."""
+        for place, frame in enumerate(self.unsent):
+            try:
+                self._sock.send(frame)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self.unsent = self.unsent[place:]
+                return
+        self.unsent = []
 
     def claims(self) -> list[tuple[str, bytes]]:
         found = []
