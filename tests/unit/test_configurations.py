@@ -106,7 +106,7 @@ def test_cannot_tell_of_a_fifo_and_does_not_wait_for_it(confs: Path) -> None:
 
 
 def test_cannot_tell_of_a_link_that_leads_nowhere(confs: Path) -> None:
-    (confs / "10-pods.conf").symlink_to("/nonexistent")
+    (confs / "10-pods.conf").symlink_to("absent")
     assert unreadable(read(confs)) == [str(confs / "10-pods.conf")]
 
 

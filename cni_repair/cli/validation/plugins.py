@@ -241,7 +241,7 @@ def _lists_of_ipam(path: str, ipam: dict[str, Any], kind: str) -> Iterator[Findi
     for index, entry in enumerate(_list(ipam, "ranges")):
         place = f"{path}.ranges[{index}]"
         if isinstance(entry, dict):
-            yield error(place, "is not a list of ranges", "write [[{…}]]: a list a family")
+            yield error(place, "is not a list of ranges", "write [[{…}]]: one list for each family")
         for number, inner in enumerate(entry if isinstance(entry, list) else ()):
             yield from _entry(f"{place}[{number}]", inner, keys.OF_RANGES, "a range")
     for index, entry in enumerate(_list(ipam, "routes")):
