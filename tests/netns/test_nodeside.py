@@ -170,7 +170,7 @@ def test_record_of_another_boot_does_not_count(rig: Rig) -> None:
     rewrite(rig, other, node_links=later, netns=replace(known.netns, boot_id="another"))
     before = shim(rig)
     rig.reload()
-    report = rig.plugin("REPAIR").report(1)
+    report = rig.plugin("REPAIR").report(0)
     assert states(report) == {was.pod.id: "healthy", other.pod.id: "stale"}
     assert shim(rig) == before
 

@@ -144,4 +144,4 @@ def test_one_pod_by_its_names(rig: Rig) -> None:
     assert rig.cli("repair", "shop/pod1", *where(rig)).status == 0
     assert states(found(rig, 1)) == {one.pod.id: "healthy", two.pod.id: "lost"}
     assert "ambiguous" in rig.cli("plan", "pod", *where(rig)).err
-    assert rig.cli("repair", Pod("pod9").id, *where(rig)).status == 1
+    assert rig.cli("repair", Pod("pod9").id, *where(rig)).status == 2
