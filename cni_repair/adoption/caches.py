@@ -193,16 +193,26 @@ def _v1(file: File, document: dict[str, Any]) -> Remembered:
         raise Misfit(f"it is the entry of {network}-{key.container_id}-{key.ifname}")
     netns = _get(document, "netns", readers.text, "")
     result = _get(document, "result", lambda value: _modern(value, key.ifname, netns), {})
+    plugins = _get(document, "config", _plugins, "")
     return Remembered(
         file=file.path,
         key=key,
         written_at=file.written_at,
         network=network,
         netns=netns or _sandbox_in(result, key.ifname),
-        plugins=_get(document, "config", _plugins, ""),
-        args=_get(document, "cniArgs", _args, []),
+        plugins=plugins,
+        args={**_get(document, "cniArgs", _args, []), **_mac_asked_for(document, plugins)},
         result=result,
     )
+
+
+def _mac_asked_for(document: dict[str, Any], plugins: tuple[dict[str, Any], ...]) -> dict[str, str]:
+    """The MAC that the runtime asked for as a capability, which wins over that of CNI_ARGS. Only
+    plugins that say they have it are told (libcni, injectRuntimeConfig)."""
+    mac = _get(document, "capabilityArgs", readers.any_object, {}).get("mac")
+    able = [plugin.get("capabilities") for plugin in plugins]
+    is_told = any(isinstance(one, dict) and one.get("mac") is True for one in able)
+    return {"MAC": mac} if is_told and isinstance(mac, str) and mac else {}
 
 
 def _bare(file: File, document: dict[str, Any]) -> Remembered:

@@ -30,6 +30,7 @@ class Candidate:
     network: str
     netns: str
     plugin: dict[str, Any] | None  # the configuration of the plugin that made the interface
+    chain: tuple[str, ...]  # the types of all plugins of its list
     args: dict[str, str]
     result: dict[str, Any]
     written_at: int
@@ -70,6 +71,7 @@ def _merged(group: list[Remembered], pod: list[Remembered], network: str) -> Can
         network=next((entry.network for entry in sources if entry.network), network),
         netns=next((entry.netns for entry in of_pod if entry.netns), ""),
         plugin=_maker(best.plugins),
+        chain=tuple(map(_type, best.plugins)),
         args=next((entry.args for entry in of_pod if entry.args), {}),
         result=next((entry.result for entry in sources if entry.result), {}),
         written_at=best.written_at,

@@ -15,7 +15,7 @@ from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import Untrusted, read_all
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.base.strictjson import MAX_BYTES, load_configuration
+from cni_repair.base.strictjson import MAX_BYTES, load_configuration, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,7 +156,10 @@ class _Reading:
         raw = b""
         try:
             raw = _read(path)
-            self._document(path, load_configuration(raw, path))
+            # What is no object no runtime takes, and it names nobody.
+            is_object = raw.lstrip().startswith(b"{")
+            load = load_configuration if is_object else loads
+            self._document(path, load(raw, path))
         except CniError as error:
             if strict or OWN_TYPE.encode() in raw:
                 self.unreadable.append(Unreadable(path, error.details or error.msg))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.adoption.sandbox import open_sandbox, refused_for, why_absent
+from cni_repair.adoption.sourcerouting import SBR
 from cni_repair.adoption.verdict import (
     ADOPTABLE,
     GONE,
@@ -26,8 +27,9 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.model import Checkpoint, Pod, encode_checked
 from cni_repair.checkpoint.store import COMMITTED, DELETING
-from cni_repair.netlink.netns import NoNetns
-from cni_repair.network.observe import with_all
+from cni_repair.netlink.netns import NoNetns, entered
+from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.observe import read_rules, with_all
 from cni_repair.node.capture import OpenNetns, kept, pod_of, see
 from cni_repair.node.context import POD_FAILURES, wrapped
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 
     from cni_repair.adoption.candidates import Candidate
     from cni_repair.checkpoint.store import Store
-    from cni_repair.network.model import Attachment
+    from cni_repair.network.model import Attachment, Rule
     from cni_repair.node.capture import Seen
     from cni_repair.node.context import Node
     from cni_repair.uplink.recorder import NodeRecorder
@@ -165,6 +167,9 @@ class Examiner:
             name, node = candidate.key.ifname, self._node
             pod = OpenNetns(candidate.netns, sandbox.netns)
             seen = see(name, pod, node.own, node.rtnl, with_all)
+            is_lost = seen.observed.link is None
+            # (Of an interface that is there they are in `seen`.)
+            rules = _rules_in(pod, node.own) if is_lost and SBR in candidate.chain else ()
         finally:
             os.close(sandbox.netns)
         live = seen.observed.link
@@ -179,5 +184,12 @@ class Examiner:
             if not os.path.exists(candidate.file):
                 raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
             configured = self._options.configured(candidate.plugin)
-            attachment, unknown = lost_attachment(candidate, configured, follow_renamed)
+            attachment, unknown = lost_attachment(candidate, configured, rules, follow_renamed)
         return seen, attachment, unknown
+
+
+def _rules_in(pod: OpenNetns, own: int) -> tuple[Rule, ...]:
+    with entered(pod.fd, own):
+        rtnl = Rtnetlink()
+    with rtnl:
+        return read_rules(rtnl)

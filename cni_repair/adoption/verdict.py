@@ -7,11 +7,12 @@ from __future__ import annotations
 from hashlib import sha256
 
 from cni_repair.adoption.candidates import META_PLUGINS
+from cni_repair.adoption.sourcerouting import SBR, moved_by_sbr
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import FOREIGN, STALE, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
-from cni_repair.checkpoint.result import attachment_in
+from cni_repair.checkpoint.result import attachment_in, default_routes_of
 from cni_repair.netlink.codec import mac_of
 from cni_repair.network.kernel.link import is_short
 from cni_repair.network.model import KINDS, RT_TABLE_MAIN
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.identity import Identity
     from cni_repair.checkpoint.model import Checkpoint, Pod
     from cni_repair.checkpoint.store import Key
-    from cni_repair.network.model import Attachment, HostLink, LiveLink, Route
+    from cni_repair.network.model import Attachment, HostLink, LiveLink, Route, Rule
     from cni_repair.node.capture import Seen
 
 ADOPTED = "adopted"
@@ -168,11 +169,13 @@ def is_surely(candidate: Candidate, found: Attachment) -> bool:
 
 
 def lost_attachment(
-    candidate: Candidate, configured: Configured, follow_renamed: bool = False
+    candidate: Candidate,
+    configured: Configured,
+    rules: tuple[Rule, ...] = (),
+    follow_renamed: bool = False,
 ) -> tuple[Attachment, tuple[str, ...]]:
-    """The interface as Result and configuration describe it, and what they do not tell.
-
-    Raises NotAdopted.
+    """The interface as Result and configuration describe it, and what they do not tell; `rules` are
+    those of the pod's namespace. Raises NotAdopted.
     """
     name = candidate.key.ifname
     if not configured.parents:
@@ -200,6 +203,10 @@ def lost_attachment(
     unknown.append("its sysctls, and what was changed after ADD")
     if not configured.parents[-1].ifindex:
         unknown.append(f"whether {configured.parents[-1].name}, once back, is the same card")
+    if SBR in candidate.chain:
+        said = moved_by_sbr(said, default_routes_of(candidate.result, name), rules)
+        if not said.routes:
+            unknown.append("its routes: sbr moved them to tables, and no rule tells which")
     link = replace(said.link, mac=mac or _mac_made_for(candidate.key))
     return replace(said, link=link, follow_renamed_master=follow_renamed), tuple(unknown)
 

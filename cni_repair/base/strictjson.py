@@ -132,6 +132,8 @@ def _parse(raw: bytes, text: str, what: str, scan: Scan, max_bytes: int) -> Any:
         raise _undecodable(what, f"it has {len(raw)} bytes; at most {max_bytes} are read")
     if not raw.strip():
         raise _undecodable(what, "it is empty")
+    if text.startswith("\ufeff"):
+        raise _undecodable(what, "it begins with a byte order mark: save it as UTF-8 without one")
     try:
         start = len(text) - len(text.lstrip(_SPACE))
         value, end = scan(text, start)

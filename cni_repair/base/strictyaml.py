@@ -2,7 +2,8 @@
 
 Plain words have the types that YAML 1.2 gives them: `yes`, `on` and `12:30` are texts, not true,
 true and 750. Keys are texts. A key that appears twice, of which PyYAML would take the last, is
-refused; so are aliases (which may expand to gigabytes), tags and a second document.
+refused; so are aliases (which may expand to gigabytes), tags and a second document. Where several
+documents are read, as Kubernetes reads them, aliases and merge keys (<<) are, too, within bounds.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 << 10
 MAX_DEPTH = 16
+_MAX_SHARED = 10_000  # values that a document's aliases stand for
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {
@@ -94,7 +96,7 @@ def _reason(text: str, error: yaml.YAMLError) -> str:
 
 
 def _document(stream: Iterator[events.Event]) -> object:
-    value = next(_each(stream))
+    value = next(_each(stream, shares=False))
     after = next(stream)
     if not isinstance(after, events.StreamEndEvent):
         raise _Refused(f"{_line(after)}: a second document begins: give it a file of its own")
@@ -102,54 +104,102 @@ def _document(stream: Iterator[events.Event]) -> object:
 
 
 def _documents(stream: Iterator[events.Event]) -> list[object]:
-    return list(_each(stream))
+    return list(_each(stream, shares=True))
 
 
-def _each(stream: Iterator[events.Event]) -> Iterator[object]:
+def _each(stream: Iterator[events.Event], shares: bool) -> Iterator[object]:
     next(stream)  # the stream's start
     if isinstance(next(stream), events.StreamEndEvent):
         raise _Refused("it is empty: begin from an example in conf/")
     while True:
-        value = _value(next(stream), stream, MAX_DEPTH)
+        value = _Values(stream, shares).read(next(stream), MAX_DEPTH)
         next(stream)  # the document's end
         yield value
         if isinstance(next(stream), events.StreamEndEvent):
             return
 
 
-def _value(event: events.Event, stream: Iterator[events.Event], levels: int) -> object:
-    _refuse_extras(event)
-    if isinstance(event, events.ScalarEvent):
-        return _scalar(event)
-    if levels == 0:
-        raise _Refused(f"{_line(event)}: nested deeper than {MAX_DEPTH} levels")
-    if isinstance(event, events.MappingStartEvent):
-        return _mapping(stream, levels - 1)
-    entries: list[object] = []
-    while not isinstance(event := next(stream), events.SequenceEndEvent):
-        entries.append(_value(event, stream, levels - 1))
-    return entries
+class _Values:
+    """The values of one document; `shares`: with aliases and merge keys."""
+
+    def __init__(self, stream: Iterator[events.Event], shares: bool) -> None:
+        self._stream = stream
+        self._shares = shares
+        self._anchored: dict[str, tuple[object, int]] = {}  # value, and how many there are in it
+        self._count = 0
+        self._shared = 0
+
+    def read(self, event: events.Event, levels: int) -> object:
+        """The value that begins with an event."""
+        _refuse_extras(event, self._shares)
+        if isinstance(event, events.AliasEvent):
+            return self._alias(event)
+        before = self._count
+        self._count += 1
+        value = self._value(event, levels)
+        if anchor := getattr(event, "anchor", None):
+            self._anchored[anchor] = value, self._count - before
+        return value
+
+    def _value(self, event: events.Event, levels: int) -> object:
+        if isinstance(event, events.ScalarEvent):
+            return _scalar(event)
+        if levels == 0:
+            raise _Refused(f"{_line(event)}: nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, events.MappingStartEvent):
+            return self._mapping(levels - 1)
+        entries: list[object] = []
+        while not isinstance(event := next(self._stream), events.SequenceEndEvent):
+            entries.append(self.read(event, levels - 1))
+        return entries
+
+    def _alias(self, event: events.AliasEvent) -> object:
+        # One that stands within what it names is not known yet: no circles.
+        if event.anchor not in self._anchored:
+            raise _Refused(f"{_line(event)}: nothing above is named &{event.anchor}: correct it")
+        value, count = self._anchored[event.anchor]
+        self._count += count
+        self._shared += count
+        if self._shared > _MAX_SHARED:
+            raise _Refused(f"{_line(event)}: aliases stand for too much: write the values out")
+        return value
+
+    def _mapping(self, levels: int) -> dict[str, object]:
+        value: dict[str, object] = {}
+        merged: dict[str, object] = {}
+        lines: dict[str, str] = {}
+        while not isinstance(event := next(self._stream), events.MappingEndEvent):
+            _refuse_extras(event, self._shares)
+            if not isinstance(event, events.ScalarEvent):
+                raise _Refused(f"{_line(event)}: a key that is not a text: put it in quotes")
+            key = event.value
+            if key in lines:
+                raise _Refused(
+                    f"{_line(event)}: key {key!r} appears in {lines[key]} already: keep one of them"
+                )
+            lines[key] = _line(event)
+            found = self.read(next(self._stream), levels)
+            if self._shares and key == "<<" and event.implicit[0]:
+                merged = _merged(found, event)
+            else:
+                value[key] = found
+        return {**merged, **value}
 
 
-def _mapping(stream: Iterator[events.Event], levels: int) -> dict[str, object]:
-    value: dict[str, object] = {}
-    lines: dict[str, str] = {}
-    while not isinstance(event := next(stream), events.MappingEndEvent):
-        _refuse_extras(event)
-        if not isinstance(event, events.ScalarEvent):
-            raise _Refused(f"{_line(event)}: a key that is not a text: put it in quotes")
-        key = event.value
-        if key in value:
-            raise _Refused(
-                f"{_line(event)}: key {key!r} appears in {lines[key]} already: keep one of them"
-            )
-        value[key] = _value(next(stream), stream, levels)
-        lines[key] = _line(event)
-    return value
+def _merged(value: object, event: events.Event) -> dict[str, object]:
+    """What a merge key brings: of several mappings the first one counts."""
+    several = value if isinstance(value, list) else [value]
+    found: dict[str, object] = {}
+    for one in several:
+        if not isinstance(one, dict):
+            raise _Refused(f"{_line(event)}: << takes a mapping, or a list of them: correct it")
+        found = {**one, **found}
+    return found
 
 
-def _refuse_extras(event: events.Event) -> None:
-    if isinstance(event, events.AliasEvent) or getattr(event, "anchor", None) is not None:
+def _refuse_extras(event: events.Event, shares: bool) -> None:
+    is_shared = isinstance(event, events.AliasEvent) or getattr(event, "anchor", None) is not None
+    if is_shared and not shares:
         raise _Refused(f"{_line(event)}: aliases (&, *) are not read: write the value out")
     tag = getattr(event, "tag", None)
     if tag is not None:

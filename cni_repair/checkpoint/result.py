@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _DEFAULT_METRIC = {4: 0, 6: 1024}  # IP6_RT_PRIO_USER, what the kernel makes of "no metric"
 _ANY = ("0.0.0.0", "::")
+_ALL = {4: "0.0.0.0/0", 6: "::/0"}
 # Of IPv6 the kernel takes an address's scope from its first ten bits (ipv6_addr_scope).
 _SCOPES_6 = {0xFE80 >> 6: RT_SCOPE_LINK, 0xFEC0 >> 6: RT_SCOPE_SITE}
 
@@ -69,6 +70,16 @@ def attachment_in(
     given = _given(result, ifname)
     addresses = _as_listed(one.address for one in given)
     return Attachment(ifname, link, parents, addresses, _routes(result, given))
+
+
+def default_routes_of(result: dict[str, Any], ifname: str) -> dict[str, Route]:
+    """A default route by the gateway of each address that has one. Raises ValueError for what is no
+    Result."""
+    return {
+        one.address.address: _route({"dst": _ALL[one.address.family], "gw": one.gateway}, [])
+        for one in _given(result, ifname)
+        if _is_of(one.gateway, one.address.family) and one.gateway not in _ANY
+    }
 
 
 def _mac(result: dict[str, Any], ifname: str) -> str:

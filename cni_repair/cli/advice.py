@@ -43,12 +43,12 @@ _OTHERS = {
     RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
     "  next: nothing; verify does not test it",
     RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"
-    "  next: delete the pod; or, where nobody has the address:\n"
+    "  next: delete the pod; or, if nobody has the address, or will be given it:\n"
     "        cni-repair repair --force{again} NAMESPACE/NAME",
     UNREADABLE: "unreadable: that pod cannot be repaired until its record can be read\n"
-    "  next: do as its reason says; or restore its file in {directory};\n"
-    "        or move the file away, then cni-repair adopt --write{again};\n"
-    "        or delete the pod",
+    "  next: put right what the reason names (owner, mode, …); or restore the file in\n"
+    "        {directory}; or move it away, then\n"
+    "        cni-repair adopt --write{again}; or delete the pod",
 }
 
 
@@ -120,7 +120,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     lines = []
     if any(report.state == LOST for report in reports):
         lines += [
-            "lost: what they stood on is there",
+            "lost: the node's links are there, only the pods' interfaces are gone",
             f"  next: {repair}",
             f"        (cni-repair plan{again} shows how)",
         ]
@@ -146,14 +146,14 @@ def of_master(trouble: Trouble, then: str) -> list[str]:
     """What is wrong with a link of the node, and how to put it right; `then` is what follows."""
     link, count = trouble.link, trouble.pods
     where = f" (PCI {link.bus_address})" if _is_pci(link) else ""
-    name = f"the node's {link.name}{where}"
+    name = f"the node's {trouble.name}{where}"
     on_it = f"{count} pod interface{'' if count == 1 else 's'} on it"
     if trouble.what == MISSING and not trouble.reason:
         steps = [f"{name} is missing; {on_it}", *_bring_back(link)]
     elif trouble.what == DOWN:
-        steps = [f"{name} is down; {on_it}", f"ip link set dev {link.name} up,"]
+        steps = [f"{name} is down; {on_it}", f"ip link set dev {trouble.name} up,"]
     elif trouble.what == NO_CARRIER:
-        cable = f"see to its cable and its switch port (ethtool {link.name}),"
+        cable = f"see to its cable and its switch port (ethtool {trouble.name}),"
         steps = [f"{name} has no carrier; {on_it}", cable]
     else:
         steps = [f"{name} {_AMISS[trouble.what]}; {on_it}", "do what the reason says,"]

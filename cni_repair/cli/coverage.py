@@ -51,6 +51,17 @@ def uncovered_beside(
         return uncovered(node, attached, reports, directory_of)
 
 
+def lost_beside(scope: Scope, reports: Sequence[Report]) -> list[str]:
+    """The interfaces that are lost, and that a runtime alone remembers: how to name them."""
+    # All namespaces are walked only where a cache has one: a pod may have renamed it.
+    for attached in ((), None):
+        found = uncovered_beside(scope, reports, attached).unmanaged
+        lost = [one for one in found if one.state == LOST and one.counts]
+        if not lost:
+            return []
+    return [one_line(f"{one.pod or one.netns} {one.ifname}") for one in lost]
+
+
 def _covered(scope: Scope, reports: Sequence[Report]) -> list[Covered]:
     try:
         with Store(scope.checkpoint_dir) as store:
@@ -94,7 +105,8 @@ def shown(found: Uncovered, scope: Scope, command: str) -> WithoutRecord:
 
 
 def _row(one: Unmanaged) -> Row:
-    cells = (one.pod, short_id(one.container_id), one.ifname, one.master, one.netns)
+    # (One that no runtime names is known by its namespace alone.)
+    cells = (one.pod or one.netns, short_id(one.container_id), one.ifname, one.master, "")
     return Row(UNMANAGED, tuple(one_line(cell) or "-" for cell in cells), _reason(one))
 
 

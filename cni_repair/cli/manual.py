@@ -163,9 +163,15 @@ def _folded(line: str, width: int) -> list[str]:
     margin = min(len(line) - len(line.lstrip()) + 4, width // 2)
     rest = " " * margin
     start = line[: len(line) - len(line.lstrip())][:margin]
-    return textwrap.wrap(
-        line.strip(), width, initial_indent=start, subsequent_indent=rest, break_on_hyphens=False
+    on = " \\" if line.lstrip().startswith("$ ") else ""  # a command: it is pasted as it stands
+    *parts, last = textwrap.wrap(
+        line.strip(),
+        width - len(on),
+        initial_indent=start,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
     )
+    return [*(part + on for part in parts), last]
 
 
 def _wrapped(text: str, width: int, before: str = "") -> list[str]:

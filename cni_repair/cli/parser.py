@@ -54,13 +54,22 @@ class _Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse does; but a command answers for its own options: left to itself, argparse
         hands them up, and shows the usage of `cni-repair` as a whole."""
+        if self._subparsers is None:  # before argparse misses what a mistyped one stands for
+            words = args[: args.index("--")] if "--" in args else args
+            long = [word for word in words if word.startswith("--")]
+            self._refuse([word for word in long if word.partition("=")[0] not in self._options()])
         known, rest = super().parse_known_args(args, namespace)
-        if rest:
-            options = [option for action in self._actions for option in action.option_strings]
-            near = next(filter(None, (_nearest(word, options) for word in rest)), "")
-            hint = f" (did you mean {near}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        self._refuse(rest)
         return known, rest
+
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            near = next(filter(None, (_nearest(word, self._options()) for word in unknown)), "")
+            hint = f" (did you mean {near}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
 def _nearest(word: str, options: Sequence[str]) -> str:

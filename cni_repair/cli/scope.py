@@ -15,7 +15,8 @@ from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
 from cni_repair.cli.common import RefusedError, UsageError
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
-from cni_repair.netlink.netns import netns_id
+from cni_repair.netlink.netns import netns_id, netns_id_at
+from cni_repair.network.planning.plan import FOREIGN
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.uplink.belongings import NodeRecords
@@ -23,14 +24,17 @@ from cni_repair.uplink.belongings import NodeRecords
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import TypeVar
 
     from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.cni.netconf import NetConf
     from cni_repair.node.report import Report
 
     T = TypeVar("T")
+
+_REMEDY = "run it on the node itself (in a container: with hostNetwork and hostPID)"
 
 
 @frozen
@@ -91,12 +95,13 @@ def _again(options: argparse.Namespace) -> str:
 
 def examined(scope: Scope, force: bool = False) -> list[Report]:
     """The state of the attachments that are meant, and what would repair them; changes nothing."""
-    return with_entries(
-        scope,
-        lambda node, store, entries: examine(
-            node, entries, records=NodeRecords(store, entries), force=force
-        ),
-    )
+
+    def work(node: Node, store: Store, entries: list[Entry]) -> list[Report]:
+        reports = examine(node, entries, records=NodeRecords(store, entries), force=force)
+        check_place(node, reports)
+        return reports
+
+    return with_entries(scope, work)
 
 
 def with_entries(
@@ -124,18 +129,46 @@ def with_entries(
         return []
 
 
+def check_place(node: Node, reports: Sequence[Report]) -> None:
+    """Refuse to judge pods from a container's network namespace: each would look as if it had made
+    its interface itself, which is to be removed. Nothing that looks so is ever touched."""
+    if not any(report.state == FOREIGN for report in reports):
+        return
+    from cni_repair.node.placement import is_beside_the_node  # of no use on most nodes
+
+    if is_beside_the_node(node, reports):
+        raise RefusedError(
+            ENVIRONMENT, "this is not the node's network namespace: the pods' links say so", _REMEDY
+        )
+
+
 def _check_is_the_node(node: Node, entries: list[Entry]) -> None:
-    """Refuse to work inside a pod: its links are not the node's, all masters would be missing."""
+    """Refuse to work inside a pod: its links are not the node's, all masters would be missing. And
+    in a container that does not see the pods' namespaces: all pods would be stale."""
     own = netns_id(node.own)
+    unseen = []
     for entry in entries:
         identity = entry.checkpoint.netns if entry.checkpoint else None
-        if identity and identity.netns_id == own and identity.boot_id == boot_id():
+        if identity is None:
+            continue
+        if identity.netns_id == own and identity.boot_id == boot_id():
             pod = _pod_of(entry) or short_id(entry.key.container_id)
             raise RefusedError(
-                ENVIRONMENT,
-                f"this is the network namespace of pod {pod}, not the node's",
-                "run it on the node itself (in a container: with hostNetwork and hostPID)",
+                ENVIRONMENT, f"this is the network namespace of pod {pod}, not the node's", _REMEDY
             )
+        if netns_id_at(identity.path) is None:
+            unseen.append(entry.checkpoint)
+    if unseen:
+        _check_sight([checkpoint for checkpoint in unseen if checkpoint is not None])
+
+
+def _check_sight(unseen: list[Checkpoint]) -> None:
+    from cni_repair.node.placement import Hidden, check_sight  # of no use where all pods live
+
+    try:
+        check_sight(unseen)
+    except Hidden as error:
+        raise RefusedError(error.code, error.msg, error.details) from error
 
 
 def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:

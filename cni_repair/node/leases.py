@@ -13,6 +13,7 @@ import os
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import RELEASED
 
 TYPE_CHECKING = False
@@ -57,7 +58,9 @@ def leases_of(checkpoint: Checkpoint) -> Leases:
             if not holder:
                 unknown.append(address)  # a file that a power cut left empty
             elif not _is_its(holder, checkpoint):
-                others.append(f"address {address} is {_in_words(holder)}'s now ({store}/{address})")
+                others.append(
+                    f"address {address} belongs to {_in_words(holder)} now ({store}/{address})"
+                )
     return Leases(tuple(freed), tuple(others), tuple(unknown), store)
 
 
@@ -167,4 +170,4 @@ def _holder(store: str, address: str) -> list[str]:
 
 def _in_words(holder: list[str]) -> str:
     container_id, *ifname = holder
-    return " ".join([f"container {container_id}", *ifname[:1]])
+    return " of ".join([*ifname[:1], f"container {short_id(container_id)}"])

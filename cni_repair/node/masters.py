@@ -101,6 +101,12 @@ class Trouble:
     what: str  # DOWN, NO_CARRIER, or of a plan's: MISSING, RENAMED, REFUSED
     reason: str  # in the plan's words, where it is not simply missing or down
     pods: int = 0
+    called: str = ""  # its name now, where it is there
+
+    @property
+    def name(self) -> str:
+        """As `ip link` shows it: the recorded name may be an altname by now."""
+        return self.called or self.link.name
 
 
 class MasterTroubles:
@@ -146,8 +152,8 @@ def _trouble(rtnl: Rtnetlink, parents: Parents, plan: ParentPlan) -> Trouble | N
         if link is None:
             break  # a VLAN: a repair makes it
         if not link.up:
-            return Trouble(recorded, DOWN, "")
+            return Trouble(recorded, DOWN, "", called=link.name)
         if not link.carrier:
-            return Trouble(recorded, NO_CARRIER, "")
+            return Trouble(recorded, NO_CARRIER, "", called=link.name)
     # (Its MTU is too small for the VLAN on it.)
     return Trouble(chain[-1], MISSING, plan.reason) if plan.state == MISSING else None

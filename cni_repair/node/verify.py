@@ -367,7 +367,8 @@ def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) 
     if conflicts:
         return CONFLICT
     if not report.healthy:
-        return report.state if answers.carrier else UNREACHABLE
+        # (A repair first, where one can help: an interface that is down has no carrier, either.)
+        return report.state if answers.carrier or report.actions else UNREACHABLE
     states = {gateway.state for gateway in answers.gateways}
     if states & {SILENT, REFUSED}:
         return UNREACHABLE

@@ -70,4 +70,5 @@ class Session:
             self._said.add(text)
 
     def _say_away(self, why: str) -> None:
-        self.say(f"waiting up to {self.options.master_timeout:g} s: {why}")
+        if self.options.master_timeout:
+            self.say(f"waiting up to {self.options.master_timeout:g} s: {why}")

@@ -14,6 +14,7 @@ from cni_repair.checkpoint.store import Store
 from cni_repair.network.observe import link_named
 from cni_repair.node.context import Node, wrapped
 from cni_repair.node.discovery import unmanaged
+from cni_repair.node.placement import check_sight
 from cni_repair.node.snapshot import Snapshot, SnapshotOptions, snapshot
 from cni_repair.upgrade import kubelet, measuring
 from cni_repair.upgrade.context import living
@@ -51,6 +52,8 @@ def check(plan: Plan, settings: Settings, known: Measure | None = None) -> Findi
         with Node() as node:
             problems += _of_masters(plan, node)
             taken, entries = _look(node, settings)
+            # (Such pods would be stale, and no coverage be asked for them.)
+            check_sight(entry.checkpoint for entry in entries if entry.checkpoint is not None)
             measure = measure or measuring.measure(node, entries, plan)
             problems += unmet(plan, living(node, entries), measure)
         problems += too_little_coverage(plan, taken)

@@ -16,6 +16,7 @@ from cni_repair.upgrade.baseline import (
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
+    MASTERS,
     PHASES,
     PREFLIGHT,
     REBOOTED,
@@ -289,7 +290,13 @@ def _next_lines(progress: Progress, seen: Seen) -> list[str]:
     refused = seen.standing == ENDED and not progress.touched
     if seen.standing not in (CUT_SHORT, ENDED) or refused or not todo:
         return []
-    return [f"left to do: {', '.join(todo)}: {resume_command(progress, seen.again)}"]
+    failed = {name for name, done in progress.done.items() if not done.ok}
+    text = []
+    if seen.standing == ENDED and failed & {MASTERS, REPAIR, VERIFY}:
+        # A resume alone would fail as this one did.
+        command = "status" if failed & {MASTERS, REPAIR} else "verify"
+        text.append(f"what is in the way, and what to do about it: cni-repair {command}; then")
+    return [*text, f"left to do: {', '.join(todo)}: {resume_command(progress, seen.again)}"]
 
 
 def resume_command(progress: Progress, again: str) -> str:

@@ -971,6 +971,92 @@ def test_lost_with_routes_that_an_ipam_plugin_told(rig: Rig, kind: str, routes: 
     assert again["attachments"][0]["state"] == "healthy"
 
 
+A8, B8 = {"address": "10.8.0.5/24", "gateway": "10.8.0.1"}, {"address": "10.7.0.5/24"}
+A6 = {"address": "fd00:8::5/64", "gateway": "fd00:8::1"}
+BEHIND = {"dst": "192.0.2.0/24", "gw": "10.8.0.9"}
+
+
+def chained_with_sbr(rig: Rig, pod: Pod, **told: Any) -> None:
+    """net1 over eth1, with the Result of the real sbr plugin, as Multus leaves it."""
+    rig.uplink_up("eth1", "10.8.0.1")
+    conf = bare_conf(rig, master="eth1", name="second", ipam={"type": "static", **told})
+    made = rig.bare("ADD", pod, conf, CNI_IFNAME="net1").ok()
+    sbr = {"type": "sbr", "cniVersion": "1.0.0", "name": "second", "prevResult": made}
+    result = rig.bare("ADD", pod, sbr, "sbr", CNI_IFNAME="net1").ok()
+    remember(rig, pod, as_list(conf, {"type": "sbr"}), result, ifname="net1")
+
+
+def repaired(rig: Rig) -> Outcome:
+    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
+    return rig.cli("repair", "--all", *where)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"addresses": [A8], "routes": [{"dst": "0.0.0.0/0"}]},
+        {"addresses": [A8], "routes": [BEHIND]},
+        {"addresses": [B8]},
+        {"addresses": [A8, B8], "routes": [BEHIND]},
+        {"addresses": [A8, {"address": "10.8.0.6/24", "gateway": "10.8.0.2"}]},
+        {"addresses": [A6], "routes": [{"dst": "::/0"}]},
+    ],
+    ids=["default", "route", "no gateway", "two", "two of a network", "IPv6"],
+)
+def test_lost_behind_sbr_comes_back_in_its_tables(rig: Rig, told: Json) -> None:
+    """Not in the main table, beside the pod's own default route, which may be net1's then."""
+    was = attach_bare(rig, "a1", ipv6=A6 in told["addresses"])
+    chained_with_sbr(rig, was.pod, **told)
+    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
+
+    def state() -> tuple[list[str], list[str], str]:
+        routes = [rig.ip(f"-{family} route show table all", was.pod) for family in (4, 6)]
+        # (sbr takes away the kernel's route for link-local addresses, too.)
+        lines = [line for text in routes for line in text.splitlines() if "fe80" not in line]
+        return (
+            sorted(lines),
+            rig.ip("-6 route show default", was.pod).split(),
+            rig.ip("rule", was.pod),
+        )
+
+    before = state()
+    assert "table 100" in str(before)
+    for link in ("eth0", "eth1"):
+        rig.uplink_down(link)
+    rig.uplink_up()
+    rig.uplink_up("eth1", "10.8.0.1")
+    adopt(rig, "--write")
+    assert repaired(rig).status == 0
+    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
+    assert state() == before
+
+
+def test_lost_behind_sbr_whose_rules_are_gone(rig: Rig) -> None:
+    was = attach_bare(rig, "a1")
+    chained_with_sbr(rig, was.pod, addresses=[A8], routes=[{"dst": "0.0.0.0/0"}])
+    rig.reload()
+    rig.reload("eth1")
+    rig.ip("rule del from 10.8.0.5", was.pod)
+    entry = entry_of(adopt(rig, "--write"), was.pod, "net1")
+    assert "its routes: sbr moved them to tables, and no rule tells which" in entry["notKnown"]
+    assert repaired(rig).status == 0
+    assert rig.ip("route show default", was.pod).startswith("default via 10.9.0.1 dev eth0")
+
+
+@pytest.mark.parametrize("version", ["", "0.2.0"])
+def test_lost_with_a_mac_that_the_runtime_asked_for(rig: Rig, version: str) -> None:
+    """As Multus does for `mac` in a pod's annotation; Results of these versions tell no MAC."""
+    mac, pod = "02:00:00:00:55:66", rig.pod("a1")
+    conf = bare_conf(rig, cniVersion=version, capabilities={"mac": True})
+    result = rig.bare("ADD", pod, {**conf, "runtimeConfig": {"mac": mac}}).ok()
+    path = remember(rig, pod, as_list(conf), result)
+    put(path, json.dumps({**json.loads(path.read_text()), "capabilityArgs": {"mac": mac}}))
+    rig.reload()
+    adopt(rig, "--write")
+    rig.plugin("REPAIR", None, rig.conf()).ok()
+    assert rig.links(pod)["eth0"]["address"] == mac
+
+
 def test_lost_and_no_master_named(rig: Rig) -> None:
     """The macvlan plugin then takes the default route's device: there is none any more."""
     rig.ip("addr add 10.9.0.250/24 dev eth0")

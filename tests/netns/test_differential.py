@@ -374,6 +374,95 @@ def test_taken_on_purpose(node: Rig, name: str) -> None:
     assert (bare.add.status, ours.add.status) == (1, 0)
 
 
+# Of addresses: what `validate` calls wrong, and nothing else, the plugins refuse.
+IPAMS: dict[str, tuple[Json, str]] = {
+    "subnet": ({"subnet": "10.9.0.0/24"}, ""),
+    "no-length": ({"subnet": "10.9.0.0"}, "$.ipam.subnet"),
+    "too-long": ({"subnet": "10.9.0.0/33"}, "$.ipam.subnet"),
+    "netmask": ({"subnet": "10.9.0.0/255.255.255.0"}, "$.ipam.subnet"),
+    "no-text": ({"subnet": 10}, "$.ipam.subnet"),
+    "host-bits": ({"subnet": "10.9.0.5/24"}, "$.ipam.subnet"),
+    "no-room": ({"subnet": "10.9.0.0/31"}, "$.ipam.subnet"),
+    "some-room": ({"subnet": "10.9.0.0/30"}, ""),
+    "start-elsewhere": ({"subnet": "10.9.0.0/24", "rangeStart": "10.8.0.5"}, "$.ipam.rangeStart"),
+    "start-no-address": ({"subnet": "10.9.0.0/24", "rangeStart": "10.9.0"}, "$.ipam.rangeStart"),
+    "end-elsewhere": ({"subnet": "10.9.0.0/24", "rangeEnd": "10.8.0.5"}, "$.ipam.rangeEnd"),
+    "end-first": (
+        {"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "rangeEnd": "10.9.0.5"},
+        "$.ipam.rangeEnd",
+    ),
+    "end-is-start": (
+        {"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "rangeEnd": "10.9.0.9"}, ""
+    ),
+    "gateway-no-address": ({"subnet": "10.9.0.0/24", "gateway": "x"}, "$.ipam.gateway"),
+    "gateway-elsewhere": ({"subnet": "10.9.0.0/24", "gateway": "10.8.0.1"}, ""),
+    "in-ranges": ({"ranges": [[{"subnet": "10.9.0.5/24"}]]}, "$.ipam.ranges[0][0].subnet"),
+    "empty": ({"ranges": [[{"subnet": "10.9.0.0/24", "rangeStart": ""}]]}, ""),
+    "route-no-length": (
+        {"subnet": "10.9.0.0/24", "routes": [{"dst": "192.0.2.0"}]}, "$.ipam.routes[0].dst"
+    ),
+    "route-no-gateway": (
+        {"subnet": "10.9.0.0/24", "routes": [{"dst": "192.0.2.0/24", "gw": "10.9.0.1/24"}]},
+        "$.ipam.routes[0].gw",
+    ),
+    "route-as-text": ({"subnet": "10.9.0.0/24", "routes": ["0.0.0.0/0"]}, "$.ipam.routes[0]"),
+    "route-to-nowhere": (
+        {"subnet": "10.9.0.0/24", "routes": [{"gw": "10.9.0.1"}]}, "$.ipam.routes[0]"
+    ),
+    "routes-as-object": (
+        {"subnet": "10.9.0.0/24", "routes": {"dst": "0.0.0.0/0"}}, "$.ipam.routes"
+    ),
+    "ranges-as-texts": ({"ranges": ["10.9.0.0/24"]}, "$.ipam.ranges[0]"),
+    "empty-set": ({"ranges": [[]]}, "$.ipam.ranges[0]"),
+    "range-without-subnet": ({"ranges": [[{"rangeStart": "10.9.0.5"}]]}, "$.ipam.ranges[0][0]"),
+    "both-families-in-one": (
+        {"ranges": [[{"subnet": "10.9.0.0/24"}, {"subnet": "fd00::/64"}]]}, "$.ipam.ranges[0]"
+    ),
+    "static-texts": ({"type": "static", "addresses": ["10.9.0.5/24"]}, "$.ipam.addresses[0]"),
+    "static-object": (
+        {"type": "static", "addresses": {"address": "10.9.0.5/24"}}, "$.ipam.addresses"
+    ),
+    "static": ({"type": "static", "addresses": [{"address": "10.9.0.5/24"}]}, ""),
+    "static-no-length": (
+        {"type": "static", "addresses": [{"address": "10.9.0.5"}]}, "$.ipam.addresses[0].address"
+    ),
+    "static-no-gateway": (
+        {"type": "static", "addresses": [{"address": "10.9.0.5/24", "gateway": "10.9.0"}]},
+        "$.ipam.addresses[0].gateway",
+    ),
+}  # fmt: skip
+
+
+# Values of the wrong kind.
+KINDS: dict[str, tuple[Json, str]] = {
+    "dns": ({"dns": ["10.9.0.53"]}, "$.dns"),
+    "capabilities": ({"capabilities": ["mac"]}, "$.capabilities"),
+    "capability": ({"capabilities": {"mac": "true"}}, "$.capabilities.mac"),
+    "runtime": ({"runtimeConfig": []}, "$.runtimeConfig"),
+    "args": ({"args": []}, "$.args"),
+    "mac": ({"mac": 5}, "$.mac"),
+    "mac-short": ({"mac": "02:00:00:00:00"}, "$.mac"),
+    "mac-in-dashes": ({"mac": "02-00-00-00-00-09"}, ""),
+    "mac-in-dots": ({"mac": "0200.0000.0009"}, ""),
+    "nulls": ({"dns": None, "capabilities": {"mac": None}, "args": None, "mac": None}, ""),
+}
+
+
+@pytest.mark.parametrize("what", [*IPAMS, *KINDS])
+def test_validate_knows_what_the_plugins_refuse(node: Rig, what: str) -> None:
+    changes, place = KINDS.get(what) or ({"ipam": IPAMS[what][0]}, IPAMS[what][1])
+    if what in IPAMS:
+        changes["ipam"] = {"type": "host-local", **changes["ipam"]}
+    case = changed(**changes)
+    assert [one.add.status for one in both(node, case)] == [int(bool(place))] * 2
+    path = node.base / "10-pods.conf"
+    path.write_text(case.written().replace('"macvlan"', '"cni-repair"'))
+    (file,) = json.loads(node.cli("validate", "-o", "json", str(path)).out)["files"]
+    (part,) = file["parts"]
+    wrong = [one["path"] for one in part["problems"] if one["severity"] != "note"]
+    assert wrong == ([place] if place else [])
+
+
 CHOICES: dict[str, list[Any]] = {
     "cniVersion": [*VERSIONS[:-1], "", None, ABSENT],
     "mode": ["bridge", "private", "vepa", "", None, ABSENT],

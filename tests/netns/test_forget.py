@@ -151,6 +151,8 @@ def test_living_pod_keeps_its_record_and_every_other_that_is_named(rig: Rig, dam
     assert done.status == 3
     assert "its pod lives: its namespace net:[" in done.out
     assert "nothing was removed" in done.out
+    assert "  next: cni-repair forget, without what is kept" in done.out
+    assert "  rm " not in done.out  # nor is an address to be given up then
     assert len(rig.kept()) == 2
     # All that are stale are not all that live.
     assert outcome_of(forgotten(rig, 0, "--stale"), gone) == "forgotten"
@@ -168,6 +170,7 @@ def test_namespace_that_only_a_process_holds_lives(rig: Rig) -> None:
         assert done.status == 3
         assert "its pod lives: its namespace net:[" in done.out
         assert f"/proc/{process.pid}/ns/net" in done.out
+        assert "no repair reaches it; delete the pod" in done.out  # status calls it stale
     assert len(rig.kept()) == 1
 
 

@@ -53,6 +53,13 @@ def master_down(rig: Rig) -> None:
     rig.ip("link set eth0 down")
 
 
+def renamed_and_down(rig: Rig) -> None:
+    """As `ip link` shows it, so it is told: not by the altname that the records know."""
+    master_down(rig)
+    rig.ip("link set eth0 name ens9")
+    rig.ip("link property add dev ens9 altname eth0")
+
+
 def no_carrier(rig: Rig) -> None:
     attach(rig)
     rig.ip("link set tor0 down", rig.lab.tor.name)
@@ -67,6 +74,11 @@ def carrier_back(rig: Rig) -> None:
 def degraded(rig: Rig) -> None:
     attach(rig)
     rig.ip("route del default", "pod1")
+
+
+def down_in_the_pod(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link set eth0 down", "pod1")
 
 
 def stale(rig: Rig) -> None:
@@ -131,6 +143,11 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair repair --a"],
         [lambda rig: rig.ip("link set dev eth0 up"), run("repair", "--all")],
     ),
+    "master-by-its-altname-down": (
+        renamed_and_down, "status",
+        ["the node's ens9 is down", "next: ip link set dev ens9 up"],
+        [lambda rig: rig.ip("link set dev ens9 up"), run("repair", "--all")],
+    ),
     "master-down-verify": (
         master_down, "verify",
         ["the node's eth0 is down", "next: ip link set dev eth0 up", "then cni-repair verify"],
@@ -152,6 +169,11 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
     ),
     "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
+    "down-in-the-pod-verify": (  # nothing of the switch's
+        down_in_the_pod, "verify",
+        ["2 attachments: 1 healthy, 1 degraded\ndegraded: ", "next: cni-repair repair --all"],
+        [run("repair", "--all")],
+    ),
     "stale": (stale, "status", ["cni-repair forget --stale"], [run("forget", "--stale")]),
     "unmanaged": (unmanaged, "status", ["cni-repair adopt --write"], [run("adopt", "--write")]),
     "unmanaged-lost": (
@@ -163,7 +185,7 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
     ),
     "unreadable": (
-        unreadable, "status", ["move the file away, then cni-repair adopt --write"],
+        unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
     ),
 }  # fmt: skip
@@ -224,6 +246,14 @@ def test_silent_gateway_behind_links_that_are_up(rig: Rig) -> None:
     assert max(map(len, advice.splitlines())) <= 80
 
 
+def test_nothing_is_waited_for_where_nobody_wants_to(rig: Rig) -> None:
+    master_missing(rig)
+    patch = "import sys; sys.stderr.isatty = lambda: True"
+    words = ["repair", "--all", "--checkpoint-dir", str(rig.checkpoints), "--wait"]
+    assert "waiting up to 0.1 s: " in rig.cli(*words, "0.1", patch=patch).err
+    assert rig.cli(*words, "0", patch=patch).err == ""
+
+
 def test_mixed_causes_each_have_their_line(rig: Rig) -> None:
     pods = [rig.attach(f"pod{number}").pod for number in (1, 2, 3, 4)]
     rig.drop_pod(pods[0])
@@ -255,3 +285,48 @@ def test_inside_a_pod_is_refused(rig: Rig) -> None:
     done = rig.run(*words, "--checkpoint-dir", str(rig.checkpoints), check=False)
     assert (done.status, done.out) == (3, "")
     assert "this is the network namespace of pod shop/pod1, not the node's" in done.err
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["plan"], ["verify"], ["repair", "--all"]], ids=" ".join
+)
+def test_in_another_network_namespace_is_refused(rig: Rig, words: list[str]) -> None:
+    """As in a container without hostNetwork: each interface would be `foreign`, and the advice to
+    remove it would end what is well."""
+    rig.attach("pod1")
+    words = ["unshare", "--net", rig.launcher(), *words]
+    done = rig.run(*words, "--checkpoint-dir", str(rig.checkpoints), check=False)
+    assert (done.status, done.out) == (3, "")
+    assert "this is not the node's network namespace" in done.err
+
+
+def test_one_pod_cannot_have_the_node_refused(rig: Rig) -> None:
+    """A pod may put its interface over another namespace's link: that is its own affair."""
+    rig.attach("well")
+    was = rig.attach("odd")
+    link, index = was.state["addr"][0], was.state["addr"][0]["ifindex"]
+    rig.pod("far")
+    rig.ip("link add up0 type bridge", "far")
+    rig.ip("link del eth0", was.pod)
+    rig.ip(
+        f"link add link up0 name eth0 index {index} netns odd address {link['address']}"
+        " type macvlan mode bridge",
+        "far",
+    )
+    found = command(rig, "repair", "--all", "-o", "json").report(1)
+    assert found["summary"]["healthy"] == 1
+    rig.uplink_down()
+    rig.uplink_up()
+    found = command(rig, "repair", "--all", "-o", "json").report(1)
+    assert found["summary"]["healthy"] == 1
+
+
+def test_pods_whose_namespaces_are_hidden_are_not_stale(rig: Rig) -> None:
+    """As in a container with hostNetwork and hostPID, without the node's /run/netns."""
+    rig.attach("pod1")
+    command = f"{rig.launcher()} repair --all --checkpoint-dir {rig.checkpoints}"
+    hidden = f"unshare --mount sh -c 'mount -t tmpfs tmpfs /run/netns && exec {command}'"
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{hidden}; exit $?"]
+    done = rig.run(*words, check=False)
+    assert (done.status, done.out) == (3, "")
+    assert "pod shop/pod1 lives, but its namespace /run/netns/pod1 cannot be seen" in done.err

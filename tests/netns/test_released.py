@@ -71,7 +71,7 @@ def test_given_to_another_pod(rig: Rig) -> None:
     was = freed(rig, conf=conf)
     heir = rig.attach("heir", conf)
     assert heir.address == was.address
-    assert_refused(rig, was, f"is container {heir.pod.id} eth0's now")
+    assert_refused(rig, was, f"belongs to eth0 of container {heir.pod.id[:12]} now")
     for words in (("--all",), (f"shop/{was.pod.name}",)):
         report = cli(rig, "repair", "--force", *words).report(1)
         assert entry_of(report, was.pod)["state"] == "released"

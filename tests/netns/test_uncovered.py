@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,22 @@ def test_pod_that_only_its_runtime_remembers_is_counted(
     assert "  next: cni-repair adopt --write" in done.out
 
 
+@pytest.mark.parametrize("records", [True, False], ids=["others-recorded", "no-records"])
+def test_repair_of_the_node_passes_no_lost_pod_by(rig: Rig, records: bool) -> None:
+    """`repair --all && systemctl start kubelet`."""
+    if records:
+        rig.attach("ours")
+    else:
+        rig.checkpoints.mkdir(mode=0o700)
+    pod = bare(rig, "bare")
+    assert command(rig, "repair", "--all").status == 0  # it has its interface
+    rig.ip("link del eth0", pod)
+    done = command(rig, "repair", "--all")
+    assert done.status == 1
+    assert "1 lost interface without a record, which no repair brings back: shop/bare" in done.err
+    assert "  next: cni-repair adopt --write" in done.err
+
+
 def test_coverage_does_not_rise_when_an_uncovered_pod_dies(rig: Rig) -> None:
     rig.attach("ours")
     pod = bare(rig, "bare")
@@ -110,6 +127,8 @@ def test_interface_that_nobody_remembers_is_counted(rig: Rig, words: list[str]) 
         rig.drop_pod(pod)
         (found,) = unmanaged(rig, 1, *words)
         assert found["netns"].startswith("/proc/")
+        # It has no other name: without it, nobody could tell which pod it is.
+        assert re.search(rf"^unmanaged +{found['netns']}\b", command(rig, *words).out, re.MULTILINE)
         assert (found["ifname"], found["state"], found["pod"]) == ("net1", "attached", "")
 
 

@@ -530,6 +530,7 @@ def test_master_that_does_not_come_back(rig: Rig, instead: Spoil | None, words: 
     if instead is not link_down:
         assert {pod["state"] for pod in report(rig)["attachments"]} == {"lost"}
     assert "left to do: hold, masters, repair, verify, release: cni-repair upgrade" in done.out
+    assert "in the way, and what to do about it: cni-repair status; then\n" in done.out
     rig.run("ip", "link", "del", "eth0", check=False)
     rig.uplink_up()
     done = resume(rig)
@@ -549,7 +550,7 @@ def test_gateway_that_is_silent(rig: Rig) -> None:
     assert_as_before(rig, pods)
     rig.ip("link set tor0 arp on", "tor")
     rig.ip("addr add 10.9.0.1/24 dev tor0", "tor")
-    assert "left to do: verify, release:" in status(rig).out
+    assert "about it: cni-repair verify; then\nleft to do: verify, release:" in status(rig).out
     done = resume(rig)
     assert done.status == FINE, done
     assert "interfaces to repair" not in done.out
@@ -638,7 +639,11 @@ def test_given_up_by_hand(rig: Rig) -> None:
     assert "systemd does not answer" in done.err
     assert report(rig)["kubelet"]["held"] is True
     done = rig.cli(*words, patch=patch)
-    assert (done.status, done.out) == (FINE, "kubelet.service was released by hand\n")
+    assert (done.status, done.out) == (
+        FINE,
+        "kubelet.service was released by hand\n"
+        "the upgrade is given up; the pods: cni-repair status\n",
+    )
     assert report(rig)["kubelet"]["held"] is False
     assert ": ended, FAILED" in status(rig).out
 
@@ -666,3 +671,15 @@ def test_systemd_that_fails_a_resume_keeps_no_pod_from_its_repair(rig: Rig, verb
     assert " hold       FAILED: systemd does not answer" in done.out
     assert " repair     2 of 2 healthy, 2 of them repaired" in done.out
     assert_as_before(rig, pods)
+
+
+def test_in_a_container_without_the_pods_namespaces_nothing_is_touched(rig: Rig) -> None:
+    """They would be stale: no coverage would be asked for them, and the driver taken away."""
+    attached(rig, 1)
+    words = " ".join([rig.launcher(), *start_words(rig, plan(rig))])
+    hidden = f"unshare --mount sh -c 'mount -t tmpfs tmpfs /run/netns && exec {words}'"
+    contained = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", f"{hidden}; exit $?"]
+    done = rig.run(*contained, check=False)
+    assert done.status == REFUSED
+    assert "lives, but its namespace" in done.out
+    assert "eth0" in rig.links()

@@ -360,8 +360,9 @@ def test_no_start_over_one_that_was_cut_short(rig: Rig) -> None:
     assert done.status == REFUSED
     assert "did not end: cni-repair upgrade --status --state-dir " in done.err
     done = rig.cli("upgrade", "--release", *where(rig))
-    assert (done.status, done.out) == (FINE, "it held no kubelet: nothing to release\n")
-    assert ": ended, FAILED" in status(rig).out
+    said = "the upgrade is given up; the pods: cni-repair status\n"
+    assert (done.status, done.out) == (FINE, f"it held no kubelet: nothing to release\n{said}")
+    assert ": ended, FAILED, and given up" in status(rig).out
     assert "left to do" not in status(rig).out
     done = resume(rig)
     assert done.status == REFUSED

@@ -110,6 +110,8 @@ def test_nothing_asked_for_is_help_and_wrong_usage() -> None:
         (["verify", "--time-out=3"], "cni-repair verify", "(did you mean --timeout?)"),
         (["adopt", "--wirte"], "cni-repair adopt", "(did you mean --write?)"),
         (["verify", "--wait", "3"], "cni-repair verify", "unrecognized arguments: --wait"),
+        (["upgrade", "--statu"], "cni-repair upgrade", "(did you mean --status?)"),
+        (["upgrade", "--dry-rum", "i40e.yaml"], "cni-repair upgrade", "(did you mean --dry-run?)"),
         (["stats"], "cni-repair ", "did you mean status?"),
         (["--verison"], "cni-repair ", "did you mean --version?"),
         (["frobnicate"], "cni-repair ", "cni-repair --help lists them"),

@@ -66,6 +66,16 @@ def test_names_it(confs: Path, name: str, content: Any) -> None:
     assert (naming(found), unreadable(found)) == ([file], [])
 
 
+@pytest.mark.parametrize("kind", ["cni-repair", "macvlan"])
+@pytest.mark.parametrize("more", ['"mtu": 1400, "mtu": 1400', '"_by": "M\udcfcller"'], ids=ascii)
+def test_read_as_the_plugin_reads_it(confs: Path, kind: str, more: str) -> None:
+    """Of another plugin it would be in the way of nothing, and of ours it is no riddle."""
+    path = confs / "10.conf"
+    path.write_bytes(f'{{"type": "{kind}", {more}}}'.encode(errors="surrogateescape"))
+    found = read(confs)
+    assert (len(naming(found)), unreadable(found)) == (int(kind == "cni-repair"), [])
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -106,7 +116,7 @@ def test_cannot_tell_of_a_fifo_and_does_not_wait_for_it(confs: Path) -> None:
 
 
 def test_cannot_tell_of_a_link_that_leads_nowhere(confs: Path) -> None:
-    (confs / "10-pods.conf").symlink_to("absent")
+    (confs / "10-pods.conf").symlink_to(confs / "nowhere")
     assert unreadable(read(confs)) == [str(confs / "10-pods.conf")]
 
 

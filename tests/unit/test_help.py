@@ -88,6 +88,19 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(len(line.text) for line in listed(pages(), width)) <= width
 
 
+def test_folded_command_is_still_one_for_a_shell() -> None:
+    """An output is folded as it is; a command is typed, or pasted, as it stands there."""
+    page = (
+        "```console\n$ sudo sed -i s/one/other/ /etc/some.conf\nan output that is too long\n```\n"
+    )
+    assert text_of(page, 30) == [
+        "    $ sudo sed -i \\",
+        "        s/one/other/ \\",
+        "        /etc/some.conf",
+        "    an output that is too long",
+    ]
+
+
 def test_nothing_of_a_page_is_lost() -> None:
     def words(text: str) -> set[str]:
         return set(re.findall(r"[A-Za-z0-9]{3,}", text.lower()))

@@ -61,10 +61,10 @@ def test_ours(tmp_path: Path, store: Path, content: str) -> None:
 @pytest.mark.parametrize(
     ("content", "whose"),
     [
-        ("another" + ENDS + "eth0", "container another eth0's"),
-        ("another", "container another's"),
-        (CONTAINER + ENDS + "net1", f"container {CONTAINER} net1's"),
-        (CONTAINER[:12] + ENDS + "eth0", f"container {CONTAINER[:12]} eth0's"),
+        ("another" + ENDS + "eth0", "eth0 of container another"),
+        ("another", "container another"),
+        (CONTAINER + ENDS + "net1", f"net1 of container {CONTAINER[:12]}"),
+        (CONTAINER[:12] + ENDS + "eth0", f"eth0 of container {CONTAINER[:12]}"),
     ],
     ids=["another pod", "an old file", "its own second interface", "a shorter id"],
 )
@@ -72,7 +72,7 @@ def test_somebody_elses(tmp_path: Path, store: Path, content: str, whose: str) -
     lease(store, FOUR, content)
     lease(store, SIX)
     assert leases_of(attached(tmp_path)).others == (
-        f"address {FOUR} is {whose} now ({store}/{FOUR})",
+        f"address {FOUR} belongs to {whose} now ({store}/{FOUR})",
     )
 
 
@@ -211,4 +211,4 @@ def test_what_another_has_is_not_even_made_by_force(tmp_path: Path, store: Path)
     for force in (False, True):
         made = unless_released(PLAN, attached(tmp_path), force)
         assert (made.state, made.operations) == (RELEASED, ())
-        assert "container another eth0's" in made.findings[1]
+        assert "eth0 of container another now" in made.findings[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -159,3 +160,45 @@ def test_anything_is_read_or_refused_in_our_own_words(text: str | bytes) -> None
     except CniError as error:
         assert error.code == DECODE
         assert "\n" not in error.details
+
+
+# --- documents as Kubernetes reads them ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a: &x [1]\nb: *x\n", [{"a": [1], "b": [1]}]),
+        ("a: &x 1\nb: &x 2\nc: *x\n", [{"a": 1, "b": 2, "c": 2}]),
+        ("a: &x {b: 1, c: 2}\nd: {<<: *x, c: 3}", [{"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}]),
+        ("{c: 3, <<: [{b: 1}, {b: 2, c: 4}]}", [{"b": 1, "c": 3}]),
+        ("'<<': 1\n", [{"<<": 1}]),
+        ("--- &x 1\n---\n---\na: &x b\n", [1, None, {"a": "b"}]),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_documents_that_share_values(text: str, values: list[object]) -> None:
+    assert strictyaml.loads_all(text.encode(), "nads.yaml") == values
+
+
+BILLION = "".join(
+    f"{name}: &{name} [{', '.join([f'*{below}'] * 10)}]\n" for below, name in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: *x\n", "line 1: nothing above is named &x"),
+        ("a: &x [*x]\n", "line 1: nothing above is named &x"),
+        ("--- &x 1\n--- *x\n", "line 2: nothing above is named &x"),
+        ("<<: 1\n", "line 1: << takes a mapping"),
+        ("<<: {}\n<<: {}\n", "line 2: key '<<' appears in line 1 already"),
+        (f"a: &a x\n{BILLION}", "line 5: aliases stand for too much"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_sharing_that_is_refused(text: str, why: str) -> None:
+    with pytest.raises(CniError) as caught:
+        strictyaml.loads_all(text.encode(), "nads.yaml")
+    assert caught.value.details.startswith(why)

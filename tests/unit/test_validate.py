@@ -124,6 +124,7 @@ def test_what_would_fail_is_an_error(
         ({"checkPointDirs": "/x"}, "$.checkPointDirs", "did you mean 'checkpointDir'?"),
         ({"fallbackMasters": 1}, "$.fallbackMasters", "did you mean 'fallbackMaster'?"),
         ({"runtimeconf": {}}, "$.runtimeconf", "did you mean 'runtimeConfig'?"),
+        ({"macvlan_mode": "vepa"}, "$.macvlan_mode", "did you mean 'mode'?"),
         ({"delegates": "ipvlan"}, "$.delegates", "did you mean 'delegate'?"),
         ({"delegate": {"mdoe": "vepa"}}, "$.delegate.mdoe", "did you mean 'mode'?"),
         ({"delegate": "macvaln"}, "$.delegate", "did you mean 'macvlan'?"),
@@ -144,22 +145,13 @@ def test_what_would_fail_is_an_error(
             "did you mean 'range",
         ),
         (
-            {"ipam": {"type": "host-local", "ranges": [[{"subnets": "10.9.0.0/24"}]]}},
-            "$.ipam.ranges[0][0].subnets",
-            "did you mean 'subnet'?",
-        ),
-        (
             {"ipam": {**GOOD["ipam"], "routes": [{"dst": "0.0.0.0/0", "via": "10.9.0.1"}]}},
             "$.ipam.routes[0].via",
             "did you mean 'gw'?",
         ),
-        (
-            {"ipam": {"type": "static", "addresses": [{"adress": "10.9.0.2/24"}]}},
-            "$.ipam.addresses[0].adress",
-            "did you mean 'address'?",
-        ),
         ({"ipam": {"type": "dhcp", "requests": []}}, "$.ipam.requests", "did you mean 'request'?"),
         ({"subnet": "10.9.0.0/24"}, "$.subnet", "move it into ipam: ipam.subnet"),
+        ({"ipam": {"type": "static"}}, "$.ipam", 'add addresses, or "capabilities": {"ips": true}'),
         ({"runDir": "/x", "checkpointDir": "/x/"}, "$.runDir", "remove the key"),
         ({"runDir": "/x/../var/lib/cni-repair/checkpoints"}, "$.runDir", "remove the key"),
     ],
@@ -249,6 +241,43 @@ def test_the_callers_cni_path_is_looked_at_first(tmp_path: Path) -> None:
     assert "my-ipam" not in ran(str(path), CNI_PATH=f"/nosuch:{tmp_path}")[1]
 
 
+@pytest.mark.parametrize(
+    ("ipam", "place", "key", "meant"),
+    [
+        (
+            {"type": "host-local", "ranges": [[{"subnets": "x"}]]},
+            "ranges[0][0]",
+            "subnets",
+            "subnet",
+        ),
+        ({"type": "static", "addresses": [{"adress": "x"}]}, "addresses[0]", "adress", "address"),
+        ({**GOOD["ipam"], "routes": [{"destination": "x"}]}, "routes[0]", "destination", "dst"),
+    ],
+    ids=str,
+)
+def test_what_is_there_under_another_key(
+    tmp_path: Path, ipam: dict[str, Any], place: str, key: str, meant: str
+) -> None:
+    slip, missing = said(tmp_path, plugin(ipam=ipam))
+    assert slip.startswith(f"warning: $.ipam.{place}.{key}: ")
+    assert slip.endswith(f"did you mean '{meant}'?")
+    assert missing.startswith(f"$.ipam.{place}: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
+        {"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.9.0.5/24"]}},
+        {"ipam": {"type": "static"}, "args": {"cni": {"ips": ["10.9.0.5/24"]}}},
+        {"ipam": {"type": "host-local"}, "capabilities": {"ipRanges": True}},
+    ],
+    ids=str,
+)
+def test_addresses_that_the_runtime_sends(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert said(tmp_path, plugin(**changes)) == []
+
+
 # --- lists, and whoever calls us -----------------------------------------------------------------
 
 
@@ -294,6 +323,7 @@ def test_list_of_plugins(tmp_path: Path, changes: dict[str, Any], only: str) -> 
 
 def test_good_list(tmp_path: Path) -> None:
     more = {"cniVersions": ["1.0.0", "1.1.0"], "disableGC": True, "_comment": "x"}
+    more["args"] = {"podman_labels": {"isolate": "true"}}
     assert said(tmp_path, LIST | more, "10.conflist") == []
 
 
@@ -370,6 +400,25 @@ def test_definitions_of_a_yaml_file(tmp_path: Path, name: str) -> None:
     ]
 
 
+def test_definitions_that_share_their_parts(tmp_path: Path) -> None:
+    """As kubectl reads them: anchors, aliases, merge keys."""
+    text = f"""\
+kind: List
+apiVersion: v1
+common: &common {{apiVersion: k8s.cni.cncf.io/v1, kind: NetworkAttachmentDefinition}}
+items:
+- <<: *common
+  metadata: {{name: a}}
+  spec: &spec
+    config: '{json.dumps(plugin(mode="x"))}'
+- {{<<: *common, metadata: {{name: b}}, spec: *spec}}
+"""
+    assert [one.partition(".mode")[0] for one in said(tmp_path, text, "nads.yaml")] == [
+        "$.items[0].spec.config",
+        "$.items[1].spec.config",
+    ]
+
+
 def test_definition_in_json_and_lists_of_them(tmp_path: Path) -> None:
     wrong = definition(plugin(mode="brdige"), name="b")
     assert said(tmp_path, definition(GOOD), "nad.json") == []
@@ -434,6 +483,32 @@ def test_kind_that_is_misspelt(tmp_path: Path) -> None:
     assert only.endswith("is not a kind: write NetworkAttachmentDefinition")
 
 
+@pytest.mark.parametrize(
+    ("changes", "only"),
+    [
+        ({"apiVersion": "v1"}, "$.apiVersion: 'v1' has no kind"),
+        ({"apiVersion": "k8s.cni.cncf.io/v1beta1"}, "$.apiVersion: 'k8s.cni.cncf.io/v1beta1' has"),
+        ({"apiVersion": None}, "$.apiVersion: there is none: write k8s.cni.cncf.io/v1"),
+        ({"spec": {}, "config": "{}"}, "$.config: not a key of the object itself"),
+    ],
+    ids=str,
+)
+def test_object_that_kubernetes_reads_otherwise(
+    tmp_path: Path, changes: dict[str, Any], only: str
+) -> None:
+    (found,) = said(tmp_path, {**definition(GOOD), **changes}, "nad.json", ERROR, WARNING, NOTE)[:1]
+    assert found.startswith(only)
+
+
+def test_list_of_one_kind(tmp_path: Path) -> None:
+    """Its entries need not name kind and version."""
+    wrong = {"metadata": {"name": "a"}, "spec": {"config": json.dumps(plugin(mode="x"))}}
+    kind = "NetworkAttachmentDefinitionList"
+    document = {"apiVersion": "k8s.cni.cncf.io/v1", "kind": kind, "items": [wrong]}
+    (only,) = said(tmp_path, document, "nads.json")
+    assert only.startswith("$.items[0].spec.config.mode: 'x' is not a mode")
+
+
 def test_networks_of_openshifts_operator(tmp_path: Path) -> None:
     document = {
         "apiVersion": "operator.openshift.io/v1",
@@ -471,11 +546,22 @@ def test_configurations_in_a_config_map(tmp_path: Path) -> None:
         ("- a\n", "x.yaml", "$: neither a network configuration, nor"),
         ("{}", "x.json", "$: neither a network configuration, nor"),
         ("type: cni-repair\nname: a\n", "x.yaml", "$: a network configuration in YAML"),
+        ("type: cni-repair\nname: a\n", "10.conf", "$: a network configuration in YAML"),
+        ("plugins: [type: cni-repair]\n", "10.conflist", "$: a network configuration in YAML"),
+        (f"\ufeff{json.dumps(GOOD)}", "10.conf", "cannot decode it: it begins with a byte order"),
         ("[]", "x.json", "cannot decode it: it is not a JSON object"),
         ("nonsense", "x.conf", "cannot decode it: "),
         ("", "x.conf", "cannot decode it: it is empty"),
         ("", "x.yaml", "it is empty"),
-        ("a: &x 1\n", "x.yaml", "line 1: aliases (&, *) are not read"),
+        ("# nothing\n---\n---\n", "x.yaml", "it is empty"),
+        ("kind: List\nitems: []\n", "x.yaml", "$: nothing that cni-repair reads: List"),
+        (
+            "kind: ConfigMap\ndata: {a: b}\n",
+            "x.yaml",
+            "$: nothing that cni-repair reads: ConfigMap",
+        ),
+        ("version: &x 1\n", "plan.yaml", "line 1: aliases (&, *) are not read"),
+        ("a: *x\n", "x.yaml", "line 1: nothing above is named &x"),
         ("\x00", "x.yaml", "line 1: the control character"),
         ("version: 2\n", "plan.yaml", "$.version: 2 is no version"),
         ("require:\n  gateways: all\n", "plan.yaml", "$.version: missing"),
@@ -517,6 +603,11 @@ def test_any_document_is_answered(tmp_path_factory: pytest.TempPathFactory, valu
             for part in parts_of(tmp_path_factory.getbasetemp(), entry, "any.json"):
                 assert part.kind
                 assert all(finding.message for finding in part.findings)
+
+
+def test_template_is_told_to_be_one(tmp_path: Path) -> None:
+    (only,) = said(tmp_path, "{{- if .Values.on }}\nkind: Pod\n{{- end }}\n", "nad.yaml")
+    assert only.endswith("(a template? Validate what is made of it: helm template …)")
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ _STATES = (
     adopting.LEFTOVER,
     adopting.GONE,
 )
+# What `--write` makes, or removes.
+_FOR_WRITE = (adopting.ADOPTABLE, adopting.LEFTOVER)
 
 _WORDS = {adopting.RECORDED: "already recorded"}
 
@@ -92,10 +94,10 @@ def run(options: argparse.Namespace) -> int:
         if any(one.state == adopting.ADOPTED and one.lost for one in found.adoptions):
             print(f"lost: cni-repair repair --all{scope.again} brings them back")
         if not options.write:
-            print(
-                "dry run: nothing was written;"
-                f" cni-repair adopt --write{_again(options, scope)} commits"
-            )
+            would = any(one.state in _FOR_WRITE for one in found.adoptions)
+            write = f"cni-repair adopt --write{_again(options, scope)}"
+            then = f"; {write} commits" if would else ", and --write would write nothing, either"
+            print(f"dry run: nothing was written{then}")
     return 0 if found.complete else DAMAGED
 
 

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from cni_repair.node.context import Node
 
 _REMEDY = {
-    UNREADABLE: "delete the pod; or restore the file in {directory};"
-    " or move it away, then cni-repair adopt --write{again}",
-    "": "cni-repair status --all{again} shows how its pod is",
+    UNREADABLE: "kept, unreadable: delete the pod; or restore the file in {directory};\n"
+    "  or move it away, then cni-repair adopt --write{again}",
+    STALE: "kept, stale: what the reason names holds its namespace, but the record does not\n"
+    "  lead there any more: no repair reaches it; delete the pod, or end what holds it",
+    "": "kept: a living pod needs its record, which goes when the pod is deleted",
 }
 
 
@@ -83,25 +85,32 @@ def _show(forgotten: list[Forgotten], scope: Scope, dry_run: bool) -> None:
         print(f"    {one_line(one.reason)}")
     if not forgotten:
         print(f"no stale record in {scope.checkpoint_dir}: nothing to forget")
-    _show_reserved([path for one in forgotten if one.outcome != KEPT for path in one.reserved])
     kept = [one for one in forgotten if one.outcome == KEPT]
-    if kept and not dry_run and not any(one.outcome == FORGOTTEN for one in forgotten):
+    gone = [one for one in forgotten if one.outcome == FORGOTTEN]
+    forgettable = [one for one in forgotten if one.outcome == FORGETTABLE]
+    # (Where nothing is removed, their addresses stay as they are, too.)
+    _show_reserved([path for one in (forgettable if dry_run else gone) for path in one.reserved])
+    if kept and not dry_run and not gone:
         print("nothing was removed, because of what is kept")
     for state in sorted({_kind(one) for one in kept}):
-        print(f"kept: {_REMEDY[state].format(again=scope.again, directory=scope.checkpoint_dir)}")
-    if dry_run and any(one.outcome == FORGETTABLE for one in forgotten):
+        print(_REMEDY[state].format(again=scope.again, directory=scope.checkpoint_dir))
+    if kept and forgettable and not dry_run:
+        print("  next: cni-repair forget, without what is kept")
+    if dry_run and forgettable:
         print("dry run: nothing was removed; without --dry-run it is")
 
 
 def _kind(one: Forgotten) -> str:
-    return UNREADABLE if one.report.checkpoint is None else ""
+    if one.report.checkpoint is None:
+        return UNREADABLE
+    return STALE if one.report.state == STALE else ""
 
 
 def _show_reserved(paths: list[str]) -> None:
     """Say what IPAM is left with: records are ours, addresses are not."""
     if not paths:
         return
-    print("IPAM was not asked: addresses stay reserved until the runtime's DEL, which needs no")
-    print("record. If none comes (the runtime has forgotten the pod, too):")
+    print("IPAM was not asked: addresses stay reserved until the runtime's DEL, which needs")
+    print("no record. Only if the runtime has forgotten the pod, too, and none will come:")
     for path in paths:
         print(f"  rm {quoted(path)}")

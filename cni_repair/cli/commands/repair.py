@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
+from cni_repair.cli.common import DAMAGED, INTERRUPTED, USAGE, print_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.store import Store
     from cni_repair.cli.scope import Scope
+    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
 
 
@@ -37,11 +40,30 @@ def run(options: argparse.Namespace) -> int:
         render.json(reports)
     else:
         render.repaired(reports, scope)
+    if options.all and scope.whole_node and _told_of_no_record(scope, reports):
+        return DAMAGED
     return render.status_of(reports)
 
 
+def _told_of_no_record(scope: Scope, reports: list[Report]) -> bool:
+    """Say which pods are lost and have no record: `repair --all && systemctl start kubelet` must
+    not pass them by. (After the repair: nobody waits for it.)"""
+    from cni_repair.cli.coverage import lost_beside
+
+    pods = lost_beside(scope, reports)
+    if not pods:
+        return False
+    count = f"{len(pods)} lost interface{'' if len(pods) == 1 else 's'} without a record"
+    print_error(
+        f"{count}, which no repair brings back: {', '.join(pods)}\n"
+        f"  next: cni-repair adopt --write{scope.again},\n"
+        f"        then cni-repair repair --all{scope.again}"
+    )
+    return True
+
+
 def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
-    from cni_repair.cli.scope import with_entries
+    from cni_repair.cli.scope import check_place, with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
     from cni_repair.repair.scheduler import repair, usable_processors
@@ -57,7 +79,13 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         processors=usable_processors(),
         on_progress=_on_progress,
     )
-    return with_entries(scope, lambda node, store, entries: repair(node, store, entries, how))
+
+    def work(node: Node, store: Store, entries: list[Entry]) -> list[Report]:
+        reports = repair(node, store, entries, how)
+        check_place(node, reports)
+        return reports
+
+    return with_entries(scope, work)
 
 
 def _on_progress(text: str) -> None:

@@ -10,7 +10,7 @@ from cni_repair.cli.advice import of_node, of_pods, troubles_of, unwell
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.printable import one_line
-from cni_repair.cli.scope import scope_of, with_entries
+from cni_repair.cli.scope import check_place, scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import (
     CONFLICT,
@@ -27,9 +27,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.store import Store
     from cni_repair.cli.coverage import WithoutRecord
     from cni_repair.cli.scope import Scope
     from cni_repair.network.reachability.gateways import Gateway
+    from cni_repair.node.context import Node
     from cni_repair.node.masters import MasterTroubles
     from cni_repair.node.report import Report
 
@@ -42,8 +45,14 @@ def run(options: argparse.Namespace) -> int:
     """Ask every gateway from inside the pods; 0 if nothing is wrong."""
     scope = scope_of(options)
     how = VerifyOptions(options.timeout, options.duplicates)
+
+    def work(node: Node, _: Store, entries: list[Entry]) -> list[Verdict]:
+        verdicts = verify(node, entries, how)
+        check_place(node, [verdict.report for verdict in verdicts])
+        return verdicts
+
     try:
-        verdicts = with_entries(scope, lambda node, _, entries: verify(node, entries, how))
+        verdicts = with_entries(scope, work)
     except KeyboardInterrupt:
         print_error("interrupted; nothing was changed, call again")
         return INTERRUPTED

@@ -91,7 +91,8 @@ def _say_none(options: argparse.Namespace, words: str) -> None:
 def _where(progress: Progress, seen: Seen) -> str:
     if progress.end is not None:
         words = {FINE: "ended well", REFUSED: "refused, nothing was touched"}
-        return words.get(progress.end["status"], "ended, FAILED")
+        failed = "ended, FAILED, and given up" if progress.given_up else "ended, FAILED"
+        return words.get(progress.end["status"], failed)
     if seen.standing == RUNNING:
         return f"running (PID {progress.pid})"
     return "cut short by a reboot: nothing to resume" if seen.standing == REBOOTED else "cut short"
@@ -126,6 +127,8 @@ def release(options: argparse.Namespace) -> int:
         print(dumps(report.document(now, Seen(ENDED, time.time(), again(options)))))
     else:
         print(words)
+        if ended != FINE and progress.touched:
+            print("the upgrade is given up; the pods: cni-repair status")
         _say_driver(progress)
     if journal.trouble:
         print_error(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CONFIGURATION = "network configuration"
 NAD = "NetworkAttachmentDefinition"
+_API = "k8s.cni.cncf.io/v1"
 _NONE = f"no plugin of type {OWN_TYPE!r} in it"
 
 
@@ -53,12 +54,23 @@ def attachment_definition(
     if spec is not None and not isinstance(spec, dict):
         checked = _Checked((error(where, "is not an object", "write config below it"),))
     elif not spec or spec.get("config") in (None, ""):
-        checked = _Checked(_on_the_node(where, name, spec or {}))
+        checked = _Checked(() if "config" in document else _on_the_node(where, name, spec or {}))
     else:
         checked = _check_text(spec["config"], f"{where}.config", machine, name)
     namespace = metadata.get("namespace")
     full = f"{namespace}/{name}" if isinstance(namespace, str) else name
-    return Part(number, NAD, checked.findings, path, full, why_not_ours=checked.why_not_ours)
+    found = (*_of_the_object(document, path), *checked.findings)
+    return Part(number, NAD, found, path, full, why_not_ours=checked.why_not_ours)
+
+
+def _of_the_object(document: dict[str, Any], path: str) -> Iterator[Finding]:
+    api = document.get("apiVersion")
+    if api != _API:
+        said = "there is none" if api is None else f"{api!r} has no kind {NAD}"
+        yield error(f"{path}.apiVersion", said, f"write {_API}")
+    if "config" in document:
+        said = "not a key of the object itself: nobody reads it"
+        yield error(f"{path}.config", said, "move it into spec")
 
 
 def _on_the_node(path: str, name: str, spec: dict[str, Any]) -> tuple[Finding, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 
 from cni_repair.base import strictyaml
 from cni_repair.base.errors import CniError
-from cni_repair.base.frozen import replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import load_configuration
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.cli.validation import configurations, records
@@ -32,39 +33,55 @@ _UNKNOWN = (
 _SYNTAX = "document"
 
 
+@frozen
+class _Source:
+    """A file as it was read."""
+
+    raw: bytes
+    name: str
+    documents: list[Any]
+    is_yaml: bool
+
+
 def check_file(path: str, machine: Machine) -> list[Part]:
     """All parts of a file. Raises OSError where it cannot be read."""
     raw = read_file(path)
-    name = os.path.basename(path)
     try:
-        documents = _documents(path, raw)
+        source = _read(path, raw)
     except CniError as refused:
-        said = (
-            refused.details
-            if path.lower().endswith(_YAML)
-            else f"cannot decode it: {refused.details}"
-        )
-        return [Part(1, _SYNTAX, (error("", said),))]
-    if any(_is_plan(document) for document in documents):
+        return [Part(1, _SYNTAX, (error("", _undecodable(path, raw, refused.details)),))]
+    if any(_is_plan(document) for document in source.documents):
         return [_plan(path)]
     parts: list[Part] = []
-    for number, document in enumerate(documents, 1):
-        parts += _parts(document, machine, number, raw, name)
+    for number, document in enumerate(source.documents, 1):
+        parts += _parts(document, machine, number, source)
+    if not parts:
+        return [Part(1, _SYNTAX, (error("", "it is empty", "begin from an example in conf/"),))]
     alone = all(part.why_not_ours for part in parts)
     return [configurations.not_ours(part, alone) if part.why_not_ours else part for part in parts]
 
 
-def _documents(path: str, raw: bytes) -> list[Any]:
+def _undecodable(path: str, raw: bytes, why: str) -> str:
+    said = why if path.lower().endswith(_YAML) else f"cannot decode it: {why}"
+    if b"{{" in raw and b"}}" in raw:
+        said += " (a template? Validate what is made of it: helm template …)"
+    return said
+
+
+def _read(path: str, raw: bytes) -> _Source:
+    name = os.path.basename(path)
     if path.lower().endswith(_YAML):
-        return strictyaml.loads_all(raw, path, _MAX_YAML)
+        return _Source(raw, name, strictyaml.loads_all(raw, path, _MAX_YAML), is_yaml=True)
     try:
-        return [load_configuration(raw, path)]
+        return _Source(raw, name, [load_configuration(raw, path)], is_yaml=False)
     except CniError:
-        # YAML under another name, as `kubectl get -o yaml >nad.txt` leaves it?
-        found = _yaml(path, raw) if raw.lstrip()[:1] not in (b"{", b"[", b"") else []
+        # YAML under another name, as `kubectl get -o yaml >nad.txt` leaves it? (What begins as JSON
+        # does, after a byte order mark, too, was meant to be it.)
+        begins = raw.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+        found = _yaml(path, raw) if begins not in (b"{", b"[", b"") else []
         if not any(isinstance(document, dict) for document in found):
             raise
-        return found
+        return _Source(raw, name, found, is_yaml=True)
 
 
 def _yaml(path: str, raw: bytes) -> list[Any]:
@@ -93,21 +110,22 @@ def _plan(path: str) -> Part:
     return Part(1, f"{kind} (not on this machine: {missing})" if missing else kind, ())
 
 
-def _parts(document: Any, machine: Machine, number: int, raw: bytes, name: str) -> Iterator[Part]:
+def _parts(document: Any, machine: Machine, number: int, source: _Source) -> Iterator[Part]:
     if not isinstance(document, dict):
         if document is not None:  # an empty document between two lines of `---`
             yield Part(number, _SYNTAX, (error("$", _UNKNOWN, "begin from an example in conf/"),))
     elif "schemaVersion" in document:
-        yield Part(number, "checkpoint", records.check(raw, document, name))
-    elif "sandbox" in document and is_legacy(name):
+        yield Part(number, "checkpoint", records.check(source.raw, document, source.name))
+    elif "sandbox" in document and is_legacy(source.name):
         kind = "checkpoint of the predecessor's format"
-        yield Part(number, kind, records.check_legacy(raw, name))
+        yield Part(number, kind, records.check_legacy(source.raw, source.name))
     elif "kind" in document or "apiVersion" in document:
-        yield from _objects(document, machine, number, "$")
+        found = list(_objects(document, machine, number, "$"))
+        yield from found or [_of_others(document, str(document.get("kind") or ""), number, "$")]
     elif _KEYS_OF_CONFIGURATIONS & document.keys():
-        ending = os.path.splitext(name)[1].lower()
+        ending = os.path.splitext(source.name)[1].lower()
         part = configurations.configuration(document, machine, number, ending)
-        yield _as_yaml(part) if ending in _YAML else part
+        yield _as_yaml(part) if source.is_yaml else part
     else:
         yield Part(number, _SYNTAX, (error("$", _UNKNOWN, "begin from an example in conf/"),))
 
@@ -125,6 +143,8 @@ def _objects(document: dict[str, Any], machine: Machine, number: int, path: str)
         key = "objects" if kind == "Template" else "items"
         for index, entry in enumerate(inner):
             if isinstance(entry, dict):
+                of_one_kind = {"apiVersion": document.get("apiVersion"), "kind": kind[:-4]}
+                entry = {**(of_one_kind if kind == f"{configurations.NAD}List" else {}), **entry}
                 yield from _objects(entry, machine, number, f"{path}.{key}[{index}]")
     elif kind == configurations.NAD:
         yield configurations.attachment_definition(document, machine, number, path)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen
+from cni_repair.cli.validation import keys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -49,6 +51,17 @@ def warning(path: str, message: str, remedy: str = "") -> Finding:
 
 def note(path: str, message: str, remedy: str = "") -> Finding:
     return Finding(NOTE, path, message, remedy)
+
+
+def near_keys(
+    path: str, document: dict[str, Any], known: tuple[str, ...], of: str
+) -> Iterator[Finding]:
+    """Warn of keys that are not known, and near to one that is; `of` says whose they are."""
+    for key in document:
+        meant = "" if key in known or keys.is_comment(key) else keys.near(key, known)
+        if meant:
+            said = f"not a key of {of}: nobody reads it"
+            yield warning(f"{path}.{key}", said, f"did you mean {meant!r}?")
 
 
 @frozen

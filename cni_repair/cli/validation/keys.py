@@ -18,7 +18,7 @@ _OF_EVERY_PLUGIN = (
 )  # fmt: skip
 OF_LISTS = (
     "cniVersion", "cniVersions", "name", "plugins", "disableCheck", "disableGC",
-    "loadOnlyInlinedPlugins",
+    "loadOnlyInlinedPlugins", "args",  # the last is podman's: labels and options
 )  # fmt: skip
 OURS = (*KEYS, *SYNONYMS)
 OF_DELEGATES = {
@@ -48,7 +48,7 @@ _ALIASES = {
     "vlan": "vlanId", "vlantag": "vlanId", "vid": "vlanId", "parent": "master", "device": "master",
     "interface": "master", "uplink": "master", "cidr": "subnet", "range": "subnet", "via": "gw",
     "gateway": "gw", "destination": "dst", "ip": "address", "checkpointdirectory": "checkpointDir",
-    "plugin": "delegate", "timeout": "masterTimeout",
+    "plugin": "delegate", "timeout": "masterTimeout", "macvlanmode": "mode", "ipvlanmode": "mode",
 }  # fmt: skip
 _NEAR = 0.75  # of difflib's ratio: `vlan` and `vlanId` are at 0.8
 

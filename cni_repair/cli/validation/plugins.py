@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import posixpath
+import re
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.cli.validation import keys
-from cni_repair.cli.validation.findings import Finding, error, note, warning
+from cni_repair.cli.validation.findings import Finding, error, near_keys, note, warning
+from cni_repair.cli.validation.ipam import check_ipam
 from cni_repair.cni import netconf
 from cni_repair.network.model import KINDS
 
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
     from cni_repair.cli.validation.machine import Machine
     from cni_repair.cni.netconf import NetConf
 
+# Of six bytes, as Go reads it (net.ParseMAC).
+_MAC = re.compile(
+    r"[0-9a-f]{2}([:-])([0-9a-f]{2}\1){4}[0-9a-f]{2}|([0-9a-f]{4}\.){2}[0-9a-f]{4}", re.IGNORECASE
+)
+_OBJECTS = {
+    "dns": '{"nameservers": ["10.9.0.53"]}',
+    "capabilities": '{"mac": true}',
+    "runtimeConfig": "nothing: the runtime does",
+    "args": '{"cni": {…}}',
+}
 _NAMED = {"cniVersion": "1.0.0", "name": "any"}
 
 
@@ -42,7 +54,7 @@ def check_plugin(path: str, plugin: dict[str, Any], machine: Machine) -> list[Fi
         *_masters(path, plugin, conf, machine),
         *_directories(path, conf),
         *_delegate(path, plugin, conf, machine),
-        *_ipam(f"{path}.ipam", conf, machine),
+        *check_ipam(f"{path}.ipam", conf, machine),
     ]
 
 
@@ -83,10 +95,10 @@ def _kind_of(plugin: dict[str, Any]) -> str:
 def _unknown_keys(path: str, plugin: dict[str, Any], kind: str) -> Iterator[Finding]:
     known = keys.of_plugin(kind)
     of = f"{OWN_TYPE} or {kind}"
-    yield from _near_keys(path, plugin, known, of)
+    yield from near_keys(path, plugin, known, of)
     given = plugin.get("delegate")
     if isinstance(given, dict):
-        yield from _near_keys(f"{path}.delegate", given, known, kind)
+        yield from near_keys(f"{path}.delegate", given, known, kind)
     misplaced = [key for key in _unknown(plugin, known) if key in _KEYS_OF_IPAM]
     for key in misplaced:
         said = f"not a key of {of}: nobody reads it"
@@ -103,16 +115,6 @@ def _unknown(document: dict[str, Any], known: tuple[str, ...]) -> list[str]:
         for key in document
         if key not in known and not keys.is_comment(key) and not keys.near(key, known)
     ]
-
-
-def _near_keys(
-    path: str, document: dict[str, Any], known: tuple[str, ...], of: str
-) -> Iterator[Finding]:
-    for key in document:
-        meant = "" if key in known or keys.is_comment(key) else keys.near(key, known)
-        if meant:
-            said = f"not a key of {of}: nobody reads it"
-            yield warning(f"{path}.{key}", said, f"did you mean {meant!r}?")
 
 
 _KEYS_OF_IPAM = {key for known in keys.OF_IPAM.values() for key in known} - {"type", "dns"}
@@ -178,21 +180,37 @@ def _delegate(
         yield warning(where, f"{kind!r} is not a plugin that is known here", remedy)
     if not machine.has_plugin(kind):
         yield note(where, f"no plugin {kind} on this machine", "on the node there must be one")
-    given = plugin.get("delegate")
-    beside = f"{where}.%s" if isinstance(given, dict) else f"{path}.%s"
-    mode_at, mtu_at = (
-        (beside if isinstance(given, dict) and key in given else f"{path}.%s") % key
-        for key in ("mode", "mtu")
-    )
-    yield from _mode(mode_at, kind, conf.rest.get("mode"))
-    mtu = conf.rest.get("mtu")
-    if kind in KINDS and mtu is not None and (type(mtu) is not int or mtu < 0):
-        yield error(mtu_at, f"{mtu!r} is not an MTU", "write a number without quotes: 1500")
+    if kind in KINDS:
+        given = plugin.get("delegate")
+        theirs = given if isinstance(given, dict) else {}
+        for key, value in conf.rest.items():
+            at = f"{where if key in theirs else path}.{key}"
+            yield from _value(at, key, value, kind)
+
+
+def _value(path: str, key: str, value: object, kind: str) -> Iterator[Finding]:
+    """What macvlan and ipvlan refuse of a value. (null is what is not there.)"""
+    if key == "mode":
+        yield from _mode(path, kind, value)
+    elif key == "mtu" and value is not None and (type(value) is not int or value < 0):
+        yield error(path, f"{value!r} is not an MTU", "write a number without quotes: 1500")
+    elif key == "mac" and kind == "macvlan" and not _is_mac(value):
+        yield error(path, f"{value!r} is not a MAC address", "write it as 02:00:00:12:34:56")
+    elif key in _OBJECTS and value is not None and not isinstance(value, dict):
+        yield error(path, "is not an object", f"write {_OBJECTS[key]}")
+    elif key == "capabilities" and isinstance(value, dict):
+        for name, able in value.items():
+            if able is not None and type(able) is not bool:
+                yield error(f"{path}.{name}", f"{able!r} is not true or false", "write true")
+
+
+def _is_mac(value: object) -> bool:
+    return value in (None, "") or (isinstance(value, str) and bool(_MAC.fullmatch(value)))
 
 
 def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
-    modes = KINDS.get(kind)
-    if modes is None or mode is None or mode == "" or mode in modes:
+    modes = KINDS[kind]
+    if mode is None or mode == "" or mode in modes:
         return
     remedy = keys.meant(mode, modes) if isinstance(mode, str) else ""
     yield error(
@@ -200,61 +218,3 @@ def _mode(path: str, kind: str, mode: object) -> Iterator[Finding]:
         f"{mode!r} is not a mode of {kind} ({', '.join(modes)})",
         remedy or "write one of them",
     )
-
-
-# --- addresses -----------------------------------------------------------------------------------
-
-
-def _ipam(path: str, conf: NetConf, machine: Machine) -> Iterator[Finding]:
-    ipam = conf.rest.get("ipam")
-    if ipam is not None and not isinstance(ipam, dict):
-        yield error(path, "is not an object", 'write {"type": "host-local", …}')
-        return
-    kind = conf.ipam_type
-    if not ipam:
-        yield warning(path, "there is none: pods get no address", "name an IPAM plugin")
-    elif not kind:
-        remedy = 'add "type": "host-local"' if set(ipam) & set(keys.OF_RANGES) else "add a type"
-        yield warning(path, "has no type, and is not read: pods get no address", remedy)
-    else:
-        yield from _ipam_type(path, kind, machine)
-        yield from _near_keys(path, ipam, keys.OF_IPAM.get(kind, tuple(ipam)), kind)
-        if kind in keys.OF_IPAM:
-            yield from _lists_of_ipam(path, ipam, kind)
-
-
-def _ipam_type(path: str, kind: str, machine: Machine) -> Iterator[Finding]:
-    if kind not in keys.IPAMS and keys.near(kind, keys.IPAMS):
-        remedy = keys.meant(kind, keys.IPAMS)
-        yield warning(f"{path}.type", f"{kind!r} is not an IPAM plugin that is known here", remedy)
-    if not machine.has_plugin(kind):
-        yield note(
-            f"{path}.type", f"no plugin {kind} on this machine", "on the node there must be one"
-        )
-
-
-def _lists_of_ipam(path: str, ipam: dict[str, Any], kind: str) -> Iterator[Finding]:
-    if kind == "host-local" and not ipam.get("ranges") and not ipam.get("subnet"):
-        yield warning(
-            path, "has neither ranges nor a subnet: no address to give", "add one of them"
-        )
-    for index, entry in enumerate(_list(ipam, "ranges")):
-        place = f"{path}.ranges[{index}]"
-        if isinstance(entry, dict):
-            yield error(place, "is not a list of ranges", "write [[{…}]]: one list for each family")
-        for number, inner in enumerate(entry if isinstance(entry, list) else ()):
-            yield from _entry(f"{place}[{number}]", inner, keys.OF_RANGES, "a range")
-    for index, entry in enumerate(_list(ipam, "routes")):
-        yield from _entry(f"{path}.routes[{index}]", entry, keys.OF_ROUTES, "a route")
-    for index, entry in enumerate(_list(ipam, "addresses")):
-        yield from _entry(f"{path}.addresses[{index}]", entry, keys.OF_ADDRESSES, "an address")
-
-
-def _list(document: dict[str, Any], key: str) -> list[Any]:
-    value = document.get(key)
-    return value if isinstance(value, list) else []
-
-
-def _entry(path: str, entry: Any, known: tuple[str, ...], of: str) -> Iterator[Finding]:
-    if isinstance(entry, dict):
-        yield from _near_keys(path, entry, known, of)

@@ -171,7 +171,8 @@ def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     name = (master or desired.parents[0]).name
     if master is not None and not master.up:
-        return f"the node's {name} is down: ip link set dev {desired.parents[-1].name} up"
+        uplink = desired.parents[-1].name if desired.parents[1:] else name
+        return f"the node's {name} is down: ip link set dev {uplink} up"
     return f"look at the node's {name}"
 
 
