@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # They call other plugins; their scratch files tell which.
 META_PLUGINS = frozenset({"multus", "multus-shim"})
+SBR = "sbr"  # moves routes to tables of their own: see sourcerouting
 
 
 @frozen

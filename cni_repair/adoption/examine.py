@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
+from cni_repair.adoption.candidates import SBR
 from cni_repair.adoption.sandbox import open_sandbox, refused_for, why_absent
-from cni_repair.adoption.sourcerouting import SBR
 from cni_repair.adoption.verdict import (
     ADOPTABLE,
     GONE,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from cni_repair.network.model import Address, Attachment, Route, Rule
 
-SBR = "sbr"
-
 
 def moved_by_sbr(
     said: Attachment, defaults: Mapping[str, Route], rules: tuple[Rule, ...]

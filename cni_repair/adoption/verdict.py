@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from cni_repair.adoption.candidates import META_PLUGINS
-from cni_repair.adoption.sourcerouting import SBR, moved_by_sbr
+from cni_repair.adoption.candidates import META_PLUGINS, SBR
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import FOREIGN, STALE, CniError
 from cni_repair.base.frozen import frozen, replace
@@ -204,6 +203,8 @@ def lost_attachment(
     if not configured.parents[-1].ifindex:
         unknown.append(f"whether {configured.parents[-1].name}, once back, is the same card")
     if SBR in candidate.chain:
+        from cni_repair.adoption.sourcerouting import moved_by_sbr  # few networks have it
+
         said = moved_by_sbr(said, default_routes_of(candidate.result, name), rules)
         if not said.routes:
             unknown.append("its routes: sbr moved them to tables, and no rule tells which")

@@ -68,13 +68,31 @@ def troubles_of(reports: Iterable[Report]) -> MasterTroubles | None:
 
 def advice(reports: Sequence[Report], scope: Scope, repaired: bool = False) -> list[str]:
     """The lines for what was found, or (`repaired`) is left after a repair."""
-    again = scope.again
     troubles = troubles_of(unwell(reports))
+    return [*of_node(troubles, reports, scope), *of_pods(troubles, reports, scope, repaired)]
+
+
+def of_node(troubles: MasterTroubles | None, reports: Sequence[Report], scope: Scope) -> list[str]:
+    """The lines for the node's links: each once, whatever its pods lack by that."""
+    unwell_states = {report.state for report in unwell(reports)}
     lines = []
     for trouble in troubles.all() if troubles else []:
         # Pods that lack carrier, and nothing else, have it back with the link.
-        only_carrier = trouble.what == NO_CARRIER and not any(one.state == LOST for one in reports)
-        lines += of_master(trouble, (_VERIFY if only_carrier else _REPAIR).format(again=again))
+        only_carrier = trouble.what == NO_CARRIER and LOST not in unwell_states
+        then = _VERIFY if only_carrier or not unwell_states else _REPAIR
+        lines += of_master(trouble, then.format(again=scope.again))
+    return lines
+
+
+def of_pods(
+    troubles: MasterTroubles | None,
+    reports: Sequence[Report],
+    scope: Scope,
+    repaired: bool = False,
+) -> list[str]:
+    """The lines for what has another cause than a link of the node."""
+    again = scope.again
+    lines = []
     in_reach = [report for report in reports if _is_in_reach(report, troubles)]
     if in_reach:
         lines += _to_repair(in_reach, again, repaired)

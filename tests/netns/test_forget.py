@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -81,7 +82,8 @@ def test_record_of_a_pod_that_is_gone_is_forgotten(rig: Rig) -> None:
     end(rig, gone)
     done = forget(rig, gone.pod.id[:12])
     assert (done.status, done.err) == (0, "")
-    assert "no process and no mount holds its namespace net:[" in done.out
+    # (The machine's next namespace may have got its inode.)
+    assert re.search(r"no process and no mount holds its namespace|by its cookie", done.out)
     lease = rig.base / "ipam" / "pods" / gone.address
     assert f"  rm {lease}\n" in done.out
     assert rig.kept() == [f"{well.pod.id}@eth0.json"]

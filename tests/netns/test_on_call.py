@@ -223,6 +223,18 @@ def test_pods_of_one_cause_are_told_together(rig: Rig) -> None:
     assert "the node's eth0 is missing; 5 pod interfaces on it" in out
 
 
+def test_link_that_is_down_is_told_once(rig: Rig) -> None:
+    """Of a pod that it cuts off, and of one that has lost its interface over it."""
+    rig.attach("cut-off")
+    lost = rig.attach("lost")
+    rig.ip("link del eth0", lost.pod)
+    rig.ip("link set eth0 down")
+    out = command(rig, "verify", "--timeout", "1").out
+    (line,) = (line for line in out.splitlines() if line.endswith(" on it"))
+    assert line == "the node's eth0 is down; 2 pod interfaces on it"
+    assert "then cni-repair repair --all" in out
+
+
 def test_silent_gateway_behind_links_that_are_up(rig: Rig) -> None:
     attach(rig)
     rig.ip("link set tor0 arp off", rig.lab.tor.name)

@@ -6,7 +6,7 @@ from cni_repair.base.columns import Row
 from cni_repair.base.frozen import replace
 from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
-from cni_repair.cli.advice import advice, of_master, troubles_of
+from cni_repair.cli.advice import of_node, of_pods, troubles_of, unwell
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.printable import one_line
@@ -84,10 +84,9 @@ def _advice(verdicts: list[Verdict], scope: Scope) -> list[str]:
     """The node's own links first: while one is down, nobody beyond it can answer."""
     verify = f"cni-repair verify{scope.again}"
     unreachable = [one.report for one in verdicts if one.verdict == UNREACHABLE]
-    troubles = troubles_of(unreachable)
-    lines = []
-    for trouble in troubles.all() if troubles else []:
-        lines += of_master(trouble, verify)
+    others = [one.report for one in verdicts if one.verdict not in (UNREACHABLE, CONFLICT)]
+    troubles = troubles_of([*unreachable, *unwell(others)])
+    lines = of_node(troubles, others, scope)
     if any(_is_beyond(report, troubles) for report in unreachable):
         lines += [
             "unreachable: the node's links are up, and the pods' as recorded",
@@ -100,8 +99,7 @@ def _advice(verdicts: list[Verdict], scope: Scope) -> list[str]:
             "  next: look for the MAC in the switches' tables, have one of the two give it up,",
             f"        then {verify} --duplicates",
         ]
-    others = [one.report for one in verdicts if one.verdict not in (UNREACHABLE, CONFLICT)]
-    return [*lines, *advice(others, scope)]
+    return [*lines, *of_pods(troubles, others, scope)]
 
 
 def _is_beyond(report: Report, troubles: MasterTroubles | None) -> bool:

@@ -62,7 +62,7 @@ def _host_local(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Find
         yield from _range(path, ipam)
     for place, entry in _entries(path, ipam, "ranges"):
         if isinstance(entry, dict):
-            yield error(place, "is not a list of ranges", "write [[{…}]]: a list a family")
+            yield error(place, "is not a list of ranges", "write [[{…}]]: one list for each family")
         elif not isinstance(entry, list) or not entry:
             yield error(place, "is not a list of ranges", 'write [{"subnet": …}]')
         else:
