@@ -9,6 +9,8 @@ import pytest
 
 from tests.netns.rig import Json, Pod, Rig
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 # How the node reaches the world, and over which link the pods are then; where the bare plugin
 # fails, it is said.
 BARE_FAILS = True

@@ -10,6 +10,8 @@ import pytest
 
 from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, options, states
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 FOUR, SIX = "10.9.0.50", "fd00:9::50"
 MAC = "02:00:00:00:00:66"
 COUNTING = """

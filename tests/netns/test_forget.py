@@ -13,7 +13,7 @@ from cni_repair.checkpoint import model
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, states
 from tests.unit.samples import SEED, SEED_NAME
 
-pytestmark = pytest.mark.usefixtures("runtime")
+pytestmark = [pytest.mark.usefixtures("runtime"), pytest.mark.slow]  # many, though each is short
 
 
 def forget(rig: Rig, *words: str) -> Outcome:

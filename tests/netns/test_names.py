@@ -16,6 +16,8 @@ from tests.netns.test_rollback import rewrite
 from tests.netns.upgrading import RELOAD, events, plan, start
 from tests.outputs import reason_of
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 NEW, LONG = "enp6s0f0np0", "enp6s0f0np0-which-is-longer-than-a-first-name-may-be"
 
 

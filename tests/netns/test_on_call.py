@@ -15,6 +15,8 @@ import pytest
 from tests.netns.rig import Rig, eventually
 from tests.netns.test_uncovered import bare, command
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 NEXT = re.compile(r"^  next: (?:then )?(.*)$", re.MULTILINE)
 
 

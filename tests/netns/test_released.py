@@ -12,6 +12,8 @@ import pytest
 
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, options, states
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 
 def cli(rig: Rig, *words: str) -> Outcome:
     return rig.cli(*words, "-o", "json", *options(rig))

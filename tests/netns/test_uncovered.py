@@ -14,6 +14,8 @@ import pytest
 from tests.netns.rig import Attachment, Json, Outcome, Pod, Rig, eventually
 from tests.netns.test_forget import change_identity
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 COMMANDS = [["status"], ["verify", "--timeout", "1"], ["snapshot", "--check"]]
 on_all = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 

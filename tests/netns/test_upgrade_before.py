@@ -33,6 +33,8 @@ from tests.netns.upgrading import (
     status,
 )
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 SILENT = "10.9.0.99"  # nobody has it
 SOON: Json = {"verify": {"timeout": "0.5s"}}
 RELOAD_ETH1 = (
