@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.upgrade.planfile import SEARCH_PATH
+from cni_repair.upgrade.drivercommand import SEARCH_PATH
 
 # `systemctl stop` waits for the unit's TimeoutStopSec, 90 s by default.
 _SECONDS = 150.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from cni_repair.upgrade.planfile import SHELL
+from cni_repair.upgrade.drivercommand import SHELL
 from cni_repair.upgrade.policy import seconds_held, wishes
 from cni_repair.upgrade.progress import PHASES
 

@@ -17,7 +17,7 @@ from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import make_private
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import process_ids, start_of, stat_of
-from cni_repair.upgrade.planfile import SEARCH_PATH
+from cni_repair.upgrade.drivercommand import SEARCH_PATH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

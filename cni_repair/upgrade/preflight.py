@@ -18,7 +18,7 @@ from cni_repair.node.placement import check_sight
 from cni_repair.node.snapshot import Snapshot, SnapshotOptions, snapshot
 from cni_repair.upgrade import kubelet, measuring
 from cni_repair.upgrade.context import living
-from cni_repair.upgrade.planfile import SEARCH_PATH, check_command
+from cni_repair.upgrade.drivercommand import SEARCH_PATH, check_command
 from cni_repair.upgrade.pods import group_by_reason, in_words, summarise
 from cni_repair.upgrade.requirements import unmet
 

@@ -19,6 +19,7 @@ from cni_repair.base.errors import CONFIG
 from cni_repair.base.frozen import asdict
 from cni_repair.base.strictjson import dumps, loads
 from cni_repair.upgrade import planfile as plan
+from cni_repair.upgrade.drivercommand import SEARCH_PATH, check_command
 from cni_repair.upgrade.planfile import (
     Driver,
     Kubelet,
@@ -29,7 +30,6 @@ from cni_repair.upgrade.planfile import (
     Require,
     Required,
     Verify,
-    check_command,
     plan_of,
     read_plan,
 )
@@ -566,7 +566,7 @@ def test_program_is_looked_for_where_it_will_be(
     assert check_command(("true",)) == ""
     problem = check_command(("upgrade-nic",))
     assert problem == (
-        f"'upgrade-nic' is not in {plan.SEARCH_PATH}: install it, or write its absolute path"
+        f"'upgrade-nic' is not in {SEARCH_PATH}: install it, or write its absolute path"
     )
 
 

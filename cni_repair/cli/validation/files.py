@@ -15,6 +15,7 @@ from cni_repair.cli.validation.findings import Part, error
 from cni_repair.cli.validation.keys import near
 from cni_repair.cni.conffile import read_file
 from cni_repair.upgrade import planfile
+from cni_repair.upgrade.drivercommand import check_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _plan(path: str) -> Part:
     except planfile.PlanError as refused:
         return Part(1, kind, tuple(error("", problem) for problem in refused.problems))
     # Said, not refused: plans are validated on laptops, too.
-    missing = planfile.check_command(plan.driver.command)
+    missing = check_command(plan.driver.command)
     return Part(1, f"{kind} (not on this machine: {missing})" if missing else kind, ())
 
 
