@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
+from cni_repair.cli.arguments import (
+    Formatter,
+    Parser,
+    Version,
+    container,
+    nearest,
+    seconds,
+    seconds_to_wait,
+)
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 
 TYPE_CHECKING = False
@@ -37,87 +45,21 @@ for safety (not root), 130 interrupted. As a CNI plugin (CNI_COMMAND set) it
 reads its configuration from stdin instead."""
 
 
-_SHORTEST_WAIT = 0.1
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """argparse makes one for each option that it is told of; left to itself, each asks for the
-    terminal's width, by way of `shutil`, which takes 3 ms to import."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=columns() - 2)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says of a wrong option which one is near, and shows the usage of the command it is of."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse does; but a command answers for its own options: left to itself, argparse
-        hands them up, and shows the usage of `cni-repair` as a whole."""
-        if self._subparsers is None:  # before argparse misses what a mistyped one stands for
-            words = args[: args.index("--")] if "--" in args else args
-            long = [word for word in words if word.startswith("--")]
-            self._refuse([word for word in long if word.partition("=")[0] not in self._options()])
-        known, rest = super().parse_known_args(args, namespace)
-        self._refuse(rest)
-        return known, rest
-
-    def _options(self) -> list[str]:
-        return [option for action in self._actions for option in action.option_strings]
-
-    def _refuse(self, unknown: Sequence[str]) -> None:
-        if unknown:
-            near = next(filter(None, (_nearest(word, self._options()) for word in unknown)), "")
-            hint = f" (did you mean {near}?)" if near else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-
-
-def _nearest(word: str, options: Sequence[str]) -> str:
-    """The option, or the command, that a mistyped word may stand for; empty where none is near."""
-    import difflib
-
-    word = word.partition("=")[0]
-    longer = [one for one in options if one.startswith("--" + word.lstrip("-"))]
-    near = longer if word.startswith("-") and word.strip("-") else []
-    return next(iter([*near, *difflib.get_close_matches(word, options, 1)]), "")
-
-
-class _Version(argparse.Action):
-    """Looks for the commit when it is asked for it, and not before."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from cni_repair.cli.version import version
-
-        print(f"{parser.prog} {version()}")
-        parser.exit()
-
-
-def columns() -> int:
-    """The terminal's width, as :func:`shutil.get_terminal_size` finds it."""
-    given = os.environ.get("COLUMNS", "")
-    if given.isascii() and given.isdigit() and int(given) > 0:
-        return int(given)
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:  # no terminal
-        return 80
-
-
 def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """The parser; `run` of what it finds does what was asked for.
 
     Where the arguments begin with a command, it knows that one only: describing all of them would
     take 4 ms of a repair.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="cni-repair",
         allow_abbrev=False,
         description=_ABOUT,
         epilog=_MORE,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show the version, and its commit"
+        "--version", action=Version, nargs=0, help="show the version, and its commit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     first = arguments[0] if arguments else ""
@@ -130,7 +72,7 @@ def check_command(parser: argparse.ArgumentParser, first: str) -> None:
     """End with the nearest command where the first word is none."""
     known = [*_COMMANDS, *(one for action in parser._actions for one in action.option_strings)]
     if first not in known:
-        near = _nearest(first, known)
+        near = nearest(first, known)
         hint = f"did you mean {near}? " if near else ""
         parser.error(f"no command {first!r}: {hint}cni-repair --help lists them")
 
@@ -154,7 +96,7 @@ def _command(
         name,
         help=short,
         description=long,
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=_runner(name), needs_root=needs_root)
@@ -207,18 +149,12 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 def _add_containers(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "containers",
-        type=_container,
+        type=container,
         nargs="*",
         default=[],  # without one it would be no optional argument, as plan's group wants it
         metavar="CONTAINER-ID",
         help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
     )
-
-
-def _container(text: str) -> str:
-    if not text:  # an unset variable in a script: it must not mean every pod
-        raise argparse.ArgumentTypeError("empty; give a container id or NAMESPACE/NAME")
-    return text
 
 
 def _add_status(commands: _Commands) -> None:
@@ -280,32 +216,12 @@ def _add_repair(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="how long to wait for a master that is not there (default:"
         f" --conf's masterTimeout, else {MASTER_TIMEOUT_SECONDS:g})",
     )
     _add_checkpoint_options(parser)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 3600")
-    return value
-
-
-def _seconds_to_wait(text: str) -> float:
-    """Without a time to answer in, every gateway would be found silent."""
-    value = _seconds(text)
-    if value < _SHORTEST_WAIT:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: nobody can answer in that; give {_SHORTEST_WAIT:g} s or more"
-        )
-    return value
 
 
 def _add_verify(commands: _Commands) -> None:
@@ -328,7 +244,7 @@ def _add_verify(commands: _Commands) -> None:
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
     parser.add_argument(
         "--timeout",
-        type=_seconds_to_wait,
+        type=seconds_to_wait,
         default=5.0,
         metavar="SECONDS",
         help="how long to wait for answers, for all pods together (default: %(default)g; with less"

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 
+from cni_repair.cli.arguments import columns
 from cni_repair.cli.common import USAGE, print_error
 from cni_repair.cli.manual import Styled, listed, pages, rendered, spelt_for
-from cni_repair.cli.parser import columns, parsers
+from cni_repair.cli.parser import parsers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,102 @@
+"""What argparse is taught: the nearest word to a mistyped one, the terminal's width, values."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+_SHORTEST_WAIT = 0.1  # in seconds
+
+
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """argparse makes one for each option that it is told of; left to itself, each asks for the
+    terminal's width, by way of `shutil`, which takes 3 ms to import."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=columns() - 2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a wrong option which one is near, and shows the usage of the command it is of."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does; but a command answers for its own options: left to itself, argparse
+        hands them up, and shows the usage of `cni-repair` as a whole."""
+        if self._subparsers is None:  # before argparse misses what a mistyped one stands for
+            words = args[: args.index("--")] if "--" in args else args
+            long = [word for word in words if word.startswith("--")]
+            self._refuse([word for word in long if word.partition("=")[0] not in self._options()])
+        known, rest = super().parse_known_args(args, namespace)
+        self._refuse(rest)
+        return known, rest
+
+    def _options(self) -> list[str]:
+        return [option for action in self._actions for option in action.option_strings]
+
+    def _refuse(self, unknown: Sequence[str]) -> None:
+        if unknown:
+            near = next(filter(None, (nearest(word, self._options()) for word in unknown)), "")
+            hint = f" (did you mean {near}?)" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+def nearest(word: str, options: Sequence[str]) -> str:
+    """The option, or the command, that a mistyped word may stand for; empty where none is near."""
+    import difflib
+
+    word = word.partition("=")[0]
+    longer = [one for one in options if one.startswith("--" + word.lstrip("-"))]
+    near = longer if word.startswith("-") and word.strip("-") else []
+    return next(iter([*near, *difflib.get_close_matches(word, options, 1)]), "")
+
+
+class Version(argparse.Action):
+    """Looks for the commit when it is asked for it, and not before."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from cni_repair.cli.version import version
+
+        print(f"{parser.prog} {version()}")
+        parser.exit()
+
+
+def columns() -> int:
+    """The terminal's width, as :func:`shutil.get_terminal_size` finds it."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isascii() and given.isdigit() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:  # no terminal
+        return 80
+
+
+def container(text: str) -> str:
+    if not text:  # an unset variable in a script: it must not mean every pod
+        raise argparse.ArgumentTypeError("empty; give a container id or NAMESPACE/NAME")
+    return text
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds from 0 to 3600")
+    return value
+
+
+def seconds_to_wait(text: str) -> float:
+    """Without a time to answer in, every gateway would be found silent."""
+    value = seconds(text)
+    if value < _SHORTEST_WAIT:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: nobody can answer in that; give {_SHORTEST_WAIT:g} s or more"
+        )
+    return value
