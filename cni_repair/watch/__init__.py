@@ -1,0 +1,1 @@
+"""The daemon that heals by itself: `cni-repair watch`."""
