@@ -91,14 +91,19 @@ def replace_durably(directory: int, name: str, data: bytes) -> None:
     Write, fsync, rename, fsync the directory: without any one of them a power cut can leave an
     empty file, a torn one, or none.
     """
-    replace(directory, name, data, 0o600, os.fsync)
+    replace_whole(directory, name, data, sync=os.fsync)
     os.fsync(directory)
 
 
-def replace(
-    directory: int, name: str, data: bytes, mode: int, sync: Callable[[int], None] | None = None
+def replace_whole(
+    directory: int,
+    name: str,
+    data: bytes,
+    mode: int = 0o600,
+    sync: Callable[[int], None] | None = None,
 ) -> None:
-    """Put a file into an open directory as a whole; without `sync`, a power cut may take it."""
+    """Put a file into an open directory, so that whoever reads it reads the old or the new: without
+    `sync` enough where nothing outlives a power cut, as in /run."""
     temporary = temporary_name(name)
     unlink_if_there(temporary, directory)
     fd = os.open(temporary, _FOR_WRITING, mode, dir_fd=directory)
@@ -116,7 +121,7 @@ def replace(
 
 
 def temporary_name(name: str) -> str:
-    """What :func:`replace` calls a file until it is whole; a killed writer leaves it."""
+    """What :func:`replace_whole` calls a file until it is whole; a killed writer leaves it."""
     return f".{name}.tmp"
 
 

@@ -1,1 +1,1 @@
-"""The daemon that heals by itself: `cni-repair watch`."""
+"""The resident daemon: sees what happens to the node's links, and heals."""

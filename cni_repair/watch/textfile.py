@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from cni_repair.base.files import replace, unlink_if_there
+from cni_repair.base.files import replace_whole, unlink_if_there
 
 # node_exporter is another user.
 _MODE = 0o644
@@ -94,6 +94,6 @@ def write(path: str, data: bytes) -> None:
     directory, name = os.path.split(path)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        replace(fd, name, data, _MODE)
+        replace_whole(fd, name, data, _MODE)
     finally:
         os.close(fd)

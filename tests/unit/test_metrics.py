@@ -227,10 +227,10 @@ def test_until_it_is_whole_it_has_no_name_of_a_metric_file(tmp_path: Path) -> No
     def see(fd: int) -> None:
         seen.extend(os.listdir(tmp_path))
 
-    from cni_repair.base.files import replace
+    from cni_repair.base.files import replace_whole
 
     directory = os.open(tmp_path, os.O_RDONLY)
-    replace(directory, "cni-repair.prom", b"x", 0o644, see)
+    replace_whole(directory, "cni-repair.prom", b"x", 0o644, see)
     os.close(directory)
     assert len(seen) == 1
     assert not seen[0].endswith(".prom")
