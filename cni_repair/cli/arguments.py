@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHORTEST_WAIT = 0.1  # in seconds
+_LONGEST_REASON = 200
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -100,3 +101,24 @@ def seconds_to_wait(text: str) -> float:
             f"{text!r}: nobody can answer in that; give {_SHORTEST_WAIT:g} s or more"
         )
     return value
+
+
+def duration(text: str) -> float:
+    """Seconds, of a text such as 30m."""
+    from cni_repair.base.keyed import Wrong
+    from cni_repair.base.keyed import duration as reader
+
+    try:
+        return float(reader("30m")(text))
+    except Wrong as wrong:
+        raise argparse.ArgumentTypeError(wrong.problems[0].removeprefix(": ")) from wrong
+
+
+def reason(text: str) -> str:
+    """Words in one line that a terminal can show."""
+    words = " ".join(text.split())
+    if not words:
+        raise argparse.ArgumentTypeError("empty; say why, for whoever finds the node so")
+    if len(words) > _LONGEST_REASON or not words.isprintable():
+        raise argparse.ArgumentTypeError(f"give at most {_LONGEST_REASON} plain characters")
+    return words

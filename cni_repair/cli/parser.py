@@ -11,7 +11,9 @@ from cni_repair.cli.arguments import (
     Parser,
     Version,
     container,
+    duration,
     nearest,
+    reason,
     seconds,
     seconds_to_wait,
 )
@@ -361,14 +363,50 @@ def _add_upgrade(commands: _Commands) -> None:
     _add_checkpoint_options(parser)
 
 
+def _add_watch(commands: _Commands) -> None:
+    from cni_repair.watch.settings import CONFIG_FILE
+
+    parser = _command(
+        commands,
+        "watch",
+        "the resident daemon: heals by itself",
+        "Stay, see what happens to the node's links, keep the records up to date, and heal\n"
+        "what an uplink took with it as soon as that is back. One a node; as a service:\n"
+        "install.sh --watch. With --status, --pause or --resume: ask or tell the one that\n"
+        "runs. Exit status of --status 1 if none runs, or it hangs; 3 where another watcher\n"
+        "is at work, or a pause that ends later is in force.",
+        needs_root=False,  # checked by itself: to ask or tell takes no capabilities
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help=f"what it does (conf/watch.yaml explains it; default: {CONFIG_FILE}, where there is"
+        " one)",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--status", action="store_true", help="what it sees, heals, since when")
+    what.add_argument(
+        "--pause",
+        type=duration,
+        metavar="DURATION",
+        help="heal nothing for so long (30m; 24h at most): somebody works on the node's network",
+    )
+    what.add_argument("--resume", action="store_true", help="end a pause")
+    parser.add_argument(
+        "--reason", type=reason, metavar="TEXT", help="why it is paused: needed with --pause"
+    )
+    _add_output(parser)
+
+
 def _add_validate(commands: _Commands) -> None:
     parser = _command(
         commands,
         "validate",
         "check configurations, checkpoints and upgrade plans",
         "Check the files that people edit: network configurations (.conf, .conflist),\n"
-        "NetworkAttachmentDefinitions and upgrade plans (YAML or JSON; several in a\n"
-        "file); and checkpoints. Each finding names its place and what to do.\n"
+        "NetworkAttachmentDefinitions, upgrade plans, the watcher's configuration (YAML or\n"
+        "JSON; several in a file); and checkpoints. Each finding names its place and what\n"
+        "to do.\n"
         "Exit status 1 if anything is wrong, 2 for a file that does not exist.",
         needs_root=False,
     )
@@ -413,6 +451,7 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "adopt": _add_adopt,
     "forget": _add_forget,
     "upgrade": _add_upgrade,
+    "watch": _add_watch,
     "validate": _add_validate,
     "help": _add_help,
     "demo": _add_demo,

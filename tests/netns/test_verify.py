@@ -148,6 +148,23 @@ def test_gateway_that_answers_late(rig: Rig) -> None:
 
 
 @pytest.mark.slow
+def test_answer_that_is_seen_late_counts(rig: Rig) -> None:
+    """On a busy node all the time may be over before verify has its turn again."""
+    was = rig.attach("pod1")
+    patch = f"""
+import itertools, subprocess, types
+from cni_repair.node import verify
+def until_it_has_answered(seconds):
+    words = ["ip", "-n", "{was.pod.name}", "neigh", "show", "{GATEWAY4}"]
+    while b"REACHABLE" not in subprocess.check_output(words):
+        pass
+clock = itertools.count(step=1000).__next__
+verify.time = types.SimpleNamespace(monotonic=clock, sleep=until_it_has_answered)
+"""
+    assert entry_of(verify(rig, 0, patch=patch), was.pod)["verdict"] == "healthy"
+
+
+@pytest.mark.slow
 def test_gateway_with_a_new_mac(rig: Rig) -> None:
     """A router was replaced: the old MAC is silent, but who is asked by broadcast answers."""
     was = rig.attach("pod1")

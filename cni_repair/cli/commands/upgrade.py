@@ -18,7 +18,6 @@ from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
 from cni_repair.cli.upgrade.consent import is_given
-from cni_repair.cli.upgrade.lock import Refused, exclusive
 from cni_repair.cli.upgrade.options import kept, mistake_in, put_back, settings_of, ways_on
 from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
@@ -28,6 +27,7 @@ from cni_repair.upgrade.baseline import NOTHING_KNOWN
 from cni_repair.upgrade.context import Upgrade
 from cni_repair.upgrade.describe import steps
 from cni_repair.upgrade.events import Events
+from cni_repair.upgrade.lock import Refused, exclusive
 from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED

@@ -11,11 +11,11 @@ from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import INTERRUPTED, print_error
 from cni_repair.cli.printable import printable
-from cni_repair.cli.upgrade.lock import exclusive, is_at_work
 from cni_repair.cli.upgrade.options import again
 from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.lock import exclusive, is_at_work
 from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import (
