@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,17 +118,16 @@ def test_daemon_of_a_delegate_does_not_keep_the_lock(rig: Rig) -> None:
     rig.write_plugin(
         "macvlan",
         f"""#!/bin/sh
-        [ "$CNI_COMMAND" = ADD ] && {{ setsid sleep 60 >/dev/null 2>&1 & echo $! >{pid}; }}
+        [ "$CNI_COMMAND" = ADD ] && {{ setsid sleep 600 >/dev/null 2>&1 & echo $! >{pid}; }}
         exec /usr/lib/cni/macvlan
         """,
     )
     was = rig.attach("pod1")
     try:
         rig.reload()
-        started = time.monotonic()
+        # Both fail where somebody has the lock for longer than they wait for it.
         assert repaired(rig) == {was.pod.id: "healthy"}
         rig.plugin("DEL", was.pod).ok()
-        assert time.monotonic() - started < 45  # for which both wait for the lock
     finally:
         os.kill(int(pid.read_text()), 9)
 
