@@ -10,6 +10,7 @@ import struct
 import pytest
 
 from cni_repair.network.observe import ifindex_of
+from cni_repair.network.reachability.duplicates import PROBES
 from cni_repair.network.reachability.gateways import Gateways
 from tests.netns.rig import (
     GATEWAY4,
@@ -80,7 +81,7 @@ def arp_listener(rig: Rig, netns: str) -> socket.socket:
 
     def listen() -> socket.socket:
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-        listener.settimeout(10)
+        listener.settimeout(HANG_SECONDS)
         return listener
 
     return rig.inside(netns, listen)
@@ -383,16 +384,11 @@ def test_probe_tells_nobody_a_wrong_address(rig: Rig) -> None:
 
     with arp_listener(rig, "other") as listener:
         of(rig, was, 1, "--duplicates")
-        listener.settimeout(0.2)
-        senders = []
-        try:
-            while True:
-                frame = listener.recv(2048)
-                if frame[38:42] == socket.inet_aton(was.address):
-                    senders.append(frame[28:32])
-        except TimeoutError:
-            pass
-    assert len(senders) == 3
+        senders: list[bytes] = []
+        while len(senders) < PROBES:
+            frame = listener.recv(2048)
+            if frame[38:42] == socket.inet_aton(was.address):
+                senders.append(frame[28:32])
     assert set(senders) == {bytes(4)}
 
 
