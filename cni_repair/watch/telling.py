@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cni_repair.base import log
-from cni_repair.base.errors import CniError
+from cni_repair.base.errors import REFUSALS, CniError
 from cni_repair.network.planning.plan import DEGRADED, LOST
 from cni_repair.watch.metrics import Metrics
 from cni_repair.watch.status import WRITE_SECONDS, Status, write_status
@@ -94,8 +94,9 @@ class Telling:
         after = "" if outage is None else f" after {self.last_outage_ms} ms"
         self._event("healed", one, f"{one.title} is healed{after}", cause, self.last_outage_ms)
 
-    def refused(self, change: Change, cause: str) -> None:
-        self._metrics.heal("failed" if change.one.is_damaged else "refused", cause)
+    def refused(self, change: Change, cause: str, code: int) -> None:
+        """A repair of it has failed, or was not to be."""
+        self._metrics.heal("refused" if code in REFUSALS else "failed", cause)
         self.failed_count += 1
         one = change.one
         self._event("refused", one, f"{one.title} was not healed: {one.reason}", cause)
