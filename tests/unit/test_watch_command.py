@@ -269,7 +269,7 @@ def test_status_where_there_was_none(config: str) -> None:
 def test_hostile_names_do_not_steer_the_terminal(config: str, run_dir: str) -> None:
     with first_watcher(run_dir):
         refused = STATUS["refused"][0].copy()
-        refused.update(pod="a\x1b[2Jb", reason="c\rd\u202e")
+        refused.update({"pod": "a\x1b[2Jb", "reason": "c\rd\u202e"})
         write_status(run_dir, {**STATUS, "refused": [refused]})
         _, out, _ = outcome("--config", config, "--status")
     assert "  foreign a?[2Jb eth0: c d?\n" in out
