@@ -30,10 +30,10 @@ def ours(entry: Json) -> Json:
     return {name: value for name, value in entry.items() if _OURS.fullmatch(name)}
 
 
-def events(journal: Journal, count: int) -> list[Json]:
-    """So many events, each with what all have checked and taken away."""
+def events(journal: Journal) -> list[Json]:
+    """All events, each with what all have checked and taken away."""
     found = []
-    for entry in journal.wait_for(count):
+    for entry in journal.entries():
         fields = ours(entry)
         kind = fields["EVENT"]
         message_id, priority = KINDS[kind]
@@ -71,7 +71,7 @@ def test_a_value_cannot_forge_a_field(rig: Rig, journal: Journal) -> None:
     pod = "shop/web\nMESSAGE_ID=0\nPRIORITY=0\n_UID=1\n\nMESSAGE=forged"
     reason = "a=b\n\0\x1b[31m\udcff \ud800 ü"
     write(rig, f"log.event('refused', 'x\\nEVENT=healed', POD={pod!r}, REASON={reason!r})")
-    (found,) = events(journal, 1)
+    (found,) = events(journal)
     assert found == {
         "EVENT": "refused",
         "MESSAGE": "x\nEVENT=healed",
@@ -82,7 +82,7 @@ def test_a_value_cannot_forge_a_field(rig: Rig, journal: Journal) -> None:
 
 def test_more_than_a_datagram_holds(rig: Rig, journal: Journal) -> None:
     write(rig, "log.event('failed', 'many findings', REASON='line\\n' * 400_000, STEPS=3)")
-    (found,) = events(journal, 1)
+    (found,) = events(journal)
     assert found == {
         "EVENT": "failed",
         "MESSAGE": "many findings",
@@ -93,23 +93,23 @@ def test_more_than_a_datagram_holds(rig: Rig, journal: Journal) -> None:
 
 def test_more_events_than_the_journal_takes_at_once(rig: Rig, journal: Journal) -> None:
     write(rig, "for n in range(2000): log.event('healed', str(n))")
-    assert [event["MESSAGE"] for event in events(journal, 2000)] == [*map(str, range(2000))]
+    assert [event["MESSAGE"] for event in events(journal)] == [*map(str, range(2000))]
 
 
 def test_every_kind_is_written(rig: Rig, journal: Journal) -> None:
     write(rig, "for kind in log.KINDS: log.event(kind, 'x')")
-    assert [event["EVENT"] for event in events(journal, len(KINDS))] == [*KINDS]
+    assert [event["EVENT"] for event in events(journal)] == [*KINDS]
 
 
 def test_nothing_is_an_empty_field(rig: Rig, journal: Journal) -> None:
     write(rig, "log.event('added', 'x', POD='', MASTER=None, OUTAGE_MS=0)")
-    assert events(journal, 1) == [{"EVENT": "added", "MESSAGE": "x", "OUTAGE_MS": "0"}]
+    assert events(journal) == [{"EVENT": "added", "MESSAGE": "x", "OUTAGE_MS": "0"}]
 
 
 def test_only_roots_events_are_written(rig: Rig, journal: Journal) -> None:
     write(rig, "log.event('added', 'a user')", user="65534")
     write(rig, "log.event('added', 'root')")
-    assert [event["MESSAGE"] for event in events(journal, 1)] == ["root"]
+    assert [event["MESSAGE"] for event in events(journal)] == ["root"]
 
 
 _FULL = f"""
@@ -193,7 +193,7 @@ def test_add_and_del(rig: Rig, journal: Journal) -> None:
     web = rig.attach("web")
     rig.plugin("DEL", web.pod).ok()
     rig.plugin("DEL", web.pod).ok()
-    added, deleted, again = events(journal, 3)
+    added, deleted, again = events(journal)
     address = web.result["ips"][0]["address"]
     assert added == about(
         web.pod,
@@ -212,7 +212,7 @@ def test_add_and_del(rig: Rig, journal: Journal) -> None:
 def test_an_add_that_failed(rig: Rig, journal: Journal) -> None:
     pod = rig.pod("web")
     error = rig.plugin("ADD", pod, rig.conf(master="eth9")).error(11).removesuffix(": ")
-    (failed,) = events(journal, 1)
+    (failed,) = events(journal)
     assert failed == about(
         pod,
         EVENT="failed",
@@ -225,7 +225,7 @@ def test_an_add_that_failed(rig: Rig, journal: Journal) -> None:
 
 def test_a_call_that_makes_no_sense(rig: Rig, journal: Journal) -> None:
     error = rig.plugin("ADD", rig.pod("web"), CNI_CONTAINERID="../x").error(4)
-    (failed,) = events(journal, 1)
+    (failed,) = events(journal)
     assert (failed["EVENT"], failed["CNI_CONTAINERID"], failed["REASON"]) == (
         "failed",
         "../x",
@@ -240,7 +240,7 @@ def test_what_is_asked_all_the_time_is_no_event(rig: Rig, journal: Journal) -> N
     rig.plugin("STATUS", conf=rig.conf(statusGrace=0)).error(50)
     web = rig.pod("web")
     rig.plugin("DEL", web).ok()
-    assert [event["EVENT"] for event in events(journal, 1)] == ["deleted"]
+    assert [event["EVENT"] for event in events(journal)] == ["deleted"]
 
 
 def test_del_without_a_master(rig: Rig, journal: Journal) -> None:
@@ -248,7 +248,7 @@ def test_del_without_a_master(rig: Rig, journal: Journal) -> None:
     web = rig.attach("web")
     rig.uplink_down()
     rig.plugin("DEL", web.pod).ok()
-    _, deleted = events(journal, 2)
+    _, deleted = events(journal)
     assert deleted["EVENT"] == "deleted"
     assert deleted["REASON"].startswith("plugin macvlan: ")
     assert deleted["REASON"].endswith("; what it left was cleaned up")
@@ -259,7 +259,7 @@ def test_repair_tells_of_what_was_lost_alone(rig: Rig, journal: Journal) -> None
     rig.ip("link delete eth0", lost.pod)
     report = rig.plugin("REPAIR").report(0)
     assert len(report["attachments"]) == 2
-    repaired, total = events(journal, 4)[2:]
+    repaired, total = events(journal)[2:]
     assert repaired.pop("MESSAGE").startswith(f"repaired {title(lost.pod)} (lost: ")
     assert repaired.pop("CAUSE").startswith("lost: ")
     assert int(repaired.pop("STEPS")) > 0
@@ -277,7 +277,7 @@ def test_repair_tells_of_what_was_lost_alone(rig: Rig, journal: Journal) -> None
     }
     rig.plugin("REPAIR").report(0)
     rig.plugin("DEL", well.pod).ok()
-    assert [event["EVENT"] for event in events(journal, 5)[4:]] == ["deleted"]
+    assert [event["EVENT"] for event in events(journal)[4:]] == ["deleted"]
 
 
 def test_a_refusal_is_told_once(rig: Rig, journal: Journal) -> None:
@@ -286,7 +286,7 @@ def test_a_refusal_is_told_once(rig: Rig, journal: Journal) -> None:
     rig.ip("link add eth0 type veth peer name other", web.pod)
     rig.plugin("REPAIR", web.pod).error(102)
     rig.plugin("DEL", web.pod).ok()
-    _, refused, deleted = events(journal, 3)
+    _, refused, deleted = events(journal)
     assert refused.pop("MESSAGE").startswith(f"refused, still foreign: {title(web.pod)} (foreign: ")
     assert refused.pop("CAUSE") == f"foreign: {refused['REASON']}"
     assert "eth0" in refused.pop("REASON")
@@ -303,7 +303,7 @@ def test_check_that_repairs(rig: Rig, journal: Journal) -> None:
     rig.plugin("CHECK", web.pod, conf).ok()
     rig.ip("link delete eth0", web.pod)
     rig.plugin("CHECK", web.pod, conf).ok()
-    _, repaired = events(journal, 2)
+    _, repaired = events(journal)
     assert (repaired["EVENT"], repaired["COMMAND"]) == ("repaired", "CHECK")
 
 
@@ -312,7 +312,7 @@ def test_gc_tells_whom_it_deleted(rig: Rig, journal: Journal) -> None:
     valid = [{"containerID": kept.pod.id, "ifname": "eth0"}]
     conf = {**rig.conf(), "cni.dev/valid-attachments": valid}
     rig.plugin("GC", conf=conf).ok()
-    *_, deleted = events(journal, 3)
+    *_, deleted = events(journal)
     why = "the runtime does not have it any more"
     assert deleted == about(
         web.pod,
@@ -332,7 +332,7 @@ def test_repair_by_hand(rig: Rig, journal: Journal) -> None:
     assert rig.cli("repair", "--all", "--dry-run", *options(rig)).status == 1
     assert rig.cli("repair", "--all", *options(rig)).status == 0
     assert rig.cli("repair", "--all", *options(rig)).status == 0
-    _, repaired = events(journal, 2)
+    _, repaired = events(journal)
     assert (repaired["EVENT"], repaired["COMMAND"], repaired["POD"]) == (
         "repaired",
         "repair",
@@ -345,7 +345,7 @@ def test_snapshot_and_forget(rig: Rig, journal: Journal) -> None:
     rig.ip("route add 198.51.100.0/24 dev eth0", web.pod)
     rig.cli("snapshot", "--check", *options(rig))
     rig.cli("snapshot", *options(rig))
-    _, refreshed, total = events(journal, 3)
+    _, refreshed, total = events(journal)
     assert refreshed == about(
         web.pod,
         EVENT="snapshot",
@@ -358,7 +358,7 @@ def test_snapshot_and_forget(rig: Rig, journal: Journal) -> None:
     rig.drop_pod(web.pod)
     assert rig.cli("forget", "--stale", "--dry-run", *options(rig)).status == 0
     assert rig.cli("forget", "--stale", *options(rig)).status == 0
-    *_, forgotten = events(journal, 4)
+    *_, forgotten = events(journal)
     assert forgotten.pop("MESSAGE") == f"forgot {title(web.pod)}: {forgotten.pop('REASON')}"
     assert forgotten == about(
         web.pod, EVENT="forgotten", COMMAND="forget", STATE="stale", MASTER="eth0"
@@ -377,7 +377,7 @@ def test_log_shows_what_was_written(rig: Rig, journal: Journal) -> None:
     web, db = rig.attach("web"), rig.attach("db")
     rig.ip("link delete eth0", web.pod)
     rig.plugin("REPAIR", web.pod).ok()
-    journal.wait_for(3)
+    journal.sync()
     assert [(one["event"], one["pod"]) for one in log(rig)] == [
         ("added", "shop/web"),
         ("added", "shop/db"),
@@ -399,7 +399,7 @@ def test_log_as_a_table(rig: Rig, journal: Journal) -> None:
     web = rig.attach("web")
     rig.ip("link delete eth0", web.pod)
     rig.plugin("REPAIR", web.pod).ok()
-    journal.wait_for(2)
+    journal.sync()
     header, day, added, address, repaired, *why = rig.cli("log").out.splitlines()
     assert header.split() == ["TIME", "EVENT", "POD", "IFNAME", "OUTAGE"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d [+-]\d{4}", day)
@@ -419,13 +419,13 @@ def test_log_believes_root_alone(rig: Rig, journal: Journal) -> None:
     someone = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     rig.run(*someone, sys.executable, "-ISc", forge)
     write(rig, "log.event('healed', 'true')")
-    journal.wait_for(2)
+    journal.sync()
     assert [one["message"] for one in log(rig)] == ["true"]
 
 
 def test_log_cannot_steer_a_terminal(rig: Rig, journal: Journal) -> None:
     write(rig, "log.event('healed', 'x', POD='a\\x1b[31m\\nb', CNI_CONTAINERID='c', CAUSE='\\r!')")
-    journal.wait_for(1)
+    journal.sync()
     said = rig.cli("log").out
     assert "a?[31m b" in said and "\x1b" not in said and "\r" not in said
     assert log(rig)[0]["pod"] == "a\x1b[31m\nb"
@@ -433,7 +433,7 @@ def test_log_cannot_steer_a_terminal(rig: Rig, journal: Journal) -> None:
 
 def test_log_of_a_nodes_files(rig: Rig, journal: Journal) -> None:
     write(rig, "log.event('healed', 'x')")
-    journal.wait_for(1)
+    journal.sync()
     (directory,) = rig.run("sh", "-c", "echo /run/log/journal/*").out.split()
     assert [one["event"] for one in log(rig, "--directory", directory)] == ["healed"]
     missing = rig.cli("log", "--directory", "/no/such")
