@@ -83,6 +83,15 @@ def container(text: str) -> str:
     return text
 
 
+def subject(text: str) -> str:
+    """(argparse's choices refuse the empty list that stands for all of them.)"""
+    from cni_repair.watch.problems import SUBJECTS
+
+    if text not in SUBJECTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SUBJECTS)}")
+    return text
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text)

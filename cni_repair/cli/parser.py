@@ -16,6 +16,7 @@ from cni_repair.cli.arguments import (
     reason,
     seconds,
     seconds_to_wait,
+    subject,
 )
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
 
@@ -364,8 +365,6 @@ def _add_upgrade(commands: _Commands) -> None:
 
 
 def _add_watch(commands: _Commands) -> None:
-    from cni_repair.watch.settings import CONFIG_FILE
-
     parser = _command(
         commands,
         "watch",
@@ -377,12 +376,7 @@ def _add_watch(commands: _Commands) -> None:
         "is at work, or a pause that ends later is in force.",
         needs_root=False,  # checked by itself: to ask or tell takes no capabilities
     )
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help=f"what it does (conf/watch.yaml explains it; default: {CONFIG_FILE}, where there is"
-        " one)",
-    )
+    _add_watch_config(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--status", action="store_true", help="what it sees, heals, since when")
     what.add_argument(
@@ -396,6 +390,42 @@ def _add_watch(commands: _Commands) -> None:
         "--reason", type=reason, metavar="TEXT", help="why it is paused: needed with --pause"
     )
     _add_output(parser)
+
+
+def _add_check(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "one line for node-problem-detector and other probes",
+        "Say in one line of at most 80 bytes, within 5 seconds, what is wrong, the worst first:\n"
+        "  pods     interfaces lost or damaged, although their uplink is up\n"
+        "  uplinks  missing, down or without carrier, with pods on them\n"
+        "  records  pod interfaces that no repair could bring back\n"
+        "Reads what the watcher saw where one runs, else looks itself; changes nothing.\n"
+        "Exit status 0 if all is well, 1 for a problem, 2 where nobody can tell: no answer in\n"
+        "time, a watcher that has died, not root.",
+        needs_root=False,  # what a probe is told of that stands on stdout, and is no usage error
+    )
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        type=subject,
+        default=[],
+        metavar="pods|uplinks|records",
+        help="only these (default: all)",
+    )
+    _add_watch_config(parser)
+
+
+def _add_watch_config(parser: argparse.ArgumentParser) -> None:
+    from cni_repair.watch.settings import CONFIG_FILE
+
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="the watcher's configuration (conf/watch.yaml explains it; default:"
+        f" {CONFIG_FILE}, where there is one)",
+    )
 
 
 def _add_validate(commands: _Commands) -> None:
@@ -452,6 +482,7 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "forget": _add_forget,
     "upgrade": _add_upgrade,
     "watch": _add_watch,
+    "check": _add_check,
     "validate": _add_validate,
     "help": _add_help,
     "demo": _add_demo,

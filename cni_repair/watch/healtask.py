@@ -8,6 +8,7 @@ from cni_repair.base.errors import TRY_AGAIN
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import POD_FAILURES, Node
+from cni_repair.node.masters import MasterSteps
 from cni_repair.node.verdict import parents_of
 from cni_repair.repair.scheduler import repair, usable_processors
 from cni_repair.repair.session import RepairOptions
@@ -106,9 +107,10 @@ class _Heal:
         )
         self._channel.send({"firing": len(ready), "at": time.monotonic()})
         left = []
+        masters = MasterSteps(self._node.rtnl, None)
         for report in repair(self._node, self._store, ready, options):
             entry = files.pop(report.key)
-            self._say_verdict(entry, report)
+            self._say_verdict(entry, report, masters)
             if report.error is not None and report.error.code == TRY_AGAIN:
                 left.append(entry)
         for entry in files.values():  # a DEL was quicker
@@ -125,6 +127,6 @@ class _Heal:
     def _say_restored(self, entry: Entry, report: Report) -> None:
         self._channel.send({"restored": entry.file, "at": time.monotonic()})
 
-    def _say_verdict(self, entry: Entry, report: Report) -> None:
-        document = seen_of(self._store, entry, report)
+    def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
+        document = seen_of(self._store, entry, report, masters)
         self._channel.send({**document, "verdict": True, "steps": len(report.actions)})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import cni_repair
+from cni_repair.base.log import event
 
 if TYPE_CHECKING:
     from cni_repair.watch.exposition import Document, Exposition
@@ -24,19 +25,20 @@ class Wanted(Protocol):
     def metrics_listen(self) -> str: ...
 
 
-def _print(trouble: str) -> None:
-    print(f"cni-repair: {trouble}", file=sys.stderr, flush=True)
+def _tell(trouble: str) -> None:
+    event("trouble", trouble)
 
 
 class Metrics:
     """Tells Prometheus what the daemon sees and does.
 
-    It has threads: make it after the last fork. `on_trouble` is called, by any thread, with what an
-    operator has to know; nothing that goes wrong here stops the daemon.
+    It has threads: make it after the last fork. `on_trouble` is called with what an operator has to
+    know, by whoever calls us; nothing that goes wrong here stops the daemon.
     """
 
-    def __init__(self, settings: Wanted, on_trouble: Callable[[str], None] = _print) -> None:
+    def __init__(self, settings: Wanted, on_trouble: Callable[[str], None] = _tell) -> None:
         self._on_trouble = on_trouble
+        self._troubles: deque[str] = deque()  # of the textfile's thread
         self._exposition: Exposition | None = None
         self._textfile: Textfile | None = None
         self._server: Server | None = None
@@ -58,6 +60,7 @@ class Metrics:
         if self._exposition is not None:
             self._exposition.observe(document)
             self._changed()
+            self._tell_troubles()
 
     def heal(self, result: str, trigger: str, outage_seconds: float | None = None) -> None:
         """Count the repair of an attachment; `outage_seconds` where one is over."""
@@ -69,7 +72,12 @@ class Metrics:
         """The file stays: it says when somebody last looked."""
         if self._textfile is not None:
             self._textfile.close()
+            self._tell_troubles()
         self._set_listen("")
+
+    def _tell_troubles(self) -> None:
+        while self._troubles:
+            self._on_trouble(self._troubles.popleft())
 
     def _changed(self) -> None:
         if self._textfile is not None:
@@ -81,11 +89,12 @@ class Metrics:
         if self._textfile is not None:
             self._textfile.remove()
             self._textfile = None
+            self._tell_troubles()
         if path:
             from cni_repair.watch.textfile import Textfile
 
             assert self._exposition is not None
-            self._textfile = Textfile(path, self._exposition.text, self._on_trouble)
+            self._textfile = Textfile(path, self._exposition.text, self._troubles.append)
             self._textfile.changed()
 
     def _set_listen(self, listen: str) -> None:

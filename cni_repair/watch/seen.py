@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 _MOST_WORDS = 400  # of a finding in a line for people; `status -o json` has all
 
 
-def seen_of(
-    store: Store, entry: Entry, report: Report, masters: MasterSteps | None = None
-) -> dict[str, Any]:
-    """The report as a document; with `masters`, what the attachment stands on by now, too."""
+def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) -> dict[str, Any]:
+    """The report as a document, with what the attachment stands on by now."""
     recorded = report.checkpoint.attachment if report.checkpoint else None
     error = report.error
     return {
@@ -49,9 +47,9 @@ def mark_of(store: Store, file: str) -> str:
     return f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
 
-def _over(report: Report, masters: MasterSteps | None) -> int:
+def _over(report: Report, masters: MasterSteps) -> int:
     """The index of the master as it is now; 0 where there is none."""
-    if masters is None or report.checkpoint is None:
+    if report.checkpoint is None:
         return 0
     try:
         master = masters.look(parents_of(report.checkpoint))[1]

@@ -199,9 +199,7 @@ def _is_path(text: str) -> bool:
 
 def _checkpoint_dirs(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise Wrong(
-            f": {shown(value or None)} is no list: write directories, as [{CHECKPOINT_DIR}]"
-        )
+        raise Wrong(f": {shown(value or None)} is no list of directories: write [{CHECKPOINT_DIR}]")
     paths: list[str] = []
     problems: list[str] = []
     for index, one in enumerate(value):
