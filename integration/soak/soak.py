@@ -75,7 +75,7 @@ class Soak:
         self._began = time.monotonic()
         self._was: dict[Netns, PodState] = {}  # attached pods
         self._calls: list[tuple[Netns, str, subprocess.Popen[str]]] = []  # not yet ended
-        self._kills = self._added = self._deleted = 0
+        self._made = self._kills = self._added = self._deleted = 0
         self._slowest = 0.0
         config = lab.directory / "watch.yaml"
         config.write_text(
@@ -85,7 +85,7 @@ class Soak:
                     "checkpointDirs": [lab.checkpoint_dir],
                     "runDir": lab.run_dir,
                     # Reloads follow each other as fast as they can: none is to be waited out.
-                    "backOff": {"first": "0s", "most": "0s"},
+                    "backOff": {"first": "0.1s", "most": "0.1s"},
                 }
             )
         )
@@ -149,7 +149,8 @@ class Soak:
         """Most reloads meet a node at rest."""
 
     def _add(self) -> None:
-        self._call("ADD", self._lab.add_pod())
+        self._made += 1
+        self._call("ADD", self._lab.add_pod(f"{self._lab.node.name}-more{self._made}"))
 
     def _delete(self) -> None:
         busy = {pod for pod, _, _ in self._calls}

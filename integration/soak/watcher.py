@@ -55,7 +55,8 @@ class Watcher:
         if self._running.poll() is not None:
             raise RigError(f"cni-repair watch ended: {self._log.read_text()[-1000:]}")
         asked = self._lab.cli("watch", "--status", "--config", str(self._config), "-o", "json")
-        return asked.returncode == 0 and asked.document.get("pid") == self._running.pid
+        status = asked.document["status"] if asked.returncode == 0 else None
+        return bool(status) and status["pid"] == self._running.pid
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:
