@@ -113,7 +113,7 @@ STATUS: Status = {
 def watcher(rig: Rig, **changes: Any) -> Iterator[None]:
     """What a watcher has in the run directory while it runs."""
     with first_watcher(run_dir(rig)):
-        write_status(run_dir(rig), STATUS | changes)  # type: ignore[typeddict-item]
+        write_status(run_dir(rig), STATUS | changes)  # type: ignore[arg-type]
         yield
 
 

@@ -102,9 +102,9 @@ def test_look_that_hangs_is_left_behind() -> None:
 
 def test_look_that_fails_is_unknown() -> None:
     def fail() -> tuple[int, str]:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("a mistake")
 
-    assert within(60, fail) == (UNKNOWN, "unknown: the look failed: cni-repair status")
+    assert within(60, fail) == (UNKNOWN, "unknown: ZeroDivisionError: a mistake")
 
 
 def test_answer_longer_than_a_pipe_holds_is_cut() -> None:
