@@ -114,7 +114,10 @@ def watching(
             env={"PATH": os.environ["PATH"], **(env or {})},
         )
     watch = Watch(
-        rig, process, errors, Path(changes.get("runDir", rig.base / "run")) / "watch.json"
+        rig,
+        process,
+        errors,
+        Path(rig.outside(str(changes.get("runDir", rig.base / "run")))) / "watch.json",
     )
     try:
         yield watch
