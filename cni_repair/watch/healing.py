@@ -250,7 +250,7 @@ class Healing:
         self._tried.add(one.place)
         if line["code"] != TRY_AGAIN:
             self._restraint.refused(one.place, one.try_mark)
-            self._telling.refused(change, cause)
+            self._telling.refused(change, cause, line["code"])
 
 
 def _name(place: Place) -> str:

@@ -80,10 +80,11 @@ class Watcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._directories.close(loop)
+            self._telling.close()
 
     def change(self, settings: Settings) -> None:
         """Go by other settings from now on."""
-        self._telling.settings = settings
+        self._telling.change(settings)
         self._restraint.change(settings.back_off_first, settings.back_off_most)
         self._attachments.drop_directories_but(settings.checkpoint_dirs)
         self._directories.want(self._paths())

@@ -17,44 +17,60 @@ if TYPE_CHECKING:
     from cni_repair.watch.pausing import Pause
     from cni_repair.watch.status import Standing
 
-_MOST_MASTERS = 6
-_MOST_REFUSED = 4
+_MOST_MASTERS = 5
+_MOST_REFUSED = 3
+# States that a repair may end, or somebody.
+UNWELL = ("lost", "degraded", "foreign", "released", "unreadable")
 _MASTERS = ("MASTER", "STATE", "PODS", "ARMED")
-_WRONG_FIRST = ("lost", "degraded", "foreign", "released", "unreadable", "renamed", "stale")
-_START = "systemctl start cni-repair-watch; why it ended: journalctl -u cni-repair-watch -n 20"
-_RESTART = "systemctl restart cni-repair-watch; why: journalctl -u cni-repair-watch -n 20"
+_WRONG_FIRST = (*UNWELL, "renamed", "stale")
+_COLUMNS = 80
+_LEAST_REASON = 24
+_START = ("systemctl start cni-repair-watch", "why it ended: journalctl -u cni-repair-watch -n 20")
+_RESTART = ("systemctl restart cni-repair-watch", "why: journalctl -u cni-repair-watch -n 20")
+_INSTALL = ("systemctl start cni-repair-watch", "where there is no such unit: install.sh --watch")
 
 
 def lines(standing: Standing, pause: Pause | None, now: float, boot_now: float) -> Iterator[str]:
     """The screen; `now` is Unix time, `boot_now` the boot's clock."""
-    yield from _not_running(standing)
-    if standing.document is not None:
-        yield _states(standing.document)
-        yield from _how_it_stands(standing, pause, now, boot_now)
-        yield from _masters(standing.document["masters"], now)
-        yield from _refused(standing.document["refused"])
-    elif pause is not None:
-        yield pause.words(boot_now)
+    status = standing.document
+    if status is not None and standing.name == RUNNING:
+        yield _states(status)
+        yield from _at_work(status, pause, now, boot_now)
+    else:
+        yield from _not_seeing(standing)
+        if pause is not None:
+            yield one_line(pause.words(boot_now))
+    if status is not None:
+        if standing.name != RUNNING:
+            yield _states(status)
+        yield from _figures(status, now)
+        yield from _masters(status["masters"], now)
+        yield from _refused(status["refused"])
+        if status["refused"] or any(status["attachments"].get(state) for state in UNWELL):
+            yield "next: cni-repair status, which says which pods, why, and what to do"
 
 
-def _not_running(standing: Standing) -> Iterator[str]:
-    """What comes before all else: nothing is healed."""
+def _not_seeing(standing: Standing) -> Iterator[str]:
+    """What comes before all else where nothing is healed, and what was seen is old."""
+    old = duration(standing.seconds_old)
+    seen = f"; what follows is {old} old" if standing.document else ""
     if standing.name == NONE:
         yield "watch: does not run, and has not since this boot: nothing is healed by itself"
-        yield "  next: systemctl start cni-repair-watch (install.sh --watch installs it)"
+        yield from _next(_INSTALL)
     elif standing.name == DEAD:
-        yield f"watch: DEAD: nothing is healed by itself; {_last_seen(standing)}"
-        yield f"  next: {_START}"
+        yield f"watch: DOES NOT RUN: nothing is healed by itself{seen}"
+        yield from _next(_START)
     elif standing.name == HUNG:
-        silent = duration(standing.seconds_old)
-        yield f"watch: HANGS: not heard of for {silent}; {_last_seen(standing)}"
-        yield f"  next: {_RESTART}"
-    elif standing.document is None:
+        yield f"watch: HANGS: nothing is healed by itself{seen}"
+        yield from _next(_RESTART)
+    else:
         yield "watch: just started: it has not looked yet"
 
 
-def _last_seen(standing: Standing) -> str:
-    return "what it saw last:" if standing.document else "it had seen nothing yet"
+def _next(steps: tuple[str, ...]) -> Iterator[str]:
+    first, *more = steps
+    yield f"  next: {first}"
+    yield from (f"        {step}" for step in more)
 
 
 def _states(status: dict[str, Any]) -> str:
@@ -66,27 +82,22 @@ def _states(status: dict[str, Any]) -> str:
     return f"{total} attachment{'' if total == 1 else 's'}{': ' if each else ''}{each}"
 
 
-def _how_it_stands(
-    standing: Standing, pause: Pause | None, now: float, boot_now: float
+def _at_work(
+    status: dict[str, Any], pause: Pause | None, now: float, boot_now: float
 ) -> Iterator[str]:
-    status = standing.document
-    assert status is not None
-    if standing.name == RUNNING:
-        yield f"watch: {_mode(status, pause, boot_now)}"
-        yield f"  since {clock(status['since'])} (PID {status['pid']}), {_look(status, now)}"
-    heals = status["heals"]
+    yield f"watch: {_mode(status, pause, boot_now)}"
+    yield f"  since {clock(status['since'])} (PID {status['pid']}), {_look(status, now)}"
+
+
+def _figures(status: dict[str, Any], now: float) -> Iterator[str]:
+    heals, kubelet, coverage = (status[key] for key in ("heals", "kubelet", "coverage"))
     if heals["total"]:
         yield f"  heals: {_heals(heals)}"
-    kubelet = status["kubelet"]
     if kubelet["held"]:
         yield f"  kubelet is held{_since(kubelet['since'], now)}"
-    coverage = status["coverage"]
-    less = coverage["restorable"] < coverage["interfaces"]
-    if status["unmanaged"] or less:
-        yield (
-            f"  restorable: {coverage['restorable']} of {coverage['interfaces']} pod interfaces"
-            " (cni-repair snapshot --check names the others)"
-        )
+    if status["unmanaged"] or coverage["restorable"] < coverage["interfaces"]:
+        share = f"{coverage['restorable']} of {coverage['interfaces']}"
+        yield f"  restorable: {share} pod interfaces; the others: cni-repair snapshot --check"
 
 
 def _mode(status: dict[str, Any], pause: Pause | None, boot_now: float) -> str:
@@ -153,7 +164,11 @@ def _refused(refused: list[dict[str, Any]]) -> Iterator[str]:
     yield "refused, and not tried again until something about them changes:"
     for one in refused[:_MOST_REFUSED]:
         pod = one_line(one["pod"]) or short_id(one["containerID"])
-        yield f"  {one['state']} {pod} {one_line(one['ifname'])}: {one_line(one['reason'])}"
+        begin = f"  {one['state']} {pod} {one_line(one['ifname'])}: "
+        yield begin + _cut(one_line(one["reason"]), max(_COLUMNS - len(begin), _LEAST_REASON))
     if len(refused) > _MOST_REFUSED:
         yield f"  … and {len(refused) - _MOST_REFUSED} more"
-    yield "  next: cni-repair status; put right what the reasons name"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
