@@ -16,10 +16,13 @@ import time
 
 from cni_repair import __version__
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.errors import REFUSALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
+
+    from cni_repair.base.errors import CniError
 
     Kind: TypeAlias = Literal[
         "lost", "degraded", "refused", "healed",
@@ -81,12 +84,27 @@ def use_stderr() -> None:
 
 
 def set_common(**fields: Value) -> None:
-    """Set the fields that every event of this process has besides its own."""
-    _State.common = fields
+    """Set fields that every event of this process has from now on, besides its own."""
+    _State.common |= fields
+
+
+def failure(what: str, error: CniError, **fields: Value) -> None:
+    """Write that something was not done, and why; each error once."""
+    if error.logged:
+        return
+    error.logged = True
+    kind: Kind = "refused" if error.code in REFUSALS else "failed"
+    event(kind, f"{what}: {error}", CODE=error.code, REASON=str(error), **fields)
 
 
 def event(kind: Kind, message: str, **fields: Value) -> None:
-    """Write one event. A field that is None or empty is left out."""
+    """Write one event. A field that is None or empty is left out.
+
+    Only root's: others can do nothing that is to be told of, and `cni-repair log` believes no one
+    else.
+    """
+    if os.geteuid() != 0:
+        return
     message_id, priority = KINDS[kind]
     known = {
         "MESSAGE": message,
@@ -95,13 +113,13 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
         "SYSLOG_IDENTIFIER": IDENTIFIER,
         "EVENT": kind,
         "VERSION": __version__,
+        "CALLER": _caller(),
         **_State.common,
         **fields,
     }
-    told = {name: value for name, value in known.items() if value is not None and value != ""}
     unsent = _State.unsent
     if len(unsent) < _MOST_UNSENT:
-        unsent.append(b"".join([_serialised(name, str(told[name])) for name in told]))
+        unsent.append(b"".join([_serialised(*pair) for pair in _told(known)]))
     if not _send_unsent() and _State.stderr:
         _write_on_stderr(kind, message, fields)
 
@@ -116,6 +134,19 @@ def drain(seconds: float) -> None:
     while _State.unsent and time.monotonic() < until:
         time.sleep(_UNSENT_POLL_SECONDS)
         _send_unsent()
+
+
+def _caller() -> str:
+    """Who has started this process: a runtime, a shell, systemd."""
+    from cni_repair.base.procfs import comm_of  # which ADD has by now, but not when it begins
+
+    parent = os.getppid()
+    return f"{comm_of(parent)}[{parent}]"
+
+
+def _told(fields: dict[str, Value]) -> list[tuple[str, str]]:
+    """The fields that there is something in."""
+    return [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
 
 
 def _serialised(name: str, value: str) -> bytes:
@@ -186,8 +217,8 @@ def _write_on_stderr(kind: str, message: str, fields: dict[str, Value]) -> None:
     """One plain line; none where nobody reads them: a full pipe would hold the process."""
     import select
 
-    named = [f"{name}={value}" for name, value in fields.items() if value is not None]
-    text = " ".join([f"{IDENTIFIER}: {kind}: {message}", *(f"[{one}]" for one in named)])
+    named = [f"[{name}={value}]" for name, value in _told(fields)]
+    text = " ".join([f"{IDENTIFIER}: {kind}: {message}", *named])
     shown = "".join(char if char.isprintable() else "?" for char in text)
     line = shown.encode("utf-8", "backslashreplace")[: _MOST_ON_STDERR - 1] + b"\n"
     poll = select.poll()

@@ -160,7 +160,7 @@ def look(
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
-def _as_recorded(before: PodLook, master: HostLink) -> PodLook:
+def as_recorded(before: PodLook, master: HostLink) -> PodLook:
     """What a look would show of a lost interface that was made again as it is recorded."""
     recorded = before.checkpoint.attachment
     live = LiveLink(recorded.ifname, recorded.link, True, True, master.ifindex, None)
@@ -235,7 +235,7 @@ class PodRepair:
                 desired = with_extras(self._checkpoint.attachment, self.now.observed)
                 self._desired = replace(self._checkpoint, attachment=desired)
             if self._apply(namespaces, master):
-                self.now = _as_recorded(self.now, master)
+                self.now = as_recorded(self.now, master)
                 return
             self._look(namespaces)
             if self.failures or self.now.plan.operations == done:

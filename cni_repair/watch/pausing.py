@@ -10,6 +10,7 @@ from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint.locks import Lock
+from cni_repair.upgrade.times import duration
 from cni_repair.watch import rundir
 
 TYPE_CHECKING = False
@@ -103,13 +104,3 @@ def _pause_of(document: dict[str, Any], path: str) -> Pause:
             IO, f"{path} holds no pause", "cni-repair watch --resume removes it, and pauses nothing"
         )
     return Pause(float(until), by, reason)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: its two largest units."""
-    whole = max(0, round(seconds))
-    for size, unit, smaller, name in ((3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size}{unit}" + (f" {rest}{name}" if rest else "")
-    return f"{whole}s"

@@ -55,29 +55,23 @@ def is_wanted(heal: str, cause: str, state: str) -> bool:
 
 
 @frozen
-class Mark:
-    """What has to change before a pod that was refused is tried again."""
-
-    record: tuple[int, int, int]  # the file's inode, mtime (ns) and size
-    state: str
-    findings: tuple[str, ...]
-
-
-@frozen
 class _Uplink:
     """How often an uplink was healed lately."""
 
-    touched: float  # when it was last lost or healed
-    healed: float = 0.0
-    wait: float = 0.0  # from then to the next heal; 0: it was not healed lately
+    healed: float  # when, the last time
+    wait: float  # from then to the next heal; 0: it was not healed lately
+    lost: float  # when, the last time
+
+    def is_calm(self, now: float, seconds: float) -> bool:
+        """Whether nothing happened for so long, beyond the time that a heal had to wait."""
+        return now - max(self.lost, self.healed + self.wait) >= seconds
 
 
 class Restraint:
     """How often uplinks are healed, and which pods are not tried.
 
     The first heal comes at once. From then on each waits twice as long after the one before it as
-    that did, between `first` and `most` seconds. Once an uplink was neither lost nor healed for
-    `most` seconds, that is forgotten.
+    that did, between `first` and `most` seconds. After `most` calm seconds that is forgotten.
     """
 
     def __init__(self, first: float, most: float) -> None:
@@ -88,13 +82,13 @@ class Restraint:
 
     def uplink_lost(self, name: str, now: float) -> None:
         """Note that an uplink went away."""
-        self._uplinks[name] = replace(self._known(name, now), touched=now)
+        self._uplinks[name] = replace(self._known(name, now), lost=now)
 
     def healed(self, name: str, now: float) -> None:
         """Note that an uplink's pods were healed, or that this was tried."""
         known = self._known(name, now)
         wait = min(2 * known.wait, self._most) if known.wait else self._first
-        self._uplinks[name] = _Uplink(touched=now, healed=now, wait=wait)
+        self._uplinks[name] = _Uplink(healed=now, wait=wait, lost=known.lost)
 
     def may_heal(self, name: str, now: float) -> float:
         """The seconds until an uplink's pods may be healed; 0.0: now."""
@@ -103,13 +97,18 @@ class Restraint:
 
     def _known(self, name: str, now: float) -> _Uplink:
         known = self._uplinks.get(name)
-        if known is None or now - known.touched >= self._most:
-            return _Uplink(touched=now)
+        if known is None or known.is_calm(now, self._most):
+            return _Uplink(healed=now, wait=0.0, lost=now)
         return known
 
     def refused(self, key: Hashable, mark: Hashable) -> None:
-        """Note that a pod was refused, as it is now."""
+        """Note that a pod was refused; `mark` is what has to change before it is tried again: its
+        record's file, its state, what was found."""
         self._refused[key] = mark
+
+    def accepted(self, key: Hashable) -> None:
+        """Note that a pod was healed, or is well."""
+        self._refused.pop(key, None)
 
     def may_try(self, key: Hashable, mark: Hashable) -> bool:
         """Whether a pod was not refused, or has changed since."""

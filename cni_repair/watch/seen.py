@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from cni_repair.checkpoint.store import mark_of
 from cni_repair.node.context import POD_FAILURES
 from cni_repair.node.verdict import parents_of
 
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
 _MOST_WORDS = 400  # of a finding in a line for people; `status -o json` has all
 
 
-def seen_of(
-    store: Store, entry: Entry, report: Report, masters: MasterSteps | None = None
-) -> dict[str, Any]:
-    """The report as a document; with `masters`, what the attachment stands on by now, too."""
+def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) -> dict[str, Any]:
+    """The report as a document, with what the attachment stands on by now."""
     recorded = report.checkpoint.attachment if report.checkpoint else None
     error = report.error
     return {
@@ -36,22 +33,21 @@ def seen_of(
         "state": report.state,
         "reason": report.reason[:_MOST_WORDS],
         "code": error.code if error is not None else 0,
-        "mark": mark_of(store, entry.file),
+        "mark": _mark_of(store, entry.file),
     }
 
 
-def mark_of(store: Store, file: str) -> str:
+def _mark_of(store: Store, file: str) -> str:
     """What tells a record from the one that replaces it; empty where it is gone."""
     try:
-        status = os.stat(f"{store.directory}/{file}", follow_symlinks=False)
+        return ":".join(map(str, mark_of(file, store.fd)))
     except OSError:
         return ""
-    return f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
 
-def _over(report: Report, masters: MasterSteps | None) -> int:
+def _over(report: Report, masters: MasterSteps) -> int:
     """The index of the master as it is now; 0 where there is none."""
-    if masters is None or report.checkpoint is None:
+    if report.checkpoint is None:
         return 0
     try:
         master = masters.look(parents_of(report.checkpoint))[1]

@@ -102,6 +102,14 @@ def check_settings(path: str) -> Settings:
     return settings_of(read_yaml(path, SettingsError, _bytes_of), path)
 
 
+def read_run_dir(path: str) -> str:
+    """The run directory that a file names, whatever else is wrong with it: a watcher that goes by
+    what it said before can still be paused. Raises SettingsError."""
+    document = read_yaml(path, SettingsError, _bytes_of_trusted)
+    given = document.get("runDir", RUN_DIR) if isinstance(document, dict) else RUN_DIR
+    return str(read_document({"runDir": given}, _RUN_DIR, path, SettingsError)["runDir"])
+
+
 def settings_of(document: Any, path: str = "") -> Settings:
     """The settings that a decoded document holds. Raises SettingsError."""
     values = read_document(document, _SETTINGS, path or "this", SettingsError)
@@ -173,7 +181,8 @@ def _path(example: str) -> Reader:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not _is_path(value):
             raise Wrong(
-                f": {shown(value)} is no absolute path: write one, without . and .., such as {example}"
+                f": {shown(value)} is no absolute path: write one, without . and .., such as"
+                f" {example}"
             )
         return os.path.normpath(value)
 
@@ -190,9 +199,7 @@ def _is_path(text: str) -> bool:
 
 def _checkpoint_dirs(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise Wrong(
-            f": {shown(value or None)} is no list: write directories, as [{CHECKPOINT_DIR}]"
-        )
+        raise Wrong(f": {shown(value or None)} is no list of directories: write [{CHECKPOINT_DIR}]")
     paths: list[str] = []
     problems: list[str] = []
     for index, one in enumerate(value):
@@ -253,10 +260,11 @@ _BACK_OFF = {
     "first": Key(duration("1s"), "1s"),
     "most": Key(duration("5m"), "5m"),
 }
+_RUN_DIR = {"runDir": Key(_path(RUN_DIR), RUN_DIR)}
 _SETTINGS = {
     "version": Key(version(VERSION), needed=f"write version: {VERSION}"),
     "checkpointDirs": Key(_checkpoint_dirs, [CHECKPOINT_DIR]),
-    "runDir": Key(_path(RUN_DIR), RUN_DIR),
+    **_RUN_DIR,
     "heal": Key(_one_of(UPLINK, DRIFT, OFF), UPLINK),
     "holdKubelet": Key(_one_of(NEVER, ON_LOSS), NEVER),
     "kubelet": Key(section(dict, _KUBELET), {}),
