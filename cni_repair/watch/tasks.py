@@ -114,10 +114,20 @@ def _survey(channel: Channel, request: dict[str, Any]) -> None:
         for directory in request["directories"]:
             try:
                 with Store(directory) as store:
-                    known += covered(store, [])
+                    known += _covered(node, store)
             except FileNotFoundError:
                 continue  # nothing was attached there yet
         channel.send({"unmanaged": [str(one) for one in unmanaged(node, set(known))]})
+
+
+def _covered(node: Node, store: Store) -> list[Covered]:
+    """The interfaces that records are of. (One that is stale is of none: see `covered`.)"""
+    known: list[Covered] = []
+    for some in _in_parts(store.committed()):
+        masters = MasterSteps(node.rtnl, None)
+        entries = [one for one in (inventory.read_file(store, name) for name in some) if one]
+        known += covered(store, [examine_one(node, entry, masters) for entry in entries])
+    return known
 
 
 _TASKS: dict[str, Callable[[Channel, dict[str, Any]], None]] = {

@@ -18,3 +18,14 @@ def test_pods_come_back_with_their_uplink(rig: Rig) -> None:
             assert rig.state(one.pod) == one.state
         assert watch.status()["heals"]["total"] == 3
         assert watch.end() == 0
+
+
+def test_interfaces_without_a_record_are_counted(rig: Rig) -> None:
+    """Those, and none that has one: nobody must look for pods that are well."""
+    for number in range(2):
+        rig.attach(f"pod{number}")
+    rig.bare("ADD", rig.pod("bare"), rig.conf()).ok()
+    with watching(rig) as watch:
+        status = watch.until(lambda status: status["unmanaged"], "the survey")
+        assert status["unmanaged"] == 1
+        assert status["coverage"] == {"restorable": 2, "interfaces": 3}
