@@ -23,8 +23,8 @@ from tests.manual import Block, PageError, blocks_of, commands_of, matches, page
 from tests.manualnode import ManualNode
 
 TOPICS = {
-    "on-call", "watch", "upgrade", "adopt", "restored", "checkpoints", "configuration", "cost",
-    "back-out",
+    "on-call", "watch", "monitoring", "upgrade", "adopt", "restored", "checkpoints",
+    "configuration", "cost", "back-out",
 }  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.

@@ -117,10 +117,9 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
         **_State.common,
         **fields,
     }
-    told = {name: value for name, value in known.items() if value is not None and value != ""}
     unsent = _State.unsent
     if len(unsent) < _MOST_UNSENT:
-        unsent.append(b"".join([_serialised(name, str(told[name])) for name in told]))
+        unsent.append(b"".join([_serialised(*pair) for pair in _told(known)]))
     if not _send_unsent() and _State.stderr:
         _write_on_stderr(kind, message, fields)
 
@@ -143,6 +142,11 @@ def _caller() -> str:
 
     parent = os.getppid()
     return f"{comm_of(parent)}[{parent}]"
+
+
+def _told(fields: dict[str, Value]) -> list[tuple[str, str]]:
+    """The fields that there is something in."""
+    return [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
 
 
 def _serialised(name: str, value: str) -> bytes:
@@ -213,8 +217,8 @@ def _write_on_stderr(kind: str, message: str, fields: dict[str, Value]) -> None:
     """One plain line; none where nobody reads them: a full pipe would hold the process."""
     import select
 
-    named = [f"{name}={value}" for name, value in fields.items() if value is not None]
-    text = " ".join([f"{IDENTIFIER}: {kind}: {message}", *(f"[{one}]" for one in named)])
+    named = [f"[{name}={value}]" for name, value in _told(fields)]
+    text = " ".join([f"{IDENTIFIER}: {kind}: {message}", *named])
     shown = "".join(char if char.isprintable() else "?" for char in text)
     line = shown.encode("utf-8", "backslashreplace")[: _MOST_ON_STDERR - 1] + b"\n"
     poll = select.poll()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _SHORTEST_WAIT = 0.1  # in seconds
 _LONGEST_REASON = 200
+_SHORTEST_DATE = len("2026-11-29")
+_MOST_DIGITS = 9
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -121,6 +123,39 @@ def duration(text: str) -> float:
         return float(reader("30m")(text))
     except Wrong as wrong:
         raise argparse.ArgumentTypeError(wrong.problems[0].removeprefix(": ")) from wrong
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def count(text: str) -> int:
+    value = int(text) if _is_number(text) else 0
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 on")
+    return value
+
+
+def since(text: str) -> float:
+    """A moment as Unix time, of how long ago it was, or of its date, its time, or both."""
+    import datetime
+    import time
+
+    from cni_repair.base.keyed import seconds_in
+
+    days = text[:-1] if text.endswith("d") else ""
+    ago = seconds_in(f"{24 * int(days)}h" if _is_number(days) else text)
+    if ago is not None:
+        return max(0.0, time.time() - ago)
+    try:
+        if len(text) < _SHORTEST_DATE:
+            today = datetime.date.today()
+            return datetime.datetime.combine(today, datetime.time.fromisoformat(text)).timestamp()
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected 30m, 2h or 3d (ago), 03:00, 2026-11-29 or '2026-11-29 03:00'"
+        ) from None
 
 
 def reason(text: str) -> str:

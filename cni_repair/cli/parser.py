@@ -11,11 +11,13 @@ from cni_repair.cli.arguments import (
     Parser,
     Version,
     container,
+    count,
     duration,
     nearest,
     reason,
     seconds,
     seconds_to_wait,
+    since,
     subject,
 )
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
@@ -429,6 +431,42 @@ def _add_watch_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_log(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "log",
+        "what cni-repair did on this node, and why",
+        "Show cni-repair's events in systemd's journal, the newest last: what the plugin, the\n"
+        "commands, upgrade and watch did to which pod, why, and how it ended. Of all pods,\n"
+        "the last 100; of the pods that are named, or since a time, all that there are.",
+        needs_root=False,  # whoever may read the journal
+    )
+    parser.add_argument(
+        "pods",
+        type=container,
+        nargs="*",
+        metavar="POD",
+        help="pods as NAMESPACE/NAME or NAME, or the beginnings of container ids",
+    )
+    parser.add_argument(
+        "--since",
+        type=since,
+        metavar="WHEN",
+        help="only what happened since then: 30m, 2h or 3d ago, 03:00 (today), 2026-11-29, or"
+        " '2026-11-29 03:00'",
+    )
+    parser.add_argument(
+        "-n", "--lines", type=count, metavar="COUNT", help="only so many, the newest"
+    )
+    parser.add_argument(
+        "--directory",
+        default="",
+        metavar="DIR",
+        help="read the journal files there (in a container, the node's: /host/var/log/journal)",
+    )
+    _add_output(parser)
+
+
 def _add_validate(commands: _Commands) -> None:
     parser = _command(
         commands,
@@ -484,6 +522,7 @@ _COMMANDS: dict[str, Callable[[_Commands], None]] = {
     "upgrade": _add_upgrade,
     "watch": _add_watch,
     "check": _add_check,
+    "log": _add_log,
     "validate": _add_validate,
     "help": _add_help,
     "demo": _add_demo,

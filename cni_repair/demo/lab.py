@@ -329,6 +329,11 @@ class Lab(Commands):
                     _accept_duplicates()
         return pods
 
+    def remove_pod(self, pod: Netns) -> None:
+        """Delete a pod's namespace, as a runtime does after DEL."""
+        self.pods.remove(pod)
+        self._delete_netns([pod])
+
     def uplink_lost(self, name: str = "eth0") -> None:
         """Destroy an uplink of the node's, and with it all that is stacked on it."""
         self._batch(self.node, [f"link delete {name}"])

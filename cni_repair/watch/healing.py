@@ -77,6 +77,10 @@ class Healing:
         self.consider()
 
     @property
+    def is_at_work(self) -> bool:
+        return bool(self._heals)
+
+    @property
     def armed_in_all(self) -> int:
         return sum(heal.armed for heal in self._heals.values())
 
@@ -250,7 +254,7 @@ class Healing:
         self._tried.add(one.place)
         if line["code"] != TRY_AGAIN:
             self._restraint.refused(one.place, one.try_mark)
-            self._telling.refused(change, cause)
+            self._telling.refused(change, cause, line["code"])
 
 
 def _name(place: Place) -> str:

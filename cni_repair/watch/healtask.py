@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.errors import TRY_AGAIN
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import POD_FAILURES, Node
 from cni_repair.node.masters import MasterSteps
 from cni_repair.node.verdict import parents_of
-from cni_repair.repair.scheduler import repair, usable_processors
+from cni_repair.repair.armed import arm
+from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
 from cni_repair.uplink.plan import READY
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.node.report import Report
+    from cni_repair.repair.ready import Armed
     from cni_repair.watch.channel import Channel
 
 
@@ -45,17 +48,38 @@ class _Heal:
         self._node = node
         self._entries: dict[str, Entry] = {}  # that have not had their turn
         self._known: set[str] = set(request["except"])
+        self._armed: Armed | None = None
 
     def run(self) -> None:
         self._read_new()
-        while True:
-            ready = self._ready()
-            if ready:
-                self._repair(ready)
-            if not self._entries or not self._request["wait"]:
-                return
-            self._wait()
-            self._read_new()
+        try:
+            while True:
+                ready = self._ready()
+                if ready:
+                    self._repair(ready)
+                if not self._entries or not self._request["wait"]:
+                    return
+                self._arm_once()
+                self._wait()
+                self._read_new()
+        finally:
+            if self._armed is not None:
+                self._armed.close()
+
+    def _arm_once(self) -> None:
+        """Prepare what can be prepared while the master is away."""
+        if self._armed is not None:
+            return
+        count = len(self._entries)
+        processes = worker_count(count, usable_processors())
+        self._armed = arm(
+            self._node,
+            self._store,
+            [*self._entries.values()],
+            self._options(),
+            processes if processes > 1 else 0,
+        )
+        self._channel.send({"armed": self._armed.count, "of": count})
 
     def _read_new(self) -> None:
         """Take in the records that are there now; those known already are read again where it
@@ -99,11 +123,10 @@ class _Heal:
         for entry in ready:
             del self._entries[entry.file]
         files = {entry.key: entry for entry in ready}
-        options = RepairOptions(
-            run_dir="",
-            master_timeout=0.0,
-            processors=usable_processors(),
-            on_restored=lambda report: self._say_restored(files[report.key], report),
+        options = replace(
+            self._options(),
+            armed=self._armed,
+            on_restored=lambda report: self._say_restored(files[report.key]),
         )
         self._channel.send({"firing": len(ready), "at": time.monotonic()})
         left = []
@@ -124,7 +147,10 @@ class _Heal:
         for entry in self._ready():
             self._entries.pop(entry.file, None)
 
-    def _say_restored(self, entry: Entry, report: Report) -> None:
+    def _options(self) -> RepairOptions:
+        return RepairOptions(run_dir="", master_timeout=0.0, processors=usable_processors())
+
+    def _say_restored(self, entry: Entry) -> None:
         self._channel.send({"restored": entry.file, "at": time.monotonic()})
 
     def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from cni_repair.checkpoint.store import mark_of
 from cni_repair.node.context import POD_FAILURES
 from cni_repair.node.verdict import parents_of
 
@@ -34,17 +33,16 @@ def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) ->
         "state": report.state,
         "reason": report.reason[:_MOST_WORDS],
         "code": error.code if error is not None else 0,
-        "mark": mark_of(store, entry.file),
+        "mark": _mark_of(store, entry.file),
     }
 
 
-def mark_of(store: Store, file: str) -> str:
+def _mark_of(store: Store, file: str) -> str:
     """What tells a record from the one that replaces it; empty where it is gone."""
     try:
-        status = os.stat(f"{store.directory}/{file}", follow_symlinks=False)
+        return ":".join(map(str, mark_of(file, store.fd)))
     except OSError:
         return ""
-    return f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
 
 
 def _over(report: Report, masters: MasterSteps) -> int:

@@ -11,12 +11,16 @@ import gc
 
 from cni_repair.base.errors import CniError
 from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.identity import still_stands
 from cni_repair.checkpoint.store import Store
+from cni_repair.network.planning.plan import HEALTHY, STALE
 from cni_repair.node.context import Node
 from cni_repair.node.discovery import covered, unmanaged
 from cni_repair.node.examine import examine_one
 from cni_repair.node.masters import MasterSteps
+from cni_repair.node.report import Report
 from cni_repair.node.snapshot import SnapshotOptions, snapshot
+from cni_repair.node.verdict import unreadable
 from cni_repair.watch.channel import Channel, Closed
 from cni_repair.watch.healtask import heal
 from cni_repair.watch.seen import seen_of
@@ -120,14 +124,19 @@ def _survey(channel: Channel, request: dict[str, Any]) -> None:
         channel.send({"unmanaged": [str(one) for one in unmanaged(node, set(known))]})
 
 
-def _covered(node: Node, store: Store) -> list[Covered]:
-    """The interfaces that records are of. (One that is stale is of none: see `covered`.)"""
-    known: list[Covered] = []
-    for some in _in_parts(store.committed()):
-        masters = MasterSteps(node.rtnl, None)
-        entries = [one for one in (inventory.read_file(store, name) for name in some) if one]
-        known += covered(store, [examine_one(node, entry, masters) for entry in entries])
-    return known
+def _covered(node: Node, store: Store) -> Iterator[Covered]:
+    """The interfaces that the records of a directory are of, read one by one."""
+    for name in store.committed():
+        entry = inventory.read_file(store, name)
+        if entry is None:
+            continue
+        report = unreadable(entry)
+        if entry.checkpoint is not None:
+            identity = entry.checkpoint.netns
+            is_there = identity is None or still_stands(identity, node.own)
+            state = HEALTHY if is_there else STALE
+            report = Report(entry.key, entry.checkpoint, entry.checkpoint.netns_path, state)
+        yield from covered(store, [report])
 
 
 _TASKS: dict[str, Callable[[Channel, dict[str, Any]], None]] = {

@@ -8,8 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cni_repair.base import log
-from cni_repair.base.errors import CniError
+from cni_repair.base.errors import REFUSALS, CniError
 from cni_repair.network.planning.plan import DEGRADED, LOST
+from cni_repair.watch.metrics import Metrics
 from cni_repair.watch.status import WRITE_SECONDS, Status, write_status
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ class Telling:
         self.failed_count = 0
         self.last_healed_at: float | None = None  # Unix time
         self.last_outage_ms: int | None = None
+        self._loop = asyncio.get_running_loop()
         self._troubles: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._metrics = Metrics(settings, self._trouble_of_thread)
 
     # --- The journal ---
 
@@ -84,13 +87,16 @@ class Telling:
         outage = None
         if restored_at is not None and change.lost_at is not None:
             outage = max(0.0, restored_at - change.lost_at)
+        self._metrics.heal("healed", cause, outage)
         self.healed_count += 1
         self.last_healed_at = time.time()
         self.last_outage_ms = None if outage is None else round(outage * 1000)
         after = "" if outage is None else f" after {self.last_outage_ms} ms"
         self._event("healed", one, f"{one.title} is healed{after}", cause, self.last_outage_ms)
 
-    def refused(self, change: Change, cause: str) -> None:
+    def refused(self, change: Change, cause: str, code: int) -> None:
+        """A repair of it has failed, or was not to be."""
+        self._metrics.heal("refused" if code in REFUSALS else "failed", cause)
         self.failed_count += 1
         one = change.one
         self._event("refused", one, f"{one.title} was not healed: {one.reason}", cause)
@@ -102,6 +108,10 @@ class Telling:
         if len(self._troubles) > _MOST_TROUBLES:
             self._troubles.clear()
         self._troubles[text] += 1
+
+    def _trouble_of_thread(self, text: str) -> None:
+        """As :meth:`trouble`, from the thread that serves metrics."""
+        self._loop.call_soon_threadsafe(self.trouble, text)
 
     def _event(
         self,
@@ -143,7 +153,16 @@ class Telling:
             self._changed.clear()
             self._write(status())
 
+    def change(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.settings = settings
+        self._metrics.reload(settings)
+
+    def close(self) -> None:
+        self._metrics.close()
+
     def _write(self, status: Status) -> None:
+        self._metrics.observe(status)
         try:
             write_status(self.settings.run_dir, status)
         except CniError as error:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.netns.rig import HANG_SECONDS, Json, Pod, Rig, eventually
+from tests.netns.rig import HANG_SECONDS, Json, Rig, eventually
 
-SETTINGS: Json = {"version": 1, "rememberAfter": "1s", "backOff": {"first": "1s", "most": "5s"}}
+SETTINGS: Json = {
+    "version": 1,
+    "lookEvery": "2s",
+    "rememberAfter": "1s",
+    "backOff": {"first": "1s", "most": "5s"},
+}
 
 
 @dataclass
@@ -57,6 +63,11 @@ class Watch:
         assert found is not None
         return found
 
+    def until_lost(self, count: int) -> Json:
+        return self.until(
+            lambda status: status["attachments"] == {"lost": count}, f"{count} lost pods"
+        )
+
     def until_healthy(self, count: int) -> Json:
         return self.until(
             lambda status: status["attachments"] == {"healthy": count}, f"{count} healthy pods"
@@ -65,6 +76,19 @@ class Watch:
     def until_said(self, text: str, times: int = 1) -> None:
         self.until(lambda _: self.said.count(text) >= times, f"{text!r} on stderr")
 
+    def processes(self) -> list[int]:
+        """The daemon's, its healer's, and those of the tasks at work."""
+        known = [self.process.pid]
+        for one in known:
+            children = Path(f"/proc/{one}/task/{one}/children").read_text(encoding="ascii")
+            known += map(int, children.split())
+        return known
+
+    def until_gone(self, pids: list[int]) -> None:
+        eventually(
+            lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "its processes to end"
+        )
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
         self.process.send_signal(number)
@@ -72,15 +96,18 @@ class Watch:
 
 
 @contextmanager
-def watching(rig: Rig, **changes: Any) -> Iterator[Watch]:
+def watching(
+    rig: Rig, patch: str = "", env: Mapping[str, str] | None = None, **changes: Any
+) -> Iterator[Watch]:
     """`cni-repair watch` with settings of the rig's directories, and those that are given."""
     errors = rig.base / "watch.err"
     with errors.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            rig.command(rig.launcher(), "watch", "--config", str(configure(rig, **changes))),
+            rig.command(rig.launcher(patch), "watch", "--config", str(configure(rig, **changes))),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=file,
+            env={"PATH": os.environ["PATH"], **(env or {})},
         )
     watch = Watch(rig, process, errors)
     try:
@@ -104,7 +131,3 @@ def configure(rig: Rig, **changes: Any) -> Path:
     path.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
     path.chmod(0o600)
     return path
-
-
-def is_back(rig: Rig, pod: Pod) -> bool:
-    return "eth0" in rig.links(pod)

@@ -36,8 +36,8 @@ from tests.unit.samples import (
 
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
 COMMANDS = [
-    "status", "plan", "repair", "verify", "snapshot", "adopt", "forget", "upgrade", "validate",
-    "help", "demo",
+    "status", "plan", "repair", "verify", "snapshot", "adopt", "forget", "upgrade", "watch",
+    "check", "log", "validate", "help", "demo",
 ]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
