@@ -42,6 +42,7 @@ on call, pods without a network:
   cni-repair verify            ask every pod's gateways
   cni-repair help on-call      all this, explained
 
+does it heal by itself: cni-repair watch --status.
 before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
 kubelet is masked: cni-repair upgrade --status says why and until when.
 
