@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import HostLink
     from cni_repair.repair.ledger import Ledger
     from cni_repair.repair.pod import PodLook
-    from cni_repair.repair.session import Session
+    from cni_repair.repair.session import RepairOptions, Session
 
 
 def repair_attachment(
@@ -44,6 +44,13 @@ def repair_attachment(
             repair_attachment(session, ledger, place, lock_seconds)
 
 
+def is_asked_for(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether somebody is to be asked who has its addresses, where IPAM cannot say."""
+    wanted = checkpoint.netconf.get("probeBeforeRepair") is not False
+    is_heard = not checkpoint.attachment.link.usual_flags & IFF_NOARP  # else reached by routes
+    return options.probe and wanted and is_heard
+
+
 class Doubts:
     """What is known of the addresses of one lost interface for which IPAM does not speak."""
 
@@ -51,10 +58,7 @@ class Doubts:
         self, session: Session, ledger: Ledger, checkpoint: Checkpoint, is_moved: bool
     ) -> None:
         """`is_moved`: to a master over which nobody was asked."""
-        wanted = checkpoint.netconf.get("probeBeforeRepair") is not False
-        link = checkpoint.attachment.link
-        is_heard = not link.usual_flags & IFF_NOARP  # an ipvlan of mode l3 is reached by routes
-        self._is_asked_for = session.options.probe and wanted and is_heard
+        self._is_asked_for = is_asked_for(session.options, checkpoint)
         self._is_moved = is_moved
         self._ledger = ledger
         self._name = checkpoint.key.name
@@ -183,13 +187,15 @@ class AttachmentRepair:
 
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now
-        if work.before.plan.operations:
+        fired = ledger.fired.get(place, ())
+        if work.before.plan.operations or fired:
             announce(self._session, now, master)
         if now.unsettled:
             ledger.unsettled.append(place)
         if now.unfinished or (now.plan.operations and ledger.shares_netns(place)):
             ledger.unfinished.append(place)
         report = work.report()
+        report = replace(report, actions=(*fired, *report.actions))
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report

@@ -72,7 +72,9 @@ class AttachmentLock(Lock):
         super().__enter__()
         try:
             check_record(self._store, self._entry, self._hints)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RecordChanged) and error.fresh is None:
+                self.forget()  # its DEL has, too; this one was made since
             self.__exit__(None, None, None)
             raise
         return self
@@ -170,7 +172,7 @@ def _has_ipv6(checkpoint: Checkpoint) -> bool:
     return any(address.family == 6 for address in checkpoint.attachment.addresses)
 
 
-def _as_recorded(before: PodLook, master: HostLink) -> PodLook:
+def as_recorded(before: PodLook, master: HostLink) -> PodLook:
     """What a look would show of a lost interface that was made again as it is recorded."""
     recorded = before.checkpoint.attachment
     live = LiveLink(recorded.ifname, recorded.link, True, True, master.ifindex, None)
@@ -248,7 +250,7 @@ class PodRepair:
                 desired = with_extras(self._checkpoint.attachment, self.now.observed)
                 self._desired = replace(self._checkpoint, attachment=desired)
             if self._apply(namespaces, master):
-                self.now = _as_recorded(self.now, master)
+                self.now = as_recorded(self.now, master)
                 return
             self._look(namespaces)
             if self.failures or self.now.plan.operations == done:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
     from cni_repair.node.report import Report
+    from cni_repair.repair.ready import Armed
     from cni_repair.uplink.restorer import NodeRestorer
 
     # Tells the network: the master's name, a MAC, the addresses that it has.
@@ -46,6 +47,7 @@ class RepairOptions:
     # Called once all were looked at, with what each was like before anything was done in it.
     on_examined: Callable[[list[Report]], None] | None = None
     on_restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
+    armed: Armed | None = None  # what was prepared while its master was away, to be fired first
 
 
 class Session:

@@ -84,6 +84,24 @@ def test_another_host_has_the_ipv6_address(rig: Rig) -> None:
     assert_refused(rig, was, f"address {SIX} is in use by {MAC}")
 
 
+def test_an_answer_that_is_read_late_counts(rig: Rig) -> None:
+    """On a busy node all the time may be over before the question's sender has its turn again."""
+    was = rig.attach("pod1", static(rig))
+    rig.reload()
+    another_host(rig)
+    patch = """
+import time
+from cni_repair.network.reachability import holders
+send = holders._Asker._send
+def sent_and_slept(self):
+    send(self)
+    time.sleep(holders.SECONDS)
+holders._Asker._send = sent_and_slept
+"""
+    entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
+    assert f"address {FOUR} is in use by {MAC}" in entry["error"]["details"]
+
+
 def test_force_does_not_make_what_the_wire_says_is_taken(rig: Rig) -> None:
     was = rig.attach("pod1", static(rig))
     rig.reload()

@@ -93,9 +93,12 @@ def ask_for(
     until = time.monotonic() + SECONDS
     askers = [Asker(rtnl, master, addresses, BEFORE) for master, addresses in wanted.items()]
     try:
-        while time.monotonic() < until and not all(asker.is_decided for asker in askers):
+        while not all(asker.is_decided for asker in askers):
+            is_last = time.monotonic() >= until  # on a busy node we may come late: hear it then
             for asker in askers:
                 asker.advance()
+            if is_last:
+                break
             time.sleep(_POLL)
         return {asker.master: asker.result() for asker in askers}
     finally:
