@@ -36,6 +36,7 @@ class Attachment:
     chain: tuple[str, ...] = ()  # the master, and what that stands on, by recorded names
     state: str = ""  # empty: not looked at yet
     reason: str = ""
+    unverified: bool = False  # an IPv6 address, of which others are still to be asked
     mark: str = ""  # of its record
     over: int = 0  # the index of the master that it was healthy over
     cause: str = ""  # why it is not healthy: UPLINK, START or DRIFT
@@ -117,6 +118,7 @@ class Attachments:
         if chain != one.chain:
             one.chain, self._masters = chain, None
         one.state, one.reason, one.mark = sys.intern(line["state"]), line["reason"], line["mark"]
+        one.unverified = line["unverified"]
         one.restorable = line.get("restorable", one.state in (HEALTHY, *_DAMAGED))
         one.looked_at = now
         if one.state not in _DAMAGED:
