@@ -24,7 +24,7 @@ from tests.manualnode import ManualNode
 
 TOPICS = {
     "on-call", "upgrade", "adopt", "restored", "checkpoints", "configuration", "cost", "back-out",
-    "monitoring",
+    "monitoring", "log",
 }  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
