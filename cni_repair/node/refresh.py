@@ -40,9 +40,12 @@ def refresh(
     forgotten. Raises CniError where the record cannot be written; the older one stays whole then.
     """
     assert entry.checkpoint is not None
-    with Lock(run_dir, entry.key.name):
+    with Lock(run_dir, entry.key.name) as lock:
         fresh = inventory.reread(store, entry, None)
-        if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
+        if fresh is None:
+            lock.forget()
+            return False
+        if fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return False
         recorded = fresh.checkpoint
         observed, defaults = in_pod(

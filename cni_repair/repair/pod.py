@@ -72,7 +72,9 @@ class AttachmentLock(Lock):
         super().__enter__()
         try:
             check_record(self._store, self._entry, self._hints)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RecordChanged) and error.fresh is None:
+                self.forget()  # its DEL has, too; this one was made since
             self.__exit__(None, None, None)
             raise
         return self

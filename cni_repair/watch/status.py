@@ -70,6 +70,13 @@ class KubeletHeld(TypedDict):
     since: float | None  # Unix time
 
 
+class Damaged(TypedDict):
+    """Attachments of pods that lack their network, or a part of it (problems.WITHOUT_NETWORK)."""
+
+    uplinkUp: int  # though all that they stand on is there, up and with carrier
+    uplinkDown: int
+
+
 class Coverage(TypedDict):
     restorable: int
     interfaces: int  # of the node's pods, over links of the node
@@ -87,6 +94,7 @@ class Status(TypedDict):
     lastLook: float | None  # Unix time of the last look at all pods
     attachments: dict[str, int]  # by state
     byNetwork: dict[str, dict[str, int]]
+    damaged: Damaged
     masters: list[Master]
     armed: int
     heals: Heals

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 from integration.containerd.cgroup import Cgroup, entering, hierarchies, make
-from tests.install.node import HIDDEN, Node
+from tests.install.node import HIDDEN, REPOSITORY, Node
 from tests.patience import eventually
 
 WATCH = "cni-repair-watch.service"
@@ -83,6 +84,11 @@ class Machine(Node):
         options = [f"--property={','.join(properties)}"]
         shown = self.systemctl("show", *options, name).stdout
         return dict(line.split("=", 1) for line in shown.splitlines())
+
+    def python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program that imports this checkout."""
+        start = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n{program}"
+        return self.run(sys.executable, "-IB", "-c", start, *arguments, env=_ENVIRONMENT)
 
     @property
     def log(self) -> str:
