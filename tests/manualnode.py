@@ -292,7 +292,10 @@ class ManualNode:
         self._until(lambda status: status["lastLook"] and _count(status) == count)
 
     def watcher_sees_all_lost(self) -> None:
-        self._until(lambda status: {*status["attachments"]} == {"lost"})
+        """And has their repair prepared."""
+        self._until(
+            lambda status: status["armed"] == status["attachments"].get("lost") == len(PODS)
+        )
 
     def watcher_heals_all(self) -> None:
         self._until(lambda status: {*status["attachments"]} == {"healthy"} and _all_up(status))

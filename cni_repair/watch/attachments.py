@@ -58,9 +58,9 @@ class Attachment:
         return self.state in _DAMAGED
 
     @property
-    def try_mark(self) -> tuple[str, str, str]:
+    def seen(self) -> tuple[str, str]:
         """What has to change before it is tried again, once it was refused."""
-        return self.mark, self.state, self.reason
+        return self.state, self.reason
 
 
 class Change(NamedTuple):

@@ -46,6 +46,9 @@ class _Heal:
     is_news: bool = False  # a link has come, or changed, since it last looked for it
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
+    # Why and since when they were lost as it began: a look that sees one well before its verdict
+    # is told would take that away.
+    lost: dict[Place, tuple[str, float | None]] = field(default_factory=dict)
     # Lost again since it began to repair: what it says of them is out of date.
     overtaken: set[Place] = field(default_factory=set)
 
@@ -97,9 +100,9 @@ class Healing:
         """How many pods over an uplink are ready to be made at once."""
         return sum(heal.armed for group, heal in self._heals.items() if group.uplink == name)
 
-    def is_refused(self, one: Attachment) -> bool:
-        """Whether it is not tried again until something about it changes."""
-        return not self._restraint.may_try(one.place, one.try_mark)
+    def why_refused(self, one: Attachment) -> str:
+        """Why it is not tried again until something about it changes; empty where it is."""
+        return self._restraint.why_not(one.place, one.mark, one.seen)
 
     # --- What happens ---
 
@@ -136,7 +139,9 @@ class Healing:
                 wait = self._restraint.may_heal(group.uplink, now)
                 places = places if not wait else set()
             else:
-                times = {place: self._restraint.may_heal(_name(place), now) for place in places}
+                times = {
+                    place: self._restraint.may_heal(name_alone(place), now) for place in places
+                }
                 places = {place for place, seconds in times.items() if not seconds}
                 wait = min((seconds for seconds in times.values() if seconds), default=0.0)
             if wait:
@@ -161,7 +166,7 @@ class Healing:
             elif (
                 one.place not in busy
                 and is_wanted(self._telling.settings.heal, one.cause, one.state)
-                and not self.is_refused(one)
+                and not self.why_refused(one)
             ):
                 group = self._group_of(one)
                 if group.uplink or one.uplink not in self._away:
@@ -225,7 +230,7 @@ class Healing:
         return [
             one.place.file
             for one in self._attachments
-            if one.place.directory == directory and self.is_refused(one)
+            if one.place.directory == directory and self.why_refused(one)
         ]
 
     def _take(self, heal: _Heal, line: dict[str, Any]) -> None:
@@ -237,6 +242,7 @@ class Healing:
             heal.is_waiting = False
             heal.armed = 0
             heal.overtaken.clear()
+            heal.lost = {one.place: (one.cause, one.lost_at) for one in self._attachments}
             self._note_heal(heal)
         elif "armed" in line:
             heal.armed = line["armed"]
@@ -252,7 +258,7 @@ class Healing:
 
     def _note_heal(self, heal: _Heal) -> None:
         now = time.monotonic()
-        names = [heal.group.uplink] if heal.group.uplink else map(_name, heal.places)
+        names = [heal.group.uplink] if heal.group.uplink else map(name_alone, heal.places)
         for name in names:
             self._restraint.healed(name, now)
 
@@ -273,13 +279,13 @@ class Healing:
         place = Place(heal.group.directory, line["file"])
         if place in heal.overtaken:
             return
-        one = self._attachments.get(place)
-        cause = one.cause if one is not None else ""
+        cause, lost_at = heal.lost.get(place, ("", None))
         change = self._attachments.saw(heal.group.directory, line, time.monotonic())
         one = change.one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = time.monotonic() + self._telling.settings.remember_after
             if line["steps"]:
+                change = change._replace(lost_at=lost_at)
                 self._telling.healed(change, cause, heal.restored.get(line["file"]))
             return
         if not one.is_damaged and not line["code"]:
@@ -287,10 +293,10 @@ class Healing:
         one.cause = one.cause or cause
         self._tried.add(one.place)
         if line["code"] != TRY_AGAIN:
-            self._restraint.refused(one.place, one.try_mark)
+            self._restraint.refused(one.place, one.mark, one.reason)
             self._telling.refused(change, cause, line["code"])
 
 
-def _name(place: Place) -> str:
+def name_alone(place: Place) -> str:
     """What restraint knows one by that is tried on its own. (No link's name has a slash.)"""
     return f"{place.directory}/{place.file}"
