@@ -43,11 +43,11 @@ class ArmedPod:
     """All of a lost attachment's repair that does not depend on the master's return."""
 
     file: str  # its record
+    identity: Identity
     mark: Mark  # of the record that it was made from
     name: str  # of its lock
     run_dir: str
     tombstone: str  # what a DEL may have left instead
-    identity: Identity
     chain: int  # the place in the list of what the armed attachments stand on
     ifname: str
     ifindex: int
@@ -94,18 +94,24 @@ class Firing:
         except POD_FAILURES as error:
             return NOT_DONE, False, str(wrapped(error))
 
+    def is_lost(self, pod: ArmedPod) -> bool:
+        """Whether the pod is there, and its interface is not."""
+        try:
+            netns = open_identified(pod.identity, self._own)
+            try:
+                with entered(netns, self._own), Rtnetlink() as rtnl:
+                    return name_at(rtnl, pod.ifindex) is None
+            finally:
+                os.close(netns)
+        except POD_FAILURES:
+            return False
+
     def _check_files(self, pod: ArmedPod) -> None:
         """DEL, ADD, CHECK or `snapshot` may have come, and IPAM may have given the addresses away:
         whoever writes a file leaves another inode, time or size."""
-        try:
-            is_same = mark_of(pod.file, self._store.fd) == pod.mark
-            is_its = all(mark_of(path) == mark for path, mark in pod.leases)
-        except FileNotFoundError as error:
-            raise _Doubt("its record or its lease is gone") from error
-        if not is_same:
-            raise _Doubt("its record was changed")
-        if not is_its:
-            raise _Doubt("its lease was changed")
+        _check_unchanged(pod.file, self._store.fd, pod.mark, "record")
+        for path, mark in pod.leases:
+            _check_unchanged(path, None, mark, "lease")
         if os.access(pod.tombstone, os.F_OK):
             raise _Doubt("it was deleted")
 
@@ -141,3 +147,12 @@ class Firing:
             delete_link(rtnl, pod.ifindex)
             raise
         return PROVED if pod.is_proved and not refused else DONE, has, ""
+
+
+def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) -> None:
+    try:
+        found = mark_of(path, directory)
+    except FileNotFoundError as error:
+        raise _Doubt(f"its {what} is gone") from error
+    if found != mark:
+        raise _Doubt(f"its {what} was changed")

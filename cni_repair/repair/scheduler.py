@@ -8,7 +8,6 @@ others.
 from __future__ import annotations
 
 import itertools
-import os
 import time
 
 from cni_repair.base.frozen import replace
@@ -17,12 +16,13 @@ from cni_repair.node.verdict import REPAIRABLE, parents_of
 from cni_repair.repair.attachment import has_settled, repair_attachment
 from cni_repair.repair.ledger import Ledger
 from cni_repair.repair.session import Session
+from cni_repair.repair.workers import worker_count
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.uplink.restorer import NodeRestorer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
@@ -37,11 +37,6 @@ _LOCK_SECONDS = 45.0
 # Carrier comes 1.2 s after a driver's return; duplicate address detection takes up to 2 s.
 SETTLE_SECONDS = 8.0
 _POLL_SECONDS = 0.1
-# With more processes than that, the kernel's lock is what all would wait for.
-_MOST_PROCESSES = 4
-# Attachments for which a process is worth its start (1-2 ms, and copies of the pages that it
-# touches).
-_WORTH_A_PROCESS = 16
 
 
 def repair(node: Node, store: Store, entries: list[Entry], options: RepairOptions) -> list[Report]:
@@ -56,17 +51,7 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
         return _Repair(session, Ledger(entries)).run()
 
 
-def usable_processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def worker_count(attachments: int, processors: int) -> int:
-    """How many processes should share the work, this one among them. Pure."""
-    return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
-
-
-def _fire(session: Session, ledger: Ledger, places: Iterable[int]) -> None:
+def _fire(session: Session, ledger: Ledger, places: Sequence[int]) -> None:
     """Fire what is armed before anything is looked at; what is done then is reported."""
     armed = session.options.armed
     if armed is not None:
@@ -106,8 +91,7 @@ class _Repair:
         asked for it: it is made here, once, and whoever shares the rest knows what became of it."""
         _fire(self._session, self._ledger, range(len(self._ledger.entries)))
         others = []
-        for whole in self._ledger.pods.values():
-            pod = [place for place in whole if self._ledger.reports[place] is None]
+        for pod in self._ledger.undone():
             if all(map(self._knows_master, pod)):
                 others.append(pod)
             else:
@@ -228,9 +212,12 @@ class _Repair:
         """Look after the node's own links over the pods' masters, once the pods have theirs."""
         restorer = self._session.restorer
         for place, report in enumerate(self._ledger.reports):
-            if report is None or report.checkpoint is None or report.state not in REPAIRABLE:
+            if report is None or report.state not in REPAIRABLE:
                 continue
-            parents = parents_of(report.checkpoint)
+            parents = self._ledger.chains.get(place)
+            if parents is None:
+                assert report.checkpoint is not None
+                parents = parents_of(report.checkpoint)
             if parents not in self._notes:
                 self._notes[parents] = (place, [])
                 if restorer.knows_shims(parents[0]) and self._session.uplinks.is_there(parents):

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from cni_repair.repair.scheduler import usable_processors, worker_count
-from cni_repair.repair.workers import Workers
+from cni_repair.repair.workers import Workers, usable_processors, worker_count
 
 DEADLINE = 60.0
 BIG = 300_000  # bytes: several times what a pipe holds
