@@ -25,8 +25,8 @@ from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
 from cni_repair.repair.armedindex import Indexed
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.repair.scheduler import usable_processors
 from cni_repair.repair.session import RepairOptions
-from cni_repair.repair.workers import usable_processors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from cni_repair.node.verdict import parents_of
 from cni_repair.repair.firing import ArmedPod, Firing
 from cni_repair.repair.indexed import About, IndexedEntry, Later
 from cni_repair.repair.ready import Armed
-from cni_repair.repair.workers import worker_count
+from cni_repair.repair.scheduler import worker_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

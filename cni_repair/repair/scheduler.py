@@ -8,6 +8,7 @@ others.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 
 from cni_repair.base.frozen import replace
@@ -16,7 +17,6 @@ from cni_repair.node.verdict import REPAIRABLE, parents_of
 from cni_repair.repair.attachment import has_settled, repair_attachment
 from cni_repair.repair.ledger import Ledger
 from cni_repair.repair.session import Session
-from cni_repair.repair.workers import worker_count
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.uplink.restorer import NodeRestorer
 
@@ -37,6 +37,11 @@ _LOCK_SECONDS = 45.0
 # Carrier comes 1.2 s after a driver's return; duplicate address detection takes up to 2 s.
 SETTLE_SECONDS = 8.0
 _POLL_SECONDS = 0.1
+# With more processes than that, the kernel's lock is what all would wait for.
+_MOST_PROCESSES = 4
+# Attachments for which a process is worth its start (1-2 ms, and copies of the pages that it
+# touches).
+_WORTH_A_PROCESS = 16
 
 
 def repair(node: Node, store: Store, entries: list[Entry], options: RepairOptions) -> list[Report]:
@@ -49,6 +54,16 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
     with Announcer() as announcer:
         session = Session(node, store, options, restorer, announcer.announce)
         return _Repair(session, Ledger(entries)).run()
+
+
+def usable_processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def worker_count(attachments: int, processors: int) -> int:
+    """How many processes should share the work, this one among them. Pure."""
+    return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
 
 
 def _fire(session: Session, ledger: Ledger, places: Sequence[int]) -> None:

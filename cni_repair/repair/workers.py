@@ -22,22 +22,7 @@ if TYPE_CHECKING:
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
 _NUMBER_BYTES = 4
-# With more processes than that, the kernel's lock is what all would wait for.
-_MOST_PROCESSES = 4
-# Attachments for which a process is worth its start (1-2 ms, and copies of the pages that it
-# touches).
-_WORTH_A_PROCESS = 16
 _STOPPING = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
-
-
-def usable_processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def worker_count(attachments: int, processors: int) -> int:
-    """How many processes should share the work, this one among them. Pure."""
-    return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
 
 
 def _queue_of(numbers: Sequence[int]) -> tuple[int, int]:

@@ -13,8 +13,8 @@ from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
 from cni_repair.node.snapshot import snapshot as take_snapshot
 from cni_repair.repair.armedindex import Indexed, write_index
 from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.repair.scheduler import usable_processors
 from cni_repair.repair.session import RepairOptions
-from cni_repair.repair.workers import usable_processors
 from cni_repair.upgrade import measuring, uplinks
 from cni_repair.upgrade import preflight as preflighting
 from cni_repair.upgrade.baseline import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.demo.lab import kernel_has_vlans
-from cni_repair.repair.workers import usable_processors
+from cni_repair.repair.scheduler import usable_processors
 from tests.netns.armedrig import arming, healed
 from tests.netns.rig import GATEWAY4, Attachment, Json, Rig, entry_of, eventually, options, states
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cni_repair.repair.workers import _WORTH_A_PROCESS
+from cni_repair.repair.scheduler import _WORTH_A_PROCESS
 from cni_repair.upgrade.progress import PHASES
 from tests.netns.rig import Json, Pod, Rig, eventually, slow_but
 from tests.netns.upgrading import (

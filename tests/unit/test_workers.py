@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from cni_repair.repair.workers import Workers, usable_processors, worker_count
+from cni_repair.repair.scheduler import usable_processors, worker_count
+from cni_repair.repair.workers import Workers
 
 DEADLINE = 60.0
 BIG = 300_000  # bytes: several times what a pipe holds

@@ -67,9 +67,8 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
     from cni_repair.repair.armedindex import Indexed
-    from cni_repair.repair.scheduler import repair
+    from cni_repair.repair.scheduler import repair, usable_processors
     from cni_repair.repair.session import RepairOptions
-    from cni_repair.repair.workers import usable_processors
 
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
     how = RepairOptions(
