@@ -53,8 +53,9 @@ def arm(
     arming = Arming(node, store, options)
     for entry in entries:
         arming.add(entry)
-    firing = Firing(node, store)
-    return Armed(firing, arming.pods(), arming.chains, arming.refused, processes)
+    armed = Armed(Firing(node, store), arming.pods(), arming.chains, arming.refused, processes)
+    armed.start()
+    return armed
 
 
 class _NotArmed(Exception):
@@ -77,8 +78,9 @@ class Arming:
         self.refused: dict[str, int] = {}
 
     @property
-    def chains(self) -> list[Parents]:
-        return [*self._chains]
+    def chains(self) -> dict[int, Parents]:
+        """What the armed attachments stand on."""
+        return {number: parents for parents, number in self._chains.items()}
 
     def pods(self) -> list[list[ArmedPod]]:
         """The armed attachments, pod by pod. Of a pod whose interfaces are not all armed none is:
