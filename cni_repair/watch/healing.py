@@ -142,6 +142,8 @@ class Healing:
         for one in self._attachments:
             if not one.is_damaged:
                 self._tried.discard(one.place)
+                if one.unverified and one.place not in busy:
+                    found.setdefault(Group(one.place.directory, ""), set()).add(one.place)
             elif (
                 one.place not in busy
                 and is_wanted(self._telling.settings.heal, one.cause, one.state)
@@ -170,6 +172,7 @@ class Healing:
             "files": files,
             "wait": bool(group.uplink),
             "except": self._refused_in(group.directory),
+            "ipv6Detection": self._telling.settings.ipv6_detection,
         }
         try:
             async with self._crew.task(request) as task:
@@ -241,11 +244,12 @@ class Healing:
             return
         one = self._attachments.get(place)
         cause = one.cause if one is not None else ""
+        was_unverified = one is not None and one.unverified
         change = self._attachments.saw(heal.group.directory, line, time.monotonic())
         one = change.one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = time.monotonic() + self._telling.settings.remember_after
-            if line["steps"]:
+            if line["steps"] and not was_unverified:
                 self._telling.healed(change, cause, heal.restored.get(line["file"]))
             return
         if not one.is_damaged and not line["code"]:
