@@ -163,6 +163,8 @@ class Healing:
             if not one.is_damaged:
                 self._tried.discard(one.place)
                 self._suspects.discard(one.place)
+                if one.unverified and one.place not in busy:
+                    found.setdefault(Group(one.place.directory, ""), set()).add(one.place)
             elif (
                 one.place not in busy
                 and is_wanted(self._telling.settings.heal, one.cause, one.state)
@@ -199,6 +201,7 @@ class Healing:
             "files": files,
             "wait": bool(group.uplink),
             "except": self._refused_in(group.directory),
+            "ipv6Detection": self._telling.settings.ipv6_detection,
         }
         try:
             async with self._crew.task(request) as task:
@@ -279,12 +282,14 @@ class Healing:
         place = Place(heal.group.directory, line["file"])
         if place in heal.overtaken:
             return
+        was = self._attachments.get(place)
+        was_unverified = was is not None and was.unverified
         cause, lost_at = heal.lost.get(place, ("", None))
         change = self._attachments.saw(heal.group.directory, line, time.monotonic())
         one = change.one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = time.monotonic() + self._telling.settings.remember_after
-            if line["steps"]:
+            if line["steps"] and not was_unverified:
                 change = change._replace(lost_at=lost_at)
                 self._telling.healed(change, cause, heal.restored.get(line["file"]))
             return

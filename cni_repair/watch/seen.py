@@ -32,6 +32,7 @@ def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) ->
         "over": _over(report, masters),
         "state": report.state,
         "reason": report.reason[:_MOST_WORDS],
+        "unverified": report.unverified,
         "code": error.code if error is not None else 0,
         "mark": _mark_of(store, entry.file),
     }
