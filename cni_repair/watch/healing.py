@@ -163,23 +163,21 @@ class Healing:
             if not one.is_damaged:
                 self._tried.discard(one.place)
                 self._suspects.discard(one.place)
-                if one.unverified and one.place not in busy:
-                    found.setdefault(Group(one.place.directory, ""), set()).add(one.place)
-            elif (
-                one.place not in busy
-                and is_wanted(self._telling.settings.heal, one.cause, one.state)
-                and not self.why_refused(one)
-            ):
+            if one.place not in busy and self._is_wanted(one) and not self.why_refused(one):
                 group = self._group_of(one)
                 if group.uplink or one.uplink not in self._away:
                     found.setdefault(group, set()).add(one.place)
         return found
 
+    def _is_wanted(self, one: Attachment) -> bool:
+        """Whether it is to be healed; or a heal of it, that was interrupted, to be ended."""
+        return one.unverified or is_wanted(self._telling.settings.heal, one.cause, one.state)
+
     def _group_of(self, one: Attachment) -> Group:
         directory, file = one.place
         if one.place in self._suspects:
             return Group(directory, "", file)
-        if one.cause == DRIFT or one.place in self._tried:
+        if not one.is_damaged or one.cause == DRIFT or one.place in self._tried:
             return Group(directory, "")
         return Group(directory, one.uplink)
 

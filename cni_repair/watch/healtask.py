@@ -151,8 +151,8 @@ class _Heal:
         return RepairOptions(
             run_dir="",
             master_timeout=0.0,
-            ipv6_detection=self._request["ipv6Detection"],
             processors=usable_processors(),
+            ipv6_detection=self._request["ipv6Detection"],
         )
 
     def _say_restored(self, entry: Entry) -> None:

@@ -32,8 +32,8 @@ def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) ->
         "over": _over(report, masters),
         "state": report.state,
         "reason": report.reason[:_MOST_WORDS],
-        "unverified": report.unverified,
         "code": error.code if error is not None else 0,
+        "unverified": report.unverified,
         "mark": _mark_of(store, entry.file),
     }
 
