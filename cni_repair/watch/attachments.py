@@ -36,7 +36,6 @@ class Attachment:
     chain: tuple[str, ...] = ()  # the master, and what that stands on, by recorded names
     state: str = ""  # empty: not looked at yet
     reason: str = ""
-    unverified: bool = False  # an IPv6 address, of which others are still to be asked
     mark: str = ""  # of its record
     over: int = 0  # the index of the master that it was healthy over
     cause: str = ""  # why it is not healthy: UPLINK, START or DRIFT
@@ -44,6 +43,7 @@ class Attachment:
     looked_at: float = 0.0
     remember_at: float | None = None  # when its record is to be brought up to date
     restorable: bool = True
+    unverified: bool = False  # a repair was interrupted before it knew of no duplicate of its IPv6
 
     @property
     def uplink(self) -> str:
@@ -59,9 +59,9 @@ class Attachment:
         return self.state in _DAMAGED
 
     @property
-    def try_mark(self) -> tuple[str, str, str]:
+    def seen(self) -> tuple[str, str]:
         """What has to change before it is tried again, once it was refused."""
-        return self.mark, self.state, self.reason
+        return self.state, self.reason
 
 
 class Change(NamedTuple):
@@ -118,8 +118,8 @@ class Attachments:
         if chain != one.chain:
             one.chain, self._masters = chain, None
         one.state, one.reason, one.mark = sys.intern(line["state"]), line["reason"], line["mark"]
-        one.unverified = line["unverified"]
         one.restorable = line.get("restorable", one.state in (HEALTHY, *_DAMAGED))
+        one.unverified = line["unverified"]
         one.looked_at = now
         if one.state not in _DAMAGED:
             one.cause, one.lost_at = "", None

@@ -56,7 +56,7 @@ class Choosing:
                 self._suspects.discard(one.place)
             # An interrupted heal may have left one that is well in need of its last step.
             wanted = one.unverified or is_wanted(heal, one.cause, one.state)
-            if wanted and one.place not in busy and not self.is_refused(one):
+            if wanted and one.place not in busy and not self.why_refused(one):
                 group = self._group_of(one)
                 if group.uplink or one.uplink not in away:
                     found.setdefault(group, set()).add(one.place)
@@ -73,15 +73,11 @@ class Choosing:
     def ready(self, group: Group, places: set[Place], now: float) -> tuple[set[Place], float]:
         """Those of a group that may be healed now, and the seconds until others may; 0: none."""
         if group.uplink:
-            wait = self.wait(group, now)
+            wait = self._restraint.may_heal(group.uplink, now)
             return (set() if wait else places), wait
         waits = {place: self._restraint.may_heal(_name(place), now) for place in places}
         ready = {place for place, seconds in waits.items() if not seconds}
         return ready, min((seconds for seconds in waits.values() if seconds), default=0.0)
-
-    def wait(self, group: Group, now: float) -> float:
-        """The seconds until what an uplink carries may be healed again."""
-        return self._restraint.may_heal(group.uplink, now)
 
     # --- What became of it ---
 
@@ -106,11 +102,19 @@ class Choosing:
         """A repair has left it damaged, or was refused."""
         self._tried.add(one.place)
         if code != TRY_AGAIN:
-            self._restraint.refused(one.place, one.try_mark)
+            self._restraint.refused(one.place, one.mark, one.reason)
 
-    def is_refused(self, one: Attachment) -> bool:
-        """Whether it is not tried again until something about it changes."""
-        return not self._restraint.may_try(one.place, one.try_mark)
+    def looked(self, one: Attachment) -> None:
+        """A look has seen it."""
+        self._restraint.looked(one.place, one.mark, one.seen)
+
+    def forget(self, place: Place) -> None:
+        """It is no more."""
+        self._restraint.forget(place, _name(place))
+
+    def why_refused(self, one: Attachment) -> str:
+        """Why it is not tried again until something about it changes; empty where it is."""
+        return self._restraint.why_not(one.place, one.mark, one.seen)
 
 
 def _name(place: Place) -> str:

@@ -87,10 +87,10 @@ def _refused(attachments: Attachments, healing: Healing) -> list[Refused]:
             "ifname": one.ifname,
             "pod": one.pod,
             "state": one.state,
-            "reason": one.reason,
+            "reason": why,
         }
         for one in attachments
-        if healing.choosing.is_refused(one)
+        if (why := healing.choosing.why_refused(one))
     ]
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
 from cni_repair.watch import journal
-from cni_repair.watch.attachments import Place
+from cni_repair.watch.attachments import Attachment, Place
 from cni_repair.watch.crew import PATIENCE_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from cni_repair.watch.attachments import Attachment, Attachments
+    from cni_repair.watch.attachments import Attachments
     from cni_repair.watch.choosing import Choosing, Group
     from cni_repair.watch.crew import Crew, Task
     from cni_repair.watch.policy import Mode
@@ -36,6 +36,9 @@ class _Heal:
     is_news: bool = False  # a link has come, or changed, since it last looked for it
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
+    # How they were as it began: a look that sees one well before its verdict is told would take
+    # away why, and since when, it was lost.
+    before: dict[Place, Attachment] = field(default_factory=dict)
     # Lost again since it began to repair: what it says of them is out of date.
     overtaken: set[Place] = field(default_factory=set)
 
@@ -127,7 +130,7 @@ class Healing:
 
     async def _run(self, heal: _Heal) -> None:
         group = heal.group
-        refused = filter(self.choosing.is_refused, self._attachments)
+        refused = filter(self.choosing.why_refused, self._attachments)
         request = {
             "task": "heal",
             "directory": group.directory,
@@ -163,6 +166,7 @@ class Healing:
         elif "firing" in line:
             heal.armed = 0
             heal.overtaken.clear()
+            heal.before = {one.place: replace(one) for one in self._attachments}
             self.choosing.begun(heal.group, heal.places, time.monotonic())
         elif "armed" in line:
             heal.armed = line["armed"]
@@ -180,7 +184,7 @@ class Healing:
         """Have a task look for its master again, where it waits and something has happened."""
         if not heal.is_waiting or not heal.is_news or heal.task is None:
             return
-        wait = self.choosing.wait(heal.group, time.monotonic())
+        _, wait = self.choosing.ready(heal.group, heal.places, time.monotonic())
         if wait:  # it flaps
             asyncio.get_running_loop().call_later(wait, self._go, heal)
             return
@@ -193,16 +197,14 @@ class Healing:
         place = Place(heal.group.directory, line["file"])
         if place in heal.overtaken:
             return
-        known = self._attachments.get(place)
-        cause = known.cause if known is not None else ""
+        before = heal.before.get(place, Attachment(place))
         now = time.monotonic()
-        change = self._attachments.saw(heal.group.directory, line, now)
-        one = change.one
+        one = self._attachments.saw(heal.group.directory, line, now).one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = now + self._telling.settings.remember_after
-            if line["steps"]:
-                self._telling.healed(change, cause, heal.restored.get(line["file"]))
+            if line["steps"] and not before.unverified:
+                self._telling.healed(one, before, heal.restored.get(line["file"]))
         elif one.is_damaged or line["code"]:  # else it is stale, or renamed: nothing to be healed
-            one.cause = one.cause or cause
+            one.cause = one.cause or before.cause
             self.choosing.not_healed(one, line["code"])
-            self._telling.not_healed(change, cause, line["code"])
+            self._telling.not_healed(one, line["code"])

@@ -16,7 +16,7 @@ from cni_repair.watch.status import WRITE_SECONDS, Heals, Status, write_status
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cni_repair.watch.attachments import Change
+    from cni_repair.watch.attachments import Attachment, Change
     from cni_repair.watch.notify import Notifier
     from cni_repair.watch.settings import Settings
 
@@ -58,26 +58,25 @@ class Telling:
                     journal.degraded(change.one)
         self.changed()
 
-    def healed(self, change: Change, cause: str, restored_at: float | None) -> None:
+    def healed(self, one: Attachment, before: Attachment, restored_at: float | None) -> None:
         """A repair has brought it back; its traffic passes since `restored_at`, if it does."""
         outage = outage_ms = None
-        if restored_at is not None and change.lost_at is not None:
-            outage = max(0.0, restored_at - change.lost_at)
+        if restored_at is not None and before.lost_at is not None:
+            outage = max(0.0, restored_at - before.lost_at)
             outage_ms = round(outage * 1000)
-        self._metrics.heal("healed", cause, outage)
+        self._metrics.heal("healed", before.cause, outage)
         self.heals["total"] += 1
         self.heals["lastAt"] = time.time()
         self.heals["lastOutageMs"] = outage_ms
-        journal.healed(change.one, cause, outage_ms)
+        journal.healed(one, before.cause, outage_ms)
 
-    def not_healed(self, change: Change, cause: str, code: int) -> None:
+    def not_healed(self, one: Attachment, code: int) -> None:
         """A repair of it has failed, or was not to be."""
         if code == TRY_AGAIN:
             return  # and so it is
-        one = change.one
-        self._metrics.heal("refused" if code in REFUSALS else "failed", cause)
+        self._metrics.heal("refused" if code in REFUSALS else "failed", one.cause)
         self.heals["failed"] += 1
-        journal.of_one("refused", one, f"{one.title} was not healed: {one.reason}", cause)
+        journal.of_one("refused", one, f"{one.title} was not healed: {one.reason}")
 
     def trouble(self, text: str) -> None:
         """Say it, once: what goes on failing is no news."""

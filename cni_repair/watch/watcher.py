@@ -129,6 +129,7 @@ class Watcher:
                 self._looking.came(place)
             else:
                 self._looking.went(place)
+                self._healing.choosing.forget(place)
                 self._telling.changed()
 
     def _directory(self, path: str) -> None:
@@ -140,6 +141,8 @@ class Watcher:
     def _saw(self, changes: list[Change]) -> None:
         self._node.note_missing()
         self._telling.saw(changes)
+        for change in changes:
+            self._healing.choosing.looked(change.one)
         self._healing.consider()
 
     # --- Now and then ---
