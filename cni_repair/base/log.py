@@ -74,6 +74,7 @@ class _State:
     """What a process has set, and what the journal did not take yet."""
 
     stderr = False
+    caller = ""
     common: dict[str, Value] = {}  # noqa: RUF012 - one a process is what is meant
     unsent: list[bytes] = []  # noqa: RUF012
 
@@ -113,6 +114,7 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
         "SYSLOG_IDENTIFIER": IDENTIFIER,
         "EVENT": kind,
         "VERSION": __version__,
+        "COMMAND": os.environ.get("CNI_COMMAND"),  # a verb; a command sets its own
         "CALLER": _caller(),
         **_State.common,
         **fields,
@@ -138,10 +140,12 @@ def drain(seconds: float) -> None:
 
 def _caller() -> str:
     """Who has started this process: a runtime, a shell, systemd."""
-    from cni_repair.base.procfs import comm_of  # which ADD has by now, but not when it begins
+    if not _State.caller:
+        from cni_repair.base.procfs import comm_of  # which ADD has by now, but not when it begins
 
-    parent = os.getppid()
-    return f"{comm_of(parent)}[{parent}]"
+        parent = os.getppid()
+        _State.caller = f"{comm_of(parent)}[{parent}]"
+    return _State.caller
 
 
 def _told(fields: dict[str, Value]) -> list[tuple[str, str]]:
