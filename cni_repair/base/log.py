@@ -20,6 +20,7 @@ from cni_repair.base.errors import REFUSALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal, TypeAlias
 
     from cni_repair.base.errors import CniError
@@ -90,12 +91,13 @@ def set_common(**fields: Value) -> None:
 
 
 def failure(what: str, error: CniError, **fields: Value) -> None:
-    """Write that something was not done, and why; each error once."""
+    """Write into the journal that something was not done, and why; each error once. (On stderr it
+    is for who catches the error.)"""
     if error.logged:
         return
     error.logged = True
     kind: Kind = "refused" if error.code in REFUSALS else "failed"
-    event(kind, f"{what}: {error}", CODE=error.code, REASON=str(error), **fields)
+    _write(kind, f"{what}: {error}", {"CODE": error.code, "REASON": str(error), **fields})
 
 
 def event(kind: Kind, message: str, **fields: Value) -> None:
@@ -104,8 +106,14 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
     Only root's: others can do nothing that is to be told of, and `cni-repair log` believes no one
     else.
     """
+    if not _write(kind, message, fields) and _State.stderr:
+        _write_on_stderr(kind, message, fields)
+
+
+def _write(kind: Kind, message: str, fields: Mapping[str, Value]) -> bool:
+    """Whether the journal has it."""
     if os.geteuid() != 0:
-        return
+        return True
     message_id, priority = KINDS[kind]
     known = {
         "MESSAGE": message,
@@ -122,8 +130,7 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
     unsent = _State.unsent
     if len(unsent) < _MOST_UNSENT:
         unsent.append(b"".join([_serialised(*pair) for pair in _told(known)]))
-    if not _send_unsent() and _State.stderr:
-        _write_on_stderr(kind, message, fields)
+    return _send_unsent()
 
 
 def drain(seconds: float) -> None:
