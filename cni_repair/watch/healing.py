@@ -110,6 +110,8 @@ class Healing:
         """These are lost with a link: another loss than the last one."""
         self._away = away
         self._restraint.uplink_lost(name, time.monotonic())
+        for one in self._attachments.over(name):
+            self._restraint.reconsider(one.place)
         places = {one.place for one in gone}
         self._tried -= places
         self._suspects -= places
