@@ -40,6 +40,8 @@ class Choosing:
     def lost(self, uplink: str, gone: Iterable[Attachment], now: float) -> None:
         """These are lost with a link: another loss than the last one."""
         self._restraint.uplink_lost(uplink, now)
+        for one in self._attachments.over(uplink):
+            self._restraint.reconsider(one.place)
         places = {one.place for one in gone}
         self._tried -= places
         self._suspects -= places
