@@ -40,6 +40,9 @@ class _Heal:
     is_news: bool = False  # a link has come, or changed, since it last looked for it
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
+    # Cause and time of the losses that it heals: a look that sees a pod healthy before the task has
+    # told its verdict takes both from the attachment.
+    losses: dict[Place, tuple[str, float | None]] = field(default_factory=dict)
     # Lost again since it began to repair: what it says of them is out of date.
     overtaken: set[Place] = field(default_factory=set)
 
@@ -203,6 +206,7 @@ class Healing:
             heal.is_waiting = False
             heal.armed = 0
             heal.overtaken.clear()
+            self._note_losses(heal)
             self._note_heal(heal)
         elif "armed" in line:
             heal.armed = line["armed"]
@@ -215,6 +219,11 @@ class Healing:
         elif "gone" in line:
             self._attachments.drop(Place(heal.group.directory, line["file"]))
         self._telling.changed()
+
+    def _note_losses(self, heal: _Heal) -> None:
+        for one in self._attachments:
+            if one.is_damaged and (one.place in heal.places or one.uplink == heal.group.uplink):
+                heal.losses[one.place] = one.cause, one.lost_at
 
     def _note_heal(self, heal: _Heal) -> None:
         now = time.monotonic()
@@ -240,8 +249,11 @@ class Healing:
         if place in heal.overtaken:
             return
         one = self._attachments.get(place)
-        cause = one.cause if one is not None else ""
+        cause, lost_at = heal.losses.get(place, ("", None))
+        cause = (one.cause if one is not None else "") or cause
         change = self._attachments.saw(heal.group.directory, line, time.monotonic())
+        if change.lost_at is None:
+            change = change._replace(lost_at=lost_at)
         one = change.one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = time.monotonic() + self._telling.settings.remember_after
