@@ -8,6 +8,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
 from cni_repair.network.kernel.sysctl import own_settings
 from cni_repair.network.observe import read_defaults
+from cni_repair.network.planning.address import as_verified
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY
 from cni_repair.node.capture import with_seen
 from cni_repair.node.context import in_pod
@@ -78,4 +79,5 @@ def _refreshed(checkpoint: Checkpoint, observed: Observed, defaults: dict[str, s
     assert observed.link is not None
     sysctls = own_settings(observed.link.sysctls, defaults)
     settled = replace(checkpoint.attachment, settled=True)
+    observed = as_verified(settled, observed)  # what a repair does for the moment is nobody's will
     return replace(checkpoint, attachment=with_seen(settled, observed, sysctls))

@@ -49,10 +49,10 @@ class Master(TypedDict):
 class Heals(TypedDict):
     """Since the watcher began."""
 
-    total: int
-    failed: int
+    total: int  # attachments that were brought back
+    failed: int  # that were not: each time that it was tried
     lastAt: float | None  # Unix time
-    lastOutageMs: int | None  # of the last heal's last pod
+    lastOutageMs: int | None  # of the last attachment that was brought back
 
 
 class Refused(TypedDict):
