@@ -13,6 +13,8 @@ from cni_repair.watch.status import Status, first_watcher, write_status
 from tests.netns.rig import Outcome, Rig
 from tests.netns.test_uncovered import bare, cache
 
+pytestmark = pytest.mark.slow  # many, though each is short
+
 OK, PROBLEM, UNKNOWN = range(3)
 
 
