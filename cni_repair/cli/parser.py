@@ -20,7 +20,7 @@ from cni_repair.cli.arguments import (
     since,
     subject,
 )
-from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS
+from cni_repair.cni.netconf import IPV6_DETECTIONS, MASTER_TIMEOUT_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ on call, pods without a network:
   cni-repair verify            ask every pod's gateways
   cni-repair help on-call      all this, explained
 
+does it heal by itself: cni-repair watch --status.
 before a driver is touched: cni-repair snapshot; the whole procedure: upgrade.
 kubelet is masked: cni-repair upgrade --status says why and until when.
 
@@ -218,6 +219,13 @@ def _add_repair(commands: _Commands) -> None:
         action="store_false",
         help="do not ask on the wire whether others have the addresses (where a router answers for"
         " all of them)",
+    )
+    parser.add_argument(
+        "--ipv6-detection",
+        choices=IPV6_DETECTIONS,
+        default=IPV6_DETECTIONS[0],
+        help="who looks for duplicates of restored IPv6 addresses: cni-repair, beside their traffic"
+        " (default); or the kernel, before it lets them be used (1 to 2 s)",
     )
     parser.add_argument(
         "--wait",

@@ -303,11 +303,13 @@ class Lab(Commands):
     # --- The node's parts ---
 
     def _add_netns(self, *added: Netns) -> None:
-        self._cleanup.callback(self._delete_netns, added)
+        self._cleanup.callback(self.remove, added)
         self._batch(None, [f"netns add {netns.name}" for netns in added])
 
-    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
-        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
+    def remove(self, gone: Sequence[Netns]) -> None:
+        """Delete namespaces, as far as they are there: of pods, as a runtime does after DEL."""
+        self.pods = [pod for pod in self.pods if pod not in gone]
+        there = [netns for netns in gone if os.path.exists(self.ground.outside(netns.path))]
         if there and not self.private:  # else they go with the node
             self._batch(None, [f"netns delete {netns.name}" for netns in there])
 
@@ -328,11 +330,6 @@ class Lab(Commands):
                 with self.inside(pod):
                     _accept_duplicates()
         return pods
-
-    def remove_pod(self, pod: Netns) -> None:
-        """Delete a pod's namespace, as a runtime does after DEL."""
-        self.pods.remove(pod)
-        self._delete_netns([pod])
 
     def uplink_lost(self, name: str = "eth0") -> None:
         """Destroy an uplink of the node's, and with it all that is stacked on it."""

@@ -9,6 +9,7 @@ from cni_repair.node.verdict import (
     REPAIRABLE,
     failed,
     findings_of,
+    notes_of,
     observe,
     parents_of,
     planned,
@@ -67,5 +68,6 @@ def examine_one(
         plan.state,
         findings_of(checkpoint, plan, parent_plan),
         tuple(actions),
-        notes=tuple(notes),
+        notes=(*notes_of(plan), *notes),
+        unverified=bool(plan.unverified),
     )

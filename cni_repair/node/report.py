@@ -54,6 +54,8 @@ class Report:
     actions: tuple[str, ...] = ()  # what was done (REPAIR) or is to be done (plan): ip commands
     error: CniError | None = None
     notes: tuple[str, ...] = ()  # what is to be said of a healthy one, too
+    # IPv6 addresses are used of which a repair has still to ask whether others have them.
+    unverified: bool = False
 
     @classmethod
     def of(cls, key: Key, checkpoint: Checkpoint | None, netns: str, verdict: Verdict) -> Report:

@@ -84,8 +84,9 @@ class Firing:
     def fire(self, pod: ArmedPod, master: int) -> Shot:
         """Make the interface over the master of that index, with all that it had."""
         try:
-            with Lock(pod.run_dir, pod.name, 0.0):
-                self._check_files(pod)
+            with Lock(pod.run_dir, pod.name, 0.0) as lock:
+                self._check_record(pod, lock)
+                self._check_leases(pod)
                 return self._fire(pod, master)
         except _Doubt as doubt:
             return NOT_DONE, False, str(doubt)
@@ -94,20 +95,27 @@ class Firing:
         except POD_FAILURES as error:
             return NOT_DONE, False, str(wrapped(error))
 
-    def _check_files(self, pod: ArmedPod) -> None:
-        """DEL, ADD, CHECK or `snapshot` may have come, and IPAM may have given the addresses away:
-        whoever writes a file leaves another inode, time or size."""
+    def _check_record(self, pod: ArmedPod, lock: Lock) -> None:
+        """DEL, ADD, CHECK or `snapshot` may have come: whoever writes a file leaves another inode,
+        time or size."""
         try:
             is_same = mark_of(pod.file, self._store.fd) == pod.mark
-            is_its = all(mark_of(path) == mark for path, mark in pod.leases)
         except FileNotFoundError as error:
-            raise _Doubt("its record or its lease is gone") from error
+            lock.forget()
+            raise _Doubt("its record is gone") from error
         if not is_same:
             raise _Doubt("its record was changed")
-        if not is_its:
-            raise _Doubt("its lease was changed")
         if os.access(pod.tombstone, os.F_OK):
             raise _Doubt("it was deleted")
+
+    def _check_leases(self, pod: ArmedPod) -> None:
+        """IPAM may have given the addresses away."""
+        try:
+            is_its = all(mark_of(path) == mark for path, mark in pod.leases)
+        except FileNotFoundError as error:
+            raise _Doubt("its lease is gone") from error
+        if not is_its:
+            raise _Doubt("its lease was changed")
 
     def _fire(self, pod: ArmedPod, master: int) -> Shot:
         netns = open_identified(pod.identity, self._own)

@@ -93,7 +93,9 @@ class Attachments:
 
     def drop_directories_but(self, directories: Iterable[str]) -> None:
         kept = set(directories)
-        self._known = {place: one for place, one in self._known.items() if place.directory in kept}
+        for place in [*self._known]:
+            if place.directory not in kept:
+                self.drop(place)
 
     def keep_files(self, directory: str, files: Iterable[str]) -> None:
         """Forget what is not among the files that a directory has now."""

@@ -6,14 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 from cni_repair.network.planning.plan import STALE
+from cni_repair.watch.problems import WITHOUT_NETWORK
 
 if TYPE_CHECKING:
     from cni_repair.watch.attachments import Attachments
     from cni_repair.watch.healing import Healing
+    from cni_repair.watch.links import Link
     from cni_repair.watch.looking import Looking
     from cni_repair.watch.nodelinks import NodeLinks
     from cni_repair.watch.policy import Mode
-    from cni_repair.watch.status import Coverage, Master, Refused, Status
+    from cni_repair.watch.status import Coverage, Damaged, Master, Refused, Status
     from cni_repair.watch.telling import Telling
 
 
@@ -33,6 +35,7 @@ def status_of(
         "lastLook": looking.finished_at,
         "attachments": dict(attachments.states()),
         "byNetwork": {name: dict(states) for name, states in attachments.by_network().items()},
+        "damaged": _damaged(node),
         "masters": masters,
         "armed": healing.armed_in_all,
         "heals": {
@@ -46,6 +49,16 @@ def status_of(
         "unmanaged": len(looking.unmanaged),
         "coverage": _coverage(attachments, len(looking.unmanaged)),
     }
+
+
+def _damaged(node: NodeLinks) -> Damaged:
+    damaged = [one for one in node.attachments if one.state in WITHOUT_NETWORK]
+    on_up = sum(all(_is_up(node.links.get(name)) for name in one.chain) for one in damaged)
+    return {"uplinkUp": on_up, "uplinkDown": len(damaged) - on_up}
+
+
+def _is_up(link: Link | None) -> bool:
+    return link is not None and link.up and link.carrier
 
 
 def _master(name: str, node: NodeLinks, healing: Healing) -> Master:

@@ -45,6 +45,8 @@ class Gauge(NamedTuple):
     path: tuple[str, ...]
 
 
+# By the label `uplink`, where they stand in the status document.
+_DAMAGED = {"up": ("damaged", "uplinkUp"), "down": ("damaged", "uplinkDown")}
 GAUGES = (
     Gauge(
         "cni_repair_armed_attachments",
@@ -142,6 +144,7 @@ class Snapshot(NamedTuple):
 
     attachments: dict[tuple[str, str], float]  # by network and state
     masters: dict[str, Master]
+    damaged: dict[str, float]  # by the state of what they stand on
     gauges: dict[str, float]
     paused: bool
 
@@ -166,6 +169,7 @@ class Exposition(Collector):
         snapshot = Snapshot(
             attachments=self._attachments_in(document),
             masters=self._masters_in(document),
+            damaged={uplink: number_at(document, path) or 0.0 for uplink, path in _DAMAGED.items()},
             gauges={
                 gauge.name: value
                 for gauge in GAUGES
@@ -270,6 +274,14 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     for labels, count in snapshot.attachments.items():
         attachments.add_metric(labels, count)
+    damaged = GaugeMetricFamily(
+        "cni_repair_damaged_attachments",
+        "Attachments whose pods lack their network, or a part of it, by whether all that they stand"
+        " on is up.",
+        labels=["uplink"],
+    )
+    for uplink, count in snapshot.damaged.items():
+        damaged.add_metric([uplink], count)
     up = GaugeMetricFamily(
         "cni_repair_master_up",
         "1 where the link below pods is there, up and has carrier; else 0.",
@@ -277,7 +289,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     )
     over = GaugeMetricFamily(
         "cni_repair_master_attachments",
-        "Attachments over this link, by their records.",
+        "Attachments over this link, at once or by way of others, by their records.",
         labels=_MASTER,
     )
     for name, master in snapshot.masters.items():
@@ -285,6 +297,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         over.add_metric([name], master.attachments)
     paused = "1 while somebody has paused the healing; else 0."
     yield attachments
+    yield damaged
     yield up
     yield over
     yield GaugeMetricFamily("cni_repair_paused", paused, snapshot.paused)

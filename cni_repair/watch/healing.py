@@ -77,6 +77,10 @@ class Healing:
         self.consider()
 
     @property
+    def is_at_work(self) -> bool:
+        return bool(self._heals)
+
+    @property
     def armed_in_all(self) -> int:
         return sum(heal.armed for heal in self._heals.values())
 

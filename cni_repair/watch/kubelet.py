@@ -16,8 +16,8 @@ from cni_repair.base.errors import IO, CniError
 from cni_repair.base.frozen import asdict, frozen
 from cni_repair.base.procfs import boot_id
 from cni_repair.upgrade import kubelet, lock
+from cni_repair.upgrade.times import duration
 from cni_repair.watch import rundir
-from cni_repair.watch.pausing import duration
 from cni_repair.watch.settings import ON_LOSS
 
 TYPE_CHECKING = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,8 @@ _LOOKS_TO_REMEMBER = 5
 # Events come in crowds.
 _SOON_SECONDS = 0.25
 _SURVEY_SECONDS = 300.0
+# Of one task: a hung pod is passed by, and what ails all of them is not tried with each.
+_MOST_FAILURES = 3
 
 
 class Looking:
@@ -149,9 +150,9 @@ class Looking:
     # --- The tasks ---
 
     async def _task(self, kind: str, directory: str, files: list[str]) -> None:
-        """Have some looked at; where that fails with one, go on with the next."""
+        """Have some looked at; where that fails with one, go on with the next, but not for ever."""
         left = files
-        while left:
+        for _ in range(_MOST_FAILURES):
             changes: list[Change] = []
             try:
                 async with self._crew.task(
@@ -161,11 +162,13 @@ class Looking:
                         left = left[1:]
                         self._take(kind, directory, line, changes)
             except TaskFailed as error:
-                self._telling.trouble(f"{kind} of {directory}/{left[0] if left else ''}: {error}")
-                self._give_up(Place(directory, left[0]) if left else None)
+                self._failed(kind, directory, left[:1], error)
                 left = left[1:]
             finally:
                 self._changed(changes)
+            if not left:
+                return
+        self._give_up([Place(directory, file) for file in left])
 
     def _take(self, kind: str, directory: str, line: dict[str, Any], changes: list[Change]) -> None:
         now = time.monotonic()
@@ -192,12 +195,21 @@ class Looking:
                 f"the record of {one.title} was not brought up to date: {one.reason}"
             )
 
-    def _give_up(self, place: Place | None) -> None:
-        """It is looked at again in its turn, and not at once."""
-        one = self._attachments.get(place) if place else None
-        if one is not None:
-            one.looked_at = time.monotonic()
-            one.remember_at = None
+    def _failed(self, kind: str, directory: str, files: list[str], error: TaskFailed) -> None:
+        places = [Place(directory, file) for file in files]
+        one = self._attachments.get(places[0]) if places else None
+        what = one.title if one is not None else "/".join([directory, *files])
+        verb = "be looked at" if kind == "look" else "be remembered"
+        self._telling.trouble(f"{what} cannot {verb}: {error}")
+        self._give_up(places)
+
+    def _give_up(self, places: Iterable[Place]) -> None:
+        """They are looked at again in their turn, and not at once."""
+        for place in places:
+            one = self._attachments.get(place)
+            if one is not None:
+                one.looked_at = time.monotonic()
+                one.remember_at = None
 
     async def _survey(self) -> None:
         request = {"task": "survey", "directories": self._telling.settings.checkpoint_dirs}
@@ -207,8 +219,3 @@ class Looking:
                     self.unmanaged = line["unmanaged"]
         except TaskFailed as error:
             self._telling.trouble(f"looking for pods without a record: {error}")
-
-
-def is_record(name: str) -> bool:
-    """Whether a file of a checkpoint directory is a committed record (see Store.committed)."""
-    return not name.startswith(".") and os.path.splitext(name)[1] == ".json"

@@ -6,15 +6,21 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cni_repair.watch.links import Links
+
 if TYPE_CHECKING:
-    from cni_repair.watch.attachments import Attachment, Attachments
+    from collections.abc import Callable, Iterable
+
+    from cni_repair.watch.attachments import Attachment, Attachments, Place
     from cni_repair.watch.events import LinkEvent
     from cni_repair.watch.healing import Healing
-    from cni_repair.watch.links import Links
     from cni_repair.watch.telling import Telling
 
 # A VLAN's end is told just before that of the link below it: by then there is nothing to be made.
 _TOGETHER_SECONDS = 0.005
+# From a master's message to a look at its pods; and from one look to the next.
+_QUIET_SECONDS = 1.0
+_AGAIN_SECONDS = 10.0
 _TELL_SECONDS = 0.1  # what there is to be done comes before what there is to be said
 
 
@@ -22,9 +28,16 @@ class NodeLinks:
     """The node's links, and what stands on them."""
 
     def __init__(
-        self, links: Links, attachments: Attachments, healing: Healing, telling: Telling
+        self,
+        attachments: Attachments,
+        healing: Healing,
+        telling: Telling,
+        look: Callable[[Iterable[Place]], None],
     ) -> None:
-        self.links = links
+        """`look` has some looked at soon."""
+        self.links = Links()
+        self._look = look
+        self._looked_at: dict[str, float] = {}
         self.attachments = attachments
         self._healing = healing
         self._telling = telling
@@ -52,6 +65,23 @@ class NodeLinks:
                 self._back(name)
         if is_news and not event.gone:
             self._healing.link_changed()
+        if not event.gone and not self._healing.is_at_work:
+            for name in event.names:
+                if name in masters:
+                    self._look_over(name)
+
+    def _look_over(self, name: str) -> None:
+        """A master's message says that a pod's link over it has come or gone, not which: see, but
+        not with each."""
+        now = time.monotonic()
+        last = self._looked_at.get(name, 0.0)
+        if last > now:
+            return  # there will be a look
+        at = self._looked_at[name] = max(now + _QUIET_SECONDS, last + _AGAIN_SECONDS)
+        asyncio.get_running_loop().call_later(at - now, self._look_at_all_over, name)
+
+    def _look_at_all_over(self, name: str) -> None:
+        self._look(one.place for one in self.attachments.over(name))
 
     def _lost(self, name: str) -> None:
         if name in self.away:

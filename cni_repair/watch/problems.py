@@ -37,13 +37,12 @@ def problems_in(status: Mapping[str, Any]) -> Problems:
         for master in status["masters"]
         if master["attachments"] and not (master["up"] and master["carrier"])
     ]
-    on_away = sum(master["attachments"] for master in away)
-    states, coverage = status["attachments"], status["coverage"]
-    damaged = sum(states.get(state, 0) for state in WITHOUT_NETWORK)
+    damaged, coverage = status["damaged"], status["coverage"]
+    # (A VLAN's pods stand on its NIC, too, and may not have been looked at yet.)
+    on_away = max([damaged["uplinkDown"], *(master["attachments"] for master in away)])
     return Problems(
-        interfaces=sum(states.values()),
-        # What is over a master that is away is damaged by that.
-        pods=max(0, damaged - on_away),
+        interfaces=sum(status["attachments"].values()),
+        pods=damaged["uplinkUp"],
         uplinks=tuple(master["name"] for master in away),
         on_uplinks=on_away,
         records=max(status["unmanaged"], coverage["interfaces"] - coverage["restorable"]),

@@ -49,10 +49,10 @@ class Master(TypedDict):
 class Heals(TypedDict):
     """Since the watcher began."""
 
-    total: int
-    failed: int
+    total: int  # attachments that were brought back
+    failed: int  # that were not: each time that it was tried
     lastAt: float | None  # Unix time
-    lastOutageMs: int | None  # of the last heal's last pod
+    lastOutageMs: int | None  # of the last attachment that was brought back
 
 
 class Refused(TypedDict):
@@ -68,6 +68,13 @@ class Refused(TypedDict):
 class KubeletHeld(TypedDict):
     held: bool
     since: float | None  # Unix time
+
+
+class Damaged(TypedDict):
+    """Attachments of pods that lack their network, or a part of it (problems.WITHOUT_NETWORK)."""
+
+    uplinkUp: int  # though all that they stand on is there, up and with carrier
+    uplinkDown: int
 
 
 class Coverage(TypedDict):
@@ -87,6 +94,7 @@ class Status(TypedDict):
     lastLook: float | None  # Unix time of the last look at all pods
     attachments: dict[str, int]  # by state
     byNetwork: dict[str, dict[str, int]]
+    damaged: Damaged
     masters: list[Master]
     armed: int
     heals: Heals

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cni_repair.base.errors import INTERNAL, CniError
+from cni_repair.checkpoint.store import is_committed
 from cni_repair.upgrade.lock import is_at_work
 from cni_repair.watch import pausing, rundir
 from cni_repair.watch.attachments import Attachments, Place
@@ -15,8 +16,7 @@ from cni_repair.watch.directories import Directories
 from cni_repair.watch.document import status_of
 from cni_repair.watch.events import LinkEvents
 from cni_repair.watch.healing import Healing
-from cni_repair.watch.links import Links
-from cni_repair.watch.looking import Looking, is_record
+from cni_repair.watch.looking import Looking
 from cni_repair.watch.nodelinks import NodeLinks
 from cni_repair.watch.policy import Mode, Restraint, mode_of
 from cni_repair.watch.telling import Telling
@@ -52,7 +52,7 @@ class Watcher:
         self._healing = Healing(
             self._crew, self._attachments, self._restraint, self._telling, self._looking.soon
         )
-        self._node = NodeLinks(Links(), self._attachments, self._healing, self._telling)
+        self._node = NodeLinks(self._attachments, self._healing, self._telling, self._looking.soon)
         self._directories = Directories(self._file, self._directory)
         self._mode = Mode("", "")
         self._slept = rundir.boot_time() - time.monotonic()
@@ -110,7 +110,7 @@ class Watcher:
     def _file(self, directory: str, name: str, came: bool) -> None:
         if directory == self._telling.settings.run_dir and name == pausing.NAME:
             self._set_mode()
-        elif directory in self._telling.settings.checkpoint_dirs and is_record(name):
+        elif directory in self._telling.settings.checkpoint_dirs and is_committed(name):
             place = Place(directory, name)
             if came:
                 self._looking.came(place)

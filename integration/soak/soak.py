@@ -201,7 +201,7 @@ class Soak:
                 if process.returncode != 0:
                     raise RigError(f"DEL of {pod.name}: exit {process.returncode}: {said}")
                 self._deleted += 1
-                self._lab.remove_pod(pod)
+                self._lab.remove([pod])
             elif process.returncode != 0:
                 self._call("DEL", pod)
             else:

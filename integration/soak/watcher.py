@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cni_repair.demo.lab import PATH, Lab, poll_until
 from integration.errors import RigError
@@ -55,7 +56,7 @@ class Watcher:
         if self._running.poll() is not None:
             raise RigError(f"cni-repair watch ended: {self._log.read_text()[-1000:]}")
         asked = self._lab.cli("watch", "--status", "--config", str(self._config), "-o", "json")
-        status = asked.document["status"] if asked.returncode == 0 else None
+        status: Any = asked.document["status"] if asked.returncode == 0 else None
         return bool(status) and status["pid"] == self._running.pid
 
     @property

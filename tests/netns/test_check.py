@@ -102,7 +102,8 @@ def test_unreadable_record(rig: Rig) -> None:
 
 STATUS: Status = {
     "pid": 1, "since": 0.0, "config": "", "mode": "healing", "reason": "", "heal": "uplink",
-    "lastLook": 0.0, "attachments": {"healthy": 5}, "byNetwork": {}, "masters": [], "armed": 0,
+    "lastLook": 0.0, "attachments": {"healthy": 5}, "byNetwork": {},
+    "damaged": {"uplinkUp": 0, "uplinkDown": 0}, "masters": [], "armed": 0,
     "heals": {"total": 0, "failed": 0, "lastAt": None, "lastOutageMs": None}, "refused": [],
     "kubelet": {"held": False, "since": None}, "unmanaged": 0,
     "coverage": {"restorable": 5, "interfaces": 5},
@@ -122,7 +123,7 @@ def test_what_the_watcher_saw_is_told_and_nothing_is_looked_at(rig: Rig) -> None
     rig.ip("link del eth0", one.pod)
     with watcher(rig):
         assert check(rig).out == "OK: 5 pod interfaces\n"
-    with watcher(rig, attachments={"healthy": 3, "lost": 2}):
+    with watcher(rig, damaged={"uplinkUp": 2, "uplinkDown": 0}):
         assert check(rig).out.startswith("2 pod interfaces lost or damaged")
 
 

@@ -181,7 +181,7 @@ class TestPolicy:
 
     def test_a_deleted_interface_is_seen_by_its_masters_message(self, rig: Rig) -> None:
         one = rig.attach("a")
-        with watching(rig, heal="drift", lookEvery="1h") as watch:
+        with watching(rig, heal="drift", lookEvery="1h", rememberAfter="1h") as watch:
             watch.until_healthy(1)
             rig.ip("link del eth0", one.pod)
             watch.until(lambda status: status["heals"]["total"] == 1, "the heal")
@@ -314,7 +314,7 @@ class TestTheProcess:
         rig.attach("a")
         with watching(rig) as watch:
             watch.until_healthy(1)
-            (healer,) = [pid for pid in watch.processes() if pid != watch.process.pid]
+            healer = watch.processes()[1]  # the daemon's one child; tasks are the healer's
             rig.run("kill", "-9", str(healer))
             assert watch.process.wait(HANG_SECONDS) == 1
         assert "the process that heals has died" in watch.said.splitlines()[-1]

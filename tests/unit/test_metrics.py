@@ -38,6 +38,7 @@ DOCUMENT: dict[str, Any] = {
     "mode": "healing",
     "lastLook": 1_800_000_000,
     "byNetwork": {"pods": {"healthy": 3, "lost": 1}},
+    "damaged": {"uplinkUp": 1, "uplinkDown": 0},
     "masters": [
         {"name": "eth0.3", "up": True, "carrier": True, "attachments": 4},
         {"name": "eth1", "up": True, "carrier": False, "attachments": 0},
@@ -86,6 +87,12 @@ def test_states_of_a_network_are_told_those_without_attachments_too() -> None:
     told = {dict(labels)["state"]: count for labels, count in found.items()}
     assert told == dict.fromkeys(STATES, 0.0) | {"healthy": 3, "lost": 1}
     assert {dict(labels)["network"] for labels in found} == {"pods"}
+
+
+def test_damaged_ones_are_told_by_what_they_stand_on() -> None:
+    found = exposed(DOCUMENT | {"damaged": {"uplinkUp": 1, "uplinkDown": 12}})
+    assert value(found, "damaged_attachments", uplink="up") == 1
+    assert value(found, "damaged_attachments", uplink="down") == 12
 
 
 @pytest.mark.parametrize(("up", "carrier", "expected"), [(1, 1, 1), (1, 0, 0), (0, 0, 0)])

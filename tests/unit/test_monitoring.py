@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from cni_repair.cli.parser import make_parser
-from cni_repair.node.report import STATES
 from cni_repair.watch.exposition import RESULTS, TRIGGERS, Exposition
-from cni_repair.watch.problems import MOST_BYTES, SUBJECTS, WITHOUT_NETWORK
+from cni_repair.watch.problems import MOST_BYTES, SUBJECTS
 from tests.unit.samples import REPOSITORY
 from tests.unit.test_metrics import DOCUMENT, samples
 
@@ -88,13 +87,6 @@ def test_metrics_and_labels_of_an_expression_are_exported(where: str, expression
     for name, matchers in _SELECTOR.findall(expression):
         matched = set(re.findall(r"(\w+)(?:=~|=|!~|!=)", matchers))
         assert matched - known[name] - TARGETS_LABELS == set()
-
-
-@every_expression
-def test_states_of_an_expression_are_states(where: str, expression: str) -> None:
-    for values in re.findall(r'state=~"([^"]*)"', expression):
-        assert set(values.split("|")) <= set(STATES)
-        assert set(values.split("|")) == set(WITHOUT_NETWORK)
 
 
 def test_every_metric_is_explained_with_its_labels() -> None:

@@ -18,6 +18,7 @@ UP = {"name": "eth0.3", "up": True, "carrier": True, "attachments": 4}
 AWAY = {"name": "eth1", "up": False, "carrier": False, "attachments": 2}
 WELL: dict[str, Any] = {
     "attachments": {"healthy": 4, "stale": 1, "renamed": 1},
+    "damaged": {"uplinkUp": 0, "uplinkDown": 0},
     "masters": [UP],
     "unmanaged": 0,
     "coverage": {"interfaces": 5, "restorable": 5},
@@ -32,17 +33,22 @@ def test_all_is_well_with_stale_and_renamed_ones() -> None:
     assert lines() == []
 
 
-@pytest.mark.parametrize("state", ["lost", "degraded", "foreign", "released"])
-def test_pod_that_lacks_its_network_while_the_master_is_up(state: str) -> None:
-    assert lines(attachments={"healthy": 3, state: 1}) == [
+def test_pod_that_lacks_its_network_while_the_master_is_up() -> None:
+    assert lines(damaged={"uplinkUp": 1, "uplinkDown": 0}) == [
         "1 pod interface lost or damaged, uplink up: cni-repair status"
     ]
 
 
 def test_uplink_that_is_away_is_named_and_its_pods_are_no_problem_of_theirs() -> None:
-    found = lines(attachments={"healthy": 4, "lost": 2}, masters=[UP, AWAY])
-    assert found == ["eth1 down, 2 pod interfaces on it: cni-repair status"]
-    assert lines("pods", attachments={"healthy": 4, "lost": 2}, masters=[UP, AWAY]) == []
+    changes = {"damaged": {"uplinkUp": 0, "uplinkDown": 2}, "masters": [UP, AWAY]}
+    assert lines(**changes) == ["eth1 down, 2 pod interfaces on it: cni-repair status"]
+    assert lines("pods", **changes) == []
+
+
+def test_pods_of_a_vlan_and_its_nic_are_counted_once() -> None:
+    vlan = AWAY | {"name": "eth1.3"}
+    (line,) = lines(damaged={"uplinkUp": 0, "uplinkDown": 2}, masters=[AWAY, vlan])
+    assert line.startswith("eth1, eth1.3 down, 2 pod interfaces")
 
 
 def test_link_without_carrier_is_down() -> None:
@@ -56,7 +62,7 @@ def test_link_that_nothing_is_on_may_be_down() -> None:
 
 
 def test_lost_pod_beside_an_uplink_that_is_away_is_told_first() -> None:
-    found = lines(attachments={"healthy": 3, "lost": 3}, masters=[UP, AWAY])
+    found = lines(damaged={"uplinkUp": 1, "uplinkDown": 2}, masters=[UP, AWAY])
     assert [line.partition(" ")[0] for line in found] == ["1", "eth1"]
 
 
@@ -72,7 +78,7 @@ def test_records(unmanaged: int, restorable: int, told: int) -> None:
 
 def test_many_uplinks_are_counted() -> None:
     masters = [AWAY | {"name": f"eth{number}"} for number in range(9)]
-    (line,) = lines("uplinks", attachments={"lost": 18}, masters=masters)
+    (line,) = lines("uplinks", damaged={"uplinkUp": 0, "uplinkDown": 18}, masters=masters)
     assert line.startswith("eth0, eth1, eth2 and 6 more down, 18 pod interfaces")
 
 

@@ -61,7 +61,7 @@ def test_a_node_with_troubles() -> None:
         "251 attachments: 2 lost, 1 stale, 248 healthy",
         "watch: heals what an uplink takes with it (heal: uplink)",
         "  since 2023-11-14 22:13:20Z (PID 812), all pods looked at 4s ago",
-        "  heals: 3, 1 of them not whole; the last 2023-11-14 22:13:50Z, after 2212 ms",
+        "  heals: 3 pods back, 1 not; the last 2023-11-14 22:13:50Z, after 2212 ms",
         "  restorable: 250 of 251 pod interfaces; the others: cni-repair snapshot --check",
         "MASTER   STATE         PODS  ARMED",
         "eth1     away for 16s  2     2",
@@ -199,6 +199,19 @@ def test_the_worst_node_fits_on_the_screen() -> None:
         shown = screen(name, pause, **worst)
         assert fits(shown), "\n".join(shown)
         assert any("… and 197 more" in line for line in shown)
+
+
+def test_a_long_reason_keeps_its_end() -> None:
+    reason = "the pod's eth0 is gone; " + "and so on, " * 9 + "Address already in use"
+    (line,) = (line for line in screen(refused=[{**REFUSED, "reason": reason}]) if "web-1" in line)
+    assert line.startswith("  foreign shop/web-1 eth0: the pod's eth…")
+    assert line.endswith("and so on, Address already in use")
+    assert len(line) == 80
+
+
+def test_heals_of_which_none_worked() -> None:
+    heals = {"total": 0, "failed": 2, "lastAt": None, "lastOutageMs": None}
+    assert "  heals: 0 pods back, 2 not" in screen(heals=heals)
 
 
 def test_a_pods_words_are_one_line() -> None:

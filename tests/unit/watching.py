@@ -15,6 +15,7 @@ STATUS: Status = {
     "lastLook": NOON + 60,
     "attachments": {"healthy": 248, "lost": 2, "stale": 1},
     "byNetwork": {"podnet": {"healthy": 248, "lost": 1}, "other": {"lost": 1, "stale": 1}},
+    "damaged": {"uplinkUp": 0, "uplinkDown": 2},
     "masters": [
         {"name": "bond4.3", "up": True, "carrier": True, "awaySince": None, "attachments": 249,
          "armed": 0},

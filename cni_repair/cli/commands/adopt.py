@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 # What REPAIR reads of an attachment's configuration; the macvlan plugin's says none of it.
 _REPAIRS_KEYS = (
-    "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "master", "master2", "vlanId",
-    "vlanID",
+    "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "ipv6Detection", "master",
+    "master2", "vlanId", "vlanID",
 )  # fmt: skip
 _UNREADABLE = "unreadable"
 _UNMANAGED = "unmanaged"

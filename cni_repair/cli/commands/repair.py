@@ -81,6 +81,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         master_timeout=timeout if options.wait is None else options.wait,
         force=options.force,
         probe=options.probe,
+        ipv6_detection=options.ipv6_detection,
         hints=hints_of(scope.conf),
         processors=usable_processors(),
         on_progress=_on_progress,

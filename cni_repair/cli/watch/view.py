@@ -91,7 +91,7 @@ def _at_work(
 
 def _figures(status: dict[str, Any], now: float) -> Iterator[str]:
     heals, kubelet, coverage = (status[key] for key in ("heals", "kubelet", "coverage"))
-    if heals["total"]:
+    if heals["total"] or heals["failed"]:
         yield f"  heals: {_heals(heals)}"
     if kubelet["held"]:
         yield f"  kubelet is held{_since(kubelet['since'], now)}"
@@ -116,9 +116,9 @@ def _look(status: dict[str, Any], now: float) -> str:
 
 
 def _heals(heals: dict[str, Any]) -> str:
-    words = str(heals["total"])
+    words = f"{heals['total']} pods back" if heals["total"] != 1 else "1 pod back"
     if heals["failed"]:
-        words += f", {heals['failed']} of them not whole"
+        words += f", {heals['failed']} not"
     if heals["lastAt"] is not None:
         words += f"; the last {clock(heals['lastAt'])}"
     if heals["lastOutageMs"] is not None:
@@ -171,4 +171,8 @@ def _refused(refused: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """A reason in so many columns: what the kernel said, and why, stands at its end."""
+    if len(text) <= length:
+        return text
+    begin = length // 4
+    return f"{text[:begin]}…{text[begin + 1 - length :]}"
