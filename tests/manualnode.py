@@ -18,10 +18,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from cni_repair.demo.lab import PATH, SETTLE_SECONDS, Lab, Netns, Outcome, poll_until
+from tests.journal import PREPARE, journald
 from tests.manual import REPOSITORY
 
 Json = dict[str, Any]
@@ -55,6 +57,13 @@ mount --bind "$1/sbin" /usr/local/sbin
 mount --bind "$1/home" /mnt
 mount --bind "$1/opt" /opt
 mount --bind "$1/share" /usr/local/share
+[ ! -d "$1/journal" ] || {
+    mount --bind "$1/journal" /run/systemd
+    mkdir -p /run/log
+    mount --bind "$1/journal/files" /run/log
+    mount -t tmpfs log /var/log
+    journalctl --sync
+}
 [ ! -d "$1/etc" ] || mount --bind "$1/etc" /etc
 cd /mnt
 exec "${@:2}"
@@ -82,6 +91,7 @@ class ManualNode:
         self._lab.__enter__()
         self._namespaces: dict[str, Netns] = {}
         self._watcher: subprocess.Popen[bytes] | None = None
+        self._journald = ExitStack()
         self._base = self._lab.directory
         for name in ("lib", "sbin", "home", "opt", "share"):
             (self._base / name).mkdir()
@@ -93,6 +103,7 @@ class ManualNode:
 
     def close(self) -> None:
         self._end_watcher(signal.SIGTERM)
+        self._journald.close()
         shutil.rmtree("/run/cni-repair", ignore_errors=True)  # the locks: that /run is our own
         self._lab.__exit__(None, None, None)
 
@@ -112,6 +123,16 @@ class ManualNode:
         EVENTS[name](self, *([pod] if pod else []))
 
     # --- Events ---
+
+    def keep_journal(self) -> None:
+        """What happens from now on is written down, by a journald of the node's own."""
+        place = self._base / "journal"
+        (place / "files").mkdir(parents=True)
+        Path("/run/systemd").mkdir(exist_ok=True)
+        within = f"mount --bind {place} /run/systemd\n{PREPARE}"
+        within += f'mount --bind {place}/files /run/log\nexec "$@"'
+        enter = ["unshare", "--mount", "sh", "-euc", within, "-"]
+        self._journald.enter_context(journald(enter, f"{place}/journal/socket"))
 
     def attach_pods(self) -> None:
         for pod in PODS:
@@ -271,7 +292,10 @@ class ManualNode:
         self._until(lambda status: status["lastLook"] and _count(status) == count)
 
     def watcher_sees_all_lost(self) -> None:
-        self._until(lambda status: {*status["attachments"]} == {"lost"})
+        """And has their repair prepared."""
+        self._until(
+            lambda status: status["armed"] == status["attachments"].get("lost") == len(PODS)
+        )
 
     def watcher_heals_all(self) -> None:
         self._until(lambda status: {*status["attachments"]} == {"healthy"} and _all_up(status))
@@ -366,6 +390,7 @@ def _all_up(status: Json) -> bool:
 
 EVENTS: dict[str, Callable[..., None]] = {
     "installed": ManualNode.install,
+    "journal": ManualNode.keep_journal,
     "three pods": ManualNode.attach_pods,
     "pods without us": ManualNode.attach_bare_pods,
     "a pod without us": ManualNode.attach_bare,

@@ -23,7 +23,7 @@ from tests.manual import Block, PageError, blocks_of, commands_of, matches, page
 from tests.manualnode import ManualNode
 
 TOPICS = {
-    "on-call", "watch", "monitoring", "upgrade", "adopt", "restored", "checkpoints",
+    "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
     "configuration", "cost", "back-out",
 }  # fmt: skip
 README_LINES, COLUMNS = 250, 100

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.node.report import UNREADABLE
 from cni_repair.watch.policy import DRIFT, START, UPLINK
 
 if TYPE_CHECKING:
@@ -57,9 +58,9 @@ class Attachment:
         return self.state in _DAMAGED
 
     @property
-    def try_mark(self) -> tuple[str, str, str]:
+    def seen(self) -> tuple[str, str]:
         """What has to change before it is tried again, once it was refused."""
-        return self.mark, self.state, self.reason
+        return self.state, self.reason
 
 
 class Change(NamedTuple):
@@ -125,6 +126,16 @@ class Attachments:
         if one.state == HEALTHY and line["over"]:
             one.over = line["over"]
         return Change(one, before, was_lost_at)
+
+    def cannot_see(self, place: Place, why: str, now: float) -> Attachment:
+        """Nobody knows how it is."""
+        one = self._known.get(place) or Attachment(place)
+        self._known[place] = one
+        if not one.container_id:
+            one.container_id, _, one.ifname = place.file.removesuffix(".json").partition("@")
+        one.state, one.reason, one.cause, one.looked_at = UNREADABLE, why, "", now
+        one.restorable, one.remember_at = False, None
+        return one
 
     def uplink_lost(self, name: str, now: float) -> list[Attachment]:
         """A link of the node is gone, and with it what stands on it; those that were well."""

@@ -81,10 +81,10 @@ def _refused(attachments: Attachments, healing: Healing) -> list[Refused]:
             "ifname": one.ifname,
             "pod": one.pod,
             "state": one.state,
-            "reason": one.reason,
+            "reason": why,
         }
         for one in attachments
-        if healing.is_refused(one)
+        if (why := healing.why_refused(one))
     ]
 
 

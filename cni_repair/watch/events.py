@@ -89,6 +89,7 @@ class LinkEvents:
                 await self._listen()
             except (OSError, NetlinkError) as error:
                 if getattr(error, "errno", 0) == errno.ENOBUFS:
+                    self._trouble("messages of the node's links were lost: all pods are looked at")
                     continue
                 self._trouble(f"cannot hear of the node's links: {error}")
                 await asyncio.sleep(_AGAIN_SECONDS)

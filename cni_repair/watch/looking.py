@@ -162,7 +162,7 @@ class Looking:
                         left = left[1:]
                         self._take(kind, directory, line, changes)
             except TaskFailed as error:
-                self._failed(kind, directory, left[:1], error)
+                self._failed(kind, directory, left, error)
                 left = left[1:]
             finally:
                 self._changed(changes)
@@ -196,12 +196,17 @@ class Looking:
             )
 
     def _failed(self, kind: str, directory: str, files: list[str], error: TaskFailed) -> None:
-        places = [Place(directory, file) for file in files]
-        one = self._attachments.get(places[0]) if places else None
-        what = one.title if one is not None else "/".join([directory, *files])
+        """It is the first of the files, if any, that the task did not come past."""
         verb = "be looked at" if kind == "look" else "be remembered"
-        self._telling.trouble(f"{what} cannot {verb}: {error}")
-        self._give_up(places)
+        if not files:
+            self._telling.trouble(f"what is in {directory} cannot {verb}: {error}")
+            return
+        place = Place(directory, files[0])
+        one = self._attachments.get(place)
+        if kind == "look" or one is None:
+            one = self._attachments.cannot_see(place, str(error), time.monotonic())
+        self._telling.trouble(f"{one.title} cannot {verb}: {error}")
+        self._give_up([place])
 
     def _give_up(self, places: Iterable[Place]) -> None:
         """They are looked at again in their turn, and not at once."""

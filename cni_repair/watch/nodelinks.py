@@ -52,7 +52,7 @@ class NodeLinks:
                 self._lost(name)
             else:
                 self._back(name)
-        self._healing.link_changed()
+        self._healing.link_changed(self.away)
 
     def saw(self, event: LinkEvent) -> None:
         """One message."""
@@ -64,7 +64,7 @@ class NodeLinks:
             elif name in self.away:
                 self._back(name)
         if is_news and not event.gone:
-            self._healing.link_changed()
+            self._healing.link_changed(self.away)
         if not event.gone and not self._healing.is_at_work:
             for name in event.names:
                 if name in masters:
@@ -89,7 +89,7 @@ class NodeLinks:
         now = time.monotonic()
         self.away[name] = now, time.time()
         gone = self.attachments.uplink_lost(name, now)
-        self._healing.uplink_lost(name, gone)
+        self._healing.uplink_lost(name, gone, self.away)
         loop = asyncio.get_running_loop()
         loop.call_later(_TOGETHER_SECONDS, self._healing.consider)
         loop.call_later(_TELL_SECONDS, self._tell_lost, name, gone)

@@ -11,7 +11,7 @@ from cni_repair.watch import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable
+    from collections.abc import Hashable
 
 # What the watcher does at the moment.
 HEALING = "healing"
@@ -67,6 +67,15 @@ class _Uplink:
         return now - max(self.lost, self.healed + self.wait) >= seconds
 
 
+@frozen
+class _Refusal:
+    """What has to change before a pod is tried again, and why it was refused."""
+
+    record: Hashable
+    reason: str  # never empty
+    seen: Hashable | None  # None: no look has seen it since
+
+
 class Restraint:
     """How often uplinks are healed, and which pods are not tried.
 
@@ -78,7 +87,7 @@ class Restraint:
         self._first = first
         self._most = most
         self._uplinks: dict[str, _Uplink] = {}
-        self._refused: dict[Hashable, Hashable] = {}
+        self._refused: dict[Hashable, _Refusal] = {}
 
     def uplink_lost(self, name: str, now: float) -> None:
         """Note that an uplink went away."""
@@ -101,30 +110,33 @@ class Restraint:
             return _Uplink(healed=now, wait=0.0, lost=now)
         return known
 
-    def refused(self, key: Hashable, mark: Hashable) -> None:
-        """Note that a pod was refused; `mark` is what has to change before it is tried again: its
-        record's file, its state, what was found."""
-        self._refused[key] = mark
+    def refused(self, key: Hashable, record: Hashable, reason: str) -> None:
+        """Note that a pod was refused. It is not tried again before its record is another, or a
+        look sees something else than the first look from now on does (a repair that fails says more
+        of a pod than a look)."""
+        self._refused[key] = _Refusal(record, reason, None)
 
-    def accepted(self, key: Hashable) -> None:
-        """Note that a pod was healed, or is well."""
+    def looked(self, key: Hashable, record: Hashable, seen: Hashable) -> None:
+        """Note what a look has seen of a pod: its state, and what was found."""
+        refusal = self._refused.get(key)
+        if refusal is not None and refusal.record == record and refusal.seen is None:
+            self._refused[key] = replace(refusal, seen=seen)
+        elif self.why_not(key, record, seen) == "":
+            self._refused.pop(key, None)
+
+    def why_not(self, key: Hashable, record: Hashable, seen: Hashable) -> str:
+        """Why a pod is not tried, as it is now; empty where it may be."""
+        refusal = self._refused.get(key)
+        if refusal is None or refusal.record != record or refusal.seen not in (None, seen):
+            return ""
+        return refusal.reason
+
+    def forget(self, key: Hashable, name: str) -> None:
+        """A pod is no more; `name` is what its heals waited by, where it was tried on its own."""
         self._refused.pop(key, None)
-
-    def may_try(self, key: Hashable, mark: Hashable) -> bool:
-        """Whether a pod was not refused, or has changed since."""
-        return key not in self._refused or self._refused[key] != mark
-
-    def keep(self, keys: Collection[Hashable], names: Collection[str]) -> None:
-        """Forget every pod and every uplink but these: the others are no more."""
-        self._refused = {key: mark for key, mark in self._refused.items() if key in keys}
-        self._uplinks = {name: known for name, known in self._uplinks.items() if name in names}
+        self._uplinks.pop(name, None)
 
     def change(self, first: float, most: float) -> None:
         """Go by other settings from now on; what is waited for already stays."""
         self._first = first
         self._most = most
-
-    @property
-    def refusals(self) -> Collection[Hashable]:
-        """The pods that were refused, and are not tried until they change."""
-        return self._refused.keys()

@@ -15,7 +15,7 @@ from cni_repair.watch.crew import Crew
 from cni_repair.watch.directories import Directories
 from cni_repair.watch.document import status_of
 from cni_repair.watch.events import LinkEvents
-from cni_repair.watch.healing import Healing
+from cni_repair.watch.healing import Healing, name_alone
 from cni_repair.watch.looking import Looking
 from cni_repair.watch.nodelinks import NodeLinks
 from cni_repair.watch.policy import Mode, Restraint, mode_of
@@ -116,6 +116,7 @@ class Watcher:
                 self._looking.came(place)
             else:
                 self._looking.went(place)
+                self._restraint.forget(place, name_alone(place))
                 self._telling.changed()
 
     def _directory(self, path: str) -> None:
@@ -126,6 +127,9 @@ class Watcher:
 
     def _saw(self, changes: list[Change]) -> None:
         self._telling.saw(changes)
+        for change in changes:
+            one = change.one
+            self._restraint.looked(one.place, one.mark, one.seen)
         self._healing.consider()
 
     async def _until_healer_dies(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -29,6 +29,7 @@ class Watch:
     rig: Rig
     process: subprocess.Popen[bytes]
     errors: Path
+    path: Path  # of its status file
 
     @property
     def said(self) -> str:
@@ -38,7 +39,7 @@ class Watch:
     def status(self) -> Json:
         """Its status file; empty where there is none yet."""
         try:
-            text = (self.rig.base / "run/watch.json").read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
         document: Json = json.loads(text)
@@ -67,6 +68,9 @@ class Watch:
         return self.until(
             lambda status: status["attachments"] == {"lost": count}, f"{count} lost pods"
         )
+
+    def until_armed(self, count: int) -> Json:
+        return self.until(lambda status: status["armed"] == count, f"{count} armed pods")
 
     def until_healthy(self, count: int) -> Json:
         return self.until(
@@ -109,7 +113,12 @@ def watching(
             stderr=file,
             env={"PATH": os.environ["PATH"], **(env or {})},
         )
-    watch = Watch(rig, process, errors)
+    watch = Watch(
+        rig,
+        process,
+        errors,
+        Path(rig.outside(str(changes.get("runDir", rig.base / "run")))) / "watch.json",
+    )
     try:
         yield watch
     finally:

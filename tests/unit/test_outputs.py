@@ -20,8 +20,9 @@ from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.cli.commands import adopt, validate
+from cni_repair.cli.commands import adopt, log, validate
 from cni_repair.cli.commands.watch import document
+from cni_repair.cli.journal import Entry
 from cni_repair.cli.validation.findings import Part, note, warning
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
@@ -189,6 +190,12 @@ def watched() -> Iterator[tuple[str, Any]]:
     yield "watch.json", document(none, Pause(rundir.boot_time() + 60, "bob", "a cable"))
 
 
+def logged() -> list[Entry]:
+    """An event that says all that there is, and one that says nothing."""
+    known = {"MESSAGE": "x", "EVENT": "healed", "OUTAGE_MS": "7", "STEPS": "3", "_PID": "1"}
+    return [Entry(NOON, known), Entry(NOON, {"OUTAGE_MS": "long"})]
+
+
 def documents() -> Iterator[tuple[str, Any]]:
     """(schema, document): all that is printed, as the code that prints it makes it."""
     bare = Uncovered((BARE, replace(BARE, state="lost", container_id="c", owner="docker")))
@@ -207,6 +214,8 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
     told = (warning("$.vlan", "not a key", "did you mean 'vlanId'?"), note("$", "passed on"))
+    yield "log.json", log.document([])
+    yield "log.json", log.document(logged())
     yield "validate.json", validate.document([validate.File("/p", (Part(1, "record", told),))])
     yield from watched()
     yield (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, STALE
+from cni_repair.network.planning.plan import DEGRADED, LOST
 from cni_repair.node.report import STATES
 from cni_repair.watch import settings
 from cni_repair.watch.policy import (
@@ -226,51 +226,88 @@ def test_after_a_calm_time_nothing_is_left_of_it(happenings: list[tuple[str, flo
 # --- pods that were refused ---------------------------------------------------------------------
 
 POD, OTHER = ("dir", "a@eth0"), ("dir", "b@eth0")
+RECORD = "1:2:3"
+SEEN = (LOST, "eth0 is gone")
 
 
-@pytest.mark.parametrize("state", [FOREIGN, STALE, RELEASED])
-def test_a_refused_pod_is_not_tried_until_it_changes(state: str) -> None:
+def refused() -> Restraint:
     restraint = Restraint(FIRST, MOST)
-    assert restraint.may_try(POD, ("1:2:3", state))
-    restraint.refused(POD, ("1:2:3", state))
-    assert not restraint.may_try(POD, ("1:2:3", state))
-    assert restraint.may_try(POD, ("1:2:4", state))  # its record did
-    assert restraint.may_try(POD, ("1:2:3", LOST))  # its state did
-    assert restraint.may_try(OTHER, ("1:2:3", state))
-    assert list(restraint.refusals) == [POD]
+    restraint.refused(POD, RECORD, "somebody else has its MAC")
+    return restraint
 
 
-def test_a_healed_pod_is_refused_no_more() -> None:
+def test_a_refused_pod_is_not_tried_whatever_a_look_says_of_it() -> None:
+    """A repair that fails says more of a pod than a look, which comes next."""
+    restraint = refused()
+    assert restraint.why_not(POD, RECORD, (LOST, "eth0 was not repaired")) != ""
+    restraint.looked(POD, RECORD, SEEN)
+    for _ in range(3):
+        assert restraint.why_not(POD, RECORD, SEEN) == "somebody else has its MAC"
+        restraint.looked(POD, RECORD, SEEN)
+
+
+@pytest.mark.parametrize(
+    ("record", "seen"),
+    [
+        ("1:2:4", SEEN),
+        (RECORD, (DEGRADED, "eth0 is gone")),
+        (RECORD, (LOST, "eth0 is gone; the node's master eth0 does not exist")),
+    ],
+    ids=["record", "state", "findings"],
+)
+def test_it_is_tried_once_something_about_it_has_changed(
+    record: str, seen: tuple[str, str]
+) -> None:
+    restraint = refused()
+    restraint.looked(POD, RECORD, SEEN)
+    assert restraint.why_not(POD, record, seen) == ""
+    restraint.looked(POD, record, seen)  # and that is remembered
+    assert restraint.why_not(POD, RECORD, SEEN) == ""
+
+
+def test_another_record_counts_before_a_look_has_seen_it() -> None:
+    restraint = refused()
+    assert restraint.why_not(POD, "1:2:4", SEEN) == ""
+    restraint.looked(POD, "1:2:4", SEEN)
+    assert restraint.why_not(POD, "1:2:4", SEEN) == ""
+
+
+def test_a_pod_that_was_not_refused_is_tried() -> None:
+    restraint = refused()
+    restraint.looked(OTHER, RECORD, SEEN)
+    assert restraint.why_not(OTHER, RECORD, SEEN) == ""
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["refused", "looked"]), st.integers(0, 1), st.integers(0, 2)),
+    max_size=40,
+)
+
+
+@given(EVENTS)
+def test_refused_until_something_changes(events: list[tuple[str, int, int]]) -> None:
+    """After each look the pod is tried if, and only if, it was not refused, or the record or what
+    is seen is not what it was at the first look after that."""
     restraint = Restraint(FIRST, MOST)
-    restraint.refused(POD, 1)
-    restraint.accepted(POD)
-    assert restraint.may_try(POD, 1)
-    restraint.accepted(POD)
-    assert not restraint.refusals
+    first: tuple[int, int | None] | None = None  # the record, and what was seen, since a refusal
+    for what, record, seen in events:
+        if what == "refused":
+            restraint.refused(POD, record, "why")
+            first = (record, None)
+            continue
+        if first == (record, None):
+            first = (record, seen)
+        elif first != (record, seen):
+            first = None
+        restraint.looked(POD, record, seen)
+        assert (restraint.why_not(POD, record, seen) == "why") == (first is not None)
 
 
-MARKS = st.integers(0, 3)
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 2), MARKS), max_size=40))
-def test_refused_until_something_changes(events: list[tuple[bool, int, int]]) -> None:
-    """Whatever happens to others, and however often it is asked."""
-    restraint = Restraint(FIRST, MOST)
-    last: dict[int, int] = {}
-    for is_refused, pod, mark in events:
-        assert restraint.may_try(pod, mark) == (last.get(pod) != mark)
-        if is_refused:
-            restraint.refused(pod, mark)
-            last[pod] = mark
-
-
-def test_pods_and_uplinks_that_are_no_more_are_forgotten() -> None:
+def test_pods_that_are_no_more_are_forgotten() -> None:
     """A daemon that runs for years must not know every pod that ever was."""
-    restraint = Restraint(FIRST, MOST)
-    restraint.refused(POD, 1)
-    restraint.refused(OTHER, 1)
-    restraint.healed("eth0", 100.0)
-    restraint.healed("eth1", 100.0)
-    restraint.keep([OTHER], ["eth1"])
-    assert list(restraint.refusals) == [OTHER]
-    assert (restraint.may_heal("eth0", 100.0), restraint.may_heal("eth1", 100.0)) == (0.0, FIRST)
+    restraint = refused()
+    restraint.healed("dir/a@eth0", 100.0)
+    restraint.forget(POD, "dir/a@eth0")
+    assert restraint.why_not(POD, RECORD, SEEN) == ""
+    assert restraint.may_heal("dir/a@eth0", 100.0) == 0.0
+    restraint.forget(POD, "dir/a@eth0")
