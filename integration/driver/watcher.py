@@ -1,4 +1,4 @@
-"""`cni-repair watch` as on a node: the unit that install.sh installs, run by the guest's systemd."""
+"""`cni-repair watch` as on a node: the unit that install.sh installs, run by systemd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNIT = Path(__file__).parents[2] / "conf" / "systemd" / WATCH
 _CONFIG = Path("/etc/cni-repair/watch.yaml")
 _STATUS = Path("/run/cni-repair/watch.json")
 # What hangs takes longer, on the slowest machine, too.
-_SECONDS = 120.0
+WATCH_SECONDS = 300.0
 
 Json = dict[str, Any]
 
@@ -56,7 +56,9 @@ class Watcher:
 
     def wait_for(self, **attachments: int) -> None:
         """Raises LabError where it does not come to see just these."""
-        poll_until(lambda: self.sees(**attachments), _SECONDS, f"{attachments}, not {self.status}")
+        poll_until(
+            lambda: self.sees(**attachments), WATCH_SECONDS, f"{attachments}, not {self.status}"
+        )
 
     def events(self, kind: str) -> list[Json]:
         """What it has told the journal."""
@@ -67,14 +69,22 @@ class Watcher:
         return [json.loads(line) for line in shown.stdout.splitlines()]
 
 
+def _installed(launcher: str) -> str:
+    """The unit as install.sh --watch writes it. The rig's installation is in /var/tmp, of which the
+    service has one of its own."""
+    start = f"ExecStart={launcher}"
+    text = re.sub("(?m)^ExecStart=[^ ]*", start, _UNIT.read_text())
+    place = Path(launcher).parents[1]
+    return text.replace(start, f"BindReadOnlyPaths={place}\n{start}")
+
+
 @contextlib.contextmanager
 def watching(node: Node, attachments: int, **settings: Any) -> Iterator[Watcher]:
     """Context: the watcher runs, and has seen that many healthy attachments."""
     _CONFIG.parent.mkdir(exist_ok=True)
     _CONFIG.write_text(json.dumps({"version": 1, **settings}))
     unit = OPERATORS_UNITS / WATCH
-    # As install.sh --watch does.
-    unit.write_text(re.sub("(?m)^ExecStart=[^ ]*", f"ExecStart={node.launcher}", _UNIT.read_text()))
+    unit.write_text(_installed(node.launcher))
     node.systemctl("daemon-reload")
     try:
         node.systemctl("start", WATCH)

@@ -20,12 +20,11 @@ from integration.driver.scenarios.common import (
 )
 from integration.driver.scenarios.containerd import check_kept, facts, make_pods
 from integration.driver.scenarios.upgrade import carrier_returned, carry_on, distribution
-from integration.driver.watcher import WATCH, Watcher, watching
+from integration.driver.watcher import WATCH, WATCH_SECONDS, Watcher, watching
 
 _PODS = 8
 _RELOADS = 10
 _FLAPS = 4
-_ANNOUNCED_SECONDS = 60.0
 # What a distribution's network service does when it is restarted.
 _REMAKE_BOND = """
 set -e
@@ -218,7 +217,7 @@ def check_killed(check: Checks, node: Node, watcher: Watcher, pods: int) -> None
         "kill -9 while eth0 is gone: systemd starts it again, and every pod is healed",
         lambda: poll_until(
             lambda: watcher.status.get("pid") not in (None, killed) and watcher.sees(healthy=pods),
-            ANSWER_SECONDS,
+            WATCH_SECONDS,
             f"{watcher.status}",
         ),
     )
@@ -226,7 +225,7 @@ def check_killed(check: Checks, node: Node, watcher: Watcher, pods: int) -> None
     check("it was restarted once, no more", restarts == "1", restarts)
 
 
-# --- what must hold ---------------------------------------------------------------------------------
+# --- what must hold -----------------------------------------------------------------------------
 
 
 def check_healed(check: Checks, watcher: Watcher, pods: int) -> None:
