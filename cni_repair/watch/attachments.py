@@ -43,6 +43,7 @@ class Attachment:
     looked_at: float = 0.0
     remember_at: float | None = None  # when its record is to be brought up to date
     restorable: bool = True
+    unverified: bool = False  # a repair was interrupted before it knew of no duplicate of its IPv6
 
     @property
     def uplink(self) -> str:
@@ -118,6 +119,7 @@ class Attachments:
             one.chain, self._masters = chain, None
         one.state, one.reason, one.mark = sys.intern(line["state"]), line["reason"], line["mark"]
         one.restorable = line.get("restorable", one.state in (HEALTHY, *_DAMAGED))
+        one.unverified = line["unverified"]
         one.looked_at = now
         if one.state not in _DAMAGED:
             one.cause, one.lost_at = "", None

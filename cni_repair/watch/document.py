@@ -11,6 +11,7 @@ from cni_repair.watch.problems import WITHOUT_NETWORK
 if TYPE_CHECKING:
     from cni_repair.watch.attachments import Attachments
     from cni_repair.watch.healing import Healing
+    from cni_repair.watch.keeping import Keeping
     from cni_repair.watch.links import Link
     from cni_repair.watch.looking import Looking
     from cni_repair.watch.nodelinks import NodeLinks
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    mode: Mode, telling: Telling, node: NodeLinks, healing: Healing, looking: Looking
+    mode: Mode, telling: Telling, node: NodeLinks, looking: Looking, keeping: Keeping
 ) -> Status:
     """What is written down for whoever asks."""
-    attachments = node.attachments
+    attachments, healing, held = node.attachments, node.healing, keeping.held
     masters = [_master(name, node, healing) for name in sorted(attachments.masters())]
     return {
         "pid": os.getpid(),
@@ -45,7 +46,7 @@ def status_of(
             "lastOutageMs": telling.last_outage_ms,
         },
         "refused": _refused(attachments, healing),
-        "kubelet": {"held": False, "since": None},
+        "kubelet": {"held": held is not None, "since": held.since if held is not None else None},
         "unmanaged": len(looking.unmanaged),
         "coverage": _coverage(attachments, len(looking.unmanaged)),
     }

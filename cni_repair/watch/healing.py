@@ -163,21 +163,21 @@ class Healing:
             if not one.is_damaged:
                 self._tried.discard(one.place)
                 self._suspects.discard(one.place)
-            elif (
-                one.place not in busy
-                and is_wanted(self._telling.settings.heal, one.cause, one.state)
-                and not self.why_refused(one)
-            ):
+            if one.place not in busy and self._is_wanted(one) and not self.why_refused(one):
                 group = self._group_of(one)
                 if group.uplink or one.uplink not in self._away:
                     found.setdefault(group, set()).add(one.place)
         return found
 
+    def _is_wanted(self, one: Attachment) -> bool:
+        """Whether it is to be healed; or a heal of it, that was interrupted, to be ended."""
+        return one.unverified or is_wanted(self._telling.settings.heal, one.cause, one.state)
+
     def _group_of(self, one: Attachment) -> Group:
         directory, file = one.place
         if one.place in self._suspects:
             return Group(directory, "", file)
-        if one.cause == DRIFT or one.place in self._tried:
+        if not one.is_damaged or one.cause == DRIFT or one.place in self._tried:
             return Group(directory, "")
         return Group(directory, one.uplink)
 
@@ -199,6 +199,7 @@ class Healing:
             "files": files,
             "wait": bool(group.uplink),
             "except": self._refused_in(group.directory),
+            "ipv6Detection": self._telling.settings.ipv6_detection,
         }
         try:
             async with self._crew.task(request) as task:
@@ -279,12 +280,14 @@ class Healing:
         place = Place(heal.group.directory, line["file"])
         if place in heal.overtaken:
             return
+        was = self._attachments.get(place)
+        was_unverified = was is not None and was.unverified
         cause, lost_at = heal.lost.get(place, ("", None))
         change = self._attachments.saw(heal.group.directory, line, time.monotonic())
         one = change.one
         if one.state == HEALTHY and not line["code"]:
             one.remember_at = time.monotonic() + self._telling.settings.remember_after
-            if line["steps"]:
+            if line["steps"] and not was_unverified:
                 change = change._replace(lost_at=lost_at)
                 self._telling.healed(change, cause, heal.restored.get(line["file"]))
             return

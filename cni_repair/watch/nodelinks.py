@@ -33,13 +33,16 @@ class NodeLinks:
         healing: Healing,
         telling: Telling,
         look: Callable[[Iterable[Place]], None],
+        on_loss: Callable[[str], None],
     ) -> None:
-        """`look` has some looked at soon."""
+        """`look` has some looked at soon; `on_loss` is called with a link that pods were lost
+        with."""
+        self._on_loss = on_loss
         self.links = Links()
         self._look = look
         self._looked_at: dict[str, float] = {}
         self.attachments = attachments
-        self._healing = healing
+        self.healing = healing
         self._telling = telling
         # Links that pods stand on and that are gone: monotonic and Unix time of their end.
         self.away: dict[str, tuple[float, float]] = {}
@@ -52,7 +55,7 @@ class NodeLinks:
                 self._lost(name)
             else:
                 self._back(name)
-        self._healing.link_changed(self.away)
+        self.healing.link_changed(self.away)
 
     def saw(self, event: LinkEvent) -> None:
         """One message."""
@@ -64,8 +67,8 @@ class NodeLinks:
             elif name in self.away:
                 self._back(name)
         if is_news and not event.gone:
-            self._healing.link_changed(self.away)
-        if not event.gone and not self._healing.is_at_work:
+            self.healing.link_changed(self.away)
+        if not event.gone and not self.healing.is_at_work:
             for name in event.names:
                 if name in masters:
                     self._look_over(name)
@@ -89,9 +92,11 @@ class NodeLinks:
         now = time.monotonic()
         self.away[name] = now, time.time()
         gone = self.attachments.uplink_lost(name, now)
-        self._healing.uplink_lost(name, gone, self.away)
+        if gone:
+            self._on_loss(name)
+        self.healing.uplink_lost(name, gone, self.away)
         loop = asyncio.get_running_loop()
-        loop.call_later(_TOGETHER_SECONDS, self._healing.consider)
+        loop.call_later(_TOGETHER_SECONDS, self.healing.consider)
         loop.call_later(_TELL_SECONDS, self._tell_lost, name, gone)
 
     def _tell_lost(self, name: str, gone: list[Attachment]) -> None:

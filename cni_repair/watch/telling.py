@@ -94,6 +94,9 @@ class Telling:
         after = "" if outage is None else f" after {self.last_outage_ms} ms"
         self._event("healed", one, f"{one.title} is healed{after}", cause, self.last_outage_ms)
 
+    def kubelet(self, is_held: bool, words: str) -> None:
+        log.event("held" if is_held else "released", words)
+
     def refused(self, change: Change, cause: str, code: int) -> None:
         """A repair of it has failed, or was not to be."""
         self._metrics.heal("refused" if code in REFUSALS else "failed", cause)

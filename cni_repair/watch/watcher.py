@@ -16,6 +16,7 @@ from cni_repair.watch.directories import Directories
 from cni_repair.watch.document import status_of
 from cni_repair.watch.events import LinkEvents
 from cni_repair.watch.healing import Healing, name_alone
+from cni_repair.watch.keeping import Keeping
 from cni_repair.watch.looking import Looking
 from cni_repair.watch.nodelinks import NodeLinks
 from cni_repair.watch.policy import Mode, Restraint, mode_of
@@ -52,7 +53,10 @@ class Watcher:
         self._healing = Healing(
             self._crew, self._attachments, self._restraint, self._telling, self._looking.soon
         )
-        self._node = NodeLinks(self._attachments, self._healing, self._telling, self._looking.soon)
+        self._keeping = Keeping(self._attachments, self._telling, lambda: self._healing.is_at_work)
+        self._node = NodeLinks(
+            self._attachments, self._healing, self._telling, self._looking.soon, self._hold
+        )
         self._directories = Directories(self._file, self._directory)
         self._mode = Mode("", "")
         self._slept = rundir.boot_time() - time.monotonic()
@@ -67,6 +71,7 @@ class Watcher:
             events.run(),
             self._looking.run(),
             self._telling.run(self._status),
+            self._keeping.run(),
             self._tick(),
             self._until_healer_dies(loop),
         ]
@@ -96,9 +101,13 @@ class Watcher:
         return [*settings.checkpoint_dirs, settings.run_dir]
 
     def _status(self) -> Status:
-        return status_of(self._mode, self._telling, self._node, self._healing, self._looking)
+        return status_of(self._mode, self._telling, self._node, self._looking, self._keeping)
 
     # --- What happens ---
+
+    def _hold(self, uplink: str) -> None:
+        if self._mode.heals:
+            self._keeping.lost(uplink)
 
     def _all_links(self, links: list[LinkEvent]) -> None:
         """All the node's links: at the beginning, and after messages were missed."""

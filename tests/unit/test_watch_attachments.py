@@ -27,6 +27,7 @@ def line(name: str = "a", state: str = "healthy", over: int = 7, **changes: Any)
         "state": state,
         "reason": "",
         "code": 0,
+        "unverified": False,
         "mark": "1:2:3",
         **changes,
     }
