@@ -69,6 +69,11 @@ def read_one(store: Store, key: Key, hints: LegacyHints | None) -> Entry | None:
     return entry if entry and (entry.error or entry.key == key) else None
 
 
+def read_file(store: Store, name: str, hints: LegacyHints | None = None) -> Entry | None:
+    """One file of the directory, by its name; None where it is gone."""
+    return _read(store, name, hints)
+
+
 def reread(store: Store, entry: Entry, hints: LegacyHints | None) -> Entry | None:
     """The same file again, now that its lock is held; None where it is gone."""
     return _read(store, entry.file, hints, entry)

@@ -25,6 +25,12 @@ from cni_repair.base.files import (
 )
 from cni_repair.base.frozen import frozen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Mark: TypeAlias = tuple[int, int, int]
+
 CHECKPOINT_DIR = "/var/lib/cni-repair/checkpoints"
 MAX_BYTES = 1 << 20
 COMMITTED = ".json"
@@ -55,16 +61,16 @@ class Store(Closeable):
         try:
             if create:
                 make_private(directory)
-            self._fd = open_directory(directory)
+            self.fd = open_directory(directory)
         except FileNotFoundError as error:
             if create:
                 raise _unusable(self.directory, error) from error
             raise
         except OSError as error:
             raise _unusable(self.directory, error) from error
-        why = why_untrusted(os.fstat(self._fd))
+        why = why_untrusted(os.fstat(self.fd))
         if why:
-            os.close(self._fd)
+            os.close(self.fd)
             raise CniError(
                 IO,
                 f"checkpoint directory {directory} is not trusted",
@@ -72,25 +78,21 @@ class Store(Closeable):
             )
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def committed(self) -> list[str]:
         """The file names of committed attachments, ours and the predecessor's, sorted."""
-        return sorted(
-            name
-            for name in os.listdir(self._fd)
-            if not name.startswith(".") and (name.endswith(COMMITTED) or is_legacy(name))
-        )
+        return sorted(name for name in os.listdir(self.fd) if is_committed(name))
 
     def unfinished(self) -> list[str]:
         """The file names of ADDs and DELs that have not ended, or were killed; sorted."""
-        return sorted(name for name in os.listdir(self._fd) if name.endswith((INTENT, DELETING)))
+        return sorted(name for name in os.listdir(self.fd) if name.endswith((INTENT, DELETING)))
 
     def phase(self, key: Key) -> str | None:
         """How far the attachment has come: COMMITTED, INTENT or DELETING; None if unknown here."""
         for phase in (COMMITTED, INTENT, DELETING):
             try:
-                os.lstat(key.name + phase, dir_fd=self._fd)
+                os.lstat(key.name + phase, dir_fd=self.fd)
             except FileNotFoundError:
                 continue
             return phase
@@ -99,7 +101,7 @@ class Store(Closeable):
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises FileNotFoundError, or CniError for a file not to trust."""
         try:
-            return read_trusted(name, MAX_BYTES, self._fd)[0]
+            return read_trusted(name, MAX_BYTES, self.fd)[0]
         except Untrusted as error:
             raise CniError(
                 BAD_CHECKPOINT, f"checkpoint {self.directory}/{name} is not used", str(error)
@@ -123,7 +125,7 @@ class Store(Closeable):
         for phase in (INTENT, COMMITTED):
             try:
                 os.rename(
-                    key.name + phase, key.name + DELETING, src_dir_fd=self._fd, dst_dir_fd=self._fd
+                    key.name + phase, key.name + DELETING, src_dir_fd=self.fd, dst_dir_fd=self.fd
                 )
             except FileNotFoundError:
                 pass
@@ -140,20 +142,32 @@ class Store(Closeable):
     def remove_file(self, name: str) -> None:
         """Remove one file, if it is there."""
         try:
-            unlink_if_there(name, self._fd)
+            unlink_if_there(name, self.fd)
         except OSError as error:
             raise _unusable(self.directory, error) from error
 
     def _write(self, name: str, text: str) -> None:
         try:
-            replace_durably(self._fd, name, text.encode("ascii"))
+            replace_durably(self.fd, name, text.encode("ascii"))
         except OSError as error:
             raise _unusable(self.directory, error) from error
+
+
+def mark_of(path: str, directory: int | None = None) -> Mark:
+    """A file's inode, time of change and size: another file has another inode, and one that is
+    written anew another time. Raises FileNotFoundError."""
+    status = os.stat(path, dir_fd=directory, follow_symlinks=False)
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def tombstone_in(run_dir: str, key: Key) -> str:
     """Where a DEL that could not leave its tombstone in the checkpoint directory has it."""
     return f"{run_dir}/{key.name}{DELETING}"
+
+
+def is_committed(name: str) -> bool:
+    """Whether a file is named as the records of committed attachments are."""
+    return not name.startswith(".") and (name.endswith(COMMITTED) or is_legacy(name))
 
 
 def is_legacy(name: str) -> bool:

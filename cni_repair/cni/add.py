@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 
+from cni_repair.base import log
 from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
+from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
+from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import ensure_master
 from cni_repair.cni.netconf import NetConf, parse
 from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
@@ -29,6 +32,7 @@ def add(call: Call) -> tuple[str, int]:
     If anything fails after the delegate was started, its DEL is run: nothing stays behind.
     """
     conf = parse(call.stdin)
+    log.set_common(NETWORK=conf.name)
     key = Key(call.container_id, call.ifname)
     delegate.find(conf.delegate, call.environ.get("CNI_PATH", ""))
     netns = _open_pod(call.netns)
@@ -82,7 +86,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     if phase is not None:
         from cni_repair.cni.delete import delete_locked
 
-        delete_locked(call, conf, store, lock)
+        delete_locked(call, conf, store, lock, "an ADD or DEL of it did not come to its end")
 
 
 def _is_alive(store: Store, key: Key) -> bool:
@@ -138,7 +142,21 @@ def _attach(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
     store.commit(key, capture(prepared[0], call.args, configuration, result))
+    _log_added(call, netconf, result)
     return output.decode("utf-8").strip()
+
+
+def _log_added(call: Call, netconf: dict[str, object], result: dict[str, object]) -> None:
+    ips = result.get("ips")
+    ips = ips if isinstance(ips, list) else []
+    addresses = [str(ip["address"]) for ip in ips if isinstance(ip, dict) and "address" in ip]
+    title = title_of(pod_of(call.args), call.container_id, call.ifname)
+    log.event(
+        "added",
+        f"added {title}: {' '.join(addresses) or 'no address'}",
+        MASTER=str(netconf.get("master", "")),
+        ADDRESSES=" ".join(addresses),
+    )
 
 
 def _prepare(key: Key, path: str, netns: int) -> Prepared:
@@ -152,7 +170,7 @@ def _roll_back(call: Call, conf: NetConf, store: Store, lock: Lock, cause: BaseE
     from cni_repair.cni.delete import delete_locked
 
     try:
-        delete_locked(call, conf, store, lock)
+        delete_locked(call, conf, store, lock, "its ADD failed")
         lock.forget()
     except CniError as error:
         # A plugin that was killed may have left its link: the files stay, and the runtime's DEL or

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import sys
 
+from cni_repair.base import log
 from cni_repair.base.errors import INTERNAL, IO, TRY_AGAIN, CniError
+from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps
-from cni_repair.cni.call import check
+from cni_repair.cni.call import args_in, check, pod_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from cni_repair.cni.call import Verb
 
 _MAX_STDIN = 4 << 20
+# How long the journal may take for what it had no room for: the runtime has its answer by then.
+_DRAIN_SECONDS = 0.1
 
 
 def serve(verbs: Mapping[str, Verb]) -> int:
@@ -33,17 +37,41 @@ def serve(verbs: Mapping[str, Verb]) -> int:
     stdout = os.dup(1)
     os.dup2(2, 1)
     stdin = b""
+    _introduce()
     try:
         stdin = _read_stdin()
         call = check(os.environ, stdin, verbs)
         text, status = verbs[call.command].run(call)
     except CniError as error:
-        text, status = _failed(error, stdin), 1
+        text, status = _failed(error, stdin, verbs), 1
     except KeyboardInterrupt:
-        text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin), 1
+        text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin, verbs), 1
     except Exception as error:  # a bug in cni-repair: still one document, which says where
-        text, status = _failed(_internal(error), stdin), 1
-    return status if _print(stdout, text) else 1
+        text, status = _failed(_internal(error), stdin, verbs), 1
+    if not _print(stdout, text):
+        status = 1
+        log.event("trouble", f"{_title()}: nobody has read the answer")
+    log.drain(_DRAIN_SECONDS)
+    return status
+
+
+def _introduce() -> None:
+    """Say what every event of this process is about, be the call valid or not."""
+    environ = os.environ
+    log.set_common(
+        COMMAND=environ.get("CNI_COMMAND"),
+        CNI_CONTAINERID=environ.get("CNI_CONTAINERID"),
+        IFNAME=environ.get("CNI_IFNAME"),
+        POD=pod_of(args_in(environ.get("CNI_ARGS", ""))),
+    )
+
+
+def _title() -> str:
+    """The call in words."""
+    environ = os.environ
+    container_id, ifname = environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", "")
+    named = title_of(pod_of(args_in(environ.get("CNI_ARGS", ""))), container_id, ifname)
+    return " ".join(filter(None, [environ.get("CNI_COMMAND", ""), named]))
 
 
 def _is_open(fd: int) -> bool:
@@ -78,9 +106,12 @@ def _read_stdin() -> bytes:
     return b"".join(parts)
 
 
-def _failed(error: CniError, stdin: bytes) -> str:
+def _failed(error: CniError, stdin: bytes, verbs: Mapping[str, Verb]) -> str:
     from cni_repair.cni.netconf import version_asked
 
+    verb = verbs.get(os.environ.get("CNI_COMMAND", ""))
+    if verb is None or not verb.asks_only:
+        log.failure(_title(), error)
     return dumps(error.document(version_asked(stdin)))
 
 

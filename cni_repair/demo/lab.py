@@ -303,11 +303,13 @@ class Lab(Commands):
     # --- The node's parts ---
 
     def _add_netns(self, *added: Netns) -> None:
-        self._cleanup.callback(self._delete_netns, added)
+        self._cleanup.callback(self.remove, added)
         self._batch(None, [f"netns add {netns.name}" for netns in added])
 
-    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
-        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
+    def remove(self, gone: Sequence[Netns]) -> None:
+        """Delete namespaces, as far as they are there: of pods, as a runtime does after DEL."""
+        self.pods = [pod for pod in self.pods if pod not in gone]
+        there = [netns for netns in gone if os.path.exists(self.ground.outside(netns.path))]
         if there and not self.private:  # else they go with the node
             self._batch(None, [f"netns delete {netns.name}" for netns in there])
 

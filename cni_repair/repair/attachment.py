@@ -8,11 +8,11 @@ from __future__ import annotations
 from cni_repair.base.errors import ADDRESS_GONE, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_NOARP
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
+from cni_repair.network.planning.plan import DEGRADED, LOST, RELEASED
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import failed, findings_of, parents_of, unreadable
-from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record, look
+from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.uplink.ensure import MasterAway
 from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import HostLink
     from cni_repair.repair.ledger import Ledger
     from cni_repair.repair.pod import PodLook
-    from cni_repair.repair.session import Session
+    from cni_repair.repair.session import RepairOptions, Session
 
 
 def repair_attachment(
@@ -44,6 +44,13 @@ def repair_attachment(
             repair_attachment(session, ledger, place, lock_seconds)
 
 
+def is_asked_for(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether somebody is to be asked who has its addresses, where IPAM cannot say."""
+    wanted = checkpoint.netconf.get("probeBeforeRepair") is not False
+    is_heard = not checkpoint.attachment.link.usual_flags & IFF_NOARP  # else reached by routes
+    return options.probe and wanted and is_heard
+
+
 class Doubts:
     """What is known of the addresses of one lost interface for which IPAM does not speak."""
 
@@ -51,10 +58,7 @@ class Doubts:
         self, session: Session, ledger: Ledger, checkpoint: Checkpoint, is_moved: bool
     ) -> None:
         """`is_moved`: to a master over which nobody was asked."""
-        wanted = checkpoint.netconf.get("probeBeforeRepair") is not False
-        link = checkpoint.attachment.link
-        is_heard = not link.usual_flags & IFF_NOARP  # an ipvlan of mode l3 is reached by routes
-        self._is_asked_for = session.options.probe and wanted and is_heard
+        self._is_asked_for = is_asked_for(session.options, checkpoint)
         self._is_moved = is_moved
         self._ledger = ledger
         self._name = checkpoint.key.name
@@ -108,7 +112,9 @@ class AttachmentRepair:
         if moved is not None:
             master, trouble = uplinks.master(parents_of(moved))
         doubts = Doubts(self._session, self._ledger, checkpoint, moved is not None)
-        work = PodRepair(checkpoint, master, self._session.options.force, doubts.may_use)
+        force = self._session.options.force
+        beside = moved is None and self._session.detects_beside(checkpoint)
+        work = PodRepair(checkpoint, master, force, doubts.may_use, beside)
         notes: list[str] = []
 
         def finish() -> None:
@@ -125,6 +131,8 @@ class AttachmentRepair:
             self._check_record()  # our own DEL frees the address, too
         report = self._examined(checkpoint, work)
         if self._ledger.before[self._place].state not in (LOST, DEGRADED):
+            if work.now.plan.unverified:  # a repair was interrupted, or is at it
+                self._ledger.unsettled.append(self._place)
             return report
         if master is None and trouble is None:
             return self._run_with_master(recorded)
@@ -179,13 +187,15 @@ class AttachmentRepair:
 
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now
-        if work.before.plan.operations:
+        fired = ledger.fired.get(place, ())
+        if work.before.plan.operations or fired:
             announce(self._session, now, master)
         if now.unsettled:
             ledger.unsettled.append(place)
         if now.unfinished or (now.plan.operations and ledger.shares_netns(place)):
             ledger.unfinished.append(place)
         report = work.report()
+        report = replace(report, actions=(*fired, *report.actions))
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report
@@ -230,30 +240,6 @@ class AttachmentRepair:
             fresh = replace(self._entry, raw=move.raw, checkpoint=moved)
             self._entry = self._ledger.entries[self._place] = fresh
         return move.note
-
-
-def has_settled(session: Session, ledger: Ledger, place: int, last: bool) -> bool:
-    """Look again at one that has not; what still has not, the `last` time, is reported so."""
-    report = ledger.reports[place]
-    assert report is not None and report.checkpoint is not None
-    checkpoint = report.checkpoint
-    master, _ = session.uplinks.master(parents_of(checkpoint))
-    given_netns = session.options.netns
-    try:
-        now = in_pod(session.node, checkpoint, given_netns, lambda ns: look(ns, checkpoint, master))
-    except POD_FAILURES as error:
-        ledger.reports[place] = failed(checkpoint, given_netns, wrapped(error))
-        return True
-    if now.connected:
-        note_restored(session, ledger, place, report)
-    if not now.unsettled:
-        announce(session, now, master)
-    state, findings = now.plan.state, now.findings
-    if last and now.tentative:
-        state = DEGRADED if state == HEALTHY else state
-        findings += (f"still tentative: {', '.join(now.tentative)}",)
-    ledger.reports[place] = replace(report, state=state, findings=findings)
-    return not now.unsettled
 
 
 def announce(session: Session, now: PodLook, master: HostLink | None) -> None:

@@ -19,6 +19,8 @@ class Ledger:
         self.reports: list[Report | None] = [None] * len(entries)
         self.before: dict[int, Report] = {}  # what each was like before anything was done
         self.restored: set[int] = set()  # whose traffic passes again, by this repair's work
+        # What was done for those that were fired (armed), and that a look has to judge.
+        self.fired: dict[int, tuple[str, ...]] = {}
         # Those that need another turn:
         self.away: list[int] = []  # their masters are
         self.locked: list[int] = []  # by somebody else

@@ -11,7 +11,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import apply_to_pod
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.model import LiveLink
-from cni_repair.network.observe import has_carrier, ifindex_of, name_at
+from cni_repair.network.observe import has_carrier, ifindex_of, name_at, with_beginnings
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import HEALTHY, RENAMED, Plan, with_extras
@@ -72,7 +72,9 @@ class AttachmentLock(Lock):
         super().__enter__()
         try:
             check_record(self._store, self._entry, self._hints)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RecordChanged) and error.fresh is None:
+                self.forget()  # its DEL has, too; this one was made since
             self.__exit__(None, None, None)
             raise
         return self
@@ -131,15 +133,18 @@ class PodLook:
 
     @property
     def connected(self) -> bool:
-        """All is there, and the wire is heard."""
+        """All is there and may be used, and the wire is heard."""
         live = self.observed.link
-        return bool(live and live.up and live.carrier and not self.plan.operations)
+        works = bool(live and live.up and live.carrier)
+        return works and not (self.plan.operations or self.tentative)
 
     @property
     def unsettled(self) -> bool:
-        """No carrier yet, or duplicate address detection still at work: both take their time."""
+        """No carrier yet, or duplicate address detection still at work, the kernel's or ours: all
+        take their time."""
         live = self.observed.link
-        return bool(live and live.up and (not live.carrier or self.tentative))
+        is_asking = self.tentative or self.plan.unverified
+        return bool(live and live.up and (not live.carrier or is_asking))
 
     @property
     def unfinished(self) -> bool:
@@ -153,14 +158,21 @@ def look(
     master: HostLink | None,
     desired: Checkpoint | None = None,
     force: bool = False,
+    beside: bool = False,
 ) -> PodLook:
     """Look, and plan what is left to do; `desired`, where it is more than the record says."""
     observed = observe(namespaces, checkpoint)
-    plan = planned(desired or checkpoint, observed, master, force)
+    if beside and observed.link is None and _has_ipv6(checkpoint):
+        observed = with_beginnings(observed)
+    plan = planned(desired or checkpoint, observed, master, force, beside)
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
-def _as_recorded(before: PodLook, master: HostLink) -> PodLook:
+def _has_ipv6(checkpoint: Checkpoint) -> bool:
+    return any(address.family == 6 for address in checkpoint.attachment.addresses)
+
+
+def as_recorded(before: PodLook, master: HostLink) -> PodLook:
     """What a look would show of a lost interface that was made again as it is recorded."""
     recorded = before.checkpoint.attachment
     live = LiveLink(recorded.ifname, recorded.link, True, True, master.ifindex, None)
@@ -182,12 +194,15 @@ class PodRepair:
         master: HostLink | None,
         force: bool,
         may_use: Callable[[tuple[str, ...]], bool],
+        beside: bool,
     ) -> None:
-        """`may_use` is asked about the addresses for which IPAM does not speak."""
+        """`may_use` is asked about the addresses for which IPAM does not speak. `beside`: see
+        :meth:`Session.detects_beside`."""
         self._checkpoint = checkpoint
         self._master = master
         self._force = force
         self._may_use = may_use
+        self._beside = beside
         self.is_held = False  # its addresses may not be used, or not yet
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
@@ -235,7 +250,7 @@ class PodRepair:
                 desired = with_extras(self._checkpoint.attachment, self.now.observed)
                 self._desired = replace(self._checkpoint, attachment=desired)
             if self._apply(namespaces, master):
-                self.now = _as_recorded(self.now, master)
+                self.now = as_recorded(self.now, master)
                 return
             self._look(namespaces)
             if self.failures or self.now.plan.operations == done:
@@ -260,7 +275,8 @@ class PodRepair:
         return master.carrier and has_carrier(namespaces.pod, self._checkpoint.key.ifname)
 
     def _look(self, namespaces: NamespacePair) -> None:
-        self.now = look(namespaces, self._checkpoint, self._master, self._desired, self._force)
+        checkpoint, desired, master = self._checkpoint, self._desired, self._master
+        self.now = look(namespaces, checkpoint, master, desired, self._force, self._beside)
 
     def report(self) -> Report:
         """What was done, and what came of it."""

@@ -14,7 +14,7 @@ import time
 from cni_repair.base.frozen import replace
 from cni_repair.network.reachability.announce import Announcer
 from cni_repair.node.verdict import REPAIRABLE, parents_of
-from cni_repair.repair.attachment import has_settled, repair_attachment
+from cni_repair.repair.attachment import repair_attachment
 from cni_repair.repair.ledger import Ledger
 from cni_repair.repair.session import Session
 from cni_repair.uplink.belongings import NodeRecords
@@ -22,6 +22,8 @@ from cni_repair.uplink.restorer import NodeRestorer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
@@ -64,6 +66,15 @@ def worker_count(attachments: int, processors: int) -> int:
     return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
 
 
+def _fire(session: Session, ledger: Ledger, places: Iterable[int]) -> None:
+    """Fire what is armed before anything is looked at; what is done then is reported."""
+    armed = session.options.armed
+    if armed is not None:
+        from cni_repair.repair.fired import FiredRepair  # of no use where nothing is armed
+
+        FiredRepair(session, ledger, armed).fire(places)
+
+
 class _Repair:
     """One pass over the node: who has his turn when, and in which process."""
 
@@ -93,8 +104,10 @@ class _Repair:
     def _repair_all(self) -> None:
         """Give each its first turn. Pods over a chain go before the others until one of them has
         asked for it: it is made here, once, and whoever shares the rest knows what became of it."""
+        _fire(self._session, self._ledger, range(len(self._ledger.entries)))
         others = []
-        for pod in self._ledger.pods.values():
+        for whole in self._ledger.pods.values():
+            pod = [place for place in whole if self._ledger.reports[place] is None]
             if all(map(self._knows_master, pod)):
                 others.append(pod)
             else:
@@ -133,6 +146,10 @@ class _Repair:
             known = {place: uplinks.master(ledger.parents(place)) for place in waiting}
             ledger.away = [place for place in waiting if not any(known[place])]
             ready = {place for place, (master, _) in known.items() if master is not None}
+            for place in ready:
+                ledger.reports[place] = None
+            _fire(self._session, ledger, sorted(ready))
+            ready = {place for place in ready if ledger.reports[place] is None}
             pods = [[place for place in pod if place in ready] for pod in ledger.pods.values()]
             self._repair_shared([pod for pod in pods if pod])
             self._repair_doubtful()
@@ -190,20 +207,12 @@ class _Repair:
     def _settle(self) -> None:
         """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
         then. What has not settled in time is reported so."""
-        until = time.monotonic() + SETTLE_SECONDS
         session, ledger = self._session, self._ledger
-        pending, ledger.unsettled = ledger.unsettled, []
-        if pending:
+        if ledger.unsettled:
+            from cni_repair.repair.settling import settle  # most have settled at once
+
             session.say(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
-        while pending:
-            last = time.monotonic() >= until
-            pending = [
-                place
-                for place in pending
-                if not has_settled(session, ledger, place, last) and not last
-            ]
-            if pending:
-                time.sleep(_POLL_SECONDS)
+            settle(session, ledger, SETTLE_SECONDS)
 
     # --- The node's side ---
 

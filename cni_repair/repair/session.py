@@ -11,13 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_repair.checkpoint.inventory import Entry, LegacyHints
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
     from cni_repair.node.report import Report
+    from cni_repair.repair.ready import Armed
     from cni_repair.uplink.restorer import NodeRestorer
 
     # Tells the network: the master's name, a MAC, the addresses that it has.
     Announce = Callable[[str, str, tuple[str, ...]], None]
+
+
+# Who asks whether others have the IPv6 addresses that a repair restores: cni-repair, while they
+# carry traffic; or the kernel, which lets nobody use them before. A configuration's words.
+BESIDE, BY_KERNEL = "beside", "kernel"
 
 
 @frozen
@@ -30,6 +37,8 @@ class RepairOptions:
     netns: str = ""  # CNI_NETNS, where one attachment is meant
     force: bool = False  # make lost interfaces whose addresses were freed, too
     probe: bool = True  # ask for holders of addresses first, where IPAM cannot say
+    # Who asks for duplicates of restored IPv6 addresses: BESIDE or BY_KERNEL.
+    ipv6_detection: str = BESIDE
     # How many may be used. More than one only where no thread runs beside: others are forked for
     # them, and would keep the locks that a thread holds at that moment for ever.
     processors: int = 1
@@ -38,6 +47,7 @@ class RepairOptions:
     # Called once all were looked at, with what each was like before anything was done in it.
     on_examined: Callable[[list[Report]], None] | None = None
     on_restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
+    armed: Armed | None = None  # what was prepared while its master was away, to be fired first
 
 
 class Session:
@@ -62,6 +72,20 @@ class Session:
     def run_dir_of(self, entry: Entry) -> str:
         """Where the attachment's lock is, and that for its masters."""
         return inventory.run_dir_of(entry, self.options.run_dir)
+
+    def detects_beside(self, checkpoint: Checkpoint) -> bool:
+        """Whether the IPv6 addresses of the attachment, once lost, are used at once.
+
+        They must have been its own until it was lost: what says so is the record of a namespace
+        that is known to be the same, and IPAM, but for what it has freed (`force`).
+        """
+        is_its_own = checkpoint.netns is not None and not self.options.force
+        return is_its_own and not self.kernel_detects(checkpoint)
+
+    def kernel_detects(self, checkpoint: Checkpoint) -> bool:
+        """Whether the user wants the kernel alone to look for duplicates."""
+        asked_for = self.options.ipv6_detection, checkpoint.netconf.get("ipv6Detection")
+        return BY_KERNEL in asked_for
 
     def say(self, text: str) -> None:
         """Tell whoever watches what is waited for; each thing once."""

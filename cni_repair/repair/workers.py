@@ -71,7 +71,7 @@ class Workers(Closeable):
     def __enter__(self) -> Workers:
         try:
             if self._count:
-                self._queue, self._queued = _queue_of(self._numbers)
+                self._queue, self._queued = self._new_queue()
             for _ in range(self._count):
                 self._start()
         except OSError:
@@ -80,6 +80,9 @@ class Workers(Closeable):
             self.close()
             raise
         return self
+
+    def _new_queue(self) -> tuple[int, int]:
+        return _queue_of(self._numbers)
 
     def mine(self) -> Iterator[int]:
         """What is for this process to do, number by number."""
@@ -107,10 +110,7 @@ class Workers(Closeable):
         has not done is found undone, and is told by who does it then."""
         try:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-            for inherited in self._parts:
-                os.close(
-                    inherited
-                )  # who writes there gets EPIPE once the first process has closed it
+            self._close_inherited()
             gc.disable()  # a collection would touch, and so copy, every page that the two share
             self._begin()
             for number in _taken_from(self._queue):
@@ -120,6 +120,11 @@ class Workers(Closeable):
                     message = message[os.write(pipe, message) :]
         finally:
             os._exit(0)
+
+    def _close_inherited(self) -> None:
+        """Who writes to one of these gets EPIPE once the first process has closed it."""
+        for inherited in self._parts:
+            os.close(inherited)
 
     def done(self) -> Iterator[Any]:
         """What was done since the last call; it does not wait."""
@@ -166,3 +171,54 @@ class Workers(Closeable):
                 os.waitpid(self._processes.pop(), 0)
             except ChildProcessError:
                 pass  # where SIGCHLD came ignored, the kernel has reaped it
+
+
+class WaitingWorkers(Workers):
+    """Context: as :class:`Workers`; the processes are there before anybody knows what to do."""
+
+    def __init__(self, count: int, begin: Callable[[], None], work: Callable[[int], Any]) -> None:
+        super().__init__(count, (), begin, work)
+        self._fill = -1  # the queue's other end: while it is open they wait there
+
+    @property
+    def are_there(self) -> bool:
+        """Whether they all are, and can be given work."""
+        return self._fill >= 0 and len(self._parts) == self._count
+
+    def results(self, numbers: Sequence[int]) -> Iterator[Any]:
+        """Have these worked on, and give what comes of each as it comes. Once one of the processes
+        has died, the others end as well, and nothing is worked on any more."""
+        if not self.are_there or not numbers:
+            return
+        data = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
+        expected = os.write(self._fill, data) // _NUMBER_BYTES
+        while expected > 0:
+            poll = select.poll()
+            for pipe in self._parts:
+                poll.register(pipe, select.POLLIN)
+            for pipe, _ in poll.poll():
+                for result in self._read(pipe):
+                    expected -= 1
+                    yield result
+            if not self.are_there:
+                self._end_queue()
+                yield from self.rest()
+                return
+
+    def _new_queue(self) -> tuple[int, int]:
+        queue, self._fill = os.pipe()
+        os.set_blocking(self._fill, False)
+        return queue, 0
+
+    def _close_inherited(self) -> None:
+        super()._close_inherited()
+        self._end_queue()  # else none would see the end of it
+
+    def _end_queue(self) -> None:
+        if self._fill >= 0:
+            os.close(self._fill)
+            self._fill = -1
+
+    def close(self) -> None:
+        self._end_queue()
+        super().close()

@@ -113,7 +113,7 @@ def address_changed(address: Address) -> Iterator[Address]:
     if address.family == 4:
         yield replace(address, broadcast="10.0.0.250")
     else:
-        yield replace(address, flags=address.flags ^ 0x02)
+        yield replace(address, flags=address.flags ^ 0x200)
 
 
 def instead(found: tuple[object, ...], old: object, new: object) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from cni_repair.node.snapshot import (
     UNCHANGED,
     Snapshot,
     SnapshotOptions,
+    log_snapshot,
     snapshot,
 )
 
@@ -43,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
         scope, lambda node, store, entries: [snapshot(node, store, entries, how)], begins=True
     )
     found = taken[0] if taken else _of_no_record(everything)
+    if how.write:
+        log_snapshot(found)
     # (Also what a runtime alone remembers: coverage must not rise when such a pod's link dies.)
     reports = [record.report for record in found.records]
     bare = uncovered_beside(scope, reports, found.unmanaged)

@@ -1,0 +1,77 @@
+"""What armed attachments come to in a pass over the node: fired first, all of them, then told."""
+
+from __future__ import annotations
+
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, Plan
+from cni_repair.node.report import Report
+from cni_repair.node.verdict import findings_of
+from cni_repair.repair.attachment import note_restored
+from cni_repair.repair.firing import DONE, NOT_DONE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cni_repair.network.model import HostLink
+    from cni_repair.repair.firing import ArmedPod, Shot
+    from cni_repair.repair.ledger import Ledger
+    from cni_repair.repair.ready import Armed
+    from cni_repair.repair.session import Session
+
+
+class FiredRepair:
+    """Firing, in one repair. What is done, and proved, needs no turn; the others have theirs."""
+
+    def __init__(self, session: Session, ledger: Ledger, armed: Armed) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._armed = armed
+
+    def fire(self, places: Iterable[int]) -> None:
+        """Fire those of the attachments that are armed, as far as their masters are there."""
+        by_file = {self._ledger.entries[place].file: place for place in places}
+        masters = self._masters([*by_file])
+        indices = {chain: master.ifindex for chain, master in masters.items()}
+        for pod, shot in self._armed.fire([*by_file], indices):
+            self._take(by_file[pod.file], pod, shot, masters[pod.chain])
+
+    def _masters(self, files: list[str]) -> dict[int, HostLink]:
+        """The masters that are there, by the places of their chains; made, if need be."""
+        uplinks, found = self._session.uplinks, {}
+        for chain in self._armed.chains_of(files):
+            parents = self._armed.chains[chain]
+            uplinks.ask_once(parents, self._armed.run_dir_of(chain))
+            master, _ = uplinks.master(parents)
+            # The steps were put in words with the recorded name.
+            if master is not None and master.name == parents[0][0].name:
+                found[chain] = master
+        return found
+
+    def _take(self, place: int, pod: ArmedPod, shot: Shot, master: HostLink) -> None:
+        outcome, has_carrier, why = shot
+        if outcome == NOT_DONE:
+            self._armed.missed[why] = self._armed.missed.get(why, 0) + 1
+            return
+        ledger = self._ledger
+        ledger.before.setdefault(place, self._report(place, pod, LOST, before=True))
+        if outcome == DONE:
+            ledger.fired[place] = pod.actions
+            return
+        is_connected = has_carrier and master.carrier
+        report = self._report(place, pod, HEALTHY if is_connected else DEGRADED)
+        ledger.reports[place] = report
+        if not is_connected:
+            ledger.unsettled.append(place)
+            return
+        if pod.addresses:
+            self._session.announce(master.name, pod.mac, pod.addresses)
+        note_restored(self._session, ledger, place, report)
+
+    def _report(self, place: int, pod: ArmedPod, state: str, before: bool = False) -> Report:
+        entry, netns = self._ledger.entries[place], pod.identity.path
+        if not before:
+            return Report(entry.key, entry.checkpoint, netns, state, actions=pod.actions)
+        assert entry.checkpoint is not None
+        parent_plan = self._session.uplinks.plan_before(self._armed.chains[pod.chain])
+        findings = findings_of(entry.checkpoint, Plan(LOST, pod.findings), parent_plan)
+        return Report(entry.key, entry.checkpoint, netns, state, findings)

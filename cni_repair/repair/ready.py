@@ -1,0 +1,110 @@
+"""Attachments that are armed, and the processes that fire them."""
+
+from __future__ import annotations
+
+import mmap
+
+from cni_repair.base.closeable import Closeable
+from cni_repair.repair.firing import NOT_DONE
+from cni_repair.repair.workers import WaitingWorkers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from cni_repair.repair.firing import ArmedPod, Firing, Shot
+    from cni_repair.uplink.ensure import Parents
+
+_INDEX_BYTES = 4
+
+
+class Armed(Closeable):
+    """Attachments that are ready to be fired, each once.
+
+    Context: with `processes` they are fired by others, which wait from now on.
+    """
+
+    def __init__(
+        self,
+        firing: Firing,
+        pods: Sequence[Sequence[ArmedPod]],
+        chains: Sequence[Parents],
+        refused: Mapping[str, int],
+        processes: int = 0,
+    ) -> None:
+        """`pods`: the attachments of each, in their order."""
+        self.chains = [*chains]
+        self.refused = {**refused}  # how many are not armed, by the reason
+        self.missed: dict[str, int] = {}  # how many were not done when they were fired, likewise
+        self._firing = firing
+        self._pods = pods
+        self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
+        self._by_file = {one.file: one for pod in pods for one in pod}
+        # The masters' indices, where the others see them.
+        self._masters = mmap.mmap(-1, max(1, len(chains)) * _INDEX_BYTES)
+        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_pod)
+        self._workers.__enter__()
+
+    @property
+    def count(self) -> int:
+        """How many attachments are armed, and not fired yet."""
+        return sum(len(self._pods[number]) for number in self._ready.values())
+
+    def find(self, file: str) -> ArmedPod | None:
+        """The armed attachment of that record."""
+        return self._by_file.get(file)
+
+    def chains_of(self, files: Sequence[str]) -> list[int]:
+        """What those of these attachments stand on which are not fired yet."""
+        waiting = (one.chain for file in files if file in self._ready for one in self._pod(file))
+        return [*dict.fromkeys(waiting)]
+
+    def run_dir_of(self, chain: int) -> str:
+        """Where the lock is for what these stand on."""
+        return next(one.run_dir for one in self._by_file.values() if one.chain == chain)
+
+    def _pod(self, file: str) -> Sequence[ArmedPod]:
+        return self._pods[self._ready[file]]
+
+    def fire(
+        self, files: Sequence[str], masters: Mapping[int, int]
+    ) -> Iterator[tuple[ArmedPod, Shot]]:
+        """Fire the pods of these attachments whose masters are all there, given by their chains'
+        places; what came of each. A pod of which another attachment is not meant is left alone."""
+        meant = {*files}
+        numbers = [
+            number
+            for file, number in self._ready.items()
+            if file in meant
+            and all(one.chain in masters and one.file in meant for one in self._pods[number])
+        ]
+        for chain, ifindex in masters.items():
+            at = chain * _INDEX_BYTES
+            self._masters[at : at + _INDEX_BYTES] = ifindex.to_bytes(_INDEX_BYTES, "little")
+        for number in numbers:
+            del self._ready[self._pods[number][0].file]
+        for number, shots in self._results(numbers):
+            yield from zip(self._pods[number], shots)
+
+    def _results(self, numbers: list[int]) -> Iterator[Any]:
+        if self._workers.are_there:
+            return self._workers.results(numbers)
+        return map(self._fire_pod, numbers)
+
+    def _fire_pod(self, number: int) -> Any:
+        """All of a pod, one after the other; nothing after one that was not done: of its default
+        routes the first counts."""
+        shots: list[Shot] = []
+        for one in self._pods[number]:
+            if shots and shots[-1][0] == NOT_DONE:
+                shots.append((NOT_DONE, False, "another interface of its pod was not done"))
+                continue
+            at = one.chain * _INDEX_BYTES
+            master = int.from_bytes(self._masters[at : at + _INDEX_BYTES], "little")
+            shots.append(self._firing.fire(one, master))
+        return number, shots
+
+    def close(self) -> None:
+        self._workers.close()
+        self._masters.close()
