@@ -100,7 +100,7 @@ def another_host(rig: Rig, address: str, how: str = "nodad") -> Pod:
     rig.ip(f"link add hostx link tor0 address {MAC} type macvlan mode bridge", "tor")
     rig.ip(f"link set hostx netns {host.name}", "tor")
     rig.ip("link set hostx up", host)
-    eventually(lambda: not rig.tentative(host), "the host's link-local address")
+    rig.settle(host)
     rig.ip(f"addr add {address}/64 dev hostx {how}", host)
     return host
 
@@ -337,7 +337,7 @@ def test_link_local_address_that_the_kernel_makes_in_another_way(
     rig.reload()
     rig.plugin("REPAIR", patch=held(rig, go=True)).report(0)
     assert asked(rig) == [{"eth0", six(was)}]
-    eventually(lambda: not rig.tentative(pod), "the kernel's own detection")
+    rig.settle(pod)
     after, before = flags(rig, pod), rig.sysctls(pod)
     assert {one for one in after if not one.startswith("fe80")} == {six(was)}
     assert len(after) == (1 if value == "1" and key == "addr_gen_mode" else 2)
@@ -349,7 +349,7 @@ def test_several_addresses_over_two_masters(rig: Rig) -> None:
     one = attach(rig)
     rig.ip("addr add fd00:9:0:1::7/64 dev eth0", one.pod)
     rig.ip("addr add fd00:9::8/64 dev eth0", one.pod)
-    eventually(lambda: not rig.tentative(one.pod), "duplicate address detection to end")
+    rig.settle(one.pod)
     two = rig.attach("pod2", static(rig, SIX, master="eth1"), ipv6=True)
     rig.cli("snapshot", *options(rig))
     before = [rig.state(was.pod) for was in (one, two)]
