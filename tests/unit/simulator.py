@@ -80,7 +80,7 @@ def applied(operation: Operation, observed: Observed, master: HostLink) -> Obser
     if isinstance(operation, (SetLink, AddAltname, SetSysctl, SetAddrGenMode)):
         return replace(observed, link=_link_set(operation, link, master))
     if isinstance(operation, (AddAddress, ChangeAddress, SetAddress)):
-        for step in operation.steps:
+        for step in (operation,) if isinstance(operation, SetAddress) else operation.steps:
             observed = _addressed(step, observed, link)
         return observed
     if isinstance(operation, SetNeighbour):
