@@ -44,7 +44,7 @@ class Choosing:
         for one in gone:
             self._tried.discard(one.place)
             self._suspects.discard(one.place)
-            self.forget(one.place)
+            self._restraint.reconsider(one.place)
 
     def groups(
         self, heal: str, busy: Collection[Place], away: Collection[str]
