@@ -12,6 +12,9 @@ from cni_repair.checkpoint.store import Key, Store, is_legacy, tombstone_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cni_repair.checkpoint.identity import Identity
     from cni_repair.network.model import HostLink
 
 
@@ -41,6 +44,27 @@ class Entry:
         container_id, _, ifname = self.file.removesuffix(".json").partition("@")
         return Key(container_id, ifname)
 
+    # What many are asked for, and the armed index knows without the record (see repair/indexed):
+
+    @property
+    def network(self) -> str:
+        """Empty where it is not known."""
+        return self.checkpoint.network if self.checkpoint else ""
+
+    @property
+    def attached_at(self) -> int:
+        return self.checkpoint.attached_at if self.checkpoint else -1
+
+    @property
+    def identity(self) -> Identity | None:
+        """Its namespace's, where that is recorded."""
+        return self.checkpoint.netns if self.checkpoint else None
+
+    @property
+    def about_node(self) -> model.Checkpoint | None:
+        """Its checkpoint, where that may say what the node had over its pods' masters."""
+        return self.checkpoint
+
 
 def run_dir_of(entry: Entry, given: str) -> str:
     """Where ADD and DEL of an attachment have their locks; `given` overrides its own record."""
@@ -49,12 +73,18 @@ def run_dir_of(entry: Entry, given: str) -> str:
     return given or known
 
 
-def read_all(store: Store, hints: LegacyHints | None, network: str = "") -> list[Entry]:
+def read_all(
+    store: Store,
+    hints: LegacyHints | None,
+    network: str = "",
+    known: Mapping[str, Entry] | None = None,
+) -> list[Entry]:
     """All attachments, in the order in which they were made (a pod's second interface after its
     first); of one network only, if named. Unreadable files come first, whatever their network.
-    Those that a DEL began to take away are left out.
+    Those that a DEL began to take away are left out. What is `known` is not read.
     """
-    entries = [_read(store, name, hints) for name in store.committed()]
+    known = known or {}
+    entries = [known.get(name) or _read(store, name, hints) for name in store.committed()]
     wanted = [entry for entry in entries if entry is not None and _is_of(entry, network)]
     return sorted(wanted, key=_order)
 
@@ -70,7 +100,7 @@ def read_one(store: Store, key: Key, hints: LegacyHints | None) -> Entry | None:
 
 
 def read_file(store: Store, name: str, hints: LegacyHints | None = None) -> Entry | None:
-    """One file of the directory, by its name; None where it is gone."""
+    """The attachment in a file of that name; None where it is gone."""
     return _read(store, name, hints)
 
 
@@ -122,9 +152,8 @@ def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoin
 
 def _is_of(entry: Entry, network: str) -> bool:
     """The predecessor's records name no network; what cannot be read may be of any."""
-    checkpoint = entry.checkpoint
-    return not network or checkpoint is None or checkpoint.network in ("", network)
+    return not network or entry.network in ("", network)
 
 
 def _order(entry: Entry) -> tuple[int, str]:
-    return (entry.checkpoint.attached_at if entry.checkpoint else -1, entry.file)
+    return entry.attached_at, entry.file

@@ -105,17 +105,23 @@ def examined(scope: Scope, force: bool = False) -> list[Report]:
 
 
 def with_entries(
-    scope: Scope, work: Callable[[Node, Store, list[Entry]], list[T]], begins: bool = False
+    scope: Scope,
+    work: Callable[[Node, Store, list[Entry]], list[T]],
+    begins: bool = False,
+    read: Callable[[Node, Store, str], list[Entry]] | None = None,
 ) -> list[T]:
     """Do `work` with the attachments that are meant; nothing where there is no directory yet.
 
     Where the command line names that directory, it has to be there, unless the command may well be
-    the first on its node (`begins`).
+    the first on its node (`begins`). `read`: another way to read them, of a network.
     """
     try:
         with Store(scope.checkpoint_dir) as store, Node() as node:
             network = scope.conf.name if scope.conf else ""
-            entries = inventory.read_all(store, hints_of(scope.conf), network)
+            hints = hints_of(scope.conf)
+            entries = (
+                read(node, store, network) if read else inventory.read_all(store, hints, network)
+            )
             _check_is_the_node(node, entries)
             return work(node, store, _chosen(entries, scope))
     except FileNotFoundError as error:
@@ -148,7 +154,7 @@ def _check_is_the_node(node: Node, entries: list[Entry]) -> None:
     own = netns_id(node.own)
     unseen = []
     for entry in entries:
-        identity = entry.checkpoint.netns if entry.checkpoint else None
+        identity = entry.identity
         if identity is None:
             continue
         if identity.netns_id == own and identity.boot_id == boot_id():

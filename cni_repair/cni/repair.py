@@ -23,8 +23,8 @@ from cni_repair.cni.result import BY_FAMILY, convert, is_by_family
 from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
-from cni_repair.repair.log import repair_and_log
-from cni_repair.repair.scheduler import usable_processors
+from cni_repair.repair.armedindex import Indexed
+from cni_repair.repair.scheduler import repair_and_log, usable_processors
 from cni_repair.repair.session import RepairOptions
 
 TYPE_CHECKING = False
@@ -98,10 +98,10 @@ def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
 def _repair_many(
     conf: NetConf | None, node: Node, store: Store, options: RepairOptions
 ) -> tuple[str, int]:
-    entries = inventory.read_all(store, options.hints, conf.name if conf else "")
     # CNI_NETNS means one attachment; for many, each has its own.
     options = replace(options, netns="", processors=usable_processors())
-    reports = repair_and_log(node, store, entries, options)
+    with Indexed(node, store, options, conf.name if conf else "") as indexed:
+        reports = repair_and_log(node, store, indexed.entries, indexed.options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
     return text, 1 if any(report.damaged for report in reports) else 0
 

@@ -110,6 +110,12 @@ class Report:
         """As REPAIR prints it; `error` stands only where there is one."""
         return {
             **attachment_document(self.key, self.checkpoint, self.netns, self.state),
+            **self.outcome(),
+        }
+
+    def outcome(self) -> dict[str, Any]:
+        """What the document says of the state's reasons, and of what was done."""
+        return {
             "actions": list(self.actions),
             "findings": list(self.findings),
             "notes": list(self.notes),

@@ -13,6 +13,7 @@ from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import failed, findings_of, parents_of, unreadable
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
+from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
 from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
@@ -113,7 +114,7 @@ class AttachmentRepair:
             master, trouble = uplinks.master(parents_of(moved))
         doubts = Doubts(self._session, self._ledger, checkpoint, moved is not None)
         force = self._session.options.force
-        beside = moved is None and self._session.detects_beside(checkpoint)
+        beside = moved is None and detects_beside(self._session.options, checkpoint)
         work = PodRepair(checkpoint, master, force, doubts.may_use, beside)
         notes: list[str] = []
 

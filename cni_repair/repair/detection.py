@@ -27,6 +27,7 @@ from cni_repair.node.context import POD_FAILURES, in_pod
 from cni_repair.node.verdict import observe
 from cni_repair.repair.doubts import records_of, wire_of
 from cni_repair.repair.pod import AttachmentLock, RecordChanged, look
+from cni_repair.repair.session import kernel_detects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ class Detection(Closeable):
     def begin(self) -> None:
         """Begin to ask for those that were taken; where the kernel is to ask, it gets the word."""
         taken, self._taken = self._taken, {}
-        kernels = [one for one in taken if self._session.kernel_detects(taken[one].checkpoint)]
+        options = self._session.options
+        kernels = [one for one in taken if kernel_detects(options, taken[one].checkpoint)]
         for place in kernels:
             asked = taken.pop(place)
             self._conclude(place, asked, dict.fromkeys(asked.addresses, ""), withdraw=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, Plan
+from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import Report
-from cni_repair.node.verdict import findings_of
 from cni_repair.repair.attachment import note_restored
 from cni_repair.repair.firing import DONE, NOT_DONE
+from cni_repair.repair.indexed import IndexedEntry, IndexedReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
+    from typing import Any
 
     from cni_repair.network.model import HostLink
     from cni_repair.repair.firing import ArmedPod, Shot
@@ -27,19 +28,25 @@ class FiredRepair:
         self._ledger = ledger
         self._armed = armed
 
-    def fire(self, places: Iterable[int]) -> None:
+    def fire(self, places: Sequence[int]) -> None:
         """Fire those of the attachments that are armed, as far as their masters are there."""
         by_file = {self._ledger.entries[place].file: place for place in places}
         masters = self._masters([*by_file])
         indices = {chain: master.ifindex for chain, master in masters.items()}
         for pod, shot in self._armed.fire([*by_file], indices):
             self._take(by_file[pod.file], pod, shot, masters[pod.chain])
+        for place in places:
+            if self._ledger.reports[place] is None:
+                self._read(place)
 
     def _masters(self, files: list[str]) -> dict[int, HostLink]:
-        """The masters that are there, by the places of their chains; made, if need be."""
+        """The masters that are there, by the numbers of their chains; made, if need be."""
         uplinks, found = self._session.uplinks, {}
         for chain in self._armed.chains_of(files):
             parents = self._armed.chains[chain]
+            if not self._armed.was_lost(chain):
+                continue
+            self._armed.start()
             uplinks.ask_once(parents, self._armed.run_dir_of(chain))
             master, _ = uplinks.master(parents)
             # The steps were put in words with the recorded name.
@@ -53,25 +60,38 @@ class FiredRepair:
             self._armed.missed[why] = self._armed.missed.get(why, 0) + 1
             return
         ledger = self._ledger
-        ledger.before.setdefault(place, self._report(place, pod, LOST, before=True))
+        parents = ledger.chains[place] = self._armed.chains[pod.chain]
+        parent_plan = self._session.uplinks.plan_before(parents)
+        more = (parent_plan.reason,) if parent_plan and parent_plan.reason else ()
+        before = self._report(place, pod, LOST, findings=(*pod.findings, *more))
+        ledger.before.setdefault(place, before)
         if outcome == DONE:
             ledger.fired[place] = pod.actions
             return
-        is_connected = has_carrier and master.carrier
-        report = self._report(place, pod, HEALTHY if is_connected else DEGRADED)
-        ledger.reports[place] = report
-        if not is_connected:
-            ledger.unsettled.append(place)
+        if not (has_carrier and master.carrier):
+            if self._read(place):
+                ledger.reports[place] = self._report(place, pod, DEGRADED, actions=pod.actions)
+                ledger.unsettled.append(place)
             return
+        report = ledger.reports[place] = self._report(place, pod, HEALTHY, actions=pod.actions)
         if pod.addresses:
             self._session.announce(master.name, pod.mac, pod.addresses)
         note_restored(self._session, ledger, place, report)
 
-    def _report(self, place: int, pod: ArmedPod, state: str, before: bool = False) -> Report:
+    def _report(self, place: int, pod: ArmedPod, state: str, **more: Any) -> Report:
         entry, netns = self._ledger.entries[place], pod.identity.path
-        if not before:
-            return Report(entry.key, entry.checkpoint, netns, state, actions=pod.actions)
-        assert entry.checkpoint is not None
-        parent_plan = self._session.uplinks.plan_before(self._armed.chains[pod.chain])
-        findings = findings_of(entry.checkpoint, Plan(LOST, pod.findings), parent_plan)
-        return Report(entry.key, entry.checkpoint, netns, state, findings)
+        if isinstance(entry, IndexedEntry):
+            later: Any = entry.later
+            return IndexedReport(entry.key, later, netns, state, **more)
+        return Report(entry.key, entry.checkpoint, netns, state, **more)
+
+    def _read(self, place: int) -> bool:
+        """Read the record of one that needs a turn; whether it is still there."""
+        ledger, entry = self._ledger, self._ledger.entries[place]
+        if isinstance(entry, IndexedEntry):
+            known = entry.later.entry()
+            if known is None:
+                ledger.drop(place)
+                return False
+            ledger.entries[place] = known
+        return True

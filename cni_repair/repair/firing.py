@@ -43,11 +43,11 @@ class ArmedPod:
     """All of a lost attachment's repair that does not depend on the master's return."""
 
     file: str  # its record
+    identity: Identity
     mark: Mark  # of the record that it was made from
     name: str  # of its lock
     run_dir: str
     tombstone: str  # what a DEL may have left instead
-    identity: Identity
     chain: int  # the place in the list of what the armed attachments stand on
     ifname: str
     ifindex: int
@@ -69,6 +69,10 @@ class _Doubt(Exception):
     """Something may not be any more as it was when the attachment was armed."""
 
 
+class _Gone(_Doubt):
+    """A file is, by which it was armed."""
+
+
 class Firing:
     """What one process needs to fire: sockets and descriptors of the node's, none of a pod's."""
 
@@ -85,8 +89,7 @@ class Firing:
         """Make the interface over the master of that index, with all that it had."""
         try:
             with Lock(pod.run_dir, pod.name, 0.0) as lock:
-                self._check_record(pod, lock)
-                self._check_leases(pod)
+                self._check_files(pod, lock)
                 return self._fire(pod, master)
         except _Doubt as doubt:
             return NOT_DONE, False, str(doubt)
@@ -95,27 +98,30 @@ class Firing:
         except POD_FAILURES as error:
             return NOT_DONE, False, str(wrapped(error))
 
-    def _check_record(self, pod: ArmedPod, lock: Lock) -> None:
-        """DEL, ADD, CHECK or `snapshot` may have come: whoever writes a file leaves another inode,
-        time or size."""
+    def is_lost(self, pod: ArmedPod) -> bool:
+        """Whether the pod is there, and its interface is not."""
         try:
-            is_same = mark_of(pod.file, self._store.fd) == pod.mark
-        except FileNotFoundError as error:
-            lock.forget()
-            raise _Doubt("its record is gone") from error
-        if not is_same:
-            raise _Doubt("its record was changed")
+            netns = open_identified(pod.identity, self._own)
+            try:
+                with entered(netns, self._own), Rtnetlink() as rtnl:
+                    return name_at(rtnl, pod.ifindex) is None
+            finally:
+                os.close(netns)
+        except POD_FAILURES:
+            return False
+
+    def _check_files(self, pod: ArmedPod, lock: Lock) -> None:
+        """DEL, ADD, CHECK or `snapshot` may have come, and IPAM may have given the addresses away:
+        whoever writes a file leaves another inode, time or size."""
+        try:
+            _check_unchanged(pod.file, self._store.fd, pod.mark, "record")
+        except _Gone:
+            lock.forget()  # its DEL has, too; this one was made since
+            raise
+        for path, mark in pod.leases:
+            _check_unchanged(path, None, mark, "lease")
         if os.access(pod.tombstone, os.F_OK):
             raise _Doubt("it was deleted")
-
-    def _check_leases(self, pod: ArmedPod) -> None:
-        """IPAM may have given the addresses away."""
-        try:
-            is_its = all(mark_of(path) == mark for path, mark in pod.leases)
-        except FileNotFoundError as error:
-            raise _Doubt("its lease is gone") from error
-        if not is_its:
-            raise _Doubt("its lease was changed")
 
     def _fire(self, pod: ArmedPod, master: int) -> Shot:
         netns = open_identified(pod.identity, self._own)
@@ -149,3 +155,12 @@ class Firing:
             delete_link(rtnl, pod.ifindex)
             raise
         return PROVED if pod.is_proved and not refused else DONE, has, ""
+
+
+def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) -> None:
+    try:
+        found = mark_of(path, directory)
+    except FileNotFoundError as error:
+        raise _Gone(f"its {what} is gone") from error
+    if found != mark:
+        raise _Doubt(f"its {what} was changed")

@@ -21,6 +21,7 @@ class Ledger:
         self.restored: set[int] = set()  # whose traffic passes again, by this repair's work
         # What was done for those that were fired (armed), and that a look has to judge.
         self.fired: dict[int, tuple[str, ...]] = {}
+        self.chains: dict[int, Parents] = {}  # what those stand on whose records nobody has read
         # Those that need another turn:
         self.away: list[int] = []  # their masters are
         self.locked: list[int] = []  # by somebody else
@@ -39,6 +40,19 @@ class Ledger:
         assert checkpoint is not None
         return parents_of(checkpoint)
 
+    def undone(self) -> list[list[int]]:
+        """The places of each pod that are not reported yet."""
+        pods = [[one for one in pod if self.reports[one] is None] for pod in self.pods.values()]
+        return [*filter(None, pods)]
+
+    def drop(self, place: int) -> None:
+        """Leave out an attachment whose DEL was quicker."""
+        self.reports[place] = None
+        self.before.pop(place, None)
+        for pod in self.pods.values():
+            if place in pod:
+                pod.remove(place)
+
     def shares_netns(self, place: int) -> bool:
         """Whether the pod has other interfaces, whose addresses and next hops its routes may need
         (IPv4 checks the source of a route: fib_valid_prefsrc)."""
@@ -51,7 +65,4 @@ class Ledger:
 
 def _pod_of(entry: Entry) -> object:
     """What tells the attachment's namespace from others."""
-    checkpoint = entry.checkpoint
-    if checkpoint is None or checkpoint.netns is None:
-        return entry.key
-    return checkpoint.netns.netns_id
+    return entry.identity.netns_id if entry.identity else entry.key

@@ -162,14 +162,18 @@ def look(
 ) -> PodLook:
     """Look, and plan what is left to do; `desired`, where it is more than the record says."""
     observed = observe(namespaces, checkpoint)
-    if beside and observed.link is None and _has_ipv6(checkpoint):
-        observed = with_beginnings(observed)
+    if beside:
+        observed = with_beginnings_of_ipv6(checkpoint, observed)
     plan = planned(desired or checkpoint, observed, master, force, beside)
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
 
-def _has_ipv6(checkpoint: Checkpoint) -> bool:
-    return any(address.family == 6 for address in checkpoint.attachment.addresses)
+def with_beginnings_of_ipv6(checkpoint: Checkpoint, observed: Observed) -> Observed:
+    """What was observed, with what tells how restored IPv6 addresses may be used at once. To be
+    called inside the pod's namespace."""
+    if observed.link is None and any(a.family == 6 for a in checkpoint.attachment.addresses):
+        return with_beginnings(observed)
+    return observed
 
 
 def as_recorded(before: PodLook, master: HostLink) -> PodLook:
@@ -197,7 +201,7 @@ class PodRepair:
         beside: bool,
     ) -> None:
         """`may_use` is asked about the addresses for which IPAM does not speak. `beside`: see
-        :meth:`Session.detects_beside`."""
+        :func:`cni_repair.repair.session.detects_beside`."""
         self._checkpoint = checkpoint
         self._master = master
         self._force = force

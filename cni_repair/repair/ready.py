@@ -17,34 +17,39 @@ if TYPE_CHECKING:
     from cni_repair.uplink.ensure import Parents
 
 _INDEX_BYTES = 4
+_LOOKED_AT = 3
 
 
 class Armed(Closeable):
-    """Attachments that are ready to be fired, each once.
-
-    Context: with `processes` they are fired by others, which wait from now on.
-    """
+    """Attachments that are ready to be fired, each once; by other `processes`, where they are worth
+    it. Context: these end with it."""
 
     def __init__(
         self,
         firing: Firing,
         pods: Sequence[Sequence[ArmedPod]],
-        chains: Sequence[Parents],
+        chains: Mapping[int, Parents],
         refused: Mapping[str, int],
         processes: int = 0,
     ) -> None:
         """`pods`: the attachments of each, in their order."""
-        self.chains = [*chains]
+        self.chains = chains
         self.refused = {**refused}  # how many are not armed, by the reason
         self.missed: dict[str, int] = {}  # how many were not done when they were fired, likewise
+        self._is_started = False
         self._firing = firing
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
         # The masters' indices, where the others see them.
-        self._masters = mmap.mmap(-1, max(1, len(chains)) * _INDEX_BYTES)
+        self._masters = mmap.mmap(-1, (max(chains, default=0) + 1) * _INDEX_BYTES)
         self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_pod)
-        self._workers.__enter__()
+
+    def start(self) -> None:
+        """Have the other processes there, so that firing need not wait for them."""
+        if not self._is_started:
+            self._is_started = True
+            self._workers.__enter__()
 
     @property
     def count(self) -> int:
@@ -59,6 +64,12 @@ class Armed(Closeable):
         """What those of these attachments stand on which are not fired yet."""
         waiting = (one.chain for file in files if file in self._ready for one in self._pod(file))
         return [*dict.fromkeys(waiting)]
+
+    def was_lost(self, chain: int) -> bool:
+        """Whether the pods over a master lost their interfaces with it: where the first few have
+        theirs, the others are not worth a shot each."""
+        over = [one for one in self._by_file.values() if one.chain == chain]
+        return any(map(self._firing.is_lost, over[:_LOOKED_AT]))
 
     def run_dir_of(self, chain: int) -> str:
         """Where the lock is for what these stand on."""

@@ -22,7 +22,7 @@ from cni_repair.uplink.restorer import NodeRestorer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
@@ -56,6 +56,21 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
         return _Repair(session, Ledger(entries)).run()
 
 
+def repair_and_log(
+    node: Node, store: Store, entries: list[Entry], options: RepairOptions
+) -> list[Report]:
+    """As :func:`repair`, and tell the journal what was changed, and what is damaged."""
+    examined: list[Report] = []
+    began = time.monotonic()
+    reports = repair(node, store, entries, replace(options, on_examined=examined.extend))
+    if any(report.actions or report.damaged for report in reports):
+        # Here, where nobody is without a network any more.
+        from cni_repair.repair.log import log_pass
+
+        log_pass(reports, examined, round(1000 * (time.monotonic() - began)))
+    return reports
+
+
 def usable_processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0))
@@ -66,7 +81,7 @@ def worker_count(attachments: int, processors: int) -> int:
     return max(1, min(_MOST_PROCESSES, processors, attachments // _WORTH_A_PROCESS))
 
 
-def _fire(session: Session, ledger: Ledger, places: Iterable[int]) -> None:
+def _fire(session: Session, ledger: Ledger, places: Sequence[int]) -> None:
     """Fire what is armed before anything is looked at; what is done then is reported."""
     armed = session.options.armed
     if armed is not None:
@@ -106,8 +121,7 @@ class _Repair:
         asked for it: it is made here, once, and whoever shares the rest knows what became of it."""
         _fire(self._session, self._ledger, range(len(self._ledger.entries)))
         others = []
-        for whole in self._ledger.pods.values():
-            pod = [place for place in whole if self._ledger.reports[place] is None]
+        for pod in self._ledger.undone():
             if all(map(self._knows_master, pod)):
                 others.append(pod)
             else:
@@ -220,9 +234,12 @@ class _Repair:
         """Look after the node's own links over the pods' masters, once the pods have theirs."""
         restorer = self._session.restorer
         for place, report in enumerate(self._ledger.reports):
-            if report is None or report.checkpoint is None or report.state not in REPAIRABLE:
+            if report is None or report.state not in REPAIRABLE:
                 continue
-            parents = parents_of(report.checkpoint)
+            parents = self._ledger.chains.get(place)
+            if parents is None:
+                assert report.checkpoint is not None
+                parents = parents_of(report.checkpoint)
             if parents not in self._notes:
                 self._notes[parents] = (place, [])
                 if restorer.knows_shims(parents[0]) and self._session.uplinks.is_there(parents):

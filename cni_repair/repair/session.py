@@ -50,6 +50,21 @@ class RepairOptions:
     armed: Armed | None = None  # what was prepared while its master was away, to be fired first
 
 
+def detects_beside(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether the IPv6 addresses of an attachment that was lost are used at once.
+
+    They must have been its own until it was lost: what says so is the record of a namespace that is
+    known to be the same, and IPAM, but for what it has freed (`force`).
+    """
+    is_its_own = checkpoint.netns is not None and not options.force
+    return is_its_own and not kernel_detects(options, checkpoint)
+
+
+def kernel_detects(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether the user wants the kernel alone to look for duplicates."""
+    return BY_KERNEL in (options.ipv6_detection, checkpoint.netconf.get("ipv6Detection"))
+
+
 class Session:
     """One repair's work on the node; the processes that share it have one each."""
 
@@ -72,20 +87,6 @@ class Session:
     def run_dir_of(self, entry: Entry) -> str:
         """Where the attachment's lock is, and that for its masters."""
         return inventory.run_dir_of(entry, self.options.run_dir)
-
-    def detects_beside(self, checkpoint: Checkpoint) -> bool:
-        """Whether the IPv6 addresses of the attachment, once lost, are used at once.
-
-        They must have been its own until it was lost: what says so is the record of a namespace
-        that is known to be the same, and IPAM, but for what it has freed (`force`).
-        """
-        is_its_own = checkpoint.netns is not None and not self.options.force
-        return is_its_own and not self.kernel_detects(checkpoint)
-
-    def kernel_detects(self, checkpoint: Checkpoint) -> bool:
-        """Whether the user wants the kernel alone to look for duplicates."""
-        asked_for = self.options.ipv6_detection, checkpoint.netconf.get("ipv6Detection")
-        return BY_KERNEL in asked_for
 
     def say(self, text: str) -> None:
         """Tell whoever watches what is waited for; each thing once."""

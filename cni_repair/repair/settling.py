@@ -70,7 +70,13 @@ def _has_settled(
         state = DEGRADED if state == HEALTHY else state
         findings += (f"still tentative: {', '.join(now.tentative)}",)
     notes = (*report.notes, *(notes_of(now.plan) if last else ()))
-    ledger.reports[place] = replace(report, state=state, findings=findings, notes=notes)
+    ledger.reports[place] = replace(
+        report,
+        state=state,
+        findings=findings,
+        notes=notes,
+        unverified=bool(now.plan.unverified),
+    )
     return _is_over(session, ledger, place) if state == LOST else not now.unsettled
 
 

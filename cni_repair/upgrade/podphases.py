@@ -6,9 +6,12 @@ import time
 
 from cni_repair.base.errors import IO, CniError
 from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.store import Store
 from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
+from cni_repair.node.context import Node
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions, log_snapshot
 from cni_repair.node.snapshot import snapshot as take_snapshot
+from cni_repair.repair.armedindex import Indexed, write_index
 from cni_repair.repair.log import log_repaired
 from cni_repair.repair.scheduler import repair as repair_entries
 from cni_repair.repair.scheduler import usable_processors
@@ -40,8 +43,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
-    from cni_repair.checkpoint.store import Store
-    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
     from cni_repair.upgrade.context import Outcome, Upgrade
 
@@ -71,6 +72,7 @@ def snapshot(upgrade: Upgrade) -> Outcome:
         log_snapshot(taken)
         if not upgrade.events.progress.touched:
             _measure_news(upgrade, node, store)
+            write_index(node, store, upgrade.settings.run_dir, upgrade.settings.hints())
     failed = group_by_reason(
         [(record.report.title, record.reason) for record in taken.records if record.failed]
     )
@@ -138,9 +140,13 @@ def repair(upgrade: Upgrade) -> Outcome:
         on_examined=note_examined,
         on_restored=note_restored,
     )
-    with upgrade.node() as (node, store, entries):
-        _check_records(upgrade, entries)
-        reports = repair_entries(node, store, entries, how)
+    with (
+        Store(upgrade.settings.checkpoint_dir) as store,
+        Node() as node,
+        Indexed(node, store, how) as indexed,
+    ):
+        _check_records(upgrade, indexed.entries)
+        reports = repair_entries(node, store, indexed.entries, indexed.options)
     results = pod_results(examined, reports, restored, upgrade.events.progress)
     _log(results, examined)
     ok, text, data = _repaired(results)

@@ -28,7 +28,7 @@ class NodeRecords:
     def __init__(self, store: Store | None, entries: Iterable[Entry]) -> None:
         """`entries`: those of the store that were read already."""
         self._store = store
-        self._known = {entry.file: entry.checkpoint for entry in entries}
+        self._known = {entry.file: entry for entry in entries}
         self._by_file: dict[str, Taken] | None = None
 
     def of(self, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
@@ -51,13 +51,13 @@ def names_of(chain: tuple[HostLink, ...]) -> Names:
     return tuple(link.name for link in chain)
 
 
-def _read_all(store: Store, known: dict[str, model.Checkpoint | None]) -> dict[str, Taken]:
+def _read_all(store: Store, known: dict[str, Entry]) -> dict[str, Taken]:
     """What the checkpoints say, by their files. (One of an earlier boot says nothing: since then
     the node's links were configured anew.)"""
     by_file = {}
     this_boot = boot_id()
     for file in store.committed():
-        checkpoint = known[file] if file in known else _read(store, file)
+        checkpoint = known[file].about_node if file in known else _read(store, file)
         if checkpoint is None or checkpoint.node_links is None or checkpoint.netns is None:
             continue
         if checkpoint.netns.boot_id == this_boot:

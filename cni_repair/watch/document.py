@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cni_repair.network.planning.plan import STALE
@@ -11,6 +12,7 @@ from cni_repair.watch.problems import WITHOUT_NETWORK
 if TYPE_CHECKING:
     from cni_repair.watch.attachments import Attachments
     from cni_repair.watch.healing import Healing
+    from cni_repair.watch.keeping import Keeping
     from cni_repair.watch.links import Link
     from cni_repair.watch.looking import Looking
     from cni_repair.watch.nodelinks import NodeLinks
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def status_of(
-    mode: Mode, telling: Telling, node: NodeLinks, healing: Healing, looking: Looking
+    mode: Mode, telling: Telling, node: NodeLinks, looking: Looking, keeping: Keeping
 ) -> Status:
     """What is written down for whoever asks."""
-    attachments = node.attachments
+    attachments, healing, held = node.attachments, node.healing, keeping.held
     masters = [_master(name, node, healing) for name in sorted(attachments.masters())]
     return {
         "pid": os.getpid(),
@@ -33,19 +35,14 @@ def status_of(
         "reason": mode.reason,
         "heal": telling.settings.heal,
         "lastLook": looking.finished_at,
-        "attachments": dict(attachments.states()),
-        "byNetwork": {name: dict(states) for name, states in attachments.by_network().items()},
+        "attachments": dict(Counter(one.state for one in attachments if one.state)),
+        "byNetwork": _by_network(attachments),
         "damaged": _damaged(node),
         "masters": masters,
-        "armed": healing.armed_in_all,
-        "heals": {
-            "total": telling.healed_count,
-            "failed": telling.failed_count,
-            "lastAt": telling.last_healed_at,
-            "lastOutageMs": telling.last_outage_ms,
-        },
+        "armed": healing.armed(),
+        "heals": telling.heals,
         "refused": _refused(attachments, healing),
-        "kubelet": {"held": False, "since": None},
+        "kubelet": {"held": held is not None, "since": held.since if held is not None else None},
         "unmanaged": len(looking.unmanaged),
         "coverage": _coverage(attachments, len(looking.unmanaged)),
     }
@@ -59,6 +56,15 @@ def _damaged(node: NodeLinks) -> Damaged:
 
 def _is_up(link: Link | None) -> bool:
     return link is not None and link.up and link.carrier
+
+
+def _by_network(attachments: Attachments) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for one in attachments:
+        if one.state:
+            states = found.setdefault(one.network, {})
+            states[one.state] = states.get(one.state, 0) + 1
+    return found
 
 
 def _master(name: str, node: NodeLinks, healing: Healing) -> Master:
@@ -84,7 +90,7 @@ def _refused(attachments: Attachments, healing: Healing) -> list[Refused]:
             "reason": why,
         }
         for one in attachments
-        if (why := healing.why_refused(one))
+        if (why := healing.choosing.why_refused(one))
     ]
 
 

@@ -148,7 +148,12 @@ class _Heal:
             self._entries.pop(entry.file, None)
 
     def _options(self) -> RepairOptions:
-        return RepairOptions(run_dir="", master_timeout=0.0, processors=usable_processors())
+        return RepairOptions(
+            run_dir="",
+            master_timeout=0.0,
+            processors=usable_processors(),
+            ipv6_detection=self._request["ipv6Detection"],
+        )
 
     def _say_restored(self, entry: Entry) -> None:
         self._channel.send({"restored": entry.file, "at": time.monotonic()})

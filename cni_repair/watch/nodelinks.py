@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cni_repair.network.planning.plan import LOST
+from cni_repair.watch import journal
 from cni_repair.watch.links import Links
 
 if TYPE_CHECKING:
@@ -33,13 +35,16 @@ class NodeLinks:
         healing: Healing,
         telling: Telling,
         look: Callable[[Iterable[Place]], None],
+        on_loss: Callable[[str], None],
     ) -> None:
-        """`look` has some looked at soon."""
+        """`look` has some looked at soon; `on_loss` is called with a link that pods were lost
+        with."""
+        self._on_loss = on_loss
         self.links = Links()
         self._look = look
         self._looked_at: dict[str, float] = {}
         self.attachments = attachments
-        self._healing = healing
+        self.healing = healing
         self._telling = telling
         # Links that pods stand on and that are gone: monotonic and Unix time of their end.
         self.away: dict[str, tuple[float, float]] = {}
@@ -52,7 +57,13 @@ class NodeLinks:
                 self._lost(name)
             else:
                 self._back(name)
-        self._healing.link_changed(self.away)
+        self.healing.link_changed(self.away)
+
+    def note_missing(self) -> None:
+        """Pods were found that stand on links which are not there: since when, nobody knows."""
+        for name in self.attachments.masters():
+            if self.links.get(name) is None:
+                self.away.setdefault(name, (time.monotonic(), time.time()))
 
     def saw(self, event: LinkEvent) -> None:
         """One message."""
@@ -64,8 +75,8 @@ class NodeLinks:
             elif name in self.away:
                 self._back(name)
         if is_news and not event.gone:
-            self._healing.link_changed(self.away)
-        if not event.gone and not self._healing.is_at_work:
+            self.healing.link_changed(self.away)
+        if not event.gone and not self.healing.is_at_work:
             for name in event.names:
                 if name in masters:
                     self._look_over(name)
@@ -88,17 +99,23 @@ class NodeLinks:
             return
         now = time.monotonic()
         self.away[name] = now, time.time()
+        known_lost = {one.place for one in self.attachments.over(name) if one.state == LOST}
         gone = self.attachments.uplink_lost(name, now)
-        self._healing.uplink_lost(name, gone, self.away)
+        if gone:
+            self._on_loss(name)
+        self.healing.uplink_lost(name, gone, self.away)
         loop = asyncio.get_running_loop()
-        loop.call_later(_TOGETHER_SECONDS, self._healing.consider)
-        loop.call_later(_TELL_SECONDS, self._tell_lost, name, gone)
+        loop.call_later(_TOGETHER_SECONDS, self.healing.consider)
+        news = [one for one in gone if one.place not in known_lost]
+        loop.call_later(_TELL_SECONDS, self._tell_lost, name, len(gone), news)
 
-    def _tell_lost(self, name: str, gone: list[Attachment]) -> None:
-        self._telling.uplink_lost(name, len(gone))
-        self._telling.lost(gone)
+    def _tell_lost(self, name: str, count: int, news: list[Attachment]) -> None:
+        journal.uplink_lost(name, count)
+        journal.lost(news)
+        self._telling.changed()
 
     def _back(self, name: str) -> None:
         if name in self.away:
             since, _ = self.away.pop(name)
-            self._telling.uplink_back(name, time.monotonic() - since)
+            journal.uplink_back(name, time.monotonic() - since)
+            self._telling.changed()

@@ -33,6 +33,7 @@ def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) ->
         "state": report.state,
         "reason": report.reason[:_MOST_WORDS],
         "code": error.code if error is not None else 0,
+        "unverified": report.unverified,
         "mark": _mark_of(store, entry.file),
     }
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.netns.rig import HANG_SECONDS, ROOT, Json, Pod, Rig, entry_of
 
@@ -34,7 +35,6 @@ with Store(directory) as store, Node() as node:
     with arm(node, store, entries, options, int(processes)) as armed:
         say(count=armed.count, refused=armed.refused)
         if sys.stdin.readline():
-            entries = inventory.read_all(store, None)
             reports = repair(node, store, entries, replace(options, armed=armed))
             say(missed=armed.missed, document=document(reports, "1.0.0"))
 """
@@ -65,6 +65,15 @@ class Arming:
         assert line, self._process.stderr.read()
         answer: Json = json.loads(line)
         return answer
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        """The processes that it has forked, and that wait."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        return [int(child) for child in children.split()]
 
 
 @contextmanager

@@ -49,6 +49,7 @@ from tests.netns.costs import (
 PODS = 50
 ADD, DEL = "ADD", "DEL"
 LOST, NOTHING_LOST, STATUS = "REPAIR, all lost", "REPAIR, nothing lost", "status"
+ARMED = "REPAIR, all lost, armed"
 
 _FILE = Path(__file__).with_name("costs.json")
 _RECORDING = bool(os.environ.get("CNI_REPAIR_RECORD"))
@@ -246,6 +247,22 @@ def test_of_many(
     one, many = of_one_and_many[what]
     assert (many.own, many.foreign) == (one.own, one.foreign)
     expect_recorded({what: {**figures_of(one), **figures_a_pod(one, many)}})
+
+
+@pytest.mark.slow
+def test_armed(launcher: Path, expect_recorded: Expect) -> None:
+    """By the index that a snapshot leaves: records are not read, and pods not looked at."""
+    found = []
+    with Node(launcher) as node:
+        for pods in (1, PODS):
+            node.attach(pods)
+            node.cli_run("snapshot")
+            node.lose()
+            costs, _ = traced(node, node.cni, "REPAIR", None, node.netconf())
+            node.check("REPAIR")
+            found.append(costs)
+    one, many = found
+    expect_recorded({ARMED: {**figures_of(one), **figures_a_pod(one, many)}})
 
 
 def test_every_message_is_counted(launcher: Path) -> None:

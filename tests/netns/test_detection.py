@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.reachability.frames import unsolicited_na
+from tests.netns.armedrig import arming, healed
 from tests.netns.rig import (
     GATEWAY6,
     HANG_SECONDS,
@@ -25,6 +27,7 @@ from tests.netns.rig import (
     options,
     states,
 )
+from tests.netns.watching import watching
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -100,7 +103,7 @@ def another_host(rig: Rig, address: str, how: str = "nodad") -> Pod:
     rig.ip(f"link add hostx link tor0 address {MAC} type macvlan mode bridge", "tor")
     rig.ip(f"link set hostx netns {host.name}", "tor")
     rig.ip("link set hostx up", host)
-    eventually(lambda: not rig.tentative(host), "the host's link-local address")
+    rig.settle(host)
     rig.ip(f"addr add {address}/64 dev hostx {how}", host)
     return host
 
@@ -337,7 +340,7 @@ def test_link_local_address_that_the_kernel_makes_in_another_way(
     rig.reload()
     rig.plugin("REPAIR", patch=held(rig, go=True)).report(0)
     assert asked(rig) == [{"eth0", six(was)}]
-    eventually(lambda: not rig.tentative(pod), "the kernel's own detection")
+    rig.settle(pod)
     after, before = flags(rig, pod), rig.sysctls(pod)
     assert {one for one in after if not one.startswith("fe80")} == {six(was)}
     assert len(after) == (1 if value == "1" and key == "addr_gen_mode" else 2)
@@ -349,7 +352,7 @@ def test_several_addresses_over_two_masters(rig: Rig) -> None:
     one = attach(rig)
     rig.ip("addr add fd00:9:0:1::7/64 dev eth0", one.pod)
     rig.ip("addr add fd00:9::8/64 dev eth0", one.pod)
-    eventually(lambda: not rig.tentative(one.pod), "duplicate address detection to end")
+    rig.settle(one.pod)
     two = rig.attach("pod2", static(rig, SIX, master="eth1"), ipv6=True)
     rig.cli("snapshot", *options(rig))
     before = [rig.state(was.pod) for was in (one, two)]
@@ -412,3 +415,44 @@ def test_what_was_freed_is_left_to_the_kernel(rig: Rig) -> None:
     report = rig.cli(*words, patch=held(rig)).report(0)
     assert "nodad" not in " ".join(entry_of(report, was.pod)["actions"])
     assert asked(rig) == []
+
+
+def test_armed(rig: Rig) -> None:
+    pods = [attach(rig, "pod1"), attach(rig, "pod2")]
+    rig.uplink_down()
+    with arming(rig) as armed:
+        assert (armed.count, armed.refused) == (2, {})
+        rig.uplink_up()
+        document = armed.fire()
+    assert armed.missed == {}
+    for was in pods:
+        assert f"{six(was)}/64 nodad" in " ".join(healed(document, was.pod)["actions"])
+        assert rig.state(was.pod) == was.state
+
+
+def test_watched(rig: Rig) -> None:
+    """Healed by nobody's call, and what a repair left that was killed is put right."""
+    was = attach(rig)
+    with watching(rig, patch=held(rig)) as watch:
+        watch.until_healthy(1)
+        rig.reload()
+        eventually(lambda: asked(rig), "the watcher to ask")
+        assert flags(rig, was.pod)[six(was)] == {"nodad"}
+        watch.end(signal.SIGKILL)
+    with watching(rig) as watch:
+        eventually(lambda: flags(rig, was.pod)[six(was)] == set(), "the watcher to verify it")
+        watch.until_healthy(1)
+        assert watch.status()["heals"]["total"] == 0  # it was not lost
+    assert rig.state(was.pod) == was.state
+
+
+def test_watched_and_left_to_the_kernel(rig: Rig) -> None:
+    was = attach(rig)
+    with watching(rig, patch=held(rig), ipv6Detection="kernel") as watch:
+        watch.until_healthy(1)
+        rig.uplink_down()
+        watch.until_lost(1)
+        rig.uplink_up()
+        watch.until_healthy(1)
+    assert asked(rig) == []
+    assert rig.state(was.pod) == was.state

@@ -81,6 +81,7 @@ def applied(operation: Operation, observed: Observed, master: HostLink) -> Obser
         return replace(observed, link=_link_set(operation, link, master))
     if isinstance(operation, (AddAddress, ChangeAddress, SetAddress)):
         for step in operation.steps:
+            assert isinstance(step, (AddAddress, DropAddress, SetAddress))
             observed = _addressed(step, observed, link)
         return observed
     if isinstance(operation, SetNeighbour):

@@ -71,8 +71,8 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cli.scope import check_place, with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
-    from cni_repair.repair.log import repair_and_log
-    from cni_repair.repair.scheduler import usable_processors
+    from cni_repair.repair.armedindex import Indexed
+    from cni_repair.repair.scheduler import repair_and_log, usable_processors
     from cni_repair.repair.session import RepairOptions
 
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
@@ -87,12 +87,19 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         on_progress=_on_progress,
     )
 
+    indexed: list[Indexed] = []
+
+    def read(node: Node, store: Store, network: str) -> list[Entry]:
+        indexed.append(Indexed(node, store, how, network))
+        return indexed[0].entries
+
     def work(node: Node, store: Store, entries: list[Entry]) -> list[Report]:
-        reports = repair_and_log(node, store, entries, how)
+        with indexed[0]:
+            reports = repair_and_log(node, store, entries, indexed[0].options)
         check_place(node, reports)
         return reports
 
-    return with_entries(scope, work)
+    return with_entries(scope, work, read=read)
 
 
 def _on_progress(text: str) -> None:

@@ -8,6 +8,7 @@ from cni_repair.cli.common import DAMAGED, USAGE, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.printable import one_line
 from cni_repair.cli.scope import scope_of, with_entries
+from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED
 from cni_repair.node.context import Node
@@ -21,11 +22,14 @@ from cni_repair.node.snapshot import (
     log_snapshot,
     snapshot,
 )
+from cni_repair.repair.armedindex import write_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.checkpoint.store import Store
     from cni_repair.cli.scope import Scope
     from cni_repair.node.report import Report
     from cni_repair.node.snapshot import Record
@@ -40,9 +44,14 @@ def run(options: argparse.Namespace) -> int:
     scope = scope_of(options)
     everything = scope.whole_node
     how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
-    taken = with_entries(
-        scope, lambda node, store, entries: [snapshot(node, store, entries, how)], begins=True
-    )
+
+    def work(node: Node, store: Store, entries: list[Entry]) -> list[Snapshot]:
+        taken = snapshot(node, store, entries, how)
+        if how.write:
+            write_index(node, store, scope.run_dir, hints_of(scope.conf))
+        return [taken]
+
+    taken = with_entries(scope, work, begins=True)
     found = taken[0] if taken else _of_no_record(everything)
     if how.write:
         log_snapshot(found)

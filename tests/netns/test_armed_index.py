@@ -1,0 +1,263 @@
+"""The armed index: written by `snapshot`, used by REPAIR and `repair`, and left alone wherever it
+may not be of today."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, options, states
+
+pytestmark = pytest.mark.slow  # many, though each is short
+
+Verb = Callable[[Rig, str], Outcome]
+
+
+def told(rig: Rig) -> str:
+    """Python code, after which a repair tells how many were fired, and what was not done."""
+    file = rig.base / "fired"
+    file.unlink(missing_ok=True)
+    return f"""
+from cni_repair.repair import ready
+close = ready.Armed.close
+def told(self):
+    import json
+    fired = len(self._by_file) - self.count
+    with open({str(file)!r}, "w") as file:
+        json.dump([len(self._by_file), fired, self.missed], file)
+    close(self)
+ready.Armed.close = told
+"""
+
+
+def fired(rig: Rig) -> tuple[int, int, Json]:
+    """How many were armed, how many fired, and what was not done, by the reason."""
+    armed, count, missed = json.loads((rig.base / "fired").read_text(encoding="utf-8"))
+    return armed, count, missed
+
+
+def verb(rig: Rig, patch: str = "") -> Outcome:
+    return rig.plugin("REPAIR", patch=patch)
+
+
+def command(rig: Rig, patch: str = "") -> Outcome:
+    return rig.cli("repair", "--all", "-o", "json", *options(rig), patch=patch)
+
+
+def snapshot(rig: Rig, *more: str) -> Path | None:
+    """Take one; the index, if there is one then."""
+    rig.cli("snapshot", *more, *options(rig))
+    found = [*(rig.base / "run").glob("armed-*")]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def two_pods(rig: Rig) -> list[Attachment]:
+    return [rig.attach(f"pod{number}") for number in (1, 2)]
+
+
+def assert_as_they_were(rig: Rig, *pods: Attachment) -> None:
+    for was in pods:
+        assert rig.state(was.pod) == was.state
+
+
+@pytest.mark.parametrize("face", [verb, command])
+def test_repair_by_the_index(rig: Rig, face: Verb) -> None:
+    pods = two_pods(rig)
+    rig.reload()
+    unarmed = face(rig, "").report(0)
+    assert snapshot(rig)
+    rig.reload()
+    document = face(rig, told(rig)).report(0)
+    assert fired(rig) == (2, 2, {})
+    assert document == unarmed
+    assert_as_they_were(rig, *pods)
+
+
+def test_who_writes_it_and_for_whom(rig: Rig) -> None:
+    two_pods(rig)
+    assert snapshot(rig, "--check") is None
+    file = snapshot(rig)
+    assert file is not None
+    assert (file.stat().st_mode & 0o777, file.stat().st_uid) == (0o600, os.geteuid())
+
+
+def test_nothing_is_fired_where_nothing_is_lost(rig: Rig) -> None:
+    pods = two_pods(rig)
+    assert snapshot(rig)
+    links = rig.node_links()
+    assert states(verb(rig, told(rig)).report(0)) == {was.pod.id: "healthy" for was in pods}
+    assert fired(rig) == (2, 0, {})
+    assert rig.node_links() == links
+    assert_as_they_were(rig, *pods)
+
+
+def test_pod_that_came_later(rig: Rig) -> None:
+    first = rig.attach("pod1")
+    assert snapshot(rig)
+    second = rig.attach("pod2")
+    rig.reload()
+    assert len(states(verb(rig, told(rig)).report(0))) == 2
+    assert fired(rig) == (1, 1, {})
+    assert_as_they_were(rig, first, second)
+
+
+def test_interface_that_came_later(rig: Rig) -> None:
+    """Its pod takes the ordinary way, whole."""
+    first = rig.attach("pod1")
+    assert snapshot(rig)
+    ipam = {**rig.conf()["ipam"], "ranges": [[{"subnet": "10.8.0.0/24"}]], "routes": []}
+    second = rig.attach_pod(first.pod, rig.conf(name="second", ipam=ipam), "net1")
+    rig.reload()
+    command(rig, told(rig)).report(0)
+    assert fired(rig) == (0, 0, {})
+    for was in (first, second):
+        assert rig.state(was.pod, was.ifname) == was.state
+
+
+def test_pod_that_is_gone(rig: Rig) -> None:
+    first, second = two_pods(rig)
+    assert snapshot(rig)
+    rig.reload()
+    rig.plugin("DEL", first.pod).ok()
+    assert states(verb(rig, told(rig)).report(0)) == {second.pod.id: "healthy"}
+    assert fired(rig) == (1, 1, {})
+    assert "eth0" not in rig.links(first.pod)
+
+
+def test_record_that_was_changed(rig: Rig) -> None:
+    """That one takes the ordinary way; the others are fired."""
+    first, second = two_pods(rig)
+    assert snapshot(rig)
+    rig.reload()
+    os.utime(rig.checkpoint(first.pod), ns=(0, 0))
+    verb(rig, told(rig)).report(0)
+    assert fired(rig) == (2, 2, {"its record was changed": 1})
+    assert_as_they_were(rig, first, second)
+
+
+def test_pod_that_cannot_be_armed(rig: Rig) -> None:
+    """What it needs a file for is set all the same."""
+    first, second = two_pods(rig)
+    rig.sysctl(first.pod, "net/ipv4/conf/eth0/rp_filter", "2")
+    assert snapshot(rig)
+    rig.reload()
+    verb(rig, told(rig)).report(0)
+    assert fired(rig) == (1, 1, {})
+    assert rig.sysctl(first.pod, "net/ipv4/conf/eth0/rp_filter") == "2"
+    assert_as_they_were(rig, second)
+
+
+def test_rule_that_went_meanwhile(rig: Rig) -> None:
+    """It outlives the interface, and so was no step: a look finds that it is missing."""
+    was = rig.attach("pod1")
+    rig.ip("rule add from 10.9.0.0/24 lookup main pref 77", was.pod)
+    assert snapshot(rig)
+    rig.reload()
+    rig.ip("rule del pref 77", was.pod)
+    verb(rig, told(rig)).report(0)
+    assert fired(rig) == (1, 1, {})
+    assert [rule["priority"] for rule in rig.ip_json("rule", was.pod)] == [0, 77, 32766, 32767]
+
+
+def of_another_version(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"\n1\n", b"\n0\n", 1))
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def of_another_boot(file: Path) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+    file.write_bytes(file.read_bytes().replace(boot, boot[::-1], 1))
+
+
+def open_to_others(file: Path) -> None:
+    file.chmod(0o666)
+
+
+def of_somebody_else(file: Path) -> None:
+    os.chown(file, 1234, 1234)
+
+
+def link_elsewhere(file: Path) -> None:
+    real = file.with_name("elsewhere")
+    file.rename(real)
+    file.symlink_to(real)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        of_another_version,
+        cut_short,
+        empty,
+        of_another_boot,
+        open_to_others,
+        of_somebody_else,
+        link_elsewhere,
+    ],
+)
+def test_index_that_is_not_used(rig: Rig, spoil: Callable[[Path], None]) -> None:
+    pods = two_pods(rig)
+    file = snapshot(rig)
+    assert file is not None
+    spoil(file)
+    rig.reload()
+    verb(rig, told(rig)).report(0)
+    assert fired(rig) == (0, 0, {})
+    assert_as_they_were(rig, *pods)
+
+
+def test_it_is_of_its_directory_of_records(rig: Rig) -> None:
+    """Another one has another, or none."""
+    pods = two_pods(rig)
+    assert snapshot(rig)
+    other = rig.base / "others"
+    rig.checkpoints.rename(other)
+    rig.checkpoints.mkdir(mode=0o700)
+    for file in other.iterdir():
+        (rig.checkpoints / file.name).write_bytes(file.read_bytes())
+        (rig.checkpoints / file.name).chmod(0o600)
+    rig.reload()
+    verb(rig, told(rig)).report(0)
+    assert fired(rig) == (0, 0, {})
+    assert_as_they_were(rig, *pods)
+
+
+def test_one_that_is_lost_of_two(rig: Rig) -> None:
+    first, second = two_pods(rig)
+    assert snapshot(rig)
+    rig.ip("link del eth0", first.pod)
+    document = verb(rig, told(rig)).report(0)
+    assert fired(rig)[1:] == (2, {"it is there": 1})
+    assert entry_of(document, second.pod)["actions"] == []
+    assert_as_they_were(rig, first, second)
+
+
+def test_named_pods_alone_are_repaired(rig: Rig) -> None:
+    first, second = two_pods(rig)
+    assert snapshot(rig)
+    rig.reload()
+    done = rig.cli("repair", f"shop/{first.pod.name}", *options(rig), patch=told(rig))
+    assert done.status == 0
+    assert_as_they_were(rig, first)
+    assert "eth0" not in rig.links(second.pod)
+
+
+def test_node_without_a_writable_run_directory(rig: Rig) -> None:
+    """There is no index then; nothing else changes."""
+    two_pods(rig)
+    (rig.base / "run").chmod(0o777)
+    rig.cli("snapshot", *options(rig))
+    assert [*(rig.base / "run").glob("armed-*")] == []
