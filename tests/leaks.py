@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cni_repair.demo.lab import MARK_VARIABLE, LabError, isolate, poll_until
+from tests.patience import HANG_SECONDS
 
 MARK = f"t{secrets.token_hex(4)}-"
 # Opened before `enter_own_mounts`: what stands in /run outside of our mount namespace.
@@ -22,7 +23,7 @@ MACHINES_RUN = Path(f"/proc/self/fd/{os.open('/run', os.O_RDONLY | os.O_CLOEXEC)
 STATE = (Path("/var/lib/cni"), Path("/var/lib/cni-repair"))
 
 _RUN = Path("/run")
-_GONE_SECONDS = 30.0
+_GONE_SECONDS = HANG_SECONDS
 
 
 def enter_own_mounts() -> None:

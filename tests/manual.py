@@ -6,7 +6,7 @@
 A page is Markdown. What stands in a fenced block depends on its tag:
 
     console   commands (lines that begin with "$ ") and what they print, played on a throwaway node
-    yaml      an upgrade plan, which `cni-repair validate` must accept
+    yaml      an upgrade plan, or the watcher's configuration, which `validate` must accept
     json      a network configuration, likewise
     sh        commands to be adapted by the reader; their syntax is checked, and our own options
     text      a drawing
@@ -53,12 +53,14 @@ _VARYING = (
         "NAMESPACE",
     ),
     (re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
-    (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DATE"),
-    (re.compile(r"\b\d\d:\d\d:\d\d(?:Z|[+-]\d\d:\d\d)?\b"), "TIME"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d\b(?: [+-]\d{4}\b)?"), "DATE"),
+    (re.compile(r"\b\d\d:\d\d:\d\d(?:\.\d{3}|Z|[+-]\d\d:\d\d)?\b"), "TIME"),
     (re.compile(r"(?<![\d.])\d+(?:\.\d+)? ms\b"), "N ms"),
     (re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])"), "N"),
     (re.compile(r"\bindex \d+"), "index N"),
     (re.compile(r"\bPID \d+"), "PID N"),
+    (re.compile(r"(?<=looked at )\d+s(?= ago)|(?<=away for )\d+s|(?<=follows is )\d+s"), "Ns"),
+    (re.compile(r"(?<=for another )\d+[hms](?: \d+[ms])?"), "N"),
     (re.compile(r"\bnet:\[\d+\]"), "net:[N]"),
     (re.compile(r"\b\d{8}T\d{6}Z-\d+"), "VERSION"),
 )

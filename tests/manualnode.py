@@ -15,11 +15,15 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cni_repair.demo.lab import Lab, Netns, Outcome
+from cni_repair.demo.lab import PATH, SETTLE_SECONDS, Lab, Netns, Outcome, poll_until
+from tests.journal import PREPARE, journald
 from tests.manual import REPOSITORY
 
 Json = dict[str, Any]
@@ -53,6 +57,13 @@ mount --bind "$1/sbin" /usr/local/sbin
 mount --bind "$1/home" /mnt
 mount --bind "$1/opt" /opt
 mount --bind "$1/share" /usr/local/share
+[ ! -d "$1/journal" ] || {
+    mount --bind "$1/journal" /run/systemd
+    mkdir -p /run/log
+    mount --bind "$1/journal/files" /run/log
+    mount -t tmpfs log /var/log
+    journalctl --sync
+}
 [ ! -d "$1/etc" ] || mount --bind "$1/etc" /etc
 cd /mnt
 exec "${@:2}"
@@ -79,6 +90,8 @@ class ManualNode:
         self._lab = Lab(name="cni", detect_duplicates=False, ipv6=False)
         self._lab.__enter__()
         self._namespaces: dict[str, Netns] = {}
+        self._watcher: subprocess.Popen[bytes] | None = None
+        self._journald = ExitStack()
         self._base = self._lab.directory
         for name in ("lib", "sbin", "home", "opt", "share"):
             (self._base / name).mkdir()
@@ -89,6 +102,8 @@ class ManualNode:
         self._script("sbin/upgrade-i40e", f"set -e\n{_TAKE}\nsleep 0.3\n{self._give()}")
 
     def close(self) -> None:
+        self._end_watcher(signal.SIGTERM)
+        self._journald.close()
         shutil.rmtree("/run/cni-repair", ignore_errors=True)  # the locks: that /run is our own
         self._lab.__exit__(None, None, None)
 
@@ -108,6 +123,16 @@ class ManualNode:
         EVENTS[name](self, *([pod] if pod else []))
 
     # --- Events ---
+
+    def keep_journal(self) -> None:
+        """What happens from now on is written down, by a journald of the node's own."""
+        place = self._base / "journal"
+        (place / "files").mkdir(parents=True)
+        Path("/run/systemd").mkdir(exist_ok=True)
+        within = f"mount --bind {place} /run/systemd\n{PREPARE}"
+        within += f'mount --bind {place}/files /run/log\nexec "$@"'
+        enter = ["unshare", "--mount", "sh", "-euc", within, "-"]
+        self._journald.enter_context(journald(enter, f"{place}/journal/socket"))
 
     def attach_pods(self) -> None:
         for pod in PODS:
@@ -252,6 +277,61 @@ class ManualNode:
         }
         self.write("nad.yaml", json.dumps(definition, indent=2))  # which YAML is, too
 
+    # --- The watcher ---
+
+    def start_watcher(self) -> None:
+        """By watch.yaml, where the page has such a file; until it has looked at all pods."""
+        config = ["--config", "watch.yaml"] if (self._base / "home/watch.yaml").exists() else []
+        command = self._lab.ground.entering(self._lab.node)
+        command += self._entering(["cni-repair", "watch", *config])
+        with (self._base / "home/watch.log").open("wb") as log:
+            self._watcher = subprocess.Popen(
+                command, env={"PATH": PATH}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        count = len(list((self._base / "lib/cni-repair/checkpoints").glob("*.json")))
+        self._until(lambda status: status["lastLook"] and _count(status) == count)
+
+    def watcher_sees_all_lost(self) -> None:
+        """And has their repair prepared."""
+        self._until(
+            lambda status: status["armed"] == status["attachments"].get("lost") == len(PODS)
+        )
+
+    def watcher_heals_all(self) -> None:
+        self._until(lambda status: {*status["attachments"]} == {"healthy"} and _all_up(status))
+
+    def watcher_heals_others(self) -> None:
+        """But one, which it refuses."""
+        self._until(
+            lambda status: (
+                status["refused"]
+                and status["attachments"].get("healthy") == len(PODS) - 1
+                and _all_up(status)
+            )
+        )
+
+    def kill_watcher(self) -> None:
+        self._end_watcher(signal.SIGKILL)
+
+    def _until(self, test: Callable[[Json], Any]) -> None:
+        """Until its status is as it should be."""
+        file = Path("/run/cni-repair/watch.json")
+
+        def look() -> bool:
+            assert self._watcher is not None
+            if self._watcher.poll() is not None:
+                raise RuntimeError((self._base / "home/watch.log").read_text())
+            status = json.loads(file.read_text()) if file.exists() else {"pid": 0}
+            return status["pid"] == self._watcher.pid and bool(test(status))
+
+        poll_until(look, SETTLE_SECONDS, "the watcher's status")
+
+    def _end_watcher(self, number: signal.Signals) -> None:
+        if self._watcher is not None:
+            self._watcher.send_signal(number)
+            self._watcher.wait(SETTLE_SECONDS)
+            self._watcher = None
+
     # --- What they need ---
 
     def _cni(self, verb: str, pod: str, conf: Json, plugin: str = "") -> Outcome:
@@ -272,8 +352,10 @@ class ManualNode:
         return done
 
     def _enter(self, command: list[str], env: Json | None = None, stdin: str = "") -> Outcome:
-        enter = ["bash", "-euc", _ENTER, "-", str(self._base), *command]
-        return self._lab.run(self._lab.node, enter, env=env, stdin=stdin)
+        return self._lab.run(self._lab.node, self._entering(command), env=env, stdin=stdin)
+
+    def _entering(self, command: list[str]) -> list[str]:
+        return ["bash", "-euc", _ENTER, "-", str(self._base), *command]
 
     def _on_node(self, script: str) -> None:
         done = self._enter(["sh", "-euc", script])
@@ -298,8 +380,17 @@ class ManualNode:
         os.chmod(path, 0o755)
 
 
+def _count(status: Json) -> int:
+    return sum(status["attachments"].values())
+
+
+def _all_up(status: Json) -> bool:
+    return all(master["carrier"] for master in status["masters"])
+
+
 EVENTS: dict[str, Callable[..., None]] = {
     "installed": ManualNode.install,
+    "journal": ManualNode.keep_journal,
     "three pods": ManualNode.attach_pods,
     "pods without us": ManualNode.attach_bare_pods,
     "a pod without us": ManualNode.attach_bare,
@@ -324,4 +415,9 @@ EVENTS: dict[str, Callable[..., None]] = {
     "address taken": ManualNode.take_address,
     "record damaged": ManualNode.damage_record,
     "mistyped.conf": ManualNode.write_mistyped,
+    "watcher": ManualNode.start_watcher,
+    "watcher sees the loss": ManualNode.watcher_sees_all_lost,
+    "watcher has healed": ManualNode.watcher_heals_all,
+    "watcher has healed the others": ManualNode.watcher_heals_others,
+    "watcher killed": ManualNode.kill_watcher,
 }

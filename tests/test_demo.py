@@ -93,7 +93,8 @@ def test_the_whole_demo(nothing_left: Callable[[], None]) -> None:
     outages = [float(found) for found in re.findall(r"without an answer for ([\d.]+) s", said)]
     # The NIC is away for a second.
     assert [outage > 1 for outage in outages] == [True] * 3, outages
-    assert len(re.findall(r"^    web-\d  #+\.+#+$", said, re.MULTILINE)) == 3
+    # (A ping that had to wait for its turn leaves a gap, too.)
+    assert len(re.findall(r"^    web-\d  [#.]*#[#.]*\.[#.]*#[#.]*$", said, re.MULTILINE)) == 3
     assert said.isascii()
     assert "\033" not in said
     assert max(map(len, said.splitlines())) < 80

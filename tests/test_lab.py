@@ -115,7 +115,7 @@ import time
 from cni_repair.demo.lab import {kind}
 with {kind}(pods=2) as lab:
     print("up", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
         with child(code) as process:
             assert process.stdout is not None
@@ -349,7 +349,7 @@ class TestConnection:
     @pytest.mark.parametrize(
         ("index", "seconds", "outcome"),
         [
-            (100, 5.0, contextlib.nullcontext()),
+            (100, HANG_SECONDS, contextlib.nullcontext()),
             (101, 0.5, pytest.raises(LabError, match="connection is dead: receive: timed out")),
         ],
     )
@@ -369,8 +369,9 @@ class TestConnection:
             lab.ip(pod, "link", "set", "mv0", "up")
 
         attach(100)
-        with Connection(lab.inside(lab.tor), lab.inside(pod), "mv0", seconds) as connection:
+        with Connection(lab.inside(lab.tor), lab.inside(pod), "mv0") as connection:
             connection.exchange("before")
+            connection.wait_for(seconds)
             lab.uplink_lost()
             lab.uplink_back()
             attach(index)

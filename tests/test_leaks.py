@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from cni_repair.demo.lab import Lab, poll_until
+from cni_repair.demo.lab import Lab
 from cni_repair.demo.private import private_node
 from tests.background import in_machines_mounts
 from tests.leaks import MACHINES_RUN, MARK, STATE, expect_no_more_than, traces
+from tests.patience import eventually
 
-_SLEEP = ["sleep", "60"]
+_SLEEP = ["sleep", "600"]
 _RUN = Path("/run")
 _CHECKOUT = Path(__file__).parents[1]
 NEIGHBOUR = f"neighbour-{secrets.token_hex(4)}"
@@ -55,7 +56,7 @@ def _the_only_one() -> Iterator[None]:
 def a_process(*enter: str) -> Iterator[None]:
     with subprocess.Popen([*enter, *_SLEEP]) as process:
         try:
-            poll_until(lambda: _runs(process.pid, "sleep"), 10, "the process to run")
+            eventually(lambda: _runs(process.pid, "sleep"), "the process to run")
             yield
         finally:
             process.kill()
@@ -99,8 +100,8 @@ def a_namespace() -> Iterator[None]:
 
 
 LEAKS: dict[str, tuple[Callable[[], AbstractContextManager[None]], str]] = {
-    "process": (a_process, "sleep 60"),
-    "process in a namespace of its own": (lambda: a_process("unshare", "--mount"), "sleep 60"),
+    "process": (a_process, "sleep 600"),
+    "process in a namespace of its own": (lambda: a_process("unshare", "--mount"), "sleep 600"),
     "private node": (a_private_node, "'cat '"),
     "descriptor": (a_descriptor, "open descriptor"),
     "mount": (a_mount, "mount of tmpfs on /mnt"),

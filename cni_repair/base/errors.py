@@ -25,6 +25,8 @@ MASTER_REFUSED = 107
 NO_CHECKPOINT = 108
 DELEGATE = 109
 ADDRESS_GONE = 110
+# Nothing was tried: it would not have been safe.
+REFUSALS = frozenset((FOREIGN, STALE, EXISTS, MASTER_REFUSED, ADDRESS_GONE))
 
 
 class CniError(Exception):
@@ -35,6 +37,7 @@ class CniError(Exception):
         self.code = code
         self.msg = msg
         self.details = details
+        self.logged = False  # whether the journal has it already, from who knew more of it
 
     def __str__(self) -> str:
         return f"{self.msg}: {self.details}" if self.details else self.msg

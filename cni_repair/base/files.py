@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _FOR_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
 _FOR_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,24 +91,37 @@ def replace_durably(directory: int, name: str, data: bytes) -> None:
     Write, fsync, rename, fsync the directory: without any one of them a power cut can leave an
     empty file, a torn one, or none.
     """
+    replace_whole(directory, name, data, sync=os.fsync)
+    os.fsync(directory)
+
+
+def replace_whole(
+    directory: int,
+    name: str,
+    data: bytes,
+    mode: int = 0o600,
+    sync: Callable[[int], None] | None = None,
+) -> None:
+    """Put a file into an open directory, so that whoever reads it reads the old or the new: without
+    `sync` enough where nothing outlives a power cut, as in /run."""
     temporary = temporary_name(name)
     unlink_if_there(temporary, directory)
-    fd = os.open(temporary, _FOR_WRITING, 0o600, dir_fd=directory)
+    fd = os.open(temporary, _FOR_WRITING, mode, dir_fd=directory)
     try:
-        os.fchmod(fd, 0o600)  # a umask may have taken bits away
+        os.fchmod(fd, mode)  # a umask may have taken bits away
         _write_all(fd, data)
-        os.fsync(fd)
+        if sync is not None:
+            sync(fd)
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         os.unlink(temporary, dir_fd=directory)
         raise
     finally:
         os.close(fd)
-    os.fsync(directory)
 
 
 def temporary_name(name: str) -> str:
-    """What :func:`replace_durably` calls a file until it is whole; a killed writer leaves it."""
+    """What :func:`replace_whole` calls a file until it is whole; a killed writer leaves it."""
     return f".{name}.tmp"
 
 

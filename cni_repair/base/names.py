@@ -27,6 +27,11 @@ def short_id(container_id: str) -> str:
     return bare_id(container_id)[:12]
 
 
+def title_of(pod: str, container_id: str, ifname: str) -> str:
+    """An attachment's name for people."""
+    return " ".join(part for part in (pod, short_id(container_id), ifname) if part)
+
+
 def valid_ifname(name: str) -> bool:
     """libcni's ValidateInterfaceName, which is the kernel's dev_valid_name()."""
     return _is_name(name, at_most=15)

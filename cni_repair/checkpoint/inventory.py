@@ -99,7 +99,7 @@ def read_one(store: Store, key: Key, hints: LegacyHints | None) -> Entry | None:
     return entry if entry and (entry.error or entry.key == key) else None
 
 
-def read_file(store: Store, name: str, hints: LegacyHints | None) -> Entry | None:
+def read_file(store: Store, name: str, hints: LegacyHints | None = None) -> Entry | None:
     """The attachment in a file of that name; None where it is gone."""
     return _read(store, name, hints)
 

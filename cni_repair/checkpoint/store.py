@@ -82,11 +82,7 @@ class Store(Closeable):
 
     def committed(self) -> list[str]:
         """The file names of committed attachments, ours and the predecessor's, sorted."""
-        return sorted(
-            name
-            for name in os.listdir(self.fd)
-            if not name.startswith(".") and (name.endswith(COMMITTED) or is_legacy(name))
-        )
+        return sorted(name for name in os.listdir(self.fd) if is_committed(name))
 
     def unfinished(self) -> list[str]:
         """The file names of ADDs and DELs that have not ended, or were killed; sorted."""
@@ -167,6 +163,11 @@ def mark_of(path: str, directory: int | None = None) -> Mark:
 def tombstone_in(run_dir: str, key: Key) -> str:
     """Where a DEL that could not leave its tombstone in the checkpoint directory has it."""
     return f"{run_dir}/{key.name}{DELETING}"
+
+
+def is_committed(name: str) -> bool:
+    """Whether a file is named as the records of committed attachments are."""
+    return not name.startswith(".") and (name.endswith(COMMITTED) or is_legacy(name))
 
 
 def is_legacy(name: str) -> bool:

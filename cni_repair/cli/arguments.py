@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHORTEST_WAIT = 0.1  # in seconds
+_LONGEST_REASON = 200
+_SHORTEST_DATE = len("2026-11-29")
+_MOST_DIGITS = 9
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):
@@ -82,6 +85,15 @@ def container(text: str) -> str:
     return text
 
 
+def subject(text: str) -> str:
+    """(argparse's choices refuse the empty list that stands for all of them.)"""
+    from cni_repair.watch.problems import SUBJECTS
+
+    if text not in SUBJECTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SUBJECTS)}")
+    return text
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text)
@@ -100,3 +112,57 @@ def seconds_to_wait(text: str) -> float:
             f"{text!r}: nobody can answer in that; give {_SHORTEST_WAIT:g} s or more"
         )
     return value
+
+
+def duration(text: str) -> float:
+    """Seconds, of a text such as 30m."""
+    from cni_repair.base.keyed import Wrong
+    from cni_repair.base.keyed import duration as reader
+
+    try:
+        return float(reader("30m")(text))
+    except Wrong as wrong:
+        raise argparse.ArgumentTypeError(wrong.problems[0].removeprefix(": ")) from wrong
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+
+
+def count(text: str) -> int:
+    value = int(text) if _is_number(text) else 0
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 on")
+    return value
+
+
+def since(text: str) -> float:
+    """A moment as Unix time, of how long ago it was, or of its date, its time, or both."""
+    import datetime
+    import time
+
+    from cni_repair.base.keyed import seconds_in
+
+    days = text[:-1] if text.endswith("d") else ""
+    ago = seconds_in(f"{24 * int(days)}h" if _is_number(days) else text)
+    if ago is not None:
+        return max(0.0, time.time() - ago)
+    try:
+        if len(text) < _SHORTEST_DATE:
+            today = datetime.date.today()
+            return datetime.datetime.combine(today, datetime.time.fromisoformat(text)).timestamp()
+        return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected 30m, 2h or 3d (ago), 03:00, 2026-11-29 or '2026-11-29 03:00'"
+        ) from None
+
+
+def reason(text: str) -> str:
+    """Words in one line that a terminal can show."""
+    words = " ".join(text.split())
+    if not words:
+        raise argparse.ArgumentTypeError("empty; say why, for whoever finds the node so")
+    if len(words) > _LONGEST_REASON or not words.isprintable():
+        raise argparse.ArgumentTypeError(f"give at most {_LONGEST_REASON} plain characters")
+    return words

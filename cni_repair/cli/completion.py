@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 # What bash offers for an argument of this name.
 _OFFERED = {"DIR": "-d", "FILE": "-f", "PLAN.yaml": "-f"}
 
+_PODS = {"POD", "CONTAINER-ID"}  # what pods are offered for
+
+# Pods are looked for in the journal, which has an index of them: the records are root's. Anybody
+# may write there, and `compgen -W` expands what it is given: nothing but a pod's name is offered.
 _SCRIPT = """\
 # bash completion for cni-repair, made from its parser by install.sh
+_cni_repair_pods() {{
+    {{ journalctl --quiet --field=POD | LC_ALL=C grep -xE '[a-z0-9.-]+/[a-z0-9.-]+'; }} 2>/dev/null
+    true
+}}
 _cni_repair() {{
     local current=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}}
     local words="" kind="" # what may stand here: words, or names of files (-f) or directories (-d)
@@ -85,6 +93,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> list[str]:
         words += pages()
     kind = next((_OFFERED[str(one)] for one in kinds if str(one) in _OFFERED), "")
     lines = [f"            {name})", f"                words={shlex.quote(' '.join(words))}"]
+    if not _PODS.isdisjoint(kinds):
+        lines += ['                words+=" $(_cni_repair_pods)"']
     return [*lines, *([f"                kind={kind}"] if kind else []), "                ;;"]
 
 

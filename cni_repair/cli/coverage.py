@@ -20,7 +20,7 @@ from cni_repair.node.discovery import covered, unmanaged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from cni_repair.cli.scope import Scope
@@ -37,18 +37,33 @@ def uncovered_beside(
     are those that are there, where somebody has looked already."""
     if not scope.whole_node:
         return Uncovered()
+    with Node() as node:
+        if attached is None:
+            attached = unmanaged(node, _covered(scope, reports))
+        return uncovered(node, attached, reports, _other_than(scope.checkpoint_dir))
+
+
+def uncovered_by_all(looks: Sequence[tuple[Scope, Sequence[Report]]]) -> Uncovered:
+    """The interfaces that have a record in none of several directories, each of which is looked
+    at as a whole."""
+    covered_places = [place for scope, reports in looks for place in _covered(scope, reports)]
+    everything = [report for _, reports in looks for report in reports]
+    own = [scope.checkpoint_dir for scope, _ in looks]
+    with Node() as node:
+        return uncovered(node, unmanaged(node, covered_places), everything, _other_than(*own))
+
+
+def _other_than(*own: str) -> Callable[[dict[str, Any]], str]:
+    """The directory of a plugin's records, by its configuration; empty for one of our own."""
 
     def directory_of(plugin: dict[str, Any]) -> str:
         try:
             directory = netconf.check(plugin).checkpoint_dir
         except CniError:
             return ""
-        return directory if directory != scope.checkpoint_dir else ""
+        return directory if directory not in own else ""
 
-    with Node() as node:
-        if attached is None:
-            attached = unmanaged(node, _covered(scope, reports))
-        return uncovered(node, attached, reports, directory_of)
+    return directory_of
 
 
 def lost_beside(scope: Scope, reports: Sequence[Report]) -> list[str]:

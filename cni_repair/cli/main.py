@@ -9,7 +9,8 @@ import io
 import os
 import sys
 
-from cni_repair.base.errors import CniError
+from cni_repair.base import log
+from cni_repair.base.errors import IO, CniError
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, RefusedError, UsageError, print_error
 from cni_repair.cli.parser import check_command, make_parser
 from cni_repair.cli.privileges import why_refused
@@ -18,6 +19,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
+
+# What they do is for the journal; the others look only, and fail on the screen alone.
+_CHANGING = ("repair", "snapshot", "adopt", "forget", "upgrade", "watch")
+# How long the journal may take for what it had no room for: the report is shown by then.
+_DRAIN_SECONDS = 1.0
 
 
 def run(arguments: list[str]) -> int:
@@ -35,11 +41,14 @@ def run(arguments: list[str]) -> int:
             print_error(refusal)
             return REFUSED
         command: Callable[[argparse.Namespace], int] = options.run
+        log.set_common(COMMAND=arguments[0], SUDO_USER=os.environ.get("SUDO_USER"))
         status = command(options)
+        log.drain(_DRAIN_SECONDS)
         sys.stdout.flush()  # here, where a reader that has gone is nothing to complain about
         return status
     except CniError as error:
         print_error(str(error))
+        _log_failure(arguments[0], error)
         return _status_of(error)
     except BrokenPipeError:
         # `status | head`: the reader has seen enough.
@@ -47,14 +56,19 @@ def run(arguments: list[str]) -> int:
         return DAMAGED
     except OSError as error:
         if error.filename is not None:
-            print_error(
-                f"cannot use {error.filename}: {error.strerror}; put that right, call again"
-            )
+            text = f"cannot use {error.filename}: {error.strerror}"
+            print_error(f"{text}; put that right, call again")
+            _log_failure(arguments[0], CniError(IO, text))
             return DAMAGED
         # `repair --all >/full/disk/log`: what was done is done.
         print_error(f"cannot write the report: {error.strerror}; see cni-repair status")
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DAMAGED
+
+
+def _log_failure(command: str, error: CniError) -> None:
+    if command in _CHANGING and not isinstance(error, UsageError):
+        log.failure(command, error)
 
 
 def _status_of(error: CniError) -> int:

@@ -21,8 +21,8 @@ from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.common import REFUSED
 from cni_repair.cli.printable import printable
-from cni_repair.cli.upgrade.lock import is_at_work
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.lock import is_at_work
 from cni_repair.upgrade.progress import CUT_SHORT, REBOOTED, RUNNING, progress_of
 
 TYPE_CHECKING = False

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
+from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.cni import delegate
+from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import ensure_master
 from cni_repair.cni.netconf import NetConf, parse
 from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
@@ -82,7 +84,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     if phase is not None:
         from cni_repair.cni.delete import delete_locked
 
-        delete_locked(call, conf, store, lock)
+        delete_locked(call, conf, store, lock, "an ADD or DEL of it did not come to its end")
 
 
 def _is_alive(store: Store, key: Key) -> bool:
@@ -138,11 +140,35 @@ def _attach(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
     store.commit(key, capture(prepared[0], call.args, configuration, result))
+    _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
+
+
+def _log_added(
+    call: Call, conf: NetConf, netconf: dict[str, object], result: dict[str, object]
+) -> None:
+    from cni_repair.base import log
+
+    ips = result.get("ips")
+    ips = ips if isinstance(ips, list) else []
+    addresses = [str(ip["address"]) for ip in ips if isinstance(ip, dict) and "address" in ip]
+    pod = pod_of(call.args)
+    title = title_of(pod, call.container_id, call.ifname)
+    log.event(
+        "added",
+        f"added {title}: {' '.join(addresses) or 'no address'}",
+        CNI_CONTAINERID=call.container_id,
+        IFNAME=call.ifname,
+        POD=pod,
+        NETWORK=conf.name,
+        MASTER=str(netconf.get("master", "")),
+        ADDRESSES=" ".join(addresses),
+    )
 
 
 def _prepare(key: Key, path: str, netns: int) -> Prepared:
     """Do what can be done while the delegate works: the imports take almost as long as it does."""
+    import cni_repair.base.log  # noqa: F401 - for when it is done
     from cni_repair.node.capture import OpenNetns, prepare
 
     return prepare(key, OpenNetns(path, netns))
@@ -152,7 +178,7 @@ def _roll_back(call: Call, conf: NetConf, store: Store, lock: Lock, cause: BaseE
     from cni_repair.cni.delete import delete_locked
 
     try:
-        delete_locked(call, conf, store, lock)
+        delete_locked(call, conf, store, lock, "its ADD failed")
         lock.forget()
     except CniError as error:
         # A plugin that was killed may have left its link: the files stay, and the runtime's DEL or

@@ -33,6 +33,7 @@ class Verb:
     run: Callable[[Call], tuple[str, int]]  # gives the document to print, and the exit status
     required: tuple[str, ...] = ()  # the variables that it cannot do without
     required_of_one: tuple[str, ...] = ()  # besides, where there is a CNI_CONTAINERID
+    asks_only: bool = False  # its failure is an answer, asked for again and again
 
 
 def check(environ: Mapping[str, str], stdin: bytes, verbs: Mapping[str, Verb]) -> Call:
@@ -55,7 +56,7 @@ def check(environ: Mapping[str, str], stdin: bytes, verbs: Mapping[str, Verb]) -
         container_id=container_id,
         netns=environ.get("CNI_NETNS", ""),
         ifname=ifname,
-        args=_args(environ.get("CNI_ARGS", "")),
+        args=args_in(environ.get("CNI_ARGS", "")),
         environ=dict(environ),
         stdin=stdin,
     )
@@ -70,7 +71,13 @@ def _check_required(verb: Verb, environ: Mapping[str, str]) -> None:
         raise CniError(ENVIRONMENT, f"required env variables [{','.join(missing)}] missing")
 
 
-def _args(text: str) -> dict[str, str]:
+def pod_of(args: Mapping[str, str]) -> str:
+    """The pod that CNI_ARGS name, as people write it; empty where they name none."""
+    namespace, name = args.get("K8S_POD_NAMESPACE", ""), args.get("K8S_POD_NAME", "")
+    return f"{namespace}/{name}" if namespace else name
+
+
+def args_in(text: str) -> dict[str, str]:
     """The pairs of CNI_ARGS. Anything else in it is left to the delegate to refuse."""
     pairs = (piece.partition("=") for piece in text.split(";"))
     return {key: value for key, separator, value in pairs if separator}

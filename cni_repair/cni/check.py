@@ -15,7 +15,7 @@ from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.node.verdict import parents_of
-from cni_repair.repair.scheduler import repair as repair_entries
+from cni_repair.repair.scheduler import repair_and_log
 from cni_repair.uplink.ensure import look
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def check(call: Call) -> tuple[str, int]:
         with Store(conf.checkpoint_dir) as store, Node() as node:
             entry = inventory.read_one(store, key, hints_of(conf))
             if entry is not None and conf.repair_on_check:
-                repair_entries(node, store, [entry], options_of(call, conf))
+                repair_and_log(node, store, [entry], options_of(call, conf))
             try:
                 _ask_delegate(call, conf, _recorded_master(node, entry))
             except CniError:

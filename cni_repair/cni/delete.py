@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from cni_repair.base import log
 from cni_repair.base.errors import CniError
 from cni_repair.base.files import unlink_if_there
+from cni_repair.base.names import title_of
 from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, Key, Store, tombstone_in
 from cni_repair.cni import delegate
+from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import NetConf, parse
 from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
@@ -32,8 +35,8 @@ def delete(call: Call) -> tuple[str, int]:
     return "", 0
 
 
-def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
-    """Detach one attachment whose lock the caller holds.
+def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: str = "") -> None:
+    """Detach one attachment whose lock the caller holds; `cause`: why, where no DEL asked for it.
 
     The tombstone comes first: nobody repairs what has one. A disk that cannot be written is in the
     way of nothing: the pod is detached and its address freed, and the tombstone stays, wherever it
@@ -42,10 +45,11 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
     key = Key(call.container_id, call.ifname)
     netns = _verified_netns(call, store, key)
     is_here = store.phase(key) is None or _bury(store, conf.run_dir, key)
-    _detach(call, conf, netns, lock)
+    _detach(call, conf, netns, lock, cause)
     try:
         store.remove(key)
-    except CniError:
+    except CniError as error:
+        log.failure(f"the record of {_title(call)} stays, beside a tombstone", error)
         return
     if is_here:
         unlink_if_there(tombstone_in(conf.run_dir, key))
@@ -113,14 +117,34 @@ def _safe_netns(path: str) -> str:
         os.close(netns)
 
 
-def _detach(call: Call, conf: NetConf, netns: str, lock: Lock) -> None:
+def _title(call: Call) -> str:
+    return title_of(pod_of(call.args), call.container_id, call.ifname)
+
+
+def _detach(call: Call, conf: NetConf, netns: str, lock: Lock, cause: str = "") -> None:
+    reason = _call_plugins(call, conf, netns, lock)
+    log.event(
+        "deleted",
+        f"deleted {_title(call)}" + (f": {cause}" if cause else ""),
+        CNI_CONTAINERID=call.container_id,
+        IFNAME=call.ifname,
+        POD=pod_of(call.args),
+        NETWORK=conf.name,
+        CAUSE=cause,
+        REASON=reason,
+    )
+
+
+def _call_plugins(call: Call, conf: NetConf, netns: str, lock: Lock) -> str:
+    """Have the interface removed and the address freed; why the delegate alone could not do it, or
+    empty."""
     environ = {**call.environ, "CNI_COMMAND": "DEL", "CNI_NETNS": netns}
     netconf = conf.for_delegate(likely_master(conf))
     try:
         delegate.call(conf.delegate, environ, netconf, keep_open=lock.fd)
     except (delegate.NotFound, delegate.TimedOut):
         raise
-    except CniError:
+    except CniError as error:
         # The macvlan plugin (1.1.1) looks for the master before all else, and where there is none,
         # it fails and leaks the address. Its answer does not count: the link must be gone, then
         # the IPAM plugin's own DEL frees the address.
@@ -130,3 +154,5 @@ def _detach(call: Call, conf: NetConf, netns: str, lock: Lock) -> None:
             remove_link(netns, call.ifname)
         if conf.ipam_type:
             delegate.call(conf.ipam_type, environ, netconf, keep_open=lock.fd)
+        return f"plugin {conf.delegate}: {error}; what it left was cleaned up"
+    return ""

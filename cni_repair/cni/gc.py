@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cni_repair.cni.call import Call
     from cni_repair.cni.netconf import NetConf
 
+_CAUSE = "the runtime does not have it any more"
+
 
 @frozen
 class _Stored:
@@ -26,6 +28,7 @@ class _Stored:
     key: Key
     phase: str
     netns: str  # its path
+    pod: dict[str, str]  # who it is, as CNI_ARGS would say
 
 
 def delete_stale(call: Call) -> tuple[str, int]:
@@ -116,7 +119,13 @@ def _read(store: Store, name: str, phase: str, network: str) -> dict[Key, _Store
         return {}
     container_id, _, ifname = name.removesuffix(phase).partition("@")
     key = Key(container_id, ifname)
-    return {key: _Stored(key, phase, path)}
+    return {key: _Stored(key, phase, path, _pod_in(document))}
+
+
+def _pod_in(document: dict[str, Any]) -> dict[str, str]:
+    pod = document.get("pod")
+    known = pod if isinstance(pod, dict) else {}
+    return {f"K8S_POD_{part.upper()}": str(known.get(part, "")) for part in ("namespace", "name")}
 
 
 def _delete(call: Call, conf: NetConf, stored: _Stored) -> None:
@@ -127,10 +136,11 @@ def _delete(call: Call, conf: NetConf, stored: _Stored) -> None:
         container_id=key.container_id,
         ifname=key.ifname,
         netns=stored.netns,
+        args=stored.pod,
         environ=environ,
     )
     rest = {name: value for name, value in conf.rest.items() if name not in VALID_ATTACHMENTS}
     with Lock(conf.run_dir, key.name) as lock, Store(conf.checkpoint_dir) as store:
         if store.phase(key) == stored.phase:  # else an ADD or DEL ended while we waited for it
-            delete_locked(call_of_one, replace(conf, rest=rest), store, lock)
+            delete_locked(call_of_one, replace(conf, rest=rest), store, lock, _CAUSE)
             lock.forget()

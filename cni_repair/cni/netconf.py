@@ -20,6 +20,7 @@ BEFORE_CHECK = VERSIONS[:4]  # there is none before 0.4.0: plugins refuse it, wh
 _WITHOUT_VERSION = VERSIONS[0]
 DEFAULT_DELEGATE = "macvlan"
 MASTER_TIMEOUT_SECONDS = 10.0
+IPV6_DETECTIONS = ("beside", "kernel")  # repair/session says what they mean
 
 # The names that the predecessor's configuration (see checkpoint/legacy) has for our keys.
 _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
@@ -27,7 +28,7 @@ _SYNONYMS = {"vlanID": "vlanId", "checkDir": "checkpointDir"}
 VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
-    "masterTimeout", "followRenamedMaster", "fallbackMaster", "probeBeforeRepair",
+    "masterTimeout", "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "ipv6Detection",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
@@ -103,6 +104,7 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
             raise
 
     read(_boolean("probeBeforeRepair"), True)  # which REPAIR reads in the record
+    read(_ipv6_detection, IPV6_DETECTIONS[0])  # likewise
     return NetConf(
         cni_version=version,
         name=_name(values.get("name")),
@@ -219,6 +221,14 @@ def _boolean(key: str) -> Callable[[dict[str, Any]], bool]:
     return read
 
 
+def _ipv6_detection(values: dict[str, Any]) -> str:
+    value = values.get("ipv6Detection", IPV6_DETECTIONS[0])
+    if value not in IPV6_DETECTIONS:
+        expected = " or ".join(IPV6_DETECTIONS)
+        raise _wrong(f"ipv6Detection: expected {expected}, not {value!r}")
+    return str(value)
+
+
 def _fallback(values: dict[str, Any]) -> bool:
     allowed = _boolean("fallbackMaster")(values)
     if allowed and len(set(_masters(values))) < 2:
@@ -241,3 +251,12 @@ def version_asked(raw: bytes) -> str:
         return _version(_known(load_configuration(raw, "it")).get("cniVersion"))
     except CniError:
         return VERSIONS[-2]
+
+
+def network_named(raw: bytes) -> str:
+    """The network's name, whatever is wrong with the document; empty where it says none."""
+    try:
+        name = load_configuration(raw, "it").get("name")
+    except CniError:
+        return ""
+    return name if isinstance(name, str) else ""

@@ -78,8 +78,8 @@ VERBS = {
     "ADD": Verb(_add, ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")),
     "DEL": Verb(_delete, ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH")),
     "CHECK": Verb(_check, ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")),
-    "STATUS": Verb(_status, ("CNI_PATH",)),
+    "STATUS": Verb(_status, ("CNI_PATH",), asks_only=True),
     "GC": Verb(_gc, ("CNI_PATH",)),
-    "VERSION": Verb(_version),
+    "VERSION": Verb(_version, asks_only=True),
     "REPAIR": Verb(_repair, required_of_one=("CNI_IFNAME",)),
 }

@@ -24,8 +24,7 @@ from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
 from cni_repair.repair.armedindex import Indexed
-from cni_repair.repair.scheduler import repair as repair_entries
-from cni_repair.repair.scheduler import usable_processors
+from cni_repair.repair.scheduler import repair_and_log, usable_processors
 from cni_repair.repair.session import RepairOptions
 
 TYPE_CHECKING = False
@@ -73,12 +72,15 @@ def _repair_one(
 ) -> tuple[str, int]:
     key = Key(call.container_id, call.ifname)
     entry = inventory.read_one(store, key, options.hints)
-    reports = repair_entries(node, store, [entry], options) if entry else []
+    reports = repair_and_log(node, store, [entry], options) if entry else []
     if not reports:
         raise _no_checkpoint(call, store.directory)
     (report,) = reports
     if report.state != planning.RENAMED:  # it has its interface: there is nothing to repair
-        raise_unless_healthy(report, REPAIR_FAILED)
+        error = why_not_healthy(report, REPAIR_FAILED)
+        if error is not None:
+            error.logged = True
+            raise error
     assert report.checkpoint is not None
     return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
 
@@ -99,7 +101,7 @@ def _repair_many(
     # CNI_NETNS means one attachment; for many, each has its own.
     options = replace(options, netns="", processors=usable_processors())
     with Indexed(node, store, options, conf.name if conf else "") as indexed:
-        reports = repair_entries(node, store, indexed.entries, indexed.options)
+        reports = repair_and_log(node, store, indexed.entries, indexed.options)
     text = dumps(document(reports, conf.cni_version if conf else VERSIONS[-2]))
     return text, 1 if any(report.damaged for report in reports) else 0
 
@@ -109,11 +111,17 @@ def options_of(call: Call, conf: NetConf) -> RepairOptions:
 
 
 def raise_unless_healthy(report: Report, code: int) -> None:
-    if report.error is not None:
-        raise report.error
-    if not report.healthy:
-        raise CniError(
-            _ERROR_OF_STATE.get(report.state, code),
-            f"{report.key.ifname} of container {report.key.container_id} is {report.state}",
-            report.reason,
-        )
+    error = why_not_healthy(report, code)
+    if error is not None:
+        raise error
+
+
+def why_not_healthy(report: Report, code: int) -> CniError | None:
+    """The answer to a caller who has asked for one attachment; `code` where nothing says better."""
+    if report.healthy or report.error is not None:
+        return report.error
+    return CniError(
+        _ERROR_OF_STATE.get(report.state, code),
+        f"{report.key.ifname} of container {report.key.container_id} is {report.state}",
+        report.reason,
+    )

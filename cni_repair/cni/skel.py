@@ -10,7 +10,7 @@ import sys
 
 from cni_repair.base.errors import INTERNAL, IO, TRY_AGAIN, CniError
 from cni_repair.base.strictjson import dumps
-from cni_repair.cni.call import check
+from cni_repair.cni.call import args_in, check, pod_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from cni_repair.cni.call import Verb
 
 _MAX_STDIN = 4 << 20
+# How long the journal may take for what it had no room for: the runtime has its answer by then.
+_DRAIN_SECONDS = 0.1
 
 
 def serve(verbs: Mapping[str, Verb]) -> int:
@@ -38,12 +40,47 @@ def serve(verbs: Mapping[str, Verb]) -> int:
         call = check(os.environ, stdin, verbs)
         text, status = verbs[call.command].run(call)
     except CniError as error:
-        text, status = _failed(error, stdin), 1
+        text, status = _failed(error, stdin, verbs), 1
     except KeyboardInterrupt:
-        text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin), 1
+        text, status = _failed(CniError(TRY_AGAIN, "interrupted by a signal"), stdin, verbs), 1
     except Exception as error:  # a bug in cni-repair: still one document, which says where
-        text, status = _failed(_internal(error), stdin), 1
-    return status if _print(stdout, text) else 1
+        text, status = _failed(_internal(error), stdin, verbs), 1
+    if not _print(stdout, text):
+        status = 1
+        _log_failure(CniError(IO, "nobody has read the answer"), stdin, verbs)
+    if not _only_asks(verbs):
+        from cni_repair.base import log
+
+        log.drain(_DRAIN_SECONDS)
+    return status
+
+
+def _only_asks(verbs: Mapping[str, Verb]) -> bool:
+    verb = verbs.get(os.environ.get("CNI_COMMAND", ""))
+    return verb is not None and verb.asks_only
+
+
+def _log_failure(error: CniError, stdin: bytes, verbs: Mapping[str, Verb]) -> None:
+    """Tell the journal, be the call valid or not. (Imported here: while the delegate of an ADD
+    works, that costs nothing.)"""
+    if _only_asks(verbs):
+        return
+    from cni_repair.base import log
+    from cni_repair.base.names import title_of
+    from cni_repair.cni.netconf import network_named
+
+    environ = os.environ
+    container_id, ifname = environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", "")
+    pod = pod_of(args_in(environ.get("CNI_ARGS", "")))
+    what = f"{environ.get('CNI_COMMAND', '')} {title_of(pod, container_id, ifname)}".strip()
+    log.failure(
+        what,
+        error,
+        CNI_CONTAINERID=container_id,
+        IFNAME=ifname,
+        POD=pod,
+        NETWORK=network_named(stdin),
+    )
 
 
 def _is_open(fd: int) -> bool:
@@ -78,9 +115,10 @@ def _read_stdin() -> bytes:
     return b"".join(parts)
 
 
-def _failed(error: CniError, stdin: bytes) -> str:
+def _failed(error: CniError, stdin: bytes, verbs: Mapping[str, Verb]) -> str:
     from cni_repair.cni.netconf import version_asked
 
+    _log_failure(error, stdin, verbs)
     return dumps(error.document(version_asked(stdin)))
 
 

@@ -10,6 +10,9 @@ from contextlib import AbstractContextManager, ExitStack
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.network import GATEWAY
 
+# Longer than TCP waits, after an outage, until it sends again.
+_SECONDS = 60.0
+
 
 class Connection:
     """Context: an open TCP connection between a pod's interface and the gateway.
@@ -23,22 +26,20 @@ class Connection:
         at_gateway: AbstractContextManager[None],
         in_pod: AbstractContextManager[None],
         ifname: str,
-        seconds: float = 10.0,
     ) -> None:
-        self._seconds = seconds
         with ExitStack() as opened:
             with at_gateway:
                 listener = opened.enter_context(socket.create_server((GATEWAY, 0)))
             with in_pod:
                 self._client = opened.enter_context(socket.socket())
-            listener.settimeout(seconds)
-            self._client.settimeout(seconds)
+            listener.settimeout(_SECONDS)
+            self._client.settimeout(_SECONDS)
             bound = ifname.encode() + b"\0"
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
             with _as_lab_error("connect"):
                 self._client.connect(listener.getsockname())
                 self._server = opened.enter_context(listener.accept()[0])
-            self._server.settimeout(seconds)
+            self._server.settimeout(_SECONDS)
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Connection:
@@ -53,6 +54,11 @@ class Connection:
         pairs = (self._client.getsockname(), self._server.getsockname())
         here, there = (f"{host}:{port}" for host, port in pairs)
         return here, there
+
+    def wait_for(self, seconds: float) -> None:
+        """How long whoever receives waits from now on."""
+        self._client.settimeout(seconds)
+        self._server.settimeout(seconds)
 
     def send(self, line: str) -> None:
         """Send a line from the pod; the kernel keeps it until it is acknowledged."""

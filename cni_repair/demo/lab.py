@@ -47,13 +47,15 @@ from cni_repair.netlink.netns import open_own, setns_function
 __all__ = [
     "GATEWAY", "GATEWAY6", "MARK_VARIABLE", "PATH", "SUBNET", "SUBNET6", "Connection", "Lab",
     "LabError", "Netns", "Outcome", "PrivateLab", "check_machine", "inside", "isolate",
-    "kernel_has_vlans", "poll_until", "product",
+    "kernel_has_vlans", "poll_until", "product", "unsettled",
 ]  # fmt: skip
 
 COMMAND_SECONDS = 60.0
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS = 60.0  # longer takes what hangs
 # What the names of labs begin with: whoever starts many finds again what belongs to them.
 MARK_VARIABLE = "CNI_REPAIR_LAB"
+# Links that are UNKNOWN until linkwatch has looked at them; others, as lo, are for ever.
+_WATCHED = ("macvlan", "veth", "vlan")
 # What is asked to compare an interface with itself at another time.
 LOOK = ("addr show", "-4 route show table all", "-6 route show table all")
 
@@ -76,6 +78,28 @@ def poll_until(predicate: Callable[[], T], seconds: float, what: str) -> T:
         if time.monotonic() >= deadline:
             raise LabError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.01)
+
+
+def unsettled(link: Mapping[str, Any]) -> str:
+    """What the kernel itself is about to change of an interface, as `ip -d -j addr show` has it.
+
+    linkwatch tells up to a second after the carrier what the operational state is, and IPv6 begins
+    with that; duplicate address detection takes some seconds, or, where it is switched off, until
+    a worker of the kernel's has its turn.
+    """
+    if "UP" not in link.get("flags", ()):
+        return ""
+    carrier, state = "LOWER_UP" in link["flags"], link["operstate"]
+    if state == "UNKNOWN" and link.get("linkinfo", {}).get("info_kind") in _WATCHED:
+        return "its operational state"
+    if state in (("DOWN", "LOWERLAYERDOWN") if carrier else ("UP",)):
+        return "its carrier"
+    tentative = (
+        address["local"]
+        for address in link["addr_info"]
+        if address.get("tentative") and not address.get("dadfailed")
+    )
+    return next(tentative, "") if carrier else ""
 
 
 class Commands:
@@ -146,12 +170,12 @@ class Commands:
         def look() -> dict[str, Any] | None:
             links, *routes = (self.ip_json(pod, *arguments.split()) for arguments in LOOK)
             link = next((link for link in links if link["ifname"] == ifname), {})
+            if unsettled(link):
+                return None
             link.pop("link_index", None)
-            if "link_netnsid" in link and "UP" in link["flags"] and link["operstate"] == "UNKNOWN":
-                return None  # a new link over the node's: linkwatch has not told yet what it is
             return {"link": link, "routes": sorted(itertools.chain(*routes), key=json.dumps)}
 
-        found = poll_until(look, SETTLE_SECONDS, f"{ifname}'s operstate")
+        found = poll_until(look, SETTLE_SECONDS, f"{ifname} to settle")
         assert found is not None
         return found
 
@@ -279,11 +303,13 @@ class Lab(Commands):
     # --- The node's parts ---
 
     def _add_netns(self, *added: Netns) -> None:
-        self._cleanup.callback(self._delete_netns, added)
+        self._cleanup.callback(self.remove, added)
         self._batch(None, [f"netns add {netns.name}" for netns in added])
 
-    def _delete_netns(self, deleted: Sequence[Netns]) -> None:
-        there = [netns for netns in deleted if os.path.exists(self.ground.outside(netns.path))]
+    def remove(self, gone: Sequence[Netns]) -> None:
+        """Delete namespaces, as far as they are there: of pods, as a runtime does after DEL."""
+        self.pods = [pod for pod in self.pods if pod not in gone]
+        there = [netns for netns in gone if os.path.exists(self.ground.outside(netns.path))]
         if there and not self.private:  # else they go with the node
             self._batch(None, [f"netns delete {netns.name}" for netns in there])
 

@@ -24,6 +24,7 @@ FOREVER = 0xFFFFFFFF
 
 # include/uapi/linux/if_addr.h
 IFA_F_TEMPORARY = 0x01  # of IPv6
+IFA_F_NODAD = 0x02
 IFA_F_DADFAILED = 0x08
 IFA_F_TENTATIVE = 0x40
 IFA_F_PERMANENT = 0x80
@@ -344,6 +345,8 @@ class Observed:
     links: tuple[tuple[str, int], ...] = ()  # name and index of multipath routes' other links
     troubles: tuple[str, ...] = ()  # what could not be compared, in words
     stable_private: tuple[str, ...] = ()  # of the kernel's own those of RFC 7217's kind
+    # Where there is no link: sysctls that a new one begins with, as far as they were asked for.
+    begins_with: tuple[tuple[str, str], ...] = ()
 
     @property
     def over_node(self) -> bool:

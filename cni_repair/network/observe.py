@@ -35,7 +35,15 @@ from cni_repair.network.kernel.neighbour import (
 )
 from cni_repair.network.kernel.route import MAX_BYTES, MAX_ROUTES, routes_in, routes_request
 from cni_repair.network.kernel.rule import MAX_RULES, concerning, rules_in, rules_request
-from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS, path_of
+from cni_repair.network.kernel.sysctl import (
+    ACCEPT_DAD,
+    ADDR_GEN_MODE,
+    DAD_TRANSMITS,
+    DISABLE_IPV6,
+    STABLE_SECRET,
+    SYSCTLS,
+    path_of,
+)
 from cni_repair.network.model import IFF_RUNNING, KINDS, Observed
 from cni_repair.network.prefixes import missing_prefix_routes
 
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
 
 _MAX_LINKS = 65536
+_BEGINNINGS = (ACCEPT_DAD, ADDR_GEN_MODE, DAD_TRANSMITS, DISABLE_IPV6)
 _LOOKS = 3  # at a link that comes and goes: its pod may go on renaming it
 _SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
@@ -335,6 +344,14 @@ def read_defaults(ifname: str) -> dict[str, str]:
         if value is not None:
             found[key] = value
     return {**found, **dict(read_secret(ifname))}
+
+
+def with_beginnings(observed: Observed) -> Observed:
+    """What was observed of a namespace without the interface, with what decides how a new one's
+    IPv6 addresses come into use. To be called inside the pod's namespace."""
+    found = ((key, _read_sysctl(key, "default")) for key in _BEGINNINGS)
+    begins_with = tuple((key, value) for key, value in found if value is not None)
+    return replace(observed, begins_with=begins_with)
 
 
 def read_secret(ifname: str) -> tuple[tuple[str, str], ...]:

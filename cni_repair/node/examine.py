@@ -9,6 +9,7 @@ from cni_repair.node.verdict import (
     REPAIRABLE,
     failed,
     findings_of,
+    notes_of,
     observe,
     parents_of,
     planned,
@@ -36,12 +37,13 @@ def examine(
     freed addresses were to be used again.
     """
     masters = MasterSteps(node.rtnl, records)
-    return [_examine(node, entry, given_netns, masters, force) for entry in entries]
+    return [examine_one(node, entry, masters, given_netns, force) for entry in entries]
 
 
-def _examine(
-    node: Node, entry: Entry, given_netns: str, masters: MasterSteps, force: bool
+def examine_one(
+    node: Node, entry: Entry, masters: MasterSteps, given_netns: str = "", force: bool = False
 ) -> Report:
+    """As :func:`examine`, of one attachment; `masters` is shared by all of one look."""
     checkpoint = entry.checkpoint
     if checkpoint is None:
         return unreadable(entry)
@@ -66,5 +68,6 @@ def _examine(
         plan.state,
         findings_of(checkpoint, plan, parent_plan),
         tuple(actions),
-        notes=tuple(notes),
+        notes=(*notes_of(plan), *notes),
+        unverified=bool(plan.unverified),
     )

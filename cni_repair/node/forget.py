@@ -114,6 +114,7 @@ def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) 
     with Lock(inventory.run_dir_of(entry, run_dir), entry.key.name) as lock:
         fresh = inventory.reread(store, entry, hints)
         if fresh is None:
+            lock.forget()
             return  # its DEL came first
         if fresh.raw != entry.raw:
             raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")

@@ -8,6 +8,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import Checkpoint, encode_checked
 from cni_repair.network.kernel.sysctl import own_settings
 from cni_repair.network.observe import read_defaults
+from cni_repair.network.planning.address import as_verified
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY
 from cni_repair.node.capture import with_seen
 from cni_repair.node.context import in_pod
@@ -40,9 +41,12 @@ def refresh(
     forgotten. Raises CniError where the record cannot be written; the older one stays whole then.
     """
     assert entry.checkpoint is not None
-    with Lock(run_dir, entry.key.name):
+    with Lock(run_dir, entry.key.name) as lock:
         fresh = inventory.reread(store, entry, None)
-        if fresh is None or fresh.checkpoint is None or fresh.checkpoint.netns is None:
+        if fresh is None:
+            lock.forget()
+            return False
+        if fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return False
         recorded = fresh.checkpoint
         observed, defaults = in_pod(
@@ -75,4 +79,5 @@ def _refreshed(checkpoint: Checkpoint, observed: Observed, defaults: dict[str, s
     assert observed.link is not None
     sysctls = own_settings(observed.link.sysctls, defaults)
     settled = replace(checkpoint.attachment, settled=True)
+    observed = as_verified(settled, observed)  # what a repair does for the moment is nobody's will
     return replace(checkpoint, attachment=with_seen(settled, observed, sysctls))

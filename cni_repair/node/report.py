@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.base.names import short_id
+from cni_repair.base.names import title_of
 from cni_repair.network.planning.plan import (
     DEGRADED,
     FOREIGN,
@@ -29,6 +29,15 @@ DOCUMENT_VERSION = 1  # of every document that a command prints
 UNREADABLE = "unreadable"
 _FINDINGS_TOLD = 8
 STATES = (HEALTHY, LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE)
+# Of `attachment_document`, by their names in the journal.
+_LOG_FIELDS = {
+    "containerID": "CNI_CONTAINERID",
+    "ifname": "IFNAME",
+    "pod": "POD",
+    "network": "NETWORK",
+    "master": "MASTER",
+    "state": "STATE",
+}
 # Reported, and no failure: the pod of a stale record is no more, a renamed interface is there.
 NO_FAILURE = (STALE, RENAMED)
 
@@ -45,6 +54,8 @@ class Report:
     actions: tuple[str, ...] = ()  # what was done (REPAIR) or is to be done (plan): ip commands
     error: CniError | None = None
     notes: tuple[str, ...] = ()  # what is to be said of a healthy one, too
+    # IPv6 addresses are used of which a repair has still to ask whether others have them.
+    unverified: bool = False
 
     @classmethod
     def of(cls, key: Key, checkpoint: Checkpoint | None, netns: str, verdict: Verdict) -> Report:
@@ -89,26 +100,25 @@ class Report:
         """All that :attr:`reason` says, nothing left out."""
         return (*self.findings, *self.notes, *([str(self.error)] if self.error else []))
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """Which attachment it is about, and its state, for the journal."""
+        known = self.about()
+        return {field: known[name] for name, field in _LOG_FIELDS.items()}
+
+    def about(self) -> dict[str, Any]:
+        """What every document says first."""
+        return attachment_document(self.key, self.checkpoint, self.netns, self.state)
+
     def document(self) -> dict[str, Any]:
         """As REPAIR prints it; `error` stands only where there is one."""
         return {
-            **attachment_document(self.key, self.checkpoint, self.netns, self.state),
-            **self.outcome(),
-        }
-
-    def outcome(self) -> dict[str, Any]:
-        """What the document says of the state's reasons, and of what was done."""
-        return {
+            **self.about(),
             "actions": list(self.actions),
             "findings": list(self.findings),
             "notes": list(self.notes),
             **error_document(self.error),
         }
-
-
-def title_of(pod: str, container_id: str, ifname: str) -> str:
-    """An attachment's name for people."""
-    return " ".join(part for part in (pod, short_id(container_id), ifname) if part)
 
 
 def in_one_line(findings: Words, more: Words = ()) -> str:

@@ -6,6 +6,7 @@ known, and a pod that could not be restored is known before it is lost.
 
 from __future__ import annotations
 
+from cni_repair.base import log
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.socket import TooMany
@@ -121,6 +122,28 @@ class SnapshotOptions:
     write: bool  # refresh the records, too
     all_pods: bool  # look for interfaces without a record; else the entries are all that is meant
     accept: bool = False  # what is missing on an interface that works is not to come back any more
+
+
+def log_snapshot(found: Snapshot) -> None:
+    """Tell the journal which records were written, which could not be, and the totals."""
+    for record in found.records:
+        report = record.report
+        if record.failed:
+            reason = record.reason
+            text = f"record of {report.title} not brought up to date: {reason}"
+            log.event("failed", text, **report.log_fields, REASON=reason)
+        elif record.outcome == REFRESHED:
+            text = f"record of {report.title} brought up to date"
+            log.event("snapshot", text, **report.log_fields)
+    counts = found.summary()
+    log.event(
+        "snapshot",
+        f"snapshot: {counts[REFRESHED]} records brought up to date;"
+        f" {found.restorable} of {found.total} interfaces could be restored",
+        ATTACHMENTS=counts["attachments"],
+        RESTORABLE=found.restorable,
+        INTERFACES=found.total,
+    )
 
 
 def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOptions) -> Snapshot:

@@ -51,11 +51,16 @@ def _observe(namespaces: NamespacePair, recorded: Attachment, sysctls: bool = Tr
 
 
 def planned(
-    checkpoint: Checkpoint, observed: Observed, master: HostLink | None, force: bool = False
+    checkpoint: Checkpoint,
+    observed: Observed,
+    master: HostLink | None,
+    force: bool = False,
+    beside: bool = False,
 ) -> Plan:
     """What is wrong with an attachment, by its record and what was observed, as of now.
 
-    `force`: a lost interface is to be made although its address was freed.
+    `force`: a lost interface is to be made although its address was freed. `beside`: its IPv6
+    addresses are to be used while it is asked whether others have them.
     """
     recorded = checkpoint.attachment
     attachment = aged(recorded, now())
@@ -67,7 +72,7 @@ def planned(
             if address.key not in remaining
         ]
         observed = replace(observed, troubles=(*observed.troubles, *expired))
-    plan = planning.plan(attachment, observed, master)
+    plan = planning.plan(attachment, observed, master, beside)
     if plan.state != LOST:
         return plan
     from cni_repair.node.leases import unless_released  # of no use where nothing is lost
@@ -89,6 +94,17 @@ def findings_of(
     if lost and parent_plan.state == MISSING and (others := others_in_words(checkpoint)):
         findings = (*findings, f"repair waits for it, then moves the pod to {others}")
     return findings
+
+
+def notes_of(plan: Plan) -> tuple[str, ...]:
+    """What is to be said of an attachment that is no fault of its interface."""
+    if not plan.unverified:
+        return ()
+    addresses = " ".join(one.address for one in plan.unverified)
+    return (
+        f"not verified yet that nobody else has {addresses}, which is in use: a repair is at it, or"
+        " was interrupted; cni-repair repair finishes it",
+    )
 
 
 def unreadable(entry: Entry) -> Report:

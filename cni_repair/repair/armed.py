@@ -22,8 +22,9 @@ from cni_repair.node.leases import given_addresses, store_of
 from cni_repair.node.verdict import observe, parents_of, planned
 from cni_repair.repair.attachment import is_asked_for
 from cni_repair.repair.firing import ArmedPod, Firing
-from cni_repair.repair.pod import PodLook, as_recorded
+from cni_repair.repair.pod import PodLook, as_recorded, with_beginnings_of_ipv6
 from cni_repair.repair.ready import Armed
+from cni_repair.repair.session import detects_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class Arming:
     def _look(self, checkpoint: Checkpoint) -> PodLook:
         """As a repair would, once the master is there as it is recorded."""
         force, master = self._options.force, checkpoint.attachment.parents[0]
+        beside = detects_beside(self._options, checkpoint)
 
         def look(namespaces: NamespacePair) -> PodLook:
             observed = observe(namespaces, checkpoint)
@@ -147,7 +149,9 @@ class Arming:
                 if plan.state not in (HEALTHY, DEGRADED):
                     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
                 observed = without_link(observed)
-            plan = planned(checkpoint, observed, master, force)
+            if beside:
+                observed = with_beginnings_of_ipv6(checkpoint, observed)
+            plan = planned(checkpoint, observed, master, force, beside)
             return PodLook(checkpoint, namespaces.pod_path, observed, plan)
 
         return in_pod(self._node, checkpoint, "", look)

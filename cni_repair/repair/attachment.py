@@ -8,11 +8,12 @@ from __future__ import annotations
 from cni_repair.base.errors import ADDRESS_GONE, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_NOARP
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
+from cni_repair.network.planning.plan import DEGRADED, LOST, RELEASED
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import failed, findings_of, parents_of, unreadable
-from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record, look
+from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
+from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
 from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
@@ -112,7 +113,9 @@ class AttachmentRepair:
         if moved is not None:
             master, trouble = uplinks.master(parents_of(moved))
         doubts = Doubts(self._session, self._ledger, checkpoint, moved is not None)
-        work = PodRepair(checkpoint, master, self._session.options.force, doubts.may_use)
+        force = self._session.options.force
+        beside = moved is None and detects_beside(self._session.options, checkpoint)
+        work = PodRepair(checkpoint, master, force, doubts.may_use, beside)
         notes: list[str] = []
 
         def finish() -> None:
@@ -129,6 +132,8 @@ class AttachmentRepair:
             self._check_record()  # our own DEL frees the address, too
         report = self._examined(checkpoint, work)
         if self._ledger.before[self._place].state not in (LOST, DEGRADED):
+            if work.now.plan.unverified:  # a repair was interrupted, or is at it
+                self._ledger.unsettled.append(self._place)
             return report
         if master is None and trouble is None:
             return self._run_with_master(recorded)
@@ -236,30 +241,6 @@ class AttachmentRepair:
             fresh = replace(self._entry, raw=move.raw, checkpoint=moved)
             self._entry = self._ledger.entries[self._place] = fresh
         return move.note
-
-
-def has_settled(session: Session, ledger: Ledger, place: int, last: bool) -> bool:
-    """Look again at one that has not; what still has not, the `last` time, is reported so."""
-    report = ledger.reports[place]
-    assert report is not None and report.checkpoint is not None
-    checkpoint = report.checkpoint
-    master, _ = session.uplinks.master(parents_of(checkpoint))
-    given_netns = session.options.netns
-    try:
-        now = in_pod(session.node, checkpoint, given_netns, lambda ns: look(ns, checkpoint, master))
-    except POD_FAILURES as error:
-        ledger.reports[place] = failed(checkpoint, given_netns, wrapped(error))
-        return True
-    if now.connected:
-        note_restored(session, ledger, place, report)
-    if not now.unsettled:
-        announce(session, now, master)
-    state, findings = now.plan.state, now.findings
-    if last and now.tentative:
-        state = DEGRADED if state == HEALTHY else state
-        findings += (f"still tentative: {', '.join(now.tentative)}",)
-    ledger.reports[place] = replace(report, state=state, findings=findings)
-    return not now.unsettled
 
 
 def announce(session: Session, now: PodLook, master: HostLink | None) -> None:

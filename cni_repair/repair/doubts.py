@@ -47,13 +47,13 @@ def holders_of(
 def _heirs(session: Session, lost: list[Checkpoint]) -> dict[tuple[str, str], str]:
     """Living pods of the node that were given one of the addresses later: IPAM's last word."""
     by_address: dict[tuple[str, str], Checkpoint] = {}
-    for record in _in_order_of_attaching(session):
+    for record in records_of(session):
         for address in given_addresses(record):
-            by_address[_wire(record), address] = record
+            by_address[wire_of(record), address] = record
     found = {}
     for checkpoint in lost:
         for address in given_addresses(checkpoint):
-            heir = by_address.get((_wire(checkpoint), address))
+            heir = by_address.get((wire_of(checkpoint), address))
             if heir is None or heir.attached_at <= checkpoint.attached_at:
                 continue
             if heir.netns is not None and still_stands(heir.netns, session.node.own):
@@ -62,11 +62,11 @@ def _heirs(session: Session, lost: list[Checkpoint]) -> dict[tuple[str, str], st
     return found
 
 
-def _in_order_of_attaching(session: Session) -> Iterable[Checkpoint]:
+def records_of(session: Session) -> Iterable[Checkpoint]:
     """All records, the latest attachment last."""
     entries = inventory.read_all(session.store, session.options.hints)
     return [entry.checkpoint for entry in entries if entry.checkpoint is not None]
 
 
-def _wire(checkpoint: Checkpoint) -> str:
+def wire_of(checkpoint: Checkpoint) -> str:
     return checkpoint.attachment.parents[0].name

@@ -71,6 +71,10 @@ class _Doubt(Exception):
     """Something may not be any more as it was when the attachment was armed."""
 
 
+class _Gone(_Doubt):
+    """A file is, by which it was armed."""
+
+
 class _Aim:
     """One attachment about to be fired, with what is open for it meanwhile."""
 
@@ -84,9 +88,10 @@ class _Aim:
         self.netns = -1
         self.sock: socket.socket | None = None
 
-    def lock(self) -> None:
+    def lock(self) -> Lock:
         self._lock.__enter__()
         self._is_locked = True
+        return self._lock
 
     def doubt(self, why: str) -> None:
         self.why, self.shot = why, (NOT_DONE, False, why)
@@ -168,18 +173,21 @@ class Firing:
 
     def _take_aim(self, aim: _Aim) -> None:
         try:
-            aim.lock()
-            self._check_files(aim.pod)
+            self._check_files(aim.pod, aim.lock())
             self._enter(aim)
         except _Doubt as doubt:
             aim.doubt(str(doubt))
         except POD_FAILURES as error:
             aim.doubt(str(wrapped(error)))
 
-    def _check_files(self, pod: ArmedPod) -> None:
+    def _check_files(self, pod: ArmedPod, lock: Lock) -> None:
         """DEL, ADD, CHECK or `snapshot` may have come, and IPAM may have given the addresses away:
         whoever writes a file leaves another inode, time or size."""
-        _check_unchanged(pod.file, self._store.fd, pod.mark, "record")
+        try:
+            _check_unchanged(pod.file, self._store.fd, pod.mark, "record")
+        except _Gone:
+            lock.forget()  # its DEL has, too; this one was made since
+            raise
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
         if os.access(pod.tombstone, os.F_OK):
@@ -237,6 +245,6 @@ def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) ->
     try:
         found = mark_of(path, directory)
     except FileNotFoundError as error:
-        raise _Doubt(f"its {what} is gone") from error
+        raise _Gone(f"its {what} is gone") from error
     if found != mark:
         raise _Doubt(f"its {what} was changed")

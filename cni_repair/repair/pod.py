@@ -11,7 +11,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import apply_to_pod
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.model import LiveLink
-from cni_repair.network.observe import has_carrier, ifindex_of, name_at
+from cni_repair.network.observe import has_carrier, ifindex_of, name_at, with_beginnings
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import HEALTHY, RENAMED, Plan, with_extras
@@ -72,7 +72,9 @@ class AttachmentLock(Lock):
         super().__enter__()
         try:
             check_record(self._store, self._entry, self._hints)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RecordChanged) and error.fresh is None:
+                self.forget()  # its DEL has, too; this one was made since
             self.__exit__(None, None, None)
             raise
         return self
@@ -131,15 +133,18 @@ class PodLook:
 
     @property
     def connected(self) -> bool:
-        """All is there, and the wire is heard."""
+        """All is there and may be used, and the wire is heard."""
         live = self.observed.link
-        return bool(live and live.up and live.carrier and not self.plan.operations)
+        works = bool(live and live.up and live.carrier)
+        return works and not (self.plan.operations or self.tentative)
 
     @property
     def unsettled(self) -> bool:
-        """No carrier yet, or duplicate address detection still at work: both take their time."""
+        """No carrier yet, or duplicate address detection still at work, the kernel's or ours: all
+        take their time."""
         live = self.observed.link
-        return bool(live and live.up and (not live.carrier or self.tentative))
+        is_asking = self.tentative or self.plan.unverified
+        return bool(live and live.up and (not live.carrier or is_asking))
 
     @property
     def unfinished(self) -> bool:
@@ -153,11 +158,22 @@ def look(
     master: HostLink | None,
     desired: Checkpoint | None = None,
     force: bool = False,
+    beside: bool = False,
 ) -> PodLook:
     """Look, and plan what is left to do; `desired`, where it is more than the record says."""
     observed = observe(namespaces, checkpoint)
-    plan = planned(desired or checkpoint, observed, master, force)
+    if beside:
+        observed = with_beginnings_of_ipv6(checkpoint, observed)
+    plan = planned(desired or checkpoint, observed, master, force, beside)
     return PodLook(checkpoint, namespaces.pod_path, observed, plan)
+
+
+def with_beginnings_of_ipv6(checkpoint: Checkpoint, observed: Observed) -> Observed:
+    """What was observed, with what tells how restored IPv6 addresses may be used at once. To be
+    called inside the pod's namespace."""
+    if observed.link is None and any(a.family == 6 for a in checkpoint.attachment.addresses):
+        return with_beginnings(observed)
+    return observed
 
 
 def as_recorded(before: PodLook, master: HostLink) -> PodLook:
@@ -182,12 +198,15 @@ class PodRepair:
         master: HostLink | None,
         force: bool,
         may_use: Callable[[tuple[str, ...]], bool],
+        beside: bool,
     ) -> None:
-        """`may_use` is asked about the addresses for which IPAM does not speak."""
+        """`may_use` is asked about the addresses for which IPAM does not speak. `beside`: see
+        :func:`cni_repair.repair.session.detects_beside`."""
         self._checkpoint = checkpoint
         self._master = master
         self._force = force
         self._may_use = may_use
+        self._beside = beside
         self.is_held = False  # its addresses may not be used, or not yet
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
@@ -260,7 +279,8 @@ class PodRepair:
         return master.carrier and has_carrier(namespaces.pod, self._checkpoint.key.ifname)
 
     def _look(self, namespaces: NamespacePair) -> None:
-        self.now = look(namespaces, self._checkpoint, self._master, self._desired, self._force)
+        checkpoint, desired, master = self._checkpoint, self._desired, self._master
+        self.now = look(namespaces, checkpoint, master, desired, self._force, self._beside)
 
     def report(self) -> Report:
         """What was done, and what came of it."""

@@ -70,8 +70,8 @@ class Armed(Closeable):
 
     def chains_of(self, files: Sequence[str]) -> list[int]:
         """What those of these attachments stand on which are not fired yet."""
-        waiting = (one.chain for file in files if file in self._ready for one in self._pod(file))
-        return [*dict.fromkeys(waiting)]
+        ready = [self._pods[self._ready[file]] for file in files if file in self._ready]
+        return [*dict.fromkeys(one.chain for pod in ready for one in pod)]
 
     def was_lost(self, chain: int) -> bool:
         """Whether the pods over a master lost their interfaces with it: where the first few have
@@ -82,9 +82,6 @@ class Armed(Closeable):
     def run_dir_of(self, chain: int) -> str:
         """Where the lock is for what these stand on."""
         return next(one.run_dir for one in self._by_file.values() if one.chain == chain)
-
-    def _pod(self, file: str) -> Sequence[ArmedPod]:
-        return self._pods[self._ready[file]]
 
     def fire(
         self, files: Sequence[str], masters: Mapping[int, int]

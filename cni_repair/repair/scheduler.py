@@ -14,7 +14,7 @@ import time
 from cni_repair.base.frozen import replace
 from cni_repair.network.reachability.announce import Announcer
 from cni_repair.node.verdict import REPAIRABLE, parents_of
-from cni_repair.repair.attachment import has_settled, repair_attachment
+from cni_repair.repair.attachment import repair_attachment
 from cni_repair.repair.ledger import Ledger
 from cni_repair.repair.session import Session
 from cni_repair.uplink.belongings import NodeRecords
@@ -54,6 +54,21 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
     with Announcer() as announcer:
         session = Session(node, store, options, restorer, announcer.announce)
         return _Repair(session, Ledger(entries)).run()
+
+
+def repair_and_log(
+    node: Node, store: Store, entries: list[Entry], options: RepairOptions
+) -> list[Report]:
+    """As :func:`repair`, and tell the journal what was changed, and what is damaged."""
+    examined: list[Report] = []
+    began = time.monotonic()
+    reports = repair(node, store, entries, replace(options, on_examined=examined.extend))
+    if any(report.actions or report.damaged for report in reports):
+        # Here, where nobody is without a network any more.
+        from cni_repair.repair.log import log_pass
+
+        log_pass(reports, examined, round(1000 * (time.monotonic() - began)))
+    return reports
 
 
 def usable_processors() -> int:
@@ -206,20 +221,12 @@ class _Repair:
     def _settle(self) -> None:
         """Wait, for all at once, until carrier is there and IPv6 addresses may be used; announce
         then. What has not settled in time is reported so."""
-        until = time.monotonic() + SETTLE_SECONDS
         session, ledger = self._session, self._ledger
-        pending, ledger.unsettled = ledger.unsettled, []
-        if pending:
+        if ledger.unsettled:
+            from cni_repair.repair.settling import settle  # most have settled at once
+
             session.say(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
-        while pending:
-            last = time.monotonic() >= until
-            pending = [
-                place
-                for place in pending
-                if not has_settled(session, ledger, place, last) and not last
-            ]
-            if pending:
-                time.sleep(_POLL_SECONDS)
+            settle(session, ledger, SETTLE_SECONDS)
 
     # --- The node's side ---
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_repair.checkpoint.inventory import Entry, LegacyHints
+    from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
     from cni_repair.node.report import Report
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
     # Tells the network: the master's name, a MAC, the addresses that it has.
     Announce = Callable[[str, str, tuple[str, ...]], None]
+
+
+# Who asks whether others have the IPv6 addresses that a repair restores: cni-repair, while they
+# carry traffic; or the kernel, which lets nobody use them before. A configuration's words.
+BESIDE, BY_KERNEL = "beside", "kernel"
 
 
 @frozen
@@ -31,6 +37,8 @@ class RepairOptions:
     netns: str = ""  # CNI_NETNS, where one attachment is meant
     force: bool = False  # make lost interfaces whose addresses were freed, too
     probe: bool = True  # ask for holders of addresses first, where IPAM cannot say
+    # Who asks for duplicates of restored IPv6 addresses: BESIDE or BY_KERNEL.
+    ipv6_detection: str = BESIDE
     # How many may be used. More than one only where no thread runs beside: others are forked for
     # them, and would keep the locks that a thread holds at that moment for ever.
     processors: int = 1
@@ -40,6 +48,21 @@ class RepairOptions:
     on_examined: Callable[[list[Report]], None] | None = None
     on_restored: Callable[[Report], None] | None = None  # called when a pod's traffic passes again
     armed: Armed | None = None  # what was prepared while its master was away, to be fired first
+
+
+def detects_beside(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether the IPv6 addresses of an attachment that was lost are used at once.
+
+    They must have been its own until it was lost: what says so is the record of a namespace that is
+    known to be the same, and IPAM, but for what it has freed (`force`).
+    """
+    is_its_own = checkpoint.netns is not None and not options.force
+    return is_its_own and not kernel_detects(options, checkpoint)
+
+
+def kernel_detects(options: RepairOptions, checkpoint: Checkpoint) -> bool:
+    """Whether the user wants the kernel alone to look for duplicates."""
+    return BY_KERNEL in (options.ipv6_detection, checkpoint.netconf.get("ipv6Detection"))
 
 
 class Session:

@@ -1,7 +1,8 @@
-"""The events of an upgrade at work: kept in its journal, and shown as they come."""
+"""The events of an upgrade at work: kept in its journal, and told as they come."""
 
 from __future__ import annotations
 
+from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.progress import progress_of
 
 TYPE_CHECKING = False
@@ -45,3 +46,4 @@ class Events:
     def _happened(self, event: Event) -> None:
         self._events.append(event)
         self._on_progress(event)
+        log_event(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from cni_repair.base import log
 from cni_repair.upgrade import kubelet
 from cni_repair.upgrade.policy import must_hold, seconds_held
 from cni_repair.upgrade.progress import HOLD, RELEASE
@@ -21,6 +22,7 @@ def hold(upgrade: Upgrade) -> Outcome:
         return True, "no kubelet to hold: nothing rebuilds pods here", {}
     _arm(upgrade, held, seconds_held(upgrade.plan), HOLD)
     kubelet.hold(held.unit)
+    log.event("held", f"{held.unit} is masked and stopped", UNIT=held.unit, CAUSE="upgrade")
     was = "" if held.active else " (it was not running before)"
     return True, f"{held.unit} is masked and stopped{was}", {}
 
@@ -39,6 +41,7 @@ def release(upgrade: Upgrade) -> Outcome:
     kubelet.release(held)
     kubelet.disarm()
     now = "unmasked and started" if held.active else "as it was before"
+    log.event("released", f"{held.unit} is {now}", UNIT=held.unit, CAUSE="upgrade")
     return True, f"{held.unit} is {now}", {"held": False}
 
 

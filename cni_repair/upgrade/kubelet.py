@@ -20,7 +20,9 @@ _RUNTIME = "/run/systemd/system"
 _CONTROL = "/run/systemd/system.control"
 # Where packages put units. Nothing else comes after /run (systemd.unit(5), "Unit File Load Path").
 _OF_PACKAGES = ("/usr/", "/lib/")
+# The dead-man timers: an upgrade's, and those of whoever else holds a kubelet (`watch`).
 _TIMER = "cni-repair-deadman"
+_ALL_TIMERS = "cni-repair-*deadman"
 _TRIES = 3
 _NOT_LOADED = 5  # systemctl's exit status for a unit that is no more (systemctl(1))
 
@@ -39,27 +41,31 @@ def booted_with_systemd() -> bool:
     return os.path.isdir(_RUNTIME)
 
 
-def find(unit: str) -> Found:
-    """Look at a unit. Raises CniError where systemd, or the unit, is not there."""
+def find(unit: str, instead: str = "say `kubelet: none` in the plan, or --no-kubelet") -> Found:
+    """Look at a unit. Raises CniError where systemd, or the unit, is not there.
+
+    `instead` is what to do where no kubelet is to be held.
+    """
     if not booted_with_systemd():
         raise CniError(
             ENVIRONMENT,
             f"cannot hold {unit}: systemd does not run here",
-            "where nothing rebuilds pods, say `kubelet: none` in the plan, or --no-kubelet",
+            f"where nothing rebuilds pods, {instead}",
         )
     state = _show(unit)
     if state.get("LoadState") not in ("loaded", "masked"):
         raise CniError(
             ENVIRONMENT,
             f"there is no unit {unit} (LoadState={state.get('LoadState', '')})",
-            "name the node's own in kubelet.unit, or say `kubelet: none`, or --no-kubelet",
+            f"name the node's own in kubelet.unit, or {instead}",
         )
     kubelet = Found(unit, _is_active(state), _is_masked(state))
-    if kubelet.masked and _timers():
+    timers = _timers(_ALL_TIMERS) if kubelet.masked else []
+    if timers:
         raise CniError(
             ENVIRONMENT,
-            f"{unit} is held by an upgrade that this one does not know of: {_timers()[0]} is set",
-            f"release it: systemctl start {_timers()[0].rpartition('.')[0]}.service",
+            f"{unit} is held by cni-repair already: {timers[0]} is set",
+            f"release it: systemctl start {timers[0].rpartition('.')[0]}.service",
         )
     if kubelet.active and kubelet.masked:
         raise CniError(
@@ -172,28 +178,28 @@ def _mask_of(unit: str) -> str:
 # --- The dead man's timer -----------------------------------------------------------------------
 
 
-def arm(held: Found, seconds: float, name: str) -> None:
+def arm(held: Found, seconds: float, name: str, timer: str = _TIMER) -> None:
     """Have systemd release the kubelet after `seconds`, whatever becomes of us.
 
     The new timer is set before the older ones are taken away: there is no moment without one. Its
     command is systemd's own, so that nothing of ours has to be in order for it.
     """
-    unit = f"{_TIMER}-{name}-{os.getpid()}"  # a resume arms again what a killed start has armed
+    unit = f"{timer}-{name}-{os.getpid()}"  # a resume arms again what a killed start has armed
     call(
         [
             "systemd-run", "--quiet", "--collect", f"--unit={unit}",
-            f"--description=cni-repair: release {held.unit} if the upgrade has vanished",
+            f"--description=cni-repair: release {held.unit} if whoever holds it has vanished",
             # Else it may be late by a minute, to go off together with others.
             f"--on-active={seconds:.0f}s", "--timer-property=AccuracySec=1s",
             "/bin/sh", "-c", _release_script(held),
         ]
     )  # fmt: skip
-    disarm(but=unit)
+    disarm(but=unit, timer=timer)
 
 
-def disarm(but: str = "") -> None:
+def disarm(but: str = "", timer: str = _TIMER) -> None:
     """Take the dead-man timers away, and end what one that went off this moment is about to do."""
-    old = [unit for unit in _timers() if unit.rpartition(".")[0] != but]
+    old = [unit for unit in _timers(timer) if unit.rpartition(".")[0] != but]
     if not old:
         return
     status, said = run(["systemctl", "stop", *old])
@@ -201,8 +207,8 @@ def disarm(but: str = "") -> None:
         raise CniError(IO, f"cannot stop {' '.join(old)}: it would start the kubelet", said)
 
 
-def _timers() -> list[str]:
-    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{_TIMER}-*"]
+def _timers(timer: str) -> list[str]:
+    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", f"{timer}-*"]
     return [line.split()[0] for line in call(command).splitlines() if line.strip()]
 
 

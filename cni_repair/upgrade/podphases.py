@@ -9,9 +9,10 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
 from cni_repair.node.context import Node
-from cni_repair.node.snapshot import REFRESHED, SnapshotOptions
+from cni_repair.node.snapshot import REFRESHED, SnapshotOptions, log_snapshot
 from cni_repair.node.snapshot import snapshot as take_snapshot
 from cni_repair.repair.armedindex import Indexed, write_index
+from cni_repair.repair.log import log_repaired
 from cni_repair.repair.scheduler import repair as repair_entries
 from cni_repair.repair.scheduler import usable_processors
 from cni_repair.repair.session import RepairOptions
@@ -68,6 +69,7 @@ def snapshot(upgrade: Upgrade) -> Outcome:
     how = SnapshotOptions(upgrade.settings.run_dir, write=True, all_pods=True)
     with upgrade.node(create=True) as (node, store, entries):
         taken = take_snapshot(node, store, entries, how)
+        log_snapshot(taken)
         if not upgrade.events.progress.touched:
             _measure_news(upgrade, node, store)
             write_index(node, store, upgrade.settings.run_dir, upgrade.settings.hints())
@@ -146,12 +148,21 @@ def repair(upgrade: Upgrade) -> Outcome:
         _check_records(upgrade, indexed.entries)
         reports = repair_entries(node, store, indexed.entries, indexed.options)
     results = pod_results(examined, reports, restored, upgrade.events.progress)
+    _log(results, examined)
     ok, text, data = _repaired(results)
     gone = _living_before(upgrade) - sum(result.state != STALE for result in results)
     if gone > 0:
         text += f"; {gone} gone since the snapshot, their sandboxes with them"
     # Nobody but a held kubelet deletes pods.
     return ok and (gone <= 0 or noted_kubelet(upgrade) is None), text, data
+
+
+def _log(results: list[PodResult], examined: list[Report]) -> None:
+    """A line for each pod that was changed, or that is damaged since."""
+    before = {report.key: report for report in examined}
+    for result in results:
+        if result.report.actions or (result.damaged and not result.as_before):
+            log_repaired(result.report, before.get(result.report.key), result.outage_ms)
 
 
 def _living_before(upgrade: Upgrade) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.frozen import frozen
-from cni_repair.node.report import DOCUMENT_VERSION, NO_FAILURE, STATES, reason_in, title_of
+from cni_repair.base.names import title_of
+from cni_repair.node.report import DOCUMENT_VERSION, NO_FAILURE, STATES, reason_in
 from cni_repair.upgrade.baseline import (
     NOTHING_KNOWN,
     as_bad_as_before,

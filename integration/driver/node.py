@@ -246,7 +246,7 @@ class Node:
     def connect(self, pod: Netns) -> Connection:
         """Open a TCP connection from a pod, bound to its eth0, to the far end."""
         # A lost segment is sent again at growing intervals: leave time for a late one.
-        connection = Connection(inside(FAR.path), inside(pod.path), "eth0", seconds=40)
+        connection = Connection(inside(FAR.path), inside(pod.path), "eth0")
         return self._cleanup.enter_context(connection)
 
     def interfaces(self) -> dict[str, Json]:

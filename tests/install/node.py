@@ -21,9 +21,9 @@ COMPLETION = "/usr/local/share/bash-completion/completions/cni-repair"
 TMPDIR = "/run/tmp"
 VERSION_REQUEST = '{"cniVersion":"1.0.0"}'
 
-# The holder of the namespaces; it ends, and they with it, when its standard input closes.
-# /etc is a copy, since not every machine has the mount point /etc/cni.
-_HOLDER = """
+# What the holder of the namespaces begins with. It ends, and they with it, when its standard input
+# closes. /etc is a copy, since not every machine has the mount point /etc/cni.
+HIDDEN = """
 set -e
 mount -t tmpfs tmpfs /mnt
 cp -a /etc/. /mnt
@@ -32,8 +32,6 @@ for directory in /opt /run /var/lib /usr/local/sbin /usr/local/share; do
     mount -t tmpfs -o mode=0755 tmpfs "$directory"
 done
 mkdir /run/tmp
-echo ready
-exec cat
 """
 
 
@@ -42,12 +40,17 @@ class Node:
 
     def __init__(self) -> None:
         self._holder = subprocess.Popen(
-            ["unshare", "--mount", "--net", "--propagation", "private", "bash", "-c", _HOLDER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            self._holder_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._pipe(self._holder.stdout).readline() == "ready\n"
+
+    def _holder_command(self) -> list[str]:
+        holder = f"{HIDDEN}echo ready\nexec cat"
+        return ["unshare", "--mount", "--net", "--propagation", "private", "bash", "-c", holder]
+
+    def _namespaces(self) -> list[str]:
+        """nsenter's options."""
+        return [f"--target={self._holder.pid}", "--mount", "--net"]
 
     @staticmethod
     def _pipe(stream: IO[str] | None) -> IO[str]:
@@ -74,7 +77,7 @@ class Node:
     ) -> list[str]:
         """The command line that runs `command` in the node with that environment only."""
         settings = [f"{name}={value}" for name, value in (env or {}).items()]
-        enter = ["/usr/bin/nsenter", f"--target={self._holder.pid}", "--mount", "--net", "--"]
+        enter = ["/usr/bin/nsenter", *self._namespaces(), "--"]
         return [*enter, "/usr/bin/env", "-i", "-C", cwd, *settings, *command]
 
     def run(

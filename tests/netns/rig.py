@@ -77,6 +77,13 @@ class Outcome:
         return f"{document['msg']}: {document.get('details', '')}"
 
 
+def _unsettled(looked: str) -> Iterator[tuple[Json, str]]:
+    """Links of one `ip -d -j addr show`, each with what is about to change of it."""
+    for link in json.loads(looked or "[]"):
+        if why := labs.unsettled(link):
+            yield link, why
+
+
 def _outcome(done: labs.Outcome) -> Outcome:
     (done.stdout + done.stderr).encode()  # raises where it was not UTF-8
     return Outcome(done.returncode, done.stdout, done.stderr)
@@ -182,6 +189,16 @@ class Rig:
                 process.kill()
             process.communicate(timeout=HANG_SECONDS)
 
+    @contextmanager
+    def started_in(self, netns: Pod | str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """As `started`, in a namespace (or what a path leads to): it is there, not on its way."""
+        path = netns if isinstance(netns, str) else netns.path
+        inode = os.stat(self.outside(path)).st_ino
+        with self.started("nsenter", f"--net={path}", *words) as process:
+            its = f"/proc/{process.pid}/ns/net"
+            eventually(lambda: os.stat(its).st_ino == inode, "the process to be in the namespace")
+            yield process
+
     def ip(self, words: str, netns: Pod | str | None = None, check: bool = True) -> str:
         where = ["-n", self._netns(netns).name] if netns else []
         return self.run("ip", *where, *words.split(), check=check).out
@@ -260,7 +277,10 @@ class Rig:
         return self.inside(netns, work)
 
     def state(self, pod: Pod, ifname: str = "eth0") -> Json:
-        """Everything that a repair has to bring back, but for the master's index."""
+        """Everything that a repair has to bring back, but for the master's index.
+
+        When it has settled: see `settle`.
+        """
         found = self.lab.interface(pod, ifname)
         link = found["link"]
         link.pop("link", None)  # the name of whatever has the master's index in the pod itself
@@ -389,12 +409,19 @@ class Rig:
 
     def attach_pod(self, pod: Pod, conf: Json | None = None, ifname: str = "eth0") -> Attachment:
         result = self.plugin("ADD", pod, conf, ifname=ifname).ok()
-        if self.sysctl(pod, f"net/ipv6/conf/{ifname}/disable_ipv6") == "0":
-            eventually(lambda: not self.tentative(pod), "duplicate address detection to end")
         return Attachment(pod, result, self.state(pod, ifname), ifname)
 
-    def tentative(self, pod: Pod) -> bool:
-        return '"tentative":true' in self.ip("-j addr show", pod)
+    def settle(self, *places: Pod | str | None) -> None:
+        """Wait until the kernel changes nothing there by itself any more: what is compared with
+        another time must be looked at when that is so. (`state` waits for its interface.)"""
+        nodes = [["-n", self._netns(place).name] if place else [] for place in places]
+        looks = "; ".join(" ".join(["ip", *node, "-d -j addr show"]) for node in nodes)
+
+        def changing() -> list[str]:
+            lines = self.run("sh", "-c", looks).out.splitlines()
+            return [f"{link['ifname']}: {why}" for line in lines for link, why in _unsettled(line)]
+
+        eventually(lambda: not changing(), "the kernel to settle")
 
     def cli(self, *words: str, patch: str = "") -> Outcome:
         outcome = _outcome(self.lab.cli(*words, command=[self.launcher(patch)]))

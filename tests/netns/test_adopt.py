@@ -440,9 +440,7 @@ def test_a_bind_mount_that_only_the_runtime_has(rig: Rig) -> None:
         rig.run("umount", was.pod.path)
         assert states(adopt(rig)) == {was.pod.id: "gone"}  # a mount alone keeps no pod alive
         netns = f"/proc/{runtime.pid}/root{was.pod.path}"
-        with rig.started("nsenter", f"--net={netns}", "sleep", "600") as process:
-            number = os.stat(netns).st_ino
-            eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino == number)
+        with rig.started_in(netns, "sleep", "600"):
             reason = refused(rig, was.pod)
             assert f"mounted at {was.pod.path} for PID {runtime.pid}, not here" in reason
             assert f"nsenter --mount --target {runtime.pid} cni-repair adopt" in reason
@@ -639,10 +637,10 @@ def says_cgroup(rig: Rig, task: str, cgroup: str) -> Iterator[None]:
 @contextmanager
 def process_of(rig: Rig, pod: Pod, cgroup: str) -> Iterator[int]:
     """A process in the pod's namespace."""
-    words = ("nsenter", f"--net={pod.path}", "sleep", "600")
-    with rig.started(*words) as process, says_cgroup(rig, f"/proc/{process.pid}", cgroup):
-        netns = os.stat(rig.outside(pod.path)).st_ino
-        eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino == netns)
+    with (
+        rig.started_in(pod, "sleep", "600") as process,
+        says_cgroup(rig, f"/proc/{process.pid}", cgroup),
+    ):
         yield process.pid
 
 
@@ -781,8 +779,8 @@ def test_other_ways_to_a_process(rig: Rig, way: str) -> None:
     was = attach_bare(rig, "a1")
     rig.run("mkdir", "/run/hostproc")
     rig.run("mount", "--bind", "/proc", "/run/hostproc")
-    script = f"exec 7<{was.pod.path} && exec nsenter --net={was.pod.path} sleep 600"
-    with rig.started("sh", "-c", script) as holder, ExitStack() as mounts:
+    script = f"exec 7<{was.pod.path} && exec sleep 600"
+    with rig.started_in(was.pod, "sh", "-c", script) as holder, ExitStack() as mounts:
         pid = holder.pid
         rig.run("ln", "-s", f"/proc/{pid}/fd/7", "/run/netns/link")
         netns = Template(WAYS[way]).substitute(pid=pid)
@@ -1008,7 +1006,7 @@ def test_lost_behind_sbr_comes_back_in_its_tables(rig: Rig, told: Json) -> None:
     """Not in the main table, beside the pod's own default route, which may be net1's then."""
     was = attach_bare(rig, "a1", ipv6=A6 in told["addresses"])
     chained_with_sbr(rig, was.pod, **told)
-    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
+    rig.settle(was.pod)
 
     def state() -> tuple[list[str], list[str], str]:
         routes = [rig.ip(f"-{family} route show table all", was.pod) for family in (4, 6)]
@@ -1028,7 +1026,7 @@ def test_lost_behind_sbr_comes_back_in_its_tables(rig: Rig, told: Json) -> None:
     rig.uplink_up("eth1", "10.8.0.1")
     adopt(rig, "--write")
     assert repaired(rig).status == 0
-    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
+    rig.settle(was.pod)
     assert state() == before
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import PLUGINS, Json, Outcome, Pod, Rig, eventually
+from tests.netns.rig import PLUGINS, Json, Outcome, Pod, Rig
 
 pytestmark = pytest.mark.slow
 
@@ -289,7 +289,6 @@ def see(rig: Rig, case: Case, ours: bool, pod: Pod) -> Seen:
 
 
 def _made(rig: Rig, pod: Pod, ifname: str) -> Json:
-    eventually(lambda: not rig.tentative(pod), "duplicate address detection to end")
     state = rig.state(pod, ifname)
     del state["addr"][0]["ifindex"]
     return state

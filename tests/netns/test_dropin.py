@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import GATEWAY4, GATEWAY6, Json, Outcome, Pod, Rig, eventually, slow_but
+from tests.netns.rig import GATEWAY4, GATEWAY6, Json, Outcome, Pod, Rig, slow_but
 
 pytestmark = pytest.mark.slow  # `tests/run --fast` is to take two minutes
 
@@ -23,7 +23,6 @@ def _told(outcome: Outcome, pod: Pod) -> str:
 
 def _made(rig: Rig, pod: Pod) -> Json:
     """The interface, its routes and sysctls, without what differs from pod to pod."""
-    eventually(lambda: not rig.tentative(pod), "duplicate address detection to end")
     state = rig.state(pod)
     (link,) = state["addr"]
     del link["ifindex"]

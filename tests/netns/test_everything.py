@@ -31,13 +31,11 @@ from tests.netns.podconfig import (
     view_of,
     viewing,
 )
-from tests.netns.rig import Attachment, Json, Pod, Rig, eventually
+from tests.netns.rig import Attachment, Json, Pod, Rig
 from tests.netns.test_plan_commands import where
 
 MANY = int(os.environ.get("CNI_REPAIR_CONFIGURATIONS", "0"))
 BATCH = 15
-# A link's state follows its carrier with up to a second's delay (linkwatch).
-SETTLE_SECONDS = 1.5
 TOLD = 10  # different problems
 Run = Callable[[Sequence[Configuration]], list["Case"]]
 
@@ -143,10 +141,7 @@ class Batch:
         return self.rig.run("nsenter", f"--net={case.pod.path}", "sh", "-c", script).out
 
     def settle(self) -> None:
-        words = "".join(f"ip -o -n {case.pod.name} addr show tentative;" for case in self.cases)
-        eventually(
-            lambda: not self.rig.run("sh", "-c", words).out, "duplicate address detection to end"
-        )
+        self.rig.settle(*(case.pod for case in self.cases))
 
     def view(self, case: Case) -> View:
         return view_of(self.rig.run("sh", "-c", viewing(case.pod.name)).out)
@@ -203,12 +198,8 @@ class Batch:
             why = line or why
 
     def _compare(self) -> None:
-        deadline = time.monotonic() + SETTLE_SECONDS
         for case in self.cases:
-            while found := self._differences(case):
-                if time.monotonic() > deadline:
-                    case.problems += found
-                    break
+            case.problems += self._differences(case)
 
     def _differences(self, case: Case) -> list[str]:
         seen = self.rig.run("sh", "-c", viewing(case.pod.name), check=False)

@@ -10,7 +10,7 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, states
+from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, states
 from tests.unit.samples import SEED, SEED_NAME
 
 pytestmark = [pytest.mark.usefixtures("runtime"), pytest.mark.slow]  # many, though each is short
@@ -163,9 +163,7 @@ def test_living_pod_keeps_its_record_and_every_other_that_is_named(rig: Rig, dam
 
 def test_namespace_that_only_a_process_holds_lives(rig: Rig) -> None:
     was = rig.attach("pod1")
-    with rig.started("nsenter", f"--net={was.pod.path}", "sleep", "600") as process:
-        inside = was.pod.path
-        eventually(lambda: same(rig, f"/proc/{process.pid}/ns/net", inside), "it to enter")
+    with rig.started_in(was.pod, "sleep", "600") as process:
         end(rig, was)
         assert "stale" in rig.cli("status", "--checkpoint-dir", str(rig.checkpoints)).out
         done = forget(rig, "--stale")
@@ -174,11 +172,6 @@ def test_namespace_that_only_a_process_holds_lives(rig: Rig) -> None:
         assert f"/proc/{process.pid}/ns/net" in done.out
         assert "no repair reaches it; delete the pod" in done.out  # status calls it stale
     assert len(rig.kept()) == 1
-
-
-def same(rig: Rig, one: str, other: str) -> bool:
-    inodes = [rig.run("stat", "-Lc", "%i", path, check=False).out for path in (one, other)]
-    return inodes[0] == inodes[1] != ""
 
 
 def test_namespace_that_is_mounted_out_of_sight_lives(rig: Rig) -> None:

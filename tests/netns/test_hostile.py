@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import struct
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -83,15 +82,19 @@ def test_only_recorded_addresses_are_announced(rig: Rig) -> None:
         listener.settimeout(0.3)
         return listener
 
+    announced = set()
     with rig.inside("tor", listen) as listener:
         assert repaired(rig) == {was.pod.id: "healthy"}
-        announced = set()
-        try:
-            while True:
-                announced.add(socket.inet_ntoa(listener.recv(2048)[28:32]))
-        except TimeoutError:
-            pass
-    assert was.address in announced
+
+        def heard() -> bool:
+            """(And what comes in the next moment.)"""
+            try:
+                while True:
+                    announced.add(socket.inet_ntoa(listener.recv(2048)[28:32]))
+            except TimeoutError:
+                return was.address in announced
+
+        eventually(heard, "the announcement")
     assert "10.9.0.1" not in announced
 
 
@@ -119,17 +122,16 @@ def test_daemon_of_a_delegate_does_not_keep_the_lock(rig: Rig) -> None:
     rig.write_plugin(
         "macvlan",
         f"""#!/bin/sh
-        [ "$CNI_COMMAND" = ADD ] && {{ setsid sleep 60 >/dev/null 2>&1 & echo $! >{pid}; }}
+        [ "$CNI_COMMAND" = ADD ] && {{ setsid sleep 600 >/dev/null 2>&1 & echo $! >{pid}; }}
         exec /usr/lib/cni/macvlan
         """,
     )
     was = rig.attach("pod1")
     try:
         rig.reload()
-        started = time.monotonic()
+        # Both fail where somebody has the lock for longer than they wait for it.
         assert repaired(rig) == {was.pod.id: "healthy"}
         rig.plugin("DEL", was.pod).ok()
-        assert time.monotonic() - started < 45  # for which both wait for the lock
     finally:
         os.kill(int(pid.read_text()), 9)
 

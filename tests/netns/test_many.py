@@ -22,7 +22,7 @@ from tests.netns.rig import (
     eventually,
     states,
 )
-from tests.netns.test_announce import Wire, announced_by_arp, mac_of
+from tests.netns.test_announce import Wire, announced_by_arp, announced_of, mac_of
 
 pytestmark = pytest.mark.slow  # pods take their time to be made
 
@@ -290,8 +290,7 @@ def test_carrier_that_comes_late(node: Node) -> None:
         out, err = process.communicate(timeout=HANG_SECONDS)
         assert process.returncode == 0, (out, err)
         assert set(states(json.loads(out)).values()) == {"healthy"}
-        found = wire.read()
-        assert all(announced_by_arp(found, mac_of(was)) == {was.address} for was in pods)
+        assert all(announced_of(wire, was) == {was.address} for was in pods)
     assert_all_restored(rig, pods)
 
 

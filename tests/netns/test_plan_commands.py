@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.netns.rig import Json, Pod, Rig, entry_of, eventually, slow_but, states
+from tests.netns.rig import Json, Pod, Rig, entry_of, slow_but, states
 
 
 def where(rig: Rig) -> list[str]:
@@ -82,7 +82,7 @@ def test_dual_stack_pod(rig: Rig) -> None:
     state = rig.state(was.pod)
     rig.reload()
     play(rig)
-    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
+    rig.settle(was.pod)
     assert states(found(rig)) == {was.pod.id: "healthy"}
     assert rig.state(was.pod) == state
 

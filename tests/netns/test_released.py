@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, eventually, options, states
+from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, options, states
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -100,7 +100,6 @@ def test_one_of_two_addresses(rig: Rig) -> None:
     assert_refused(rig, was, f"address {six} was freed")
     made = cli(rig, "repair", "--force", "--all").report(0)
     assert states(made) == {was.pod.id: "healthy"}
-    eventually(lambda: not rig.tentative(was.pod))
     assert rig.state(was.pod) == was.state
 
 

@@ -20,6 +20,7 @@ def rename(rig: Rig, was: Attachment, name: str = "eth0-nic", mac: str = "") -> 
 
 
 def everything_of(rig: Rig, pod: Pod) -> tuple[str, str]:
+    rig.settle(pod)
     return rig.ip("-d addr show", pod), rig.ip("route show table all", pod)
 
 

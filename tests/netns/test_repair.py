@@ -126,7 +126,8 @@ def test_dual_stack_pod_and_its_open_connection(rig: Rig) -> None:
     connection.exchange("before the loss")
     rig.reload()
     assert rig.plugin("REPAIR", was.pod, conf).ok() == was.result
-    assert_restored(rig, was)  # at once: no address is tentative any more
+    assert rig.ip("addr show tentative scope global", was.pod) == ""  # at once
+    assert_restored(rig, was)
     assert rig.ping(was.pod, GATEWAY4)
     assert rig.ping(was.pod, GATEWAY6)
     connection.exchange("after the repair")
@@ -148,7 +149,7 @@ def test_ipv4_only_pod_gets_its_link_local_address_too(rig: Rig) -> None:
     rig.reload()
     rig.plugin("REPAIR", was.pod).ok()
     assert rig.ping(was.pod, GATEWAY4)
-    eventually(lambda: rig.state(was.pod) == was.state, "duplicate address detection to end")
+    assert_restored(rig, was)
 
 
 @pytest.mark.parametrize(
@@ -508,6 +509,7 @@ def test_foreign_is_never_touched(rig: Rig, commands: list[str]) -> None:
     for command in commands:
         words = command.format(index=link["ifindex"], mac=link["address"], address=was.address)
         rig.ip(words, was.pod)
+    rig.settle(was.pod)
     squatted = rig.ip("-d addr show", was.pod)
     report = repair_all(rig, status=1)
     assert states(report) == {was.pod.id: "foreign", good.pod.id: "healthy"}
@@ -523,6 +525,7 @@ def test_macvlan_over_another_link_of_the_node_is_foreign(rig: Rig) -> None:
     # (By two steps: before Linux 6.15 the node's own eth0 is in the way of one.)
     rig.ip("link add link eth1 name other type macvlan mode bridge")
     rig.ip(f"link set other netns {was.pod.name} name eth0")
+    rig.settle(was.pod)
     squatted = rig.ip("-d addr show", was.pod)
     assert states(repair_all(rig, status=1)) == {was.pod.id: "foreign"}
     assert rig.ip("-d addr show", was.pod) == squatted
@@ -599,14 +602,8 @@ def test_other_netns_than_the_identified_is_refused(rig: Rig, where: str) -> Non
 def test_pid_used_again(rig: Rig) -> None:
     """/proc/PID/ns/net of a dead pod leads to another pod, or to the node's own namespace."""
     pod = rig.pod("pod1")
-    with rig.started("nsenter", f"--net={pod.path}", "sleep", "60") as process:
+    with rig.started_in(pod, "sleep", "600") as process:
         path = f"/proc/{process.pid}/ns/net"
-        eventually(
-            lambda: (
-                os.stat(f"/proc/{process.pid}/ns/net").st_ino
-                == os.stat(rig.outside(pod.path)).st_ino
-            )
-        )
         rig.plugin("ADD", pod, netns=path).ok()
         was = rig.state(pod)
         rig.reload()
@@ -813,6 +810,7 @@ def test_interface_that_the_pod_renamed(rig: Rig) -> None:
     rig.ip("link set eth0 name mine", was.pod)
     rig.ip("link set mine up", was.pod)
     lose(rig, good.pod)
+    rig.settle(was.pod)
     before = rig.ip("-d addr show", was.pod)
     assert states(repair_all(rig)) == {was.pod.id: "renamed", good.pod.id: "healthy"}
     assert rig.ip("-d addr show", was.pod) == before
@@ -999,7 +997,7 @@ def test_seed_checkpoint_with_several_addresses_of_each_family(rig: Rig) -> None
 
 def test_seed_checkpoint_whose_process_is_of_the_sandbox(rig: Rig) -> None:
     was = rig.attach("pod1", seed_conf(rig))
-    with rig.started("nsenter", f"--net={was.pod.path}", "sleep", "60") as process:
+    with rig.started_in(was.pod, "sleep", "600") as process:
         cgroup = rig.base / "cgroup"
         as_seed(rig, was, f"/proc/{process.pid}/ns/net")
         rig.reload()

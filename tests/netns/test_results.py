@@ -105,6 +105,7 @@ class Node:
 
     def _view(self, pod: Pod) -> View:
         """Addresses and routes; the Result tells nothing of the rest."""
+        self.rig.settle(pod)
         asked = view_of(self.rig.run("sh", "-c", viewing(pod.name)).out)
         view = {words: asked[words] for words in asked if "addr" in words or "route" in words}
         # Whether a link-local address or the kernel's own came first: since 1.6 the plugin sets the

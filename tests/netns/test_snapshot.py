@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Outcome, Rig, eventually
+from tests.netns.rig import Attachment, Json, Outcome, Rig
 from tests.outputs import reason_of
 
 
@@ -119,10 +119,7 @@ def test_pod_that_only_a_process_keeps_is_found(rig: Rig) -> None:
     pod = rig.pod("bare")
     rig.ip("link add link eth0 name eth0x type macvlan")
     rig.ip("link set eth0x netns bare name eth0")
-    inode = Path(rig.outside(pod.path)).stat().st_ino
-    with rig.started("nsenter", f"--net={pod.path}", "sleep", "60") as process:
-        its = Path(f"/proc/{process.pid}/ns/net")
-        eventually(lambda: its.stat().st_ino == inode, "the process to be in the namespace")
+    with rig.started_in(pod, "sleep", "600") as process:
         rig.drop_pod(pod)
         (found,) = report(rig, 1)["unmanaged"]
         assert found["netns"] == f"/proc/{process.pid}/ns/net"

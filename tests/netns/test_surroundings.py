@@ -23,7 +23,6 @@ from tests.netns.rig import (
     Pod,
     Rig,
     entry_of,
-    eventually,
     slow_but,
     states,
 )
@@ -38,6 +37,7 @@ LOOKS = [
 
 def view(rig: Rig, pod: Pod) -> dict[str, list[str]]:
     """All of the namespace that this file is about; rules in their order."""
+    rig.settle(pod)
     found = {words: rig.ip(f"-d {words}", pod).splitlines() for words in LOOKS}
     return {words: rows if "rule" in words else sorted(rows) for words, rows in found.items()}
 
@@ -200,7 +200,6 @@ def test_printed_commands_give_the_same_with_ipv6(rig: Rig) -> None:
     rig.ip("-6 rule del priority 100", was.pod)
     rig.ip("-6 rule del priority 100", was.pod)
     play(rig)
-    eventually(lambda: not rig.tentative(was.pod), "duplicate address detection to end")
     assert view(rig, was.pod) == before
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Outcome, Pod, Rig, eventually
+from tests.netns.rig import Attachment, Json, Outcome, Pod, Rig
 from tests.netns.test_forget import change_identity
 
 pytestmark = pytest.mark.slow  # many, though each is short
@@ -122,10 +122,7 @@ def test_interface_that_nobody_remembers_is_counted(rig: Rig, words: list[str]) 
     pod = rig.pod("bare")
     rig.ip("link add link eth0 name eth0x type macvlan")
     rig.ip("link set eth0x netns bare name net1")
-    with rig.started("nsenter", f"--net={pod.path}", "sleep", "600") as process:
-        inode = rig.run("stat", "-Lc", "%i", pod.path).out
-        path = f"/proc/{process.pid}/ns/net"
-        eventually(lambda: rig.run("stat", "-Lc", "%i", path, check=False).out == inode)
+    with rig.started_in(pod, "sleep", "600"):
         rig.drop_pod(pod)
         (found,) = unmanaged(rig, 1, *words)
         assert found["netns"].startswith("/proc/")

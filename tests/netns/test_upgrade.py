@@ -18,6 +18,7 @@ from tests.netns.upgrading import (
     DOWN,
     FAILED,
     FINE,
+    GATE,
     KUBELET,
     REFUSED,
     RELOAD,
@@ -85,13 +86,14 @@ def test_report_tells_each_pods_loss_and_outage(rig: Rig) -> None:
     assert all(phase["ok"] and phase["seconds"] >= 0 for phase in document["phases"])
     (uplink,) = [one for one in document["links"] if one["name"] == "eth0"]
     away = uplink["backAt"] - uplink["lostAt"]
-    assert 0.1 <= away < document["ended"] - document["began"]
+    assert 0 < away < document["ended"] - document["began"]
+    most = document["ended"] - uplink["lostAt"]
     for pod, was in zip(document["attachments"], pods):
         assert (pod["containerID"], pod["ifname"]) == (was.pod.id, "eth0")
         assert (pod["pod"], pod["state"]) == (f"shop/{was.pod.name}", "healthy")
         assert pod["lost"] == ["the pod's eth0 is gone"]
         assert pod["actions"][0].startswith("ip link add link eth0 name eth0 index ")
-        assert 1000 * away <= pod["outageMs"] < 1000 * away + 5000
+        assert 1000 * away <= pod["outageMs"] <= 1000 * most
     assert [one["verdict"] for one in document["verdicts"]] == ["healthy", "healthy"]
     assert document["remaining"] == []
     assert document["kubelet"] is None
@@ -336,7 +338,7 @@ def test_options_of_a_start_are_refused_elsewhere(rig: Rig) -> None:
 def test_pod_that_is_being_worked_on_holds_the_start_up(rig: Rig) -> None:
     (was,) = attached(rig, 1)
     lock = f"{rig.conf()['runDir']}/{was.pod.id}@eth0.lock"
-    with rig.started("flock", "--no-fork", lock, "sleep", "60"):
+    with rig.started("flock", "--no-fork", lock, "sleep", "600"):
         eventually(
             lambda: rig.run("flock", "-n", lock, "true", check=False).status != 0, "the lock"
         )
@@ -437,10 +439,11 @@ def test_driver_command_that_fails(rig: Rig) -> None:
 @pytest.mark.slow
 def test_driver_command_that_hangs_is_killed(rig: Rig) -> None:
     pods = attached(rig)
-    path = plan(rig, f"{RELOAD}; sleep 60; echo never", driver={"deadline": "1s"})
+    # (Long enough for the reload, on any machine.)
+    path = plan(rig, f"{RELOAD}; sleep 600; echo never", driver={"deadline": "5s"})
     done = start(rig, path)
     assert done.status == FAILED
-    assert " driver     FAILED: killed at its deadline of 1 s" in done.out
+    assert " driver     FAILED: killed at its deadline of 5 s" in done.out
     assert "| never" not in done.out
     assert_as_before(rig, pods)
 
@@ -517,11 +520,12 @@ def link_down(rig: Rig) -> None:
 def test_master_that_does_not_come_back(rig: Rig, instead: Spoil | None, words: str) -> None:
     """Then it is put right, and the upgrade resumed."""
     pods = attached(rig)
-    path = plan(rig, DOWN, masters={"deadline": "0.5s"})
+    path = plan(rig, f"{DOWN}; {GATE}", masters={"deadline": "0.5s"})
     with rig.started(rig.launcher(), *start_words(rig, path)) as process:
         wait_for(rig, event="lost", link="eth0")
         if instead:
             instead(rig)
+        go(rig)
         done = end_of(process)
     assert done.status == FAILED
     line = next(line for line in done.out.splitlines() if " masters    FAILED: " in line)
@@ -533,6 +537,7 @@ def test_master_that_does_not_come_back(rig: Rig, instead: Spoil | None, words: 
     assert "in the way, and what to do about it: cni-repair status; then\n" in done.out
     rig.run("ip", "link", "del", "eth0", check=False)
     rig.uplink_up()
+    rig.settle(None)
     done = resume(rig)
     assert done.status == FINE, done
     assert_as_before(rig, pods)
@@ -596,6 +601,7 @@ def test_masters_that_do_not_come_back_hold_the_kubelet(rig: Rig) -> None:
     assert again.status == REFUSED
     assert "the last upgrade holds kubelet.service" in again.err
     rig.uplink_up()
+    rig.settle(None)
     assert resume(rig, patch=patch).status == FINE
     assert asked(rig)[-2:] == ["release", "disarm"]
     assert_as_before(rig, pods)

@@ -6,11 +6,11 @@ import errno
 import os
 import socket
 import struct
-import time
 
 import pytest
 
 from cni_repair.network.observe import ifindex_of
+from cni_repair.network.reachability.duplicates import PROBES
 from cni_repair.network.reachability.gateways import Gateways
 from tests.netns.rig import (
     GATEWAY4,
@@ -81,7 +81,7 @@ def arp_listener(rig: Rig, netns: str) -> socket.socket:
 
     def listen() -> socket.socket:
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-        listener.settimeout(10)
+        listener.settimeout(HANG_SECONDS)
         return listener
 
     return rig.inside(netns, listen)
@@ -98,7 +98,7 @@ def test_gateways_of_both_families_answer(rig: Rig) -> None:
     answers = {one["address"]: (one["state"], one["mac"]) for one in entry["gateways"]}
     gateway = mac(rig, "tor0", "tor")
     assert answers == {GATEWAY4: ("answered", gateway), GATEWAY6: ("answered", gateway)}
-    assert all(0 <= one["milliseconds"] < 1000 for one in entry["gateways"])
+    assert all(0 <= one["milliseconds"] < 1000 * HANG_SECONDS for one in entry["gateways"])
     assert rig.state(was.pod) == was.state
 
 
@@ -145,6 +145,23 @@ def test_gateway_that_answers_late(rig: Rig) -> None:
             assert wire.recv(2048)[38:42] == socket.inet_aton(GATEWAY4)
         rig.ip("link set tor0 arp on", "tor")
         assert process.wait(HANG_SECONDS) == 0
+
+
+@pytest.mark.slow
+def test_answer_that_is_seen_late_counts(rig: Rig) -> None:
+    """On a busy node all the time may be over before verify has its turn again."""
+    was = rig.attach("pod1")
+    patch = f"""
+import itertools, subprocess, types
+from cni_repair.node import verify
+def until_it_has_answered(seconds):
+    words = ["ip", "-n", "{was.pod.name}", "neigh", "show", "{GATEWAY4}"]
+    while b"REACHABLE" not in subprocess.check_output(words):
+        pass
+clock = itertools.count(step=1000).__next__
+verify.time = types.SimpleNamespace(monotonic=clock, sleep=until_it_has_answered)
+"""
+    assert entry_of(verify(rig, 0, patch=patch), was.pod)["verdict"] == "healthy"
 
 
 @pytest.mark.slow
@@ -227,7 +244,7 @@ def test_pod_with_more_gateways_than_are_asked(rig: Rig) -> None:
         rig.ip(f"route add 192.0.2.{number} via 10.9.0.{200 + number} dev eth0", was.pod)
     prev = {**rig.conf(), "prevResult": rig.checkpoint_result(was.pod)}
     rig.plugin("CHECK", was.pod, prev).ok()
-    entry = of(rig, was, 1, "--timeout", "0.3")
+    entry = of(rig, was, 1, "--timeout", "1")
     assert len(entry["gateways"]) == 16
     assert entry["gateways"][0]["state"] == "answered"  # of the default route
     assert "21 gateways: only 16 were asked" in reason_of(entry)
@@ -367,16 +384,11 @@ def test_probe_tells_nobody_a_wrong_address(rig: Rig) -> None:
 
     with arp_listener(rig, "other") as listener:
         of(rig, was, 1, "--duplicates")
-        listener.settimeout(0.2)
-        senders = []
-        try:
-            while True:
-                frame = listener.recv(2048)
-                if frame[38:42] == socket.inet_aton(was.address):
-                    senders.append(frame[28:32])
-        except TimeoutError:
-            pass
-    assert len(senders) == 3
+        senders: list[bytes] = []
+        while len(senders) < PROBES:
+            frame = listener.recv(2048)
+            if frame[38:42] == socket.inet_aton(was.address):
+                senders.append(frame[28:32])
     assert set(senders) == {bytes(4)}
 
 
@@ -414,10 +426,8 @@ def test_many_pods_wait_side_by_side(rig: Rig) -> None:
     environ = {"PATH": os.environ["PATH"]}
     assert rig.run(*summarise, env=environ).out == "40 attachments: 40 healthy\n"
     silence(rig)
-    started = time.monotonic()
-    said = rig.run(*summarise, "--timeout", "1.5", env=environ, check=False)
-    # One after the other they would take as long as all of them.
-    assert time.monotonic() - started < 40 * 1.5
+    # One after the other they would take 80 s, longer than `run` waits.
+    said = rig.run(*summarise, "--timeout", "2", env=environ, check=False)
     assert said.status == 1
     assert "40 attachments: 40 unreachable\n" in said.out
     assert f"    all 40: gateway {GATEWAY4} does not answer ARP\n" in said.out

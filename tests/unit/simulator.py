@@ -30,6 +30,7 @@ from cni_repair.network.operations.link import (
     SetLink,
     SetSysctl,
     SetUp,
+    SetUpWithLinkLocal,
 )
 from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
@@ -72,10 +73,15 @@ def applied(operation: Operation, observed: Observed, master: HostLink) -> Obser
         raise Refused("ENODEV")
     if isinstance(operation, SetUp):
         return _brought_up(observed, link, master)
+    if isinstance(operation, SetUpWithLinkLocal):
+        for part in operation.steps:
+            observed = applied(part, observed, master)
+        return observed
     if isinstance(operation, (SetLink, AddAltname, SetSysctl, SetAddrGenMode)):
         return replace(observed, link=_link_set(operation, link, master))
-    if isinstance(operation, (AddAddress, ChangeAddress)):
+    if isinstance(operation, (AddAddress, ChangeAddress, SetAddress)):
         for step in operation.steps:
+            assert isinstance(step, (AddAddress, DropAddress, SetAddress))
             observed = _addressed(step, observed, link)
         return observed
     if isinstance(operation, SetNeighbour):
@@ -190,8 +196,15 @@ def _addressed(
         raise Refused("EADDRNOTAVAIL")
     if isinstance(step, DropAddress):
         return _without_address(address, observed)
-    changed = tuple(address if one.key == address.key else one for one in observed.addresses)
-    return replace(observed, addresses=changed)
+    return replace(
+        observed,
+        **{
+            kind: tuple(
+                address if one.key == address.key else one for one in getattr(observed, kind)
+            )
+            for kind in ("addresses", "addresses_by_kernel")
+        },
+    )
 
 
 def _with_address(address: Address, observed: Observed, link: LiveLink) -> Observed:

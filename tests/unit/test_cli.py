@@ -36,8 +36,8 @@ from tests.unit.samples import (
 
 FINE, DAMAGED, USAGE, REFUSED = 0, 1, 2, 3
 COMMANDS = [
-    "status", "plan", "repair", "verify", "snapshot", "adopt", "forget", "upgrade", "validate",
-    "help", "demo",
+    "status", "plan", "repair", "verify", "snapshot", "adopt", "forget", "upgrade", "watch",
+    "check", "log", "validate", "help", "demo",
 ]  # fmt: skip
 ESCAPE = "\x1b[31mred\x07"
 
@@ -618,7 +618,8 @@ def test_absent_plan(tmp_path: Path) -> None:
 )
 def test_examples_are_valid(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["validate", str(path)]) == FINE
-    kind = "upgrade plan" if path.suffix == ".yaml" else "network configuration"
+    of_ours = {"upgrade": "upgrade plan", "watch": "configuration of cni-repair watch"}
+    kind = of_ours.get(path.stem, "network configuration")
     assert capsys.readouterr().out.startswith(f"{path}: a valid {kind}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ COMMANDS = sorted(parsers())
 def options_of(command: str) -> set[str]:
     """The options that its own --help names."""
     text = run_module(command, "--help").stdout.decode()
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text.partition("options:")[2]))
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", text.partition("options:")[2]))
 
 
 # --- the man page --------------------------------------------------------------------------------
@@ -115,6 +116,37 @@ def test_values_of_options_are_offered(tmp_path: Path) -> None:
     assert completed(tmp_path, "validate", "plan.yaml", "pl") == ["plan.yaml", "plans here"]
     assert completed(tmp_path, "repair", "--wait", "") == []
     assert completed(tmp_path, "nonsense", "") == []
+
+
+def test_pods_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the journal knows, but for what no pod is called: anybody may write there."""
+    journalctl = tmp_path / "bin/journalctl"
+    journalctl.parent.mkdir()
+    names = [
+        "shop/web-1",
+        "shop/db-0",
+        "kube-system/dns.x",
+        "$(touch hit)",
+        "a b/c",
+        "x;y/z",
+        "web",
+    ]
+    journalctl.write_text(f"#!/bin/sh\nprintf '%s\\n' {shlex.join(names)}\n")
+    journalctl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{journalctl.parent}:{os.environ['PATH']}")
+    for command in ("log", "repair"):
+        offered = [word for word in completed(tmp_path, command, "") if word[0] != "-"]
+        assert offered == ["kube-system/dns.x", "shop/db-0", "shop/web-1"]
+        assert completed(tmp_path, command, "shop/w") == ["shop/web-1"]
+    assert completed(tmp_path, "adopt", "s") == []
+    assert completed(tmp_path, "log", "--since", "") == []
+    assert not (tmp_path / "hit").exists()
+
+
+def test_pods_where_there_is_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert completed(tmp_path, "log", "s") == []
 
 
 def test_completion_is_clean(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("cni", "demo"),
+    ("watch",),
     ("upgrade",),
     ("adoption", "repair"),
     ("node",),

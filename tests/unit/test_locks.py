@@ -14,9 +14,17 @@ import pytest
 
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import make_private
-from cni_repair.checkpoint import locks
+from cni_repair.checkpoint import inventory, locks
+from cni_repair.checkpoint.inventory import Entry
 from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.model import encode_checked
+from cni_repair.checkpoint.store import Store
+from cni_repair.node.context import Node
+from cni_repair.node.forget import forget
+from cni_repair.node.refresh import refresh
+from cni_repair.repair.pod import AttachmentLock, RecordChanged
 from tests.patience import eventually
+from tests.unit.samples import CHECKPOINT, KEY
 
 DEADLINE = 60.0
 
@@ -267,3 +275,44 @@ def test_lock_files_are_private(run_dir: str, umask: None) -> None:
     with Lock(run_dir, "a"):
         assert Path(run_dir).stat().st_mode & 0o777 == 0o700
         assert Path(run_dir, "a.lock").stat().st_mode & 0o777 == 0o600
+
+
+# --- attachments that are no more ---
+
+
+@pytest.fixture
+def gone(tmp_path: Path) -> Iterator[tuple[Store, Entry]]:
+    """An attachment that was read, and whose DEL has ended since."""
+    with Store(str(tmp_path / "checkpoints"), create=True) as store:
+        store.commit(KEY, encode_checked(CHECKPOINT))
+        entry = inventory.read_one(store, KEY, None)
+        assert entry is not None
+        store.tombstone(KEY)
+        store.remove(KEY)
+        yield store, entry
+
+
+def test_a_repair_that_comes_too_late_leaves_no_lock(
+    run_dir: str, gone: tuple[Store, Entry]
+) -> None:
+    store, entry = gone
+    with pytest.raises(RecordChanged), AttachmentLock(store, entry, None, run_dir, 0.0):
+        pass
+    assert os.listdir(run_dir) == []
+
+
+def test_a_refresh_that_comes_too_late_leaves_no_lock(
+    run_dir: str, gone: tuple[Store, Entry]
+) -> None:
+    store, entry = gone
+    with Node() as node:
+        assert not refresh(node, store, run_dir, entry)
+    assert os.listdir(run_dir) == []
+
+
+def test_a_forgetting_that_comes_too_late_leaves_no_lock(
+    run_dir: str, gone: tuple[Store, Entry]
+) -> None:
+    store, entry = gone
+    forget(store, entry, run_dir, None)
+    assert os.listdir(run_dir) == []

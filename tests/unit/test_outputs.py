@@ -20,7 +20,9 @@ from cni_repair.adoption.verdict import Adoption
 from cni_repair.base.errors import BAD_CHECKPOINT, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
-from cni_repair.cli.commands import adopt, validate
+from cni_repair.cli.commands import adopt, log, validate
+from cni_repair.cli.commands.watch import document
+from cni_repair.cli.journal import Entry
 from cni_repair.cli.validation.findings import Part, note, warning
 from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
@@ -42,8 +44,12 @@ from cni_repair.upgrade.progress import (
     progress_of,
 )
 from cni_repair.upgrade.report import Seen
+from cni_repair.watch import rundir
+from cni_repair.watch import status as watch
+from cni_repair.watch.pausing import Pause
 from tests.outputs import SCHEMAS, is_valid, mistakes_in, schema, schema_for
 from tests.unit.samples import CHECKPOINT, KEY, NETNS, run_module
+from tests.unit.watching import STATUS
 
 NAMES = sorted(path.name for path in SCHEMAS.glob("*.json"))
 AWAY = CniError(TRY_AGAIN, "master eth0 does not exist", "call again once that has changed")
@@ -172,6 +178,24 @@ def upgraded() -> Iterator[dict[str, Any]]:
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
 
 
+def watched() -> Iterator[tuple[str, Any]]:
+    on_disk = {"schemaVersion": 1, "bootId": "b", "updated": 12.5, **STATUS}
+    blank = {**on_disk, "attachments": {}, "byNetwork": {}, "masters": [], "refused": []}
+    heals = {"total": 0, "failed": 0, "lastAt": None, "lastOutageMs": None}
+    blank = {**blank, "heals": heals, "lastLook": None, "config": ""}
+    for standing in (watch.RUNNING, watch.HUNG, watch.DEAD):
+        for status in (on_disk, blank):
+            yield "watch.json", document(watch.Standing(standing, status, 1.25), None)
+    none = watch.Standing(watch.NONE, None, 0.0)
+    yield "watch.json", document(none, Pause(rundir.boot_time() + 60, "bob", "a cable"))
+
+
+def logged() -> list[Entry]:
+    """An event that says all that there is, and one that says nothing."""
+    known = {"MESSAGE": "x", "EVENT": "healed", "OUTAGE_MS": "7", "STEPS": "3", "_PID": "1"}
+    return [Entry(NOON, known), Entry(NOON, {"OUTAGE_MS": "long"})]
+
+
 def documents() -> Iterator[tuple[str, Any]]:
     """(schema, document): all that is printed, as the code that prints it makes it."""
     bare = Uncovered((BARE, replace(BARE, state="lost", container_id="c", owner="docker")))
@@ -190,7 +214,10 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield "adopt.json", adopt.document(adopt.Found(adopted(), [bad], [BARE]), False)
     yield from (("upgrade.json", one) for one in upgraded())
     told = (warning("$.vlan", "not a key", "did you mean 'vlanId'?"), note("$", "passed on"))
+    yield "log.json", log.document([])
+    yield "log.json", log.document(logged())
     yield "validate.json", validate.document([validate.File("/p", (Part(1, "record", told),))])
+    yield from watched()
     yield (
         "upgrade-dry-run.json",
         upgrades.dry_run_document(["preflight  x"], ["no command"], MEASURE),
@@ -215,7 +242,18 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
             yield from objects(part)
 
 
-@pytest.mark.parametrize(("name", "document"), DOCUMENTS, ids=IDS)
+# One that is as large as this is looked at as often as it has objects: for seconds.
+LARGE = 60
+SLOW = [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        pytest.param(*case, id=name, marks=SLOW if len([*objects(case[1])]) > LARGE else [])
+        for case, name in zip(DOCUMENTS, IDS)
+    ],
+)
 def test_document_with_a_key_that_is_not_published_fails(name: str, document: Any) -> None:
     """Wherever it is: no object of any document is open. (Nor has one a key with a blank.)"""
     spoilt = copy.deepcopy(document)

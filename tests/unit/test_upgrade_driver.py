@@ -26,14 +26,14 @@ class Watched:
         self.run_dir = str(run_dir)
         self.lines: list[str] = []
 
-    def start(self, script: str, seconds: float = 20) -> Running:
+    def start(self, script: str, seconds: float = 1000) -> Running:
         with driver.Prepared(("/bin/sh", "-c", script), self.run_dir, seconds) as prepared:
             return prepared.go()
 
     def watch(self, running: Running) -> Ended:
         return driver.watch(running, self.run_dir, self.lines.append, time.sleep)
 
-    def run(self, script: str, seconds: float = 20) -> Ended:
+    def run(self, script: str, seconds: float = 1000) -> Ended:
         return self.watch(self.start(script, seconds))
 
     def run_past_deadline(self, script: str, lines: int) -> Ended:
@@ -42,7 +42,7 @@ class Watched:
 
     def started(self, script: str, lines: int) -> Running:
         """A command whose time is over, and which has printed so many lines."""
-        running, output = self.start(script, 1000), Path(self.run_dir, "driver.output")
+        running, output = self.start(script), Path(self.run_dir, "driver.output")
         eventually(lambda: output.read_text().count("\n") >= lines, "the command's words")
         return replace(running, deadline=time.monotonic())
 
@@ -111,7 +111,7 @@ def test_without_the_word_it_never_begins(watched: Watched, tmp_path: Path) -> N
 def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: None) -> None:
     """The shell goes at the first signal; what it has started may not want to."""
     stubborn = "sh -c 'trap \"\" TERM; echo $$; while :; do sleep 0.05; done'"
-    script = f"{stubborn} & sh -c 'set -m; sleep 60 & echo $!; wait' & wait"
+    script = f"{stubborn} & sh -c 'set -m; sleep 600 & echo $!; wait' & wait"
     ended = watched.run_past_deadline(script, lines=2)
     assert ended == Ended(None, True)
     pids = [int(line) for line in watched.lines if line.isdigit()]
@@ -131,7 +131,7 @@ def test_no_shell_goes_on_at_the_deadline(
 
     monkeypatch.setattr(os, "kill", slowly)
     monkeypatch.setattr(os, "listdir", lambda path: listdir(path)[::-1])
-    script = "sh -c 'sh -c \"echo begun; sleep 60; echo inner\"; echo middle'; echo outer"
+    script = "sh -c 'sh -c \"echo begun; sleep 600; echo inner\"; echo middle'; echo outer"
     assert watched.run_past_deadline(script, lines=1) == Ended(None, True)
     assert watched.lines == ["begun"]
 
@@ -148,7 +148,7 @@ def test_what_hangs_in_the_kernel_is_not_waited_for(
     watched: Watched, short_grace: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """(A process that no signal ends: here, for none is sent.)"""
-    running = watched.started("echo before; sleep 60", lines=1)
+    running = watched.started("echo before; sleep 600", lines=1)
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", lambda *_: None)
         with pytest.raises(CniError, match="cannot be killed: it hangs in the kernel: look at dme"):
@@ -160,9 +160,7 @@ def test_what_hangs_in_the_kernel_is_not_waited_for(
 
 
 def test_daemon_that_keeps_the_output_open(watched: Watched) -> None:
-    began = time.monotonic()
-    assert watched.run("sleep 60 & echo $!") == Ended(0, False)
-    assert time.monotonic() - began < 60
+    assert watched.run("sleep 600 & echo $!") == Ended(0, False)
     (pid,) = map(int, watched.lines)
     assert lives(pid)
     os.kill(pid, signal.SIGKILL)
@@ -223,7 +221,7 @@ def test_of_a_flood_no_more_is_read_than_can_be_shown(
 
 def test_long_line_is_shown_as_it_grows(watched: Watched) -> None:
     go = Path(f"{watched.run_dir}/go")
-    running = watched.start(f"printf '%8000d' 0; until test -e {go}; do sleep 0.01; done", 10)
+    running = watched.start(f"printf '%8000d' 0; until test -e {go}; do sleep 0.01; done")
 
     def meanwhile(seconds: float) -> None:
         time.sleep(seconds)
@@ -241,7 +239,7 @@ def test_output_that_is_truncated_by_its_writer(watched: Watched) -> None:
         f"echo one and more; until test -e {seen}1; do sleep 0.01; done; echo two >/dev/stdout;"
         f" until test -e {seen}2; do sleep 0.01; done; echo three"
     )
-    running = watched.start(script, 1000)
+    running = watched.start(script)
 
     def meanwhile(seconds: float) -> None:
         time.sleep(seconds)
@@ -284,7 +282,7 @@ def test_found_past_its_deadline(watched: Watched, orphan: Running) -> None:
 
 def test_dead_one_that_nobody_has_waited_for(watched: Watched) -> None:
     """In a container, process 1 may never do so."""
-    running = watched.start("kill -9 $PPID; sleep 60")
+    running = watched.start("kill -9 $PPID; sleep 600")
     eventually(lambda: not lives(running.pid))
     assert Path(f"/proc/{running.pid}").exists()
     # Its shell is dead, but it is not: nobody may run another beside it.

@@ -412,12 +412,22 @@ def test_question_of_duplicate_detection() -> None:
 
 def test_answer_to_it() -> None:
     frame = frames.unsolicited_na(OWN, "fd00::7")
-    assert frames.advertised_in(frame) == ("fd00::7", OWN)
+    assert frames.discovery_claim(frame) == ("fd00::7", OWN)
     routed = frame[:21] + bytes([64]) + frame[22:]
-    assert frames.advertised_in(routed) is None
-    assert frames.advertised_in(frames.dad_solicitation(OWN, "fd00::7")) is None
+    assert frames.discovery_claim(routed) is None
     for length in range(len(frame)):
-        assert frames.advertised_in(frame[:length]) is None
+        assert frames.discovery_claim(frame[:length]) is None
+
+
+def test_question_is_a_claim_where_it_comes_from_nobody() -> None:
+    """RFC 4862, 5.4.3: who asks so is about to take the address; another wants its MAC only."""
+    frame = frames.dad_solicitation(OWN, "fd00::7")
+    assert frames.discovery_claim(frame) == ("fd00::7", OWN)
+    assert frames.discovery_claim(frame[:21] + bytes([64]) + frame[22:]) is None
+    for length in range(len(frame)):
+        assert frames.discovery_claim(frame[:length]) is None
+    from_somebody = frame[:22] + IPv6Address("fd00::9").packed + frame[38:]
+    assert frames.discovery_claim(from_somebody) is None
 
 
 def test_solicitation() -> None:

@@ -11,10 +11,11 @@ from cni_repair.adoption.caches import CACHE_DIRS, read_caches, read_legacy
 from cni_repair.adoption.candidates import candidates
 from cni_repair.adoption.examine import Options
 from cni_repair.adoption.verdict import Adoption, Configured
+from cni_repair.base import log
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, IO, CniError
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.base.names import short_id
+from cni_repair.base.names import short_id, title_of
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, UsageError, print_error
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 # What REPAIR reads of an attachment's configuration; the macvlan plugin's says none of it.
 _REPAIRS_KEYS = (
-    "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "master", "master2", "vlanId",
-    "vlanID",
+    "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "ipv6Detection", "master",
+    "master2", "vlanId", "vlanID",
 )  # fmt: skip
 _UNREADABLE = "unreadable"
 _UNMANAGED = "unmanaged"
@@ -135,6 +136,8 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> Found:
         with Node() as node:
             adopter = Adopter(node, store, _options(scope, network))
             adoptions = (adopter.write if write else adopter.examine)(wanted)
+            if write:
+                _log(adoptions)
             # Another network's pods are not asked about.
             unmanaged = [] if network else adopter.not_remembered(adoptions)
             bad = [one for one in unreadable if not adopter.covers(one.file)]
@@ -142,6 +145,25 @@ def _work(scope: Scope, directories: Sequence[str], write: bool) -> Found:
     finally:
         if store is not None:
             store.close()
+
+
+def _log(adoptions: list[Adoption]) -> None:
+    """Tell the journal which records were made or removed, and which should have been."""
+    for one in adoptions:
+        title = title_of(str(one.pod), one.key.container_id, one.key.ifname)
+        fields = {
+            "CNI_CONTAINERID": one.key.container_id,
+            "IFNAME": one.key.ifname,
+            "POD": str(one.pod),
+            "NETWORK": one.network,
+            "REASON": _words(one),
+        }
+        if one.state == adopting.ADOPTED:
+            log.event("adopted", f"adopted {title}", **fields)
+        elif one.state == adopting.REMOVED:
+            log.event("forgotten", f"removed the record of {title}: {one.reason}", **fields)
+        elif one.failed:
+            log.event("failed", f"not adopted: {title}: {one.reason}", **fields)
 
 
 def _store(scope: Scope, create: bool) -> Store | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_repair.base import log
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
@@ -65,10 +66,13 @@ def run(options: argparse.Namespace) -> int:
 def _removed(scope: Scope, store: Store, entry: Entry, one: Forgotten) -> Forgotten:
     if one.outcome == KEPT:
         return one
+    title, fields = one.report.title, one.report.log_fields
     try:
         forgetting.forget(store, entry, scope.run_dir, hints_of(scope.conf))
     except CniError as error:
+        log.failure(f"record of {title} not forgotten", error, **fields)
         return replace(one, outcome=KEPT, error=error)
+    log.event("forgotten", f"forgot {title}: {one.proof}", **fields, REASON=one.proof)
     return replace(one, outcome=FORGOTTEN)
 
 

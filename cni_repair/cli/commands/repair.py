@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cni_repair.base import log
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, USAGE, print_error
 
 TYPE_CHECKING = False
@@ -34,7 +35,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         reports = _repaired(scope, options)
     except KeyboardInterrupt:
-        print_error("interrupted; what was repaired stays repaired, call again for the rest")
+        text = "interrupted; what was repaired stays repaired, call again for the rest"
+        print_error(text)
+        log.event("failed", f"repair: {text}")
         return INTERRUPTED
     if scope.json:
         render.json(reports)
@@ -54,8 +57,10 @@ def _told_of_no_record(scope: Scope, reports: list[Report]) -> bool:
     if not pods:
         return False
     count = f"{len(pods)} lost interface{'' if len(pods) == 1 else 's'} without a record"
+    text = f"{count}, which no repair brings back: {', '.join(pods)}"
+    log.event("trouble", text)
     print_error(
-        f"{count}, which no repair brings back: {', '.join(pods)}\n"
+        f"{text}\n"
         f"  next: cni-repair adopt --write{scope.again},\n"
         f"        then cni-repair repair --all{scope.again}"
     )
@@ -67,7 +72,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
     from cni_repair.repair.armedindex import Indexed
-    from cni_repair.repair.scheduler import repair, usable_processors
+    from cni_repair.repair.scheduler import repair_and_log, usable_processors
     from cni_repair.repair.session import RepairOptions
 
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS
@@ -76,6 +81,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         master_timeout=timeout if options.wait is None else options.wait,
         force=options.force,
         probe=options.probe,
+        ipv6_detection=options.ipv6_detection,
         hints=hints_of(scope.conf),
         processors=usable_processors(),
         on_progress=_on_progress,
@@ -89,7 +95,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
 
     def work(node: Node, store: Store, entries: list[Entry]) -> list[Report]:
         with indexed[0]:
-            reports = repair(node, store, entries, indexed[0].options)
+            reports = repair_and_log(node, store, entries, indexed[0].options)
         check_place(node, reports)
         return reports
 

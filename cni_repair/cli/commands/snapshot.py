@@ -19,6 +19,7 @@ from cni_repair.node.snapshot import (
     UNCHANGED,
     Snapshot,
     SnapshotOptions,
+    log_snapshot,
     snapshot,
 )
 from cni_repair.repair.armedindex import write_index
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
 
     taken = with_entries(scope, work, begins=True)
     found = taken[0] if taken else _of_no_record(everything)
+    if how.write:
+        log_snapshot(found)
     # (Also what a runtime alone remembers: coverage must not rise when such a pod's link dies.)
     reports = [record.report for record in found.records]
     bare = uncovered_beside(scope, reports, found.unmanaged)

@@ -6,6 +6,7 @@ from cni_repair.cli import render
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.scope import examined, scope_of
+from cni_repair.cli.watch import beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,4 +22,7 @@ def run(options: argparse.Namespace) -> int:
         render.json(reports, bare)
     else:
         render.table(reports, scope, options.all, shown(bare, scope, "status"))
+        if scope.whole_node:
+            for line in beside.lines(scope.run_dir):
+                print(line)
     return DAMAGED if bare.failed else render.status_of(reports)

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 
+from cni_repair.base import log
 from cni_repair.base.errors import CniError
 from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
@@ -17,7 +18,6 @@ from cni_repair.cli.printable import printable
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
 from cni_repair.cli.upgrade.consent import is_given
-from cni_repair.cli.upgrade.lock import Refused, exclusive
 from cni_repair.cli.upgrade.options import kept, mistake_in, put_back, settings_of, ways_on
 from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
@@ -27,6 +27,8 @@ from cni_repair.upgrade.baseline import NOTHING_KNOWN
 from cni_repair.upgrade.context import Upgrade
 from cni_repair.upgrade.describe import steps
 from cni_repair.upgrade.events import Events
+from cni_repair.upgrade.lock import Refused, exclusive
+from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
@@ -61,6 +63,8 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     except Refused as ack:
         print_error(str(ack))
+        if not (options.status or options.dry_run):
+            log.event("refused", f"upgrade refused: {ack}", REASON=str(ack))
         return REFUSED
 
 
@@ -212,14 +216,18 @@ def _run(
     with shown(options.output != "json") as show, journal:
         try:
             show(events[-1])
+            log_event(events[-1])
             status = procedure.run(Upgrade(plan, settings, Events(journal, events, show)))
         except KeyboardInterrupt:
             status = INTERRUPTED
+            log.event("failed", "upgrade cut short by a signal: cni-repair upgrade --resume")
         except RuntimeError as error:
             _, go_on = ways_on(options, progress_of(events))
             print_error(f"{error}: go on with {go_on}")
+            log.event("failed", f"upgrade cut short: {error}", REASON=str(error))
             status = FAILED
     if journal.trouble:
+        log.event("trouble", "the upgrade's journal is not complete", REASON=journal.trouble)
         print_error(f"the journal in {options.state_dir} is not complete: {journal.trouble}")
     return status, events
 

@@ -6,12 +6,12 @@ import time
 
 from cni_repair.base.errors import CniError
 from cni_repair.cli.common import INTERRUPTED, print_error
-from cni_repair.cli.upgrade.lock import Refused
 from cni_repair.cli.upgrade.options import again, for_unit
 from cni_repair.cli.upgrade.status import print_report
 from cni_repair.cli.upgrade.view import shown
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade import unit
+from cni_repair.upgrade.lock import Refused
 from cni_repair.upgrade.procedure import FAILED, REFUSED
 from cni_repair.upgrade.progress import progress_of
 

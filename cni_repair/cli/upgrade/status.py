@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import time
 
+from cni_repair.base import log
 from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import INTERRUPTED, print_error
 from cni_repair.cli.printable import printable
-from cni_repair.cli.upgrade.lock import exclusive, is_at_work
 from cni_repair.cli.upgrade.options import again
 from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.lock import exclusive, is_at_work
+from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
@@ -121,7 +123,7 @@ def release(options: argparse.Namespace) -> int:
                 {"event": "done", "phase": RELEASE, "ok": True, "words": words, "data": {}}
             )
             ended = progress.end["status"] if progress.end else FAILED
-            journal.append({"event": "end", "status": ended, "givenUp": True})
+            log_event(journal.append({"event": "end", "status": ended, "givenUp": True}))
     if options.output == "json":
         now = progress_of(journals.read(options.state_dir))
         print(dumps(report.document(now, Seen(ENDED, time.time(), again(options)))))
@@ -142,4 +144,5 @@ def _release_kubelet(progress: Progress) -> str:
     found = kubelet.Found(noted["unit"], noted["active"], noted["masked"])
     kubelet.release(found)
     kubelet.disarm()
+    log.event("released", f"{found.unit} was released by hand", UNIT=found.unit)
     return f"{found.unit} was released by hand"

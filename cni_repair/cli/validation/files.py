@@ -16,6 +16,7 @@ from cni_repair.cli.validation.keys import near
 from cni_repair.cni.conffile import read_file
 from cni_repair.upgrade import planfile
 from cni_repair.upgrade.drivercommand import check_command
+from cni_repair.watch import settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 _YAML = (".yaml", ".yml")
 _MAX_YAML = 4 << 20
 _KEYS_OF_CONFIGURATIONS = {"type", "plugins", "cniVersion", "delegates", "ipam"}
+_OTHERS_KEYS = {"kind", "apiVersion", *_KEYS_OF_CONFIGURATIONS}
 _UNKNOWN = (
     "neither a network configuration, nor a NetworkAttachmentDefinition, nor a record, nor an"
-    " upgrade plan"
+    " upgrade plan, nor the watcher's configuration"
 )
 _SYNTAX = "document"
 
@@ -51,8 +53,9 @@ def check_file(path: str, machine: Machine) -> list[Part]:
         source = _read(path, raw)
     except CniError as refused:
         return [Part(1, _SYNTAX, (error("", _undecodable(path, raw, refused.details)),))]
-    if any(_is_plan(document) for document in source.documents):
-        return [_plan(path)]
+    own = _own_part(path, source.documents)
+    if own is not None:
+        return [own]
     parts: list[Part] = []
     for number, document in enumerate(source.documents, 1):
         parts += _parts(document, machine, number, source)
@@ -92,12 +95,24 @@ def _yaml(path: str, raw: bytes) -> list[Any]:
         return []
 
 
-def _is_plan(document: Any) -> bool:
-    return (
-        isinstance(document, dict)
-        and bool(planfile.KEYS & document.keys())
-        and not {"kind", "apiVersion", *_KEYS_OF_CONFIGURATIONS} & document.keys()
+def _own_part(path: str, documents: list[Any]) -> Part | None:
+    """The part of a file in a format of our own; None where it is none."""
+    for document in documents:
+        if not isinstance(document, dict) or _OTHERS_KEYS & document.keys():
+            continue
+        if (planfile.KEYS | settings.KEYS) & document.keys():
+            return _settings(path) if _is_of_watch(document) else _plan(path)
+    return None
+
+
+def _is_of_watch(document: dict[str, Any]) -> bool:
+    """Whether it is nearer to the watcher's configuration than to an upgrade plan: they share keys,
+    and others may be misspelt. (A plan has a driver.)"""
+    as_plan, as_settings = (
+        sum(bool(near(key, tuple(keys))) for key in document)
+        for keys in (planfile.KEYS, settings.KEYS)
     )
+    return as_settings > as_plan or (as_settings == as_plan and "driver" not in document)
 
 
 def _plan(path: str) -> Part:
@@ -109,6 +124,15 @@ def _plan(path: str) -> Part:
     # Said, not refused: plans are validated on laptops, too.
     missing = check_command(plan.driver.command)
     return Part(1, f"{kind} (not on this machine: {missing})" if missing else kind, ())
+
+
+def _settings(path: str) -> Part:
+    kind = settings.SettingsError.kind
+    try:
+        settings.check_settings(path)
+    except settings.SettingsError as refused:
+        return Part(1, kind, tuple(error("", problem) for problem in refused.problems))
+    return Part(1, kind, ())
 
 
 def _parts(document: Any, machine: Machine, number: int, source: _Source) -> Iterator[Part]:

@@ -50,6 +50,9 @@ ADDR_GEN_MODE = "ipv6/addr_gen_mode"
 # The key of link-local addresses that tell nothing about the MAC (RFC 7217), as an IPv6 address.
 # Setting it makes ADDR_GEN_MODE 2.
 STABLE_SECRET = "ipv6/stable_secret"
+# What decides whether the kernel looks for duplicates of an address before it lets it be used.
+ACCEPT_DAD, DAD_TRANSMITS = "ipv6/accept_dad", "ipv6/dad_transmits"
+DISABLE_IPV6 = "ipv6/disable_ipv6"
 _PLACES = {
     rt.IFLA_INET_CONF: tuple((f"ipv4/{name}", place - 1) for name, place in sorted(_IPV4.items())),
     rt.IFLA_INET6_CONF: tuple((f"ipv6/{name}", place) for name, place in sorted(_IPV6.items())),

@@ -21,7 +21,8 @@ from cni_repair.network.kernel.sysctl import (
     addr_gen_mode_body,
     sysctl_body,
 )
-from cni_repair.network.model import DEFAULT_BCQUEUELEN, SETTABLE_FLAGS, PodLink
+from cni_repair.network.model import DEFAULT_BCQUEUELEN, SETTABLE_FLAGS, Address, PodLink
+from cni_repair.network.operations.address import AddAddress
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.iproute2 import inside, quoted, said, words
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _NEW = rt.NLM_F_CREATE | rt.NLM_F_EXCL
 _IPVLAN_FLAGS = {0: "bridge", 1: "private", 2: "vepa"}
 _ADDR_GEN_MODES = {0: "eui64", 1: "none", 2: "stable_secret", 3: "random"}
+_EUI64, _NO_LINK_LOCAL = 0, 1
 
 
 @frozen
@@ -231,3 +233,30 @@ class SetUp(Operation):
 
     def requests(self, target: Target) -> list[nl.Message]:
         return [nl.Message(rt.RTM_NEWLINK, 0, up_link(target.ifindex))]
+
+
+@frozen
+class SetUpWithLinkLocal(Operation):
+    """Set the pod's interface up, with the link-local address that the kernel makes of its MAC.
+
+    The kernel would make the same one, and let nobody use it before it has looked for duplicates.
+    So it is kept from making it for that moment; all four messages travel together.
+    """
+
+    ifname: str
+    address: Address
+
+    @property
+    def steps(self) -> tuple[SetAddrGenMode | SetUp | AddAddress, ...]:
+        return (
+            SetAddrGenMode(self.ifname, _NO_LINK_LOCAL),
+            SetUp(self.ifname),
+            AddAddress(self.ifname, self.address),
+            SetAddrGenMode(self.ifname, _EUI64),
+        )
+
+    def describe(self, netns: str) -> str:
+        return "; ".join(step.describe(netns) for step in self.steps)
+
+    def requests(self, target: Target) -> list[nl.Message]:
+        return [message for step in self.steps for message in step.requests(target)]

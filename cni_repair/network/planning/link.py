@@ -5,7 +5,14 @@ from __future__ import annotations
 from cni_repair.network.kernel.link import TABLE
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.kernel.table import AFTERWARDS, ALWAYS, AT_CREATION, SETTLED
-from cni_repair.network.model import SETTABLE_FLAGS, Attachment, HostLink, LiveLink, PodLink
+from cni_repair.network.model import (
+    SETTABLE_FLAGS,
+    Address,
+    Attachment,
+    HostLink,
+    LiveLink,
+    PodLink,
+)
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -13,6 +20,7 @@ from cni_repair.network.operations.link import (
     SetLink,
     SetSysctl,
     SetUp,
+    SetUpWithLinkLocal,
 )
 from cni_repair.network.planning.drift import Drift
 
@@ -42,10 +50,13 @@ _AFTERWARDS = [
 # --- a link that is gone --------------------------------------------------------------------------
 
 
-def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[Operation]:
+def making(
+    desired: Attachment, link: PodLink, master: HostLink | None, link_local: Address | None = None
+) -> list[Operation]:
     """Create the interface and bring it up, with all that is the link's own.
 
-    `link`: as it is to be made; its index may not be free any more.
+    `link`: as it is to be made; its index may not be free any more. `link_local`: to be used as
+    soon as it is up.
     """
     name = desired.ifname
     over = master or desired.parents[0]  # it may have another name now
@@ -61,7 +72,10 @@ def making(desired: Attachment, link: PodLink, master: HostLink | None) -> list[
     if link.device_flags is not None:
         odd = link.device_flags ^ link.usual_flags
         steps += [SetLink(name, what, link) for what, flag in SETTABLE_FLAGS.items() if odd & flag]
-    return [*steps, *bringing_up(desired)]
+    *steps_up, up = bringing_up(desired)
+    if link_local is not None:
+        up = SetUpWithLinkLocal(name, link_local)
+    return [*steps, *steps_up, up]
 
 
 def bringing_up(desired: Attachment, live: LiveLink | None = None) -> list[Operation]:

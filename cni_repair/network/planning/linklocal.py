@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cni_repair.network.kernel.address import link_local_of
-from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE
+from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, DISABLE_IPV6
 from cni_repair.network.model import RT_SCOPE_LINK, Address, LiveLink
 
-_EUI64, _BY_SECRET = "0", ("2", "3")  # enum in6_addr_gen_mode
+EUI64, _BY_SECRET = "0", ("2", "3")  # enum in6_addr_gen_mode
 
 
 def odd_link_locals(
@@ -28,7 +28,7 @@ def odd_link_locals(
         rest = tuple(one for one in own if one.address not in stable_private)
         return (None, rest) if rest else None
     # (Before 5.18 one that somebody configured cannot be told from the kernel's.)
-    usual = (link_local_of(live.link.mac),) if mode == _EUI64 else ()
+    usual = (link_local_of(live.link.mac),) if mode == EUI64 else ()
     if mode not in _BY_SECRET and tuple(one.address for one in own) == usual:
         return None
     return int(mode), own
@@ -36,7 +36,7 @@ def odd_link_locals(
 
 def makes_eui64(live: LiveLink) -> bool:
     """Whether the kernel has made a link-local address of the link's MAC by now."""
-    return _mode(live) == _EUI64
+    return _mode(live) == EUI64
 
 
 def _mode(live: LiveLink) -> str | None:
@@ -46,5 +46,5 @@ def _mode(live: LiveLink) -> str | None:
     (ipvlan's dev_id), and an old number may be another pod's by now.
     """
     sysctls = dict(live.sysctls)
-    ready = live.up and live.carrier and sysctls.get("ipv6/disable_ipv6") == "0"
+    ready = live.up and live.carrier and sysctls.get(DISABLE_IPV6) == "0"
     return sysctls.get(ADDR_GEN_MODE) if ready and not live.link.inherits_mac else None

@@ -7,8 +7,14 @@ plan and planning again gives nothing.
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.model import Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.planning.address import address_drifts
+from cni_repair.network.model import Address, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.planning.address import (
+    added_at_once,
+    address_drifts,
+    is_detected_beside,
+    link_local_at_once,
+    unverified,
+)
 from cni_repair.network.planning.link import bringing_up, link_drifts, link_locals_as_before, making
 from cni_repair.network.planning.neighbour import neighbour_drifts
 from cni_repair.network.planning.route import route_drifts, route_steps
@@ -45,6 +51,8 @@ class Plan:
     restores_all: bool = False  # nothing is there, and nothing of the record is left out
     # Addresses of a lost interface of which nobody could say whether they are still its own.
     unvouched: tuple[str, ...] = ()
+    # IPv6 addresses, as they should be, that are used while it is asked whether others have them.
+    unverified: tuple[Address, ...] = ()
 
 
 def with_extras(desired: Attachment, observed: Observed) -> Attachment:
@@ -61,10 +69,14 @@ def with_extras(desired: Attachment, observed: Observed) -> Attachment:
     )
 
 
-def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+def plan(
+    desired: Attachment, observed: Observed, master: HostLink | None, beside: bool = False
+) -> Plan:
     """What it takes to make `observed` what `desired` says.
 
     `master` is the node's link that is the recorded master now; None where it is still to be made.
+    `beside`: the IPv6 addresses of a lost interface are used at once, while somebody asks whether
+    others have them; else the kernel asks first.
     """
     live, renamed = observed.link, observed.at_ifindex
     # (An altname: the kernel finds a link by those, too.)
@@ -73,14 +85,16 @@ def plan(desired: Attachment, observed: Observed, master: HostLink | None) -> Pl
     if renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
         return Plan(RENAMED, _renamed_findings(desired, observed, renamed))
     if live is None:
-        return _plan_lost(desired, observed, master)
+        return _plan_lost(desired, observed, master, beside)
     stranger = _why_foreign(desired, observed, live, master)
     if stranger:
         return Plan(FOREIGN, (stranger,))
     return _plan_present(desired, observed, live, master)
 
 
-def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None) -> Plan:
+def _plan_lost(
+    desired: Attachment, observed: Observed, master: HostLink | None, beside: bool
+) -> Plan:
     link = desired.link
     findings = [f"the pod's {desired.ifname} is gone"]
     if link.ifindex and observed.ifindex_taken_by:
@@ -100,11 +114,14 @@ def _plan_lost(desired: Attachment, observed: Observed, master: HostLink | None)
             # record that is not settled, a smaller MTU may be a later plugin's work.)
             link = replace(link, mtu=master.mtu)
     findings += observed.troubles
-    carried = _carried(desired, observed)
+    at_once = beside and is_detected_beside(desired, observed)
+    added = (added_at_once if at_once else address_drifts)(desired, observed)
+    link_local = link_local_at_once(desired, observed) if at_once else None
+    carried = _carried(desired, observed, added)
     # The others go with the link; that they are missing goes without saying.
     findings += [drift.finding for drift in carried.drifts if drift.step is None]
     findings += [drift.finding for drift in carried.rules]
-    steps = (*making(desired, link, master), *carried.steps)
+    steps = (*making(desired, link, master, link_local), *carried.steps)
     complete = len(findings) == 1 and link == desired.link
     return Plan(LOST, tuple(findings), steps, carried.waits, complete)
 
@@ -113,7 +130,7 @@ def _plan_present(
     desired: Attachment, observed: Observed, live: LiveLink, master: HostLink | None
 ) -> Plan:
     wrong = link_drifts(desired, live, master)
-    carried = _carried(desired, observed)
+    carried = _carried(desired, observed, address_drifts(desired, observed))
     findings = [
         *_up_findings(desired, live, master),
         *observed.troubles,
@@ -124,7 +141,13 @@ def _plan_present(
     steps = _steps(wrong)
     steps += [] if live.up else bringing_up(desired, live)
     state = DEGRADED if findings else HEALTHY
-    return Plan(state, tuple(findings), (*steps, *carried.steps), carried.waits)
+    return Plan(
+        state,
+        tuple(findings),
+        (*steps, *carried.steps),
+        carried.waits,
+        unverified=unverified(desired, observed),
+    )
 
 
 @frozen
@@ -141,9 +164,9 @@ class _Carried:
         return any(drift.step is None for drift in self.drifts)
 
 
-def _carried(desired: Attachment, observed: Observed) -> _Carried:
+def _carried(desired: Attachment, observed: Observed, addresses: list[AddressDrift]) -> _Carried:
     """Neighbours before routes: the first packet by a route then finds its gateway's MAC."""
-    addresses, routes = address_drifts(desired, observed), route_drifts(desired, observed)
+    routes = route_drifts(desired, observed)
     neighbours, rules = neighbour_drifts(desired, observed), rule_drifts(desired, observed)
     up = observed.link is not None and observed.link.up
     steps = (

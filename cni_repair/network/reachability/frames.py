@@ -17,9 +17,10 @@ ARP_SENDER_ADDRESS = _ETHERNET_BYTES + 14  # its offset in a frame
 
 ICMPV6 = 58
 _IPV6_BYTES = 40
-NEXT_HEADER = _ETHERNET_BYTES + 6  # its offset in a frame, as the next one is
+NEXT_HEADER = _ETHERNET_BYTES + 6  # its offset in a frame, as the next ones are
+IPV6_SOURCE = _ETHERNET_BYTES + 8
 ICMPV6_TYPE = _ETHERNET_BYTES + _IPV6_BYTES
-_SOLICITATION, ADVERTISEMENT = 135, 136
+SOLICITATION, ADVERTISEMENT = 135, 136
 _OVERRIDE = 0x20000000
 _SOURCE_MAC, _TARGET_MAC = 1, 2  # options of neighbour discovery: type, length in 8 bytes, MAC
 _ALL_NODES = inet_pton(AF_INET6, "ff02::1")
@@ -67,7 +68,7 @@ def unsolicited_na(mac: bytes, address: str) -> bytes:
 def dad_solicitation(mac: bytes, address: str) -> bytes:
     """A question whether anybody has the address, of one who has none (RFC 4862, 5.4.2): whoever
     has it answers to all nodes."""
-    body = struct.pack("!BBHI", _SOLICITATION, 0, 0, 0) + inet_pton(AF_INET6, address)
+    body = struct.pack("!BBHI", SOLICITATION, 0, 0, 0) + inet_pton(AF_INET6, address)
     return _ipv6_frame(mac, bytes(16), inet_pton(AF_INET6, solicited_node(address)), body)
 
 
@@ -81,7 +82,7 @@ def _ipv6_frame(mac: bytes, source: bytes, group: bytes, body: bytes) -> bytes:
 
 def solicitation(mac: bytes, address: str) -> bytes:
     """A neighbour solicitation (RFC 4861, 4.3); the kernel fills in the checksum."""
-    return _discovery(_SOLICITATION, 0, inet_pton(AF_INET6, address), _SOURCE_MAC, mac)
+    return _discovery(SOLICITATION, 0, inet_pton(AF_INET6, address), _SOURCE_MAC, mac)
 
 
 def _discovery(kind: int, flags: int, address: bytes, option: int, mac: bytes) -> bytes:
@@ -106,12 +107,16 @@ def advertised(packet: bytes) -> tuple[str, bytes] | None:
     return None
 
 
-def advertised_in(frame: bytes) -> tuple[str, bytes] | None:
-    """As :func:`advertised`, of a whole frame; a router's word does not count (RFC 4861, 7.1)."""
+def discovery_claim(frame: bytes) -> tuple[str, bytes] | None:
+    """(address, MAC) of who has an address, and says so, or wants it: who asks whether anybody has
+    it (RFC 4862, 5.4.3). What a router has passed on does not count (RFC 4861, 7.1)."""
     ip_header = frame[_ETHERNET_BYTES : _ETHERNET_BYTES + _IPV6_BYTES]
     if len(ip_header) < _IPV6_BYTES or tuple(ip_header[6:8]) != (ICMPV6, HOP_LIMIT):
         return None
-    return advertised(frame[_ETHERNET_BYTES + _IPV6_BYTES :])
+    packet = frame[_ETHERNET_BYTES + _IPV6_BYTES :]
+    if len(packet) >= 24 and packet[0] == SOLICITATION and ip_header[8:24] == bytes(16):
+        return inet_ntop(AF_INET6, packet[8:24]), frame[6:12]
+    return advertised(packet)
 
 
 def _checksum(data: bytes) -> int:

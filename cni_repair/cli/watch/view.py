@@ -1,0 +1,178 @@
+"""What `watch --status` shows: one screen of a serial console, the pods' states first. Pure."""
+
+from __future__ import annotations
+
+from cni_repair.base.columns import Row, table_of
+from cni_repair.base.names import short_id
+from cni_repair.cli.printable import one_line
+from cni_repair.upgrade.times import clock, duration
+from cni_repair.watch.policy import HEALING
+from cni_repair.watch.status import DEAD, HUNG, NONE, RUNNING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from cni_repair.watch.pausing import Pause
+    from cni_repair.watch.status import Standing
+
+_MOST_MASTERS = 5
+_MOST_REFUSED = 3
+# States that a repair may end, or somebody.
+UNWELL = ("lost", "degraded", "foreign", "released", "unreadable")
+_MASTERS = ("MASTER", "STATE", "PODS", "ARMED")
+_WRONG_FIRST = (*UNWELL, "renamed", "stale")
+_COLUMNS = 80
+_LEAST_REASON = 24
+_START = ("systemctl start cni-repair-watch", "why it ended: journalctl -u cni-repair-watch -n 20")
+_RESTART = ("systemctl restart cni-repair-watch", "why: journalctl -u cni-repair-watch -n 20")
+_INSTALL = ("systemctl start cni-repair-watch", "where there is no such unit: install.sh --watch")
+
+
+def lines(standing: Standing, pause: Pause | None, now: float, boot_now: float) -> Iterator[str]:
+    """The screen; `now` is Unix time, `boot_now` the boot's clock."""
+    status = standing.document
+    if status is not None and standing.name == RUNNING:
+        yield _states(status)
+        yield from _at_work(status, pause, now, boot_now)
+    else:
+        yield from _not_seeing(standing)
+        if pause is not None:
+            yield one_line(pause.words(boot_now))
+    if status is not None:
+        if standing.name != RUNNING:
+            yield _states(status)
+        yield from _figures(status, now)
+        yield from _masters(status["masters"], now)
+        yield from _refused(status["refused"])
+        if status["refused"] or any(status["attachments"].get(state) for state in UNWELL):
+            yield "next: cni-repair status, which says which pods, why, and what to do"
+
+
+def _not_seeing(standing: Standing) -> Iterator[str]:
+    """What comes before all else where nothing is healed, and what was seen is old."""
+    old = duration(standing.seconds_old)
+    seen = f"; what follows is {old} old" if standing.document else ""
+    if standing.name == NONE:
+        yield "watch: does not run, and has not since this boot: nothing is healed by itself"
+        yield from _next(_INSTALL)
+    elif standing.name == DEAD:
+        yield f"watch: DOES NOT RUN: nothing is healed by itself{seen}"
+        yield from _next(_START)
+    elif standing.name == HUNG:
+        yield f"watch: HANGS: nothing is healed by itself{seen}"
+        yield from _next(_RESTART)
+    else:
+        yield "watch: just started: it has not looked yet"
+
+
+def _next(steps: tuple[str, ...]) -> Iterator[str]:
+    first, *more = steps
+    yield f"  next: {first}"
+    yield from (f"        {step}" for step in more)
+
+
+def _states(status: dict[str, Any]) -> str:
+    counts = status["attachments"]
+    total = sum(counts.values())
+    order = [*_WRONG_FIRST, "healthy"]
+    known = [state for state in order if counts.get(state)]
+    each = ", ".join(f"{counts[state]} {state}" for state in known)
+    return f"{total} attachment{'' if total == 1 else 's'}{': ' if each else ''}{each}"
+
+
+def _at_work(
+    status: dict[str, Any], pause: Pause | None, now: float, boot_now: float
+) -> Iterator[str]:
+    yield f"watch: {_mode(status, pause, boot_now)}"
+    yield f"  since {clock(status['since'])} (PID {status['pid']}), {_look(status, now)}"
+
+
+def _figures(status: dict[str, Any], now: float) -> Iterator[str]:
+    heals, kubelet, coverage = (status[key] for key in ("heals", "kubelet", "coverage"))
+    if heals["total"] or heals["failed"]:
+        yield f"  heals: {_heals(heals)}"
+    if kubelet["held"]:
+        yield f"  kubelet is held{_since(kubelet['since'], now)}"
+    if status["unmanaged"] or coverage["restorable"] < coverage["interfaces"]:
+        share = f"{coverage['restorable']} of {coverage['interfaces']}"
+        yield f"  restorable: {share} pod interfaces; the others: cni-repair snapshot --check"
+
+
+def _mode(status: dict[str, Any], pause: Pause | None, boot_now: float) -> str:
+    if pause is not None:  # what is in force now, should the daemon not have seen it yet
+        return one_line(pause.words(boot_now))
+    if status["mode"] == HEALING:
+        what = {"drift": "whatever a pod loses"}.get(status["heal"], "what an uplink takes with it")
+        return f"heals {what} (heal: {status['heal']})"
+    return f"{status['mode']}, heals nothing: {one_line(status['reason'])}"
+
+
+def _look(status: dict[str, Any], now: float) -> str:
+    if status["lastLook"] is None:
+        return "has not looked at all pods yet"
+    return f"all pods looked at {duration(now - status['lastLook'])} ago"
+
+
+def _heals(heals: dict[str, Any]) -> str:
+    words = f"{heals['total']} pods back" if heals["total"] != 1 else "1 pod back"
+    if heals["failed"]:
+        words += f", {heals['failed']} not"
+    if heals["lastAt"] is not None:
+        words += f"; the last {clock(heals['lastAt'])}"
+    if heals["lastOutageMs"] is not None:
+        words += f", after {heals['lastOutageMs']} ms"
+    return words
+
+
+def _since(at: float | None, now: float) -> str:
+    return "" if at is None else f" for {duration(now - at)}"
+
+
+def _masters(masters: list[dict[str, Any]], now: float) -> Iterator[str]:
+    """Those that something is wrong with first; a node has few, but for its VLANs."""
+    if not masters:
+        return
+    ordered = sorted(masters, key=lambda one: (_state(one, now) == "up", one["name"]))
+    shown = ordered[:_MOST_MASTERS]
+    rows = [
+        Row(one_line(one["name"]), (_state(one, now), str(one["attachments"]), str(one["armed"])))
+        for one in shown
+    ]
+    yield from (line.text for line in table_of(_MASTERS, rows))
+    if len(ordered) > len(shown):
+        yield f"… and {_more(len(ordered) - len(shown), ordered[len(shown) :], now)} (-o json: all)"
+
+
+def _more(count: int, rest: list[dict[str, Any]], now: float) -> str:
+    wrong = sum(_state(one, now) != "up" for one in rest)
+    return f"{count} more" + (f", {wrong} of them not up" if wrong else ", all up")
+
+
+def _state(master: dict[str, Any], now: float) -> str:
+    if master["awaySince"] is not None:
+        return f"away for {duration(now - master['awaySince'])}"
+    if not master["up"]:
+        return "down"
+    return "up" if master["carrier"] else "no carrier"
+
+
+def _refused(refused: list[dict[str, Any]]) -> Iterator[str]:
+    if not refused:
+        return
+    yield "refused, and not tried again until something about them changes:"
+    for one in refused[:_MOST_REFUSED]:
+        pod = one_line(one["pod"]) or short_id(one["containerID"])
+        begin = f"  {one['state']} {pod} {one_line(one['ifname'])}: "
+        yield begin + _cut(one_line(one["reason"]), max(_COLUMNS - len(begin), _LEAST_REASON))
+    if len(refused) > _MOST_REFUSED:
+        yield f"  … and {len(refused) - _MOST_REFUSED} more"
+
+
+def _cut(text: str, length: int) -> str:
+    """A reason in so many columns: what the kernel said, and why, stands at its end."""
+    if len(text) <= length:
+        return text
+    begin = length // 4
+    return f"{text[:begin]}…{text[begin + 1 - length :]}"

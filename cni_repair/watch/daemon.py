@@ -1,0 +1,88 @@
+"""`cni-repair watch`: the daemon, from its start to its end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+
+from cni_repair.base import log
+from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.watch.healer import Healer
+from cni_repair.watch.leash import Leash
+from cni_repair.watch.settings import CONFIG_FILE, read_settings
+from cni_repair.watch.status import first_watcher
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cni_repair.watch.settings import Settings
+
+
+def run(settings: Settings) -> int:
+    """Watch until a signal ends it: 0; or until it cannot go on: 1.
+
+    Raises CniError where another watcher is at work (NotFirst), or its lock cannot be had.
+    """
+    # First: children are forked from what is in memory now, and from no thread.
+    healer = Healer(Leash())
+    gc.enable()
+    with first_watcher(settings.run_dir):
+        import asyncio
+
+        log.use_stderr()
+        return asyncio.run(_watch(settings, healer))
+
+
+def _read_again(settings: Settings) -> Settings:
+    """What the file says now; where there was none at the start, there may be one by now."""
+    path = settings.path or CONFIG_FILE
+    if not settings.path and not os.path.lexists(path):
+        return settings
+    fresh = read_settings(path)
+    if fresh.run_dir != settings.run_dir:
+        raise CniError(
+            CONFIG,
+            f"runDir cannot change from {settings.run_dir} to {fresh.run_dir} while it runs",
+            "systemctl restart cni-repair-watch",
+        )
+    return fresh
+
+
+async def _watch(settings: Settings, healer: Healer) -> int:
+    import asyncio
+
+    from cni_repair.watch.notify import Notifier
+    from cni_repair.watch.watcher import Watcher
+
+    notifier = Notifier(os.environ)
+    watcher = Watcher(settings, healer, notifier)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def reload() -> None:
+        notifier.reloading()
+        try:
+            watcher.change(_read_again(settings))
+        except CniError as error:
+            log.event("trouble", f"the old configuration stays: {error}", REASON=str(error))
+        else:
+            log.event("reloaded", "the configuration was read again")
+        notifier.ready()
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    log.event("started", "the node is watched", PID=os.getpid())
+    work = asyncio.create_task(watcher.run())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
+    notifier.stopping()
+    for task in (work, stopped):
+        task.cancel()
+    error, _ = await asyncio.gather(work, stopped, return_exceptions=True)
+    if isinstance(error, CniError):
+        log.event("trouble", str(error), REASON=str(error))
+    elif isinstance(error, Exception):
+        raise error
+    log.event("stopped", "the node is not watched any more")
+    return int(isinstance(error, CniError))

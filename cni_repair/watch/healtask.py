@@ -1,0 +1,163 @@
+"""The task of healing what one uplink carries, in a child: armed while the master is away."""
+
+from __future__ import annotations
+
+import time
+
+from cni_repair.base.errors import TRY_AGAIN
+from cni_repair.base.frozen import replace
+from cni_repair.checkpoint import inventory
+from cni_repair.checkpoint.store import Store
+from cni_repair.node.context import POD_FAILURES, Node
+from cni_repair.node.masters import MasterSteps
+from cni_repair.node.verdict import parents_of
+from cni_repair.repair.armed import arm
+from cni_repair.repair.scheduler import repair, usable_processors, worker_count
+from cni_repair.repair.session import RepairOptions
+from cni_repair.uplink.ensure import ChainLooks
+from cni_repair.uplink.plan import READY
+from cni_repair.watch.seen import seen_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cni_repair.checkpoint.inventory import Entry
+    from cni_repair.node.report import Report
+    from cni_repair.repair.ready import Armed
+    from cni_repair.watch.channel import Channel
+
+
+def heal(channel: Channel, request: dict[str, Any]) -> None:
+    """Repair what the request is about, each pod as soon as its master is there.
+
+    `files` names some of the directory; None means all that stand on `uplink`, those that come
+    while it is away among them. With `wait` the task lasts until every master was there.
+    """
+    with Store(request["directory"]) as store, Node() as node:
+        _Heal(channel, request, store, node).run()
+
+
+class _Heal:
+    """One such task."""
+
+    def __init__(self, channel: Channel, request: dict[str, Any], store: Store, node: Node) -> None:
+        self._channel = channel
+        self._request = request
+        self._store = store
+        self._node = node
+        self._entries: dict[str, Entry] = {}  # that have not had their turn
+        self._known: set[str] = set(request["except"])
+        self._armed: Armed | None = None
+
+    def run(self) -> None:
+        self._read_new()
+        try:
+            while True:
+                ready = self._ready()
+                if ready:
+                    self._repair(ready)
+                if not self._entries or not self._request["wait"]:
+                    return
+                self._arm_once()
+                self._wait()
+                self._read_new()
+        finally:
+            if self._armed is not None:
+                self._armed.close()
+
+    def _arm_once(self) -> None:
+        """Prepare what can be prepared while the master is away."""
+        if self._armed is not None:
+            return
+        count = len(self._entries)
+        processes = worker_count(count, usable_processors())
+        self._armed = arm(
+            self._node,
+            self._store,
+            [*self._entries.values()],
+            self._options(),
+            processes if processes > 1 else 0,
+        )
+        self._channel.send({"armed": self._armed.count, "of": count})
+
+    def _read_new(self) -> None:
+        """Take in the records that are there now; those known already are read again where it
+        counts, under their locks."""
+        names = self._request["files"] or self._store.committed()
+        for name in names:
+            if name not in self._known:
+                self._known.add(name)
+                entry = inventory.read_file(self._store, name)
+                if entry is not None and self._is_meant(entry):
+                    self._entries[name] = entry
+
+    def _is_meant(self, entry: Entry) -> bool:
+        if entry.checkpoint is None:
+            return False
+        uplink = entry.checkpoint.attachment.parents[-1]
+        return self._request["files"] is not None or self._request["uplink"] in uplink.names
+
+    def _ready(self) -> list[Entry]:
+        """Those whose master is there by now, or can be made."""
+        looks = ChainLooks(self._node.rtnl)
+        ready = []
+        for entry in self._entries.values():
+            assert entry.checkpoint is not None
+            try:
+                plan, _ = looks.look(parents_of(entry.checkpoint))
+            except POD_FAILURES:
+                continue
+            if plan.state == READY or not self._request["wait"]:
+                ready.append(entry)
+        return ready
+
+    def _wait(self) -> None:
+        """Until the daemon has heard of a link that may be the one."""
+        self._channel.send({"waiting": len(self._entries)})
+        self._channel.receive()
+        while self._channel.is_told():
+            self._channel.receive()
+
+    def _repair(self, ready: list[Entry]) -> None:
+        for entry in ready:
+            del self._entries[entry.file]
+        files = {entry.key: entry for entry in ready}
+        options = replace(
+            self._options(),
+            armed=self._armed,
+            on_restored=lambda report: self._say_restored(files[report.key]),
+        )
+        self._channel.send({"firing": len(ready), "at": time.monotonic()})
+        left = []
+        masters = MasterSteps(self._node.rtnl, None)
+        for report in repair(self._node, self._store, ready, options):
+            entry = files.pop(report.key)
+            self._say_verdict(entry, report, masters)
+            if report.error is not None and report.error.code == TRY_AGAIN:
+                left.append(entry)
+        for entry in files.values():  # a DEL was quicker
+            self._channel.send({"file": entry.file, "gone": True})
+        self._keep_those_away(left)
+
+    def _keep_those_away(self, left: list[Entry]) -> None:
+        """Wait again for masters that have gone meanwhile. (Whose lock somebody had is looked at
+        by the daemon in its turn.)"""
+        self._entries |= {entry.file: entry for entry in left}
+        for entry in self._ready():
+            self._entries.pop(entry.file, None)
+
+    def _options(self) -> RepairOptions:
+        return RepairOptions(
+            run_dir="",
+            master_timeout=0.0,
+            processors=usable_processors(),
+            ipv6_detection=self._request["ipv6Detection"],
+        )
+
+    def _say_restored(self, entry: Entry) -> None:
+        self._channel.send({"restored": entry.file, "at": time.monotonic()})
+
+    def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
+        document = seen_of(self._store, entry, report, masters)
+        self._channel.send({**document, "verdict": True, "steps": len(report.actions)})

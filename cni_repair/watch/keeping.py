@@ -1,0 +1,86 @@
+"""When the kubelet is held, and when it is released: each takes as long as systemd does, and the
+daemon does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from cni_repair.base.errors import CniError
+from cni_repair.watch import journal
+from cni_repair.watch.kubelet import Holder
+from cni_repair.watch.policy import DRIFT
+from cni_repair.watch.settings import ON_LOSS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni_repair.watch.attachments import Attachments
+    from cni_repair.watch.kubelet import Held
+    from cni_repair.watch.telling import Telling
+
+# How often it is looked at whether the deadline has come, or all are well.
+_LOOK_SECONDS = 1.0
+
+
+class Keeping:
+    """The kubelet, by what happens to pods."""
+
+    def __init__(
+        self, attachments: Attachments, telling: Telling, is_at_work: Callable[[], bool]
+    ) -> None:
+        """`is_at_work` says whether something is being healed."""
+        self._attachments = attachments
+        self._telling = telling
+        self._is_at_work = is_at_work
+        self._why = ""
+        self._lost = asyncio.Event()
+        self.held: Held | None = None
+
+    def lost(self, uplink: str) -> None:
+        """Pods have lost their network with an uplink: before the kubelet sees it, stop it."""
+        if self._telling.settings.hold_kubelet == ON_LOSS:
+            self._why = f"{uplink} is gone, and pods with it"
+            self._lost.set()
+
+    async def run(self) -> None:
+        """Hold and release, for ever. What a watcher before this one has held is found here."""
+        await self._note(Holder(self._telling.settings))
+        while True:
+            try:
+                await asyncio.wait_for(self._lost.wait(), _LOOK_SECONDS)
+            except asyncio.TimeoutError:
+                if self.held is not None:
+                    await self._release_in_time()
+                continue
+            self._lost.clear()
+            await self._do("held", Holder.hold, self._why)
+
+    async def _release_in_time(self) -> None:
+        """Once all are well; or its timer has come first."""
+        holder = Holder(self._telling.settings)
+        await self._note(holder)
+        is_over = self.held is None
+        if is_over or not (self._are_lost() or self._is_at_work()):
+            await self._do("released", Holder.release)
+
+    def _are_lost(self) -> bool:
+        return any(one.is_damaged and one.cause != DRIFT for one in self._attachments)
+
+    async def _do(self, kind: str, work: Callable[..., str], *arguments: str) -> None:
+        holder = Holder(self._telling.settings)
+        try:
+            words = await asyncio.to_thread(work, holder, *arguments)
+        except CniError as error:
+            self._telling.trouble(str(error))
+        else:
+            if words:
+                journal.kubelet(kind == "held", words)
+        await self._note(holder)
+
+    async def _note(self, holder: Holder) -> None:
+        try:
+            self.held = holder.held
+        except CniError as error:
+            self._telling.trouble(str(error))
+        self._telling.changed()

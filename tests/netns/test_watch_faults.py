@@ -1,0 +1,225 @@
+"""`cni-repair watch` where things go wrong: nothing is lost, and the others are looked after."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from tests.netns.rig import Rig, eventually
+from tests.netns.watching import Watch, watching
+
+# A child that hangs at one pod, or dies there, whatever it does: `{fault}` is what happens to it.
+AT_ONE_POD = """
+import os, time
+from cni_repair.watch import crew, tasks
+
+crew.PATIENCE_SECONDS = 2.0
+
+def faulty(work):
+    def at_one_pod(node, entry, *more):
+        if entry.key.container_id.startswith("bad"):
+            {fault}
+        return work(node, entry, *more)
+    return at_one_pod
+
+tasks.examine_one = faulty(tasks.examine_one)
+"""
+FAULTS = {"hangs": "time.sleep(3600)", "dies": "os._exit(1)", "fails": "raise KeyError('bug')"}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
+    rig.attach("bad")
+    rig.attach("good")
+    with watching(rig, patch=AT_ONE_POD.format(fault=FAULTS[fault])) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
+        watch.until_said("eth0 cannot be looked at: ")
+
+
+class TestAChildThatIsKilled:
+    def test_while_it_is_armed(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        with watching(rig) as watch:
+            watch.until_healthy(1)
+            rig.uplink_down()
+            watch.until_armed(1)
+            kill_children(watch)
+            watch.until_said("a heal over eth0 failed: its process died")
+            watch.until_armed(1)  # by another
+            rig.uplink_up()
+            watch.until_healthy(1)
+        assert rig.state(one.pod) == one.state
+
+    def test_again_and_again(self, rig: Rig) -> None:
+        """Each pod is healed on its own then."""
+        one = rig.attach("a")
+        with watching(rig) as watch:
+            watch.until_healthy(1)
+            rig.uplink_down()
+            for times in (1, 2):
+                watch.until_said("armed: ", times)
+                watch.until_armed(1)
+                kill_children(watch)
+                watch.until(lambda status: status["armed"] == 0, "its end")
+            rig.uplink_up()
+            watch.until_healthy(1)
+        assert rig.state(one.pod) == one.state
+
+
+def kill_children(watch: Watch) -> None:
+    """All that the healer has forked."""
+    for pid in watch.processes()[2:]:
+        watch.rig.run("kill", "-9", str(pid), check=False)
+
+
+class TestKilled:
+    """kill -9, and started again."""
+
+    @pytest.mark.parametrize("moment", ["armed", "back"])
+    def test_at(self, rig: Rig, moment: str) -> None:
+        pods = [rig.attach(f"pod{number}") for number in range(4)]
+        with watching(rig) as watch:
+            watch.until_healthy(4)
+            rig.uplink_down()
+            watch.until_armed(4)
+            if moment == "back":
+                rig.uplink_up()
+                eventually(lambda: any("eth0" in rig.links(one.pod) for one in pods), "one pod")
+            processes = watch.processes()
+            watch.end(signal.SIGKILL)
+            watch.until_gone(processes)
+        if moment == "armed":
+            rig.uplink_up()
+        with watching(rig) as watch:
+            watch.until_healthy(4)
+        for one in pods:
+            assert rig.state(one.pod) == one.state
+        assert not [name for name in rig.links() if name.startswith("cnirep")]
+
+
+def test_a_flapping_uplink(rig: Rig) -> None:
+    pods = [rig.attach(f"pod{number}") for number in range(3)]
+    with watching(rig) as watch:
+        watch.until_healthy(3)
+        for _ in range(5):
+            rig.reload()
+        watch.until_said("uplink-back: ", 5)
+        # With the last loss, or a heal that was overtaken, all may be said to be well for a moment.
+        eventually(
+            lambda: (
+                all("eth0" in rig.links(one.pod) for one in pods)
+                and watch.states() == {"healthy": 3}
+            ),
+            "all to be back",
+        )
+    for one in pods:
+        assert rig.state(one.pod) == one.state
+
+
+def test_messages_are_missed(rig: Rig) -> None:
+    """ENOBUFS: the socket is dead then, and nobody knows what has happened."""
+    one = rig.attach("a")
+    tiny = "from cni_repair.watch import events\nevents.BUFFER_BYTES = 1\n"
+    rig.ip("link add flood0 type veth peer name flood1")
+    changes = "".join(f"link set flood0 mtu {1000 + number % 400}\n" for number in range(2000))
+    with watching(rig, patch=tiny, lookEvery="1h", rememberAfter="1h") as watch:
+        watch.until_healthy(1)
+
+        def flood() -> bool:
+            rig.run("ip", "-batch", "-", stdin=changes)
+            return "messages of the node's links were lost" in watch.said
+
+        eventually(flood, "an overflow")
+        rig.uplink_down()
+        watch.until_lost(1)
+        rig.uplink_up()
+        watch.until_healthy(1)
+    assert rig.state(one.pod) == one.state
+
+
+def test_the_clock_is_set_back(rig: Rig) -> None:
+    one = rig.attach("a")
+    backwards = """
+import itertools, time
+hours = itertools.count(1)
+time.time = lambda: 1_000_000_000.0 - 3600 * next(hours)
+"""
+    with watching(rig, patch=backwards) as watch:
+        watch.until_healthy(1)
+        rig.uplink_down()
+        watch.until_lost(1)
+        rig.uplink_up()
+        watch.until_healthy(1)
+        assert watch.status()["heals"]["lastOutageMs"] > 0
+    assert rig.state(one.pod) == one.state
+
+
+def test_the_machine_has_slept(rig: Rig) -> None:
+    """What happened then was told to nobody."""
+    one = rig.attach("a")
+    awake = rig.base / "awake"
+    sleeps = f"""
+import os
+from cni_repair.watch import rundir
+boot_time = rundir.boot_time
+rundir.boot_time = lambda: boot_time() + 3600 * os.path.exists({str(awake)!r})
+"""
+    with watching(rig, patch=sleeps, lookEvery="1h", rememberAfter="1h") as watch:
+        watch.until_healthy(1)
+        rig.ip(f"addr del {one.address}/24 dev eth0", one.pod)
+        awake.touch()
+        watch.until(lambda status: status["attachments"] == {"degraded": 1}, "the change")
+
+
+def test_the_disk_is_full(rig: Rig) -> None:
+    one = rig.attach("a")
+    run_dir = rig.base / "watch"
+    run_dir.mkdir(mode=0o700)
+    rig.run("mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "none", str(run_dir))
+    with watching(rig, runDir=str(run_dir)) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "a status")
+        fill = ("dd", "if=/dev/zero", f"of={run_dir}/big", "bs=4096")
+        assert rig.run(*fill, check=False).status != 0
+        rig.reload()
+        eventually(lambda: f"trouble: cannot write {run_dir}/watch.json" in watch.said, "trouble")
+        eventually(lambda: rig.state(one.pod) == one.state, "the pod")
+        rig.run("rm", f"{run_dir}/big")
+        watch.until_healthy(1)
+
+
+def test_records_cannot_be_written(rig: Rig) -> None:
+    one = rig.attach("a")
+    path = str(rig.checkpoints)
+    rig.run("mount", "--bind", path, path)
+    rig.run("mount", "-o", "remount,ro,bind", path)
+    rig.ip("route add 10.20.0.0/16 via 10.9.0.1", one.pod)
+    with watching(rig) as watch:
+        watch.until_said("the record of shop/a eth0 was not brought up to date")
+        rig.uplink_down()
+        watch.until_lost(1)
+        rig.uplink_up()
+        watch.until_healthy(1)
+
+
+def test_a_directory_that_is_not_trusted(rig: Rig) -> None:
+    rig.attach("a")
+    rig.checkpoints.chmod(0o777)
+    with watching(rig) as watch:
+        watch.until_said(f"trouble: checkpoint directory {rig.checkpoints} is not trusted")
+        assert watch.states() == {}
+        rig.checkpoints.chmod(0o700)
+        watch.process.send_signal(signal.SIGHUP)
+        watch.until_healthy(1)
+
+
+def test_a_record_that_cannot_be_read(rig: Rig) -> None:
+    one, torn = rig.attach("a"), rig.attach("b")
+    rig.checkpoint(torn.pod).write_text("{")
+    with watching(rig) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
+        rig.uplink_down()
+        watch.until(lambda status: status["attachments"] == {"lost": 1, "unreadable": 1}, "both")
+        rig.uplink_up()
+        watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
+    assert rig.state(one.pod) == one.state
