@@ -106,6 +106,11 @@ class Attachments:
             if place.directory == directory and place.file not in there:
                 self.drop(place)
 
+    def was_lost_since(self, place: Place, began: float) -> bool:
+        """Whether an uplink took it while it was being looked at: what was seen is old."""
+        one = self._known.get(place)
+        return one is not None and one.lost_at is not None and one.lost_at >= began
+
     def saw(self, directory: str, line: dict[str, Any], now: float) -> Change:
         """Take in what a child says of one (see `seen_of`)."""
         place = Place(directory, line["file"])

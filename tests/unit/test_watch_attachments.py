@@ -89,6 +89,15 @@ class TestAnUplink:
         assert len(known.uplink_lost("eth0.3", 2.0)) == 1
         assert known.uplink_lost("eth0", 2.1) == []
 
+    def test_overtakes_a_look_that_began_before(self) -> None:
+        """Else it would be told as lost, seen as healthy, and told as lost again."""
+        known = Attachments()
+        place = known.saw(DIRECTORY, line(), 1.0).one.place
+        assert not known.was_lost_since(place, 0.5)
+        known.uplink_lost("eth0", 2.0)
+        assert known.was_lost_since(place, 1.9)
+        assert not known.was_lost_since(place, 2.1)
+
     def test_does_not_take_what_is_not_there(self) -> None:
         """A stale record's pod is no more."""
         known = Attachments()
