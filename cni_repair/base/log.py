@@ -20,6 +20,7 @@ from cni_repair.base.errors import REFUSALS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Literal, TypeAlias
 
     from cni_repair.base.errors import CniError
@@ -74,6 +75,7 @@ class _State:
     """What a process has set, and what the journal did not take yet."""
 
     stderr = False
+    caller = ""
     common: dict[str, Value] = {}  # noqa: RUF012 - one a process is what is meant
     unsent: list[bytes] = []  # noqa: RUF012
 
@@ -89,12 +91,13 @@ def set_common(**fields: Value) -> None:
 
 
 def failure(what: str, error: CniError, **fields: Value) -> None:
-    """Write that something was not done, and why; each error once."""
+    """Write into the journal that something was not done, and why; each error once. (On stderr it
+    is for who catches the error.)"""
     if error.logged:
         return
     error.logged = True
     kind: Kind = "refused" if error.code in REFUSALS else "failed"
-    event(kind, f"{what}: {error}", CODE=error.code, REASON=str(error), **fields)
+    _write(kind, f"{what}: {error}", {"CODE": error.code, "REASON": str(error), **fields})
 
 
 def event(kind: Kind, message: str, **fields: Value) -> None:
@@ -103,8 +106,14 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
     Only root's: others can do nothing that is to be told of, and `cni-repair log` believes no one
     else.
     """
+    if not _write(kind, message, fields) and _State.stderr:
+        _write_on_stderr(kind, message, fields)
+
+
+def _write(kind: Kind, message: str, fields: Mapping[str, Value]) -> bool:
+    """Whether the journal has it."""
     if os.geteuid() != 0:
-        return
+        return True
     message_id, priority = KINDS[kind]
     known = {
         "MESSAGE": message,
@@ -113,6 +122,7 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
         "SYSLOG_IDENTIFIER": IDENTIFIER,
         "EVENT": kind,
         "VERSION": __version__,
+        "COMMAND": os.environ.get("CNI_COMMAND"),  # a verb; a command sets its own
         "CALLER": _caller(),
         **_State.common,
         **fields,
@@ -120,8 +130,7 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
     unsent = _State.unsent
     if len(unsent) < _MOST_UNSENT:
         unsent.append(b"".join([_serialised(*pair) for pair in _told(known)]))
-    if not _send_unsent() and _State.stderr:
-        _write_on_stderr(kind, message, fields)
+    return _send_unsent()
 
 
 def drain(seconds: float) -> None:
@@ -138,10 +147,12 @@ def drain(seconds: float) -> None:
 
 def _caller() -> str:
     """Who has started this process: a runtime, a shell, systemd."""
-    from cni_repair.base.procfs import comm_of  # which ADD has by now, but not when it begins
+    if not _State.caller:
+        from cni_repair.base.procfs import comm_of  # which ADD has by now, but not when it begins
 
-    parent = os.getppid()
-    return f"{comm_of(parent)}[{parent}]"
+        parent = os.getppid()
+        _State.caller = f"{comm_of(parent)}[{parent}]"
+    return _State.caller
 
 
 def _told(fields: dict[str, Value]) -> list[tuple[str, str]]:

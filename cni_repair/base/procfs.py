@@ -80,8 +80,12 @@ def sees_all_processes() -> bool:
 def comm_of(pid: int) -> str:
     """A process's name; empty where there is no such process (any more)."""
     try:
-        with open(f"/proc/{pid}/comm", "rb") as file:
-            return file.read(64).decode("utf-8", "replace").strip()
+        # (ADD asks, too: open() would take twice as long.)
+        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(fd, 64).decode("utf-8", "replace").strip()
+        finally:
+            os.close(fd)
     except OSError:
         return ""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.base import log
 from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
 from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps, load_object
@@ -32,7 +31,6 @@ def add(call: Call) -> tuple[str, int]:
     If anything fails after the delegate was started, its DEL is run: nothing stays behind.
     """
     conf = parse(call.stdin)
-    log.set_common(NETWORK=conf.name)
     key = Key(call.container_id, call.ifname)
     delegate.find(conf.delegate, call.environ.get("CNI_PATH", ""))
     netns = _open_pod(call.netns)
@@ -142,18 +140,27 @@ def _attach(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
     store.commit(key, capture(prepared[0], call.args, configuration, result))
-    _log_added(call, netconf, result)
+    _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
 
 
-def _log_added(call: Call, netconf: dict[str, object], result: dict[str, object]) -> None:
+def _log_added(
+    call: Call, conf: NetConf, netconf: dict[str, object], result: dict[str, object]
+) -> None:
+    from cni_repair.base import log
+
     ips = result.get("ips")
     ips = ips if isinstance(ips, list) else []
     addresses = [str(ip["address"]) for ip in ips if isinstance(ip, dict) and "address" in ip]
-    title = title_of(pod_of(call.args), call.container_id, call.ifname)
+    pod = pod_of(call.args)
+    title = title_of(pod, call.container_id, call.ifname)
     log.event(
         "added",
         f"added {title}: {' '.join(addresses) or 'no address'}",
+        CNI_CONTAINERID=call.container_id,
+        IFNAME=call.ifname,
+        POD=pod,
+        NETWORK=conf.name,
         MASTER=str(netconf.get("master", "")),
         ADDRESSES=" ".join(addresses),
     )
@@ -161,6 +168,7 @@ def _log_added(call: Call, netconf: dict[str, object], result: dict[str, object]
 
 def _prepare(key: Key, path: str, netns: int) -> Prepared:
     """Do what can be done while the delegate works: the imports take almost as long as it does."""
+    import cni_repair.base.log  # noqa: F401 - for when it is done
     from cni_repair.node.capture import OpenNetns, prepare
 
     return prepare(key, OpenNetns(path, netns))

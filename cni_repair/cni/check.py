@@ -15,7 +15,7 @@ from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.refresh import refresh
 from cni_repair.node.verdict import parents_of
-from cni_repair.repair.log import repair_and_log
+from cni_repair.repair.scheduler import repair_and_log
 from cni_repair.uplink.ensure import look
 
 TYPE_CHECKING = False

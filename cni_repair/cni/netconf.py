@@ -251,3 +251,12 @@ def version_asked(raw: bytes) -> str:
         return _version(_known(load_configuration(raw, "it")).get("cniVersion"))
     except CniError:
         return VERSIONS[-2]
+
+
+def network_named(raw: bytes) -> str:
+    """The network's name, whatever is wrong with the document; empty where it says none."""
+    try:
+        name = load_configuration(raw, "it").get("name")
+    except CniError:
+        return ""
+    return name if isinstance(name, str) else ""

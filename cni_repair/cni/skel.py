@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cni_repair.base import log
 from cni_repair.base.errors import INTERNAL, IO, TRY_AGAIN, CniError
-from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps
 from cni_repair.cni.call import args_in, check, pod_of
 
@@ -37,7 +35,6 @@ def serve(verbs: Mapping[str, Verb]) -> int:
     stdout = os.dup(1)
     os.dup2(2, 1)
     stdin = b""
-    _introduce()
     try:
         stdin = _read_stdin()
         call = check(os.environ, stdin, verbs)
@@ -50,28 +47,40 @@ def serve(verbs: Mapping[str, Verb]) -> int:
         text, status = _failed(_internal(error), stdin, verbs), 1
     if not _print(stdout, text):
         status = 1
-        log.event("trouble", f"{_title()}: nobody has read the answer")
-    log.drain(_DRAIN_SECONDS)
+        _log_failure(CniError(IO, "nobody has read the answer"), stdin, verbs)
+    if not _only_asks(verbs):
+        from cni_repair.base import log
+
+        log.drain(_DRAIN_SECONDS)
     return status
 
 
-def _introduce() -> None:
-    """Say what every event of this process is about, be the call valid or not."""
-    environ = os.environ
-    log.set_common(
-        COMMAND=environ.get("CNI_COMMAND"),
-        CNI_CONTAINERID=environ.get("CNI_CONTAINERID"),
-        IFNAME=environ.get("CNI_IFNAME"),
-        POD=pod_of(args_in(environ.get("CNI_ARGS", ""))),
-    )
+def _only_asks(verbs: Mapping[str, Verb]) -> bool:
+    verb = verbs.get(os.environ.get("CNI_COMMAND", ""))
+    return verb is not None and verb.asks_only
 
 
-def _title() -> str:
-    """The call in words."""
+def _log_failure(error: CniError, stdin: bytes, verbs: Mapping[str, Verb]) -> None:
+    """Tell the journal, be the call valid or not. (Imported here: while the delegate of an ADD
+    works, that costs nothing.)"""
+    if _only_asks(verbs):
+        return
+    from cni_repair.base import log
+    from cni_repair.base.names import title_of
+    from cni_repair.cni.netconf import network_named
+
     environ = os.environ
     container_id, ifname = environ.get("CNI_CONTAINERID", ""), environ.get("CNI_IFNAME", "")
-    named = title_of(pod_of(args_in(environ.get("CNI_ARGS", ""))), container_id, ifname)
-    return " ".join(filter(None, [environ.get("CNI_COMMAND", ""), named]))
+    pod = pod_of(args_in(environ.get("CNI_ARGS", "")))
+    what = f"{environ.get('CNI_COMMAND', '')} {title_of(pod, container_id, ifname)}".strip()
+    log.failure(
+        what,
+        error,
+        CNI_CONTAINERID=container_id,
+        IFNAME=ifname,
+        POD=pod,
+        NETWORK=network_named(stdin),
+    )
 
 
 def _is_open(fd: int) -> bool:
@@ -109,9 +118,7 @@ def _read_stdin() -> bytes:
 def _failed(error: CniError, stdin: bytes, verbs: Mapping[str, Verb]) -> str:
     from cni_repair.cni.netconf import version_asked
 
-    verb = verbs.get(os.environ.get("CNI_COMMAND", ""))
-    if verb is None or not verb.asks_only:
-        log.failure(_title(), error)
+    _log_failure(error, stdin, verbs)
     return dumps(error.document(version_asked(stdin)))
 
 

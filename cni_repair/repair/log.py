@@ -5,39 +5,24 @@ After the pass, not during it: its pods wait for nothing that is only told.
 
 from __future__ import annotations
 
-import time
-
 from cni_repair.base import log
 from cni_repair.base.errors import REFUSALS
-from cni_repair.base.frozen import replace
-from cni_repair.repair.scheduler import repair
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.base.log import Kind
-    from cni_repair.checkpoint.inventory import Entry
-    from cni_repair.checkpoint.store import Store
-    from cni_repair.node.context import Node
     from cni_repair.node.report import Report
-    from cni_repair.repair.session import RepairOptions
 
 
-def repair_and_log(
-    node: Node, store: Store, entries: list[Entry], options: RepairOptions
-) -> list[Report]:
-    """Repair, and write a line for each attachment that was changed or is damaged; and one of all
-    where several were meant and there was anything to tell. Healthy ones are not told of."""
-    examined: list[Report] = []
-    began = time.monotonic()
-    reports = repair(node, store, entries, replace(options, on_examined=examined.extend))
-    took = round(1000 * (time.monotonic() - began))
+def log_pass(reports: list[Report], examined: list[Report], took_ms: int) -> None:
+    """Write a line for each attachment that was changed or is damaged, and one of all where there
+    were several. Healthy ones are not told of; `examined`: what each was like before."""
     before = {report.key: report for report in examined}
-    told = [report for report in reports if report.actions or report.damaged]
-    for report in told:
-        log_repaired(report, before.get(report.key))
-    if told and len(entries) > 1:
-        _log_all(reports, took)
-    return reports
+    for report in reports:
+        if report.actions or report.damaged:
+            log_repaired(report, before.get(report.key))
+    if len(reports) > 1:
+        _log_all(reports, took_ms)
 
 
 def log_repaired(report: Report, before: Report | None, outage_ms: int | None = None) -> None:

@@ -56,6 +56,21 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
         return _Repair(session, Ledger(entries)).run()
 
 
+def repair_and_log(
+    node: Node, store: Store, entries: list[Entry], options: RepairOptions
+) -> list[Report]:
+    """As :func:`repair`, and tell the journal what was changed, and what is damaged."""
+    examined: list[Report] = []
+    began = time.monotonic()
+    reports = repair(node, store, entries, replace(options, on_examined=examined.extend))
+    if any(report.actions or report.damaged for report in reports):
+        # Here, where nobody is without a network any more.
+        from cni_repair.repair.log import log_pass
+
+        log_pass(reports, examined, round(1000 * (time.monotonic() - began)))
+    return reports
+
+
 def usable_processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0))

@@ -145,27 +145,19 @@ class Attachments:
         return one
 
     def uplink_lost(self, name: str, now: float) -> list[Attachment]:
-        """A link of the node is gone, and with it what stands on it; those that were well."""
+        """A link of the node is gone, and with it what stands on it; those that were there, as far
+        as was known. (A look may have been quicker than the message.)"""
         gone = []
-        for one in self._known.values():
-            if name in one.chain and one.cause != UPLINK:
-                if one.state in (HEALTHY, DEGRADED, ""):
-                    one.state, one.reason, one.lost_at = LOST, f"{name} is gone", now
-                    gone.append(one)
-                one.cause = UPLINK
+        for one in self.over(name):
+            if one.state == LOST and one.lost_at is None:
+                gone.append(one)
+            elif one.state in (HEALTHY, DEGRADED, ""):
+                one.state, one.reason = LOST, f"{name} is gone"
+                gone.append(one)
+            else:
+                continue
+            one.lost_at, one.cause = now, UPLINK
         return gone
-
-    def oldest_looks(self, count: int, before: float) -> list[Attachment]:
-        """Those that were not looked at since `before`, at most so many: the oldest look first."""
-        due = [one for one in self._known.values() if one.looked_at < before]
-        return sorted(due, key=lambda one: one.looked_at)[:count]
-
-    def due_to_remember(self, now: float) -> list[Attachment]:
-        return [
-            one
-            for one in self._known.values()
-            if one.remember_at is not None and one.remember_at <= now
-        ]
 
     def over(self, name: str) -> list[Attachment]:
         """Those that stand on a link of the node."""
@@ -176,16 +168,6 @@ class Attachments:
         if self._masters is None:
             self._masters = Counter(name for one in self._known.values() for name in one.chain)
         return self._masters
-
-    def states(self) -> Counter[str]:
-        return Counter(one.state for one in self._known.values() if one.state)
-
-    def by_network(self) -> dict[str, Counter[str]]:
-        found: dict[str, Counter[str]] = {}
-        for one in self._known.values():
-            if one.state:
-                found.setdefault(one.network, Counter())[one.state] += 1
-        return found
 
 
 def _cause(before: str, healthy_over: int, over: int) -> str:

@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings) -> int:
-    """Watch until a signal ends it; 0.
+    """Watch until a signal ends it: 0; or until it cannot go on: 1.
 
-    Raises CniError where another watcher is at work (NotFirst), or where it cannot go on.
+    Raises CniError where another watcher is at work (NotFirst), or its lock cannot be had.
     """
     # First: children are forked from what is in memory now, and from no thread.
     healer = Healer(Leash())
-    log.use_stderr()
     gc.enable()
     with first_watcher(settings.run_dir):
         import asyncio
 
-        asyncio.run(_watch(settings, healer))
-    return 0
+        log.use_stderr()
+        return asyncio.run(_watch(settings, healer))
 
 
 def _read_again(settings: Settings) -> Settings:
@@ -49,7 +48,7 @@ def _read_again(settings: Settings) -> Settings:
     return fresh
 
 
-async def _watch(settings: Settings, healer: Healer) -> None:
+async def _watch(settings: Settings, healer: Healer) -> int:
     import asyncio
 
     from cni_repair.watch.notify import Notifier
@@ -80,7 +79,10 @@ async def _watch(settings: Settings, healer: Healer) -> None:
     notifier.stopping()
     for task in (work, stopped):
         task.cancel()
-    results = await asyncio.gather(work, stopped, return_exceptions=True)
+    error, _ = await asyncio.gather(work, stopped, return_exceptions=True)
+    if isinstance(error, CniError):
+        log.event("trouble", str(error), REASON=str(error))
+    elif isinstance(error, Exception):
+        raise error
     log.event("stopped", "the node is not watched any more")
-    if isinstance(results[0], Exception):
-        raise results[0]
+    return int(isinstance(error, CniError))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from cni_repair.network.planning.plan import STALE
@@ -34,17 +35,12 @@ def status_of(
         "reason": mode.reason,
         "heal": telling.settings.heal,
         "lastLook": looking.finished_at,
-        "attachments": dict(attachments.states()),
-        "byNetwork": {name: dict(states) for name, states in attachments.by_network().items()},
+        "attachments": dict(Counter(one.state for one in attachments if one.state)),
+        "byNetwork": _by_network(attachments),
         "damaged": _damaged(node),
         "masters": masters,
-        "armed": healing.armed_in_all,
-        "heals": {
-            "total": telling.healed_count,
-            "failed": telling.failed_count,
-            "lastAt": telling.last_healed_at,
-            "lastOutageMs": telling.last_outage_ms,
-        },
+        "armed": healing.armed(),
+        "heals": telling.heals,
         "refused": _refused(attachments, healing),
         "kubelet": {"held": held is not None, "since": held.since if held is not None else None},
         "unmanaged": len(looking.unmanaged),
@@ -60,6 +56,15 @@ def _damaged(node: NodeLinks) -> Damaged:
 
 def _is_up(link: Link | None) -> bool:
     return link is not None and link.up and link.carrier
+
+
+def _by_network(attachments: Attachments) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for one in attachments:
+        if one.state:
+            states = found.setdefault(one.network, {})
+            states[one.state] = states.get(one.state, 0) + 1
+    return found
 
 
 def _master(name: str, node: NodeLinks, healing: Healing) -> Master:
@@ -85,7 +90,7 @@ def _refused(attachments: Attachments, healing: Healing) -> list[Refused]:
             "reason": why,
         }
         for one in attachments
-        if (why := healing.why_refused(one))
+        if (why := healing.choosing.why_refused(one))
     ]
 
 

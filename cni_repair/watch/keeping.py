@@ -7,6 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from cni_repair.base.errors import CniError
+from cni_repair.watch import journal
 from cni_repair.watch.kubelet import Holder
 from cni_repair.watch.policy import DRIFT
 from cni_repair.watch.settings import ON_LOSS
@@ -74,7 +75,7 @@ class Keeping:
             self._telling.trouble(str(error))
         else:
             if words:
-                self._telling.kubelet(kind == "held", words)
+                journal.kubelet(kind == "held", words)
         await self._note(holder)
 
     async def _note(self, holder: Holder) -> None:

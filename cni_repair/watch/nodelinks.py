@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cni_repair.network.planning.plan import LOST
+from cni_repair.watch import journal
 from cni_repair.watch.links import Links
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ class NodeLinks:
                 self._back(name)
         self.healing.link_changed(self.away)
 
+    def note_missing(self) -> None:
+        """Pods were found that stand on links which are not there: since when, nobody knows."""
+        for name in self.attachments.masters():
+            if self.links.get(name) is None:
+                self.away.setdefault(name, (time.monotonic(), time.time()))
+
     def saw(self, event: LinkEvent) -> None:
         """One message."""
         is_news = self.links.saw(event)
@@ -91,19 +99,23 @@ class NodeLinks:
             return
         now = time.monotonic()
         self.away[name] = now, time.time()
+        known_lost = {one.place for one in self.attachments.over(name) if one.state == LOST}
         gone = self.attachments.uplink_lost(name, now)
         if gone:
             self._on_loss(name)
         self.healing.uplink_lost(name, gone, self.away)
         loop = asyncio.get_running_loop()
         loop.call_later(_TOGETHER_SECONDS, self.healing.consider)
-        loop.call_later(_TELL_SECONDS, self._tell_lost, name, gone)
+        news = [one for one in gone if one.place not in known_lost]
+        loop.call_later(_TELL_SECONDS, self._tell_lost, name, len(gone), news)
 
-    def _tell_lost(self, name: str, gone: list[Attachment]) -> None:
-        self._telling.uplink_lost(name, len(gone))
-        self._telling.lost(gone)
+    def _tell_lost(self, name: str, count: int, news: list[Attachment]) -> None:
+        journal.uplink_lost(name, count)
+        journal.lost(news)
+        self._telling.changed()
 
     def _back(self, name: str) -> None:
         if name in self.away:
             since, _ = self.away.pop(name)
-            self._telling.uplink_back(name, time.monotonic() - since)
+            journal.uplink_back(name, time.monotonic() - since)
+            self._telling.changed()

@@ -1,24 +1,23 @@
-"""What the daemon tells: the journal, its status file, metrics, the service manager."""
+"""What the daemon tells of itself: its status file, metrics, the service manager, the journal."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from cni_repair.base import log
-from cni_repair.base.errors import REFUSALS, CniError
+from cni_repair.base.errors import REFUSALS, TRY_AGAIN, CniError
 from cni_repair.network.planning.plan import DEGRADED, LOST
+from cni_repair.watch import journal
 from cni_repair.watch.metrics import Metrics
-from cni_repair.watch.status import WRITE_SECONDS, Status, write_status
+from cni_repair.watch.status import WRITE_SECONDS, Heals, Status, write_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cni_repair.watch.attachments import Attachment, Change
     from cni_repair.watch.notify import Notifier
-    from cni_repair.watch.policy import Mode
     from cni_repair.watch.settings import Settings
 
 # Changes come in crowds.
@@ -31,112 +30,65 @@ class Telling:
 
     def __init__(self, settings: Settings, notifier: Notifier) -> None:
         self.settings = settings
-        self.notifier = notifier
         self.since = time.time()
-        self.healed_count = 0
-        self.failed_count = 0
-        self.last_healed_at: float | None = None  # Unix time
-        self.last_outage_ms: int | None = None
+        self.heals: Heals = {"total": 0, "failed": 0, "lastAt": None, "lastOutageMs": None}
+        self._notifier = notifier
         self._loop = asyncio.get_running_loop()
-        self._troubles: Counter[str] = Counter()
+        self._troubles: set[str] = set()
         self._changed = asyncio.Event()
         self._metrics = Metrics(settings, self._trouble_of_thread)
 
-    # --- The journal ---
+    def change(self, settings: Settings) -> None:
+        """Go by other settings from now on."""
+        self.settings = settings
+        self._metrics.reload(settings)
 
-    def mode(self, before: Mode, now: Mode) -> None:
-        """Say that it heals again, or not any more, and why."""
-        if now.heals and before.name:
-            log.event("resumed", "pods are healed again")
-        elif not now.heals:
-            log.event("paused", f"no pod is healed: {now.reason}", REASON=now.reason)
-        self.changed()
+    def close(self) -> None:
+        self._metrics.close()
+
+    # --- What happens ---
 
     def saw(self, changes: Iterable[Change]) -> None:
         """Say what a look has found that was not so."""
         for change in changes:
-            one = change.one
-            if one.state == change.before:
-                continue
-            if one.state == LOST:
-                self.lost([one])
-            elif one.state == DEGRADED:
-                self._event("degraded", one, f"{one.title} is degraded: {one.reason}")
+            if change.one.state != change.before:
+                if change.one.state == LOST:
+                    journal.lost([change.one])
+                elif change.one.state == DEGRADED:
+                    journal.degraded(change.one)
         self.changed()
 
-    def lost(self, gone: Iterable[Attachment]) -> None:
-        for one in gone:
-            self._event("lost", one, f"{one.title} is lost: {one.reason}")
-        self.changed()
+    def healed(self, one: Attachment, before: Attachment, restored_at: float | None) -> None:
+        """A repair has brought it back; its traffic passes since `restored_at`, if it does."""
+        outage = outage_ms = None
+        if restored_at is not None and before.lost_at is not None:
+            outage = max(0.0, restored_at - before.lost_at)
+            outage_ms = round(outage * 1000)
+        self._metrics.heal("healed", before.cause, outage)
+        self.heals["total"] += 1
+        self.heals["lastAt"] = time.time()
+        self.heals["lastOutageMs"] = outage_ms
+        journal.healed(one, before.cause, outage_ms)
 
-    def uplink_lost(self, name: str, count: int) -> None:
-        pods = f"{count} attachment{'' if count == 1 else 's'}"
-        log.event("uplink-lost", f"{name} is gone, and with it {pods}", MASTER=name, COUNT=count)
-        self.changed()
-
-    def uplink_back(self, name: str, seconds: float) -> None:
-        log.event("uplink-back", f"{name} is back after {seconds:.3g} s", MASTER=name)
-        self.changed()
-
-    def armed(self, uplink: str, count: int, total: int) -> None:
-        log.event("armed", f"{count} of {total} pods over {uplink} are armed", MASTER=uplink)
-        self.changed()
-
-    def healed(self, change: Change, cause: str, restored_at: float | None) -> None:
-        one = change.one
-        outage = None
-        if restored_at is not None and change.lost_at is not None:
-            outage = max(0.0, restored_at - change.lost_at)
-        self._metrics.heal("healed", cause, outage)
-        self.healed_count += 1
-        self.last_healed_at = time.time()
-        self.last_outage_ms = None if outage is None else round(outage * 1000)
-        after = "" if outage is None else f" after {self.last_outage_ms} ms"
-        self._event("healed", one, f"{one.title} is healed{after}", cause, self.last_outage_ms)
-
-    def kubelet(self, is_held: bool, words: str) -> None:
-        log.event("held" if is_held else "released", words)
-
-    def refused(self, change: Change, cause: str, code: int) -> None:
+    def not_healed(self, one: Attachment, code: int) -> None:
         """A repair of it has failed, or was not to be."""
-        self._metrics.heal("refused" if code in REFUSALS else "failed", cause)
-        self.failed_count += 1
-        one = change.one
-        self._event("refused", one, f"{one.title} was not healed: {one.reason}", cause)
+        if code == TRY_AGAIN:
+            return  # and so it is
+        self._metrics.heal("refused" if code in REFUSALS else "failed", one.cause)
+        self.heals["failed"] += 1
+        journal.of_one("refused", one, f"{one.title} was not healed: {one.reason}")
 
     def trouble(self, text: str) -> None:
         """Say it, once: what goes on failing is no news."""
-        if not self._troubles[text]:
+        if text not in self._troubles:
             log.event("trouble", text)
         if len(self._troubles) > _MOST_TROUBLES:
             self._troubles.clear()
-        self._troubles[text] += 1
+        self._troubles.add(text)
 
     def _trouble_of_thread(self, text: str) -> None:
         """As :meth:`trouble`, from the thread that serves metrics."""
         self._loop.call_soon_threadsafe(self.trouble, text)
-
-    def _event(
-        self,
-        kind: log.Kind,
-        one: Attachment,
-        message: str,
-        cause: str = "",
-        outage_ms: int | None = None,
-    ) -> None:
-        log.event(
-            kind,
-            message,
-            CNI_CONTAINERID=one.container_id,
-            POD=one.pod,
-            IFNAME=one.ifname,
-            STATE=one.state,
-            NETWORK=one.network,
-            MASTER=one.chain[0] if one.chain else "",
-            CAUSE=cause or one.cause,
-            REASON=one.reason,
-            OUTAGE_MS=outage_ms,
-        )
 
     # --- The status ---
 
@@ -156,21 +108,13 @@ class Telling:
             self._changed.clear()
             self._write(status())
 
-    def change(self, settings: Settings) -> None:
-        """Go by other settings from now on."""
-        self.settings = settings
-        self._metrics.reload(settings)
-
-    def close(self) -> None:
-        self._metrics.close()
-
     def _write(self, status: Status) -> None:
         self._metrics.observe(status)
         try:
             write_status(self.settings.run_dir, status)
         except CniError as error:
             self.trouble(str(error))
-        self.notifier.status(summary(status))
+        self._notifier.status(summary(status))
 
 
 def summary(status: Status) -> str:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from cni_repair.base.errors import INTERNAL, CniError
 from cni_repair.checkpoint.store import is_committed
 from cni_repair.upgrade.lock import is_at_work
-from cni_repair.watch import pausing, rundir
+from cni_repair.watch import journal, pausing, rundir
 from cni_repair.watch.attachments import Attachments, Place
+from cni_repair.watch.choosing import Choosing
 from cni_repair.watch.crew import Crew
 from cni_repair.watch.directories import Directories
 from cni_repair.watch.document import status_of
 from cni_repair.watch.events import LinkEvents
-from cni_repair.watch.healing import Healing, name_alone
+from cni_repair.watch.healing import Healing
 from cni_repair.watch.keeping import Keeping
 from cni_repair.watch.looking import Looking
+from cni_repair.watch.looks import Looks
 from cni_repair.watch.nodelinks import NodeLinks
 from cni_repair.watch.policy import Mode, Restraint, mode_of
 from cni_repair.watch.telling import Telling
@@ -48,10 +50,12 @@ class Watcher:
         self._attachments = Attachments()
         self._telling = Telling(settings, notifier)
         self._restraint = Restraint(settings.back_off_first, settings.back_off_most)
+        choosing = Choosing(self._attachments, self._restraint)
         self._crew = Crew(healer)
-        self._looking = Looking(self._crew, self._attachments, self._telling, self._saw)
+        looks = Looks(self._crew, self._attachments, self._telling, self._saw)
+        self._looking = Looking(looks, self._attachments, self._telling)
         self._healing = Healing(
-            self._crew, self._attachments, self._restraint, self._telling, self._looking.soon
+            self._crew, self._attachments, choosing, self._telling, self._looking.soon
         )
         self._keeping = Keeping(self._attachments, self._telling, lambda: self._healing.is_at_work)
         self._node = NodeLinks(
@@ -59,7 +63,7 @@ class Watcher:
         )
         self._directories = Directories(self._file, self._directory)
         self._mode = Mode("", "")
-        self._slept = rundir.boot_time() - time.monotonic()
+        self._sleep = Sleep()
 
     async def run(self) -> None:
         """Watch until it is cancelled, or cannot go on (HealerDied)."""
@@ -73,7 +77,7 @@ class Watcher:
             self._telling.run(self._status),
             self._keeping.run(),
             self._tick(),
-            self._until_healer_dies(loop),
+            _until_it_dies(self._healer),
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
@@ -125,7 +129,7 @@ class Watcher:
                 self._looking.came(place)
             else:
                 self._looking.went(place)
-                self._restraint.forget(place, name_alone(place))
+                self._healing.choosing.forget(place)
                 self._telling.changed()
 
     def _directory(self, path: str) -> None:
@@ -135,20 +139,11 @@ class Watcher:
             self._set_mode()
 
     def _saw(self, changes: list[Change]) -> None:
+        self._node.note_missing()
         self._telling.saw(changes)
         for change in changes:
-            one = change.one
-            self._restraint.looked(one.place, one.mark, one.seen)
+            self._healing.choosing.looked(change.one)
         self._healing.consider()
-
-    async def _until_healer_dies(self, loop: asyncio.AbstractEventLoop) -> None:
-        died = asyncio.Event()
-        loop.add_reader(self._healer.control, died.set)
-        try:
-            await died.wait()
-        finally:
-            loop.remove_reader(self._healer.control)
-        raise HealerDied(INTERNAL, "the process that heals has died", "the watcher ends with it")
 
     # --- Now and then ---
 
@@ -159,28 +154,54 @@ class Watcher:
             self._crew.end_overdue(time.monotonic())
             self._directories.look_for_missing()
             self._set_mode()
-            self._look_if_slept()
+            if self._sleep.is_over():
+                self._looking.whole(self._telling.settings.checkpoint_dirs)
             await asyncio.sleep(min(beat, _TICK_SECONDS) if beat else _TICK_SECONDS)
 
-    def _look_if_slept(self) -> None:
-        """A machine that was suspended has told nothing of what it met when it woke."""
-        slept = rundir.boot_time() - time.monotonic()
-        if slept - self._slept > _SLEPT_SECONDS:
-            self._looking.whole(self._telling.settings.checkpoint_dirs)
-        self._slept = slept
-
     def _set_mode(self) -> None:
-        mode = mode_of(self._telling.settings.heal, is_at_work(), self._why_paused())
+        settings = self._telling.settings
+        mode = mode_of(settings.heal, is_at_work(), _why_paused(settings.run_dir))
         before, self._mode = self._mode, mode
         if mode.name != before.name:
-            self._telling.mode(before, mode)
+            journal.mode(before, mode)
+            self._telling.changed()
             if before.name:  # what happened meanwhile was nobody's to heal
-                self._looking.whole(self._telling.settings.checkpoint_dirs)
+                self._looking.whole(settings.checkpoint_dirs)
             self._healing.set_mode(mode)
 
-    def _why_paused(self) -> str:
-        try:
-            pause = pausing.read_pause(self._telling.settings.run_dir)
-        except CniError as error:
-            return str(error)  # somebody wanted something: leave be until it is known what
-        return pause.words(rundir.boot_time()) if pause is not None else ""
+
+def _why_paused(run_dir: str) -> str:
+    try:
+        pause = pausing.read_pause(run_dir)
+    except CniError as error:
+        return str(error)  # somebody wanted something: leave be until it is known what
+    return pause.words(rundir.boot_time()) if pause is not None else ""
+
+
+async def _until_it_dies(healer: Healer) -> None:
+    """Its end of the socket is closed then. Raises HealerDied."""
+    loop = asyncio.get_running_loop()
+    died = asyncio.Event()
+    loop.add_reader(healer.control, died.set)
+    try:
+        await died.wait()
+    finally:
+        loop.remove_reader(healer.control)
+    raise HealerDied(INTERNAL, "the process that heals has died", "the watcher ends with it")
+
+
+class Sleep:
+    """Whether the machine was suspended: it has told nothing of what it met when it woke."""
+
+    def __init__(self) -> None:
+        self._slept = self._seconds()
+
+    @staticmethod
+    def _seconds() -> float:
+        """What one clock counts and the other does not."""
+        return rundir.boot_time() - time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether it was, since the last time that this was asked."""
+        before, self._slept = self._slept, self._seconds()
+        return self._slept - before > _SLEPT_SECONDS

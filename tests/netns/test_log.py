@@ -3,6 +3,7 @@ the real journalctl, and by `cni-repair log`."""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -13,8 +14,10 @@ import pytest
 
 from cni_repair import __version__
 from cni_repair.base.log import KINDS
+from cni_repair.upgrade.progress import PHASES
 from tests.journal import SOCKET, Journal, journald_on
 from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, options
+from tests.netns.upgrading import RELOAD, attached, plan, report, start, start_words
 
 _OURS = re.compile("[A-Z][A-Z_]*")
 
@@ -363,6 +366,77 @@ def test_snapshot_and_forget(rig: Rig, journal: Journal) -> None:
     assert forgotten == about(
         web.pod, EVENT="forgotten", COMMAND="forget", STATE="stale", MASTER="eth0"
     )
+
+
+def test_adopt(rig: Rig, journal: Journal) -> None:
+    web = rig.attach("web")
+    legacy = rig.checkpoint(web.pod)
+    cache = rig.base / "cache/results"
+    cache.mkdir(parents=True, mode=0o700)
+    legacy.unlink()
+    conf = {**rig.conf(), "type": "macvlan"}
+    entry = {
+        "kind": "cniCacheV1",
+        "containerId": web.pod.id,
+        "config": base64.b64encode(json.dumps({**conf, "plugins": [conf]}).encode()).decode(),
+        "ifName": "eth0",
+        "networkName": conf["name"],
+        "netns": web.pod.path,
+        "cniArgs": [["K8S_POD_NAMESPACE", "shop"], ["K8S_POD_NAME", "web"]],
+        "result": web.result,
+    }
+    (cache / f"pods-{web.pod.id}-eth0").write_text(json.dumps(entry))
+    words = ("adopt", "--cache-dir", str(cache.parent), *options(rig))
+    assert rig.cli(*words).status == 0
+    assert rig.cli(*words, "--write").status == 0
+    _, adopted = events(journal)
+    assert adopted == about(
+        web.pod, EVENT="adopted", COMMAND="adopt", MESSAGE=f"adopted {title(web.pod)}"
+    )
+
+
+def test_an_upgrade(rig: Rig, journal: Journal) -> None:
+    """Each phase, the links, and a line for each pod."""
+    pods = attached(rig)
+    assert start(rig, plan(rig)).status == 0
+    told = [event for event in events(journal) if event["COMMAND"] == "upgrade"]
+    phases = [event["PHASE"] for event in told if "PHASE" in event]
+    assert phases == [*PHASES]
+    assert told[0]["MESSAGE"] == f"upgrade by {rig.base}/plan.yaml begins"
+    assert told[-1] == {
+        "EVENT": "upgrade",
+        "COMMAND": "upgrade",
+        "MESSAGE": "upgrade ended well",
+        "STATUS": "0",
+    }
+    links = [(event["EVENT"], event["MASTER"]) for event in told if "uplink" in event["EVENT"]]
+    assert links == [("uplink-lost", "eth0"), ("uplink-back", "eth0")]
+    outages = {one["containerID"]: one["outageMs"] for one in report(rig)["attachments"]}
+    repaired = [event for event in told if event["EVENT"] == "repaired"]
+    assert {one["CNI_CONTAINERID"]: int(one["OUTAGE_MS"]) for one in repaired} == outages
+    assert [one["CAUSE"] for one in repaired] == ["lost: the pod's eth0 is gone"] * len(pods)
+
+
+def test_an_upgrade_that_failed(rig: Rig, journal: Journal) -> None:
+    attached(rig, 1)
+    assert start(rig, plan(rig, f"{RELOAD}; exit 7")).status == 1
+    failed = [event for event in events(journal) if event["EVENT"] == "failed"]
+    assert [one["MESSAGE"] for one in failed[1:]] == ["upgrade ended, and something failed"]
+    assert failed[0]["PHASE"] == "driver" and "exit 7" in failed[0]["REASON"]
+
+
+def test_an_upgrade_that_was_refused(rig: Rig, journal: Journal) -> None:
+    attached(rig, 1)
+    path = plan(rig, "/no/such/command")
+    rig.cli(*start_words(rig, path), "--dry-run")
+    assert start(rig, path).status == 3
+    _, begun, *refused = events(journal)
+    assert begun["EVENT"] == "upgrade"
+    assert [(one["EVENT"], one.get("PHASE")) for one in refused] == [
+        ("failed", "preflight"),
+        ("failed", None),
+    ]
+    assert refused[1]["MESSAGE"] == "upgrade refused, nothing was touched"
 
 
 # --- `cni-repair log` -------------------------------------------------------------------------

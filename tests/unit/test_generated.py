@@ -27,7 +27,7 @@ COMMANDS = sorted(parsers())
 def options_of(command: str) -> set[str]:
     """The options that its own --help names."""
     text = run_module(command, "--help").stdout.decode()
-    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", text.partition("options:")[2]))
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", text.partition("options:")[2]))
 
 
 # --- the man page --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -31,6 +32,10 @@ def line(name: str = "a", state: str = "healthy", over: int = 7, **changes: Any)
         "mark": "1:2:3",
         **changes,
     }
+
+
+def states(known: Attachments) -> Counter[str]:
+    return Counter(one.state for one in known)
 
 
 def place(name: str) -> Place:
@@ -81,7 +86,7 @@ class TestAnUplink:
         known.saw(DIRECTORY, line("c", chain=["eth0"]), 1.0)
         gone = known.uplink_lost("eth0", 2.0)
         assert [one.container_id for one in gone] == ["a", "c"]
-        assert known.states() == {"lost": 2, "healthy": 1}
+        assert states(known) == {"lost": 2, "healthy": 1}
 
     def test_is_lost_once_with_its_vlan(self) -> None:
         known = Attachments()
@@ -98,12 +103,19 @@ class TestAnUplink:
         assert known.was_lost_since(place, 1.9)
         assert not known.was_lost_since(place, 2.1)
 
+    def test_is_when_the_loss_was_that_a_look_has_seen_already(self) -> None:
+        known = Attachments()
+        known.saw(DIRECTORY, line(), 1.0)
+        known.saw(DIRECTORY, line(state="lost", over=0), 2.0)
+        (one,) = known.uplink_lost("eth0", 2.1)
+        assert (one.lost_at, one.cause) == (2.1, UPLINK)
+
     def test_does_not_take_what_is_not_there(self) -> None:
         """A stale record's pod is no more."""
         known = Attachments()
         known.saw(DIRECTORY, line(state="stale"), 1.0)
         assert known.uplink_lost("eth0", 2.0) == []
-        assert known.states() == {"stale": 1}
+        assert states(known) == {"stale": 1}
 
 
 class TestAttachments:
@@ -126,19 +138,6 @@ class TestAttachments:
         assert "eth0" in known.masters()
         known.saw(DIRECTORY, line(chain=["bond4"]), 2.0)
         assert known.masters() == {"bond4": 1}
-
-    def test_are_looked_at_by_turns(self) -> None:
-        known = Attachments()
-        for now, name in enumerate("abcd"):
-            known.saw(DIRECTORY, line(name), float(now))
-        due = known.oldest_looks(2, before=3.0)
-        assert [one.container_id for one in due] == ["a", "b"]
-
-    def test_are_counted_by_network(self) -> None:
-        known = Attachments()
-        known.saw(DIRECTORY, line("a"), 1.0)
-        known.saw(DIRECTORY, line("b", "lost", network="other"), 1.0)
-        assert known.by_network() == {"pods": {"healthy": 1}, "other": {"lost": 1}}
 
 
 def link(names: str, ifindex: int = 2, gone: bool = False, carrier: bool = True) -> LinkEvent:

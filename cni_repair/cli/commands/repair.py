@@ -72,8 +72,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
     from cni_repair.repair.armedindex import Indexed
-    from cni_repair.repair.log import repair_and_log
-    from cni_repair.repair.scheduler import usable_processors
+    from cni_repair.repair.scheduler import repair_and_log, usable_processors
     from cni_repair.repair.session import RepairOptions
 
     timeout = scope.conf.master_timeout if scope.conf else netconf.MASTER_TIMEOUT_SECONDS

@@ -80,6 +80,7 @@ def upgrade(node: Node, check: Checks) -> None:
         check_report(check, node)
         check_window(check, node, since, KUBELET)
         check_free(check, node, files, KUBELET)
+        check_log(check, node)
     check_same(check, node, before)
     check_pings(check, wire, before, since)
     check.succeeds(
@@ -141,6 +142,39 @@ def check_report(check: Checks, node: Node, *failed: str) -> None:
     )
     runs = [event for event in events() if event["event"] == "driver"]
     check("the driver command was run once", len(runs) == 1, runs)
+
+
+def check_log(check: Checks, node: Node) -> None:
+    """The morning after: the node's journal has the night, and journalctl finds it."""
+    node.run(["journalctl", "--sync"], check=True)
+    told = node.cli("log", "-n", "10000", "-o", "json").document["events"]
+    ours = [event for event in told if event["command"] == "upgrade"]
+    kinds = [event["event"] for event in ours]
+    order = ["upgrade", "held", "uplink-lost", "uplink-back", "repaired", "released", "upgrade"]
+    found = iter(kinds)
+    check(
+        f"cni-repair log tells of it in order: {', '.join(order)}; nothing failed",
+        all(kind in found for kind in order) and not {"failed", "refused", "trouble"} & {*kinds},
+        told,
+    )
+    pods = node.cli("upgrade", "--status", "-o", "json").document["attachments"]
+    outages = {pod["containerID"]: pod["outageMs"] for pod in pods}
+    repaired = [event for event in ours if event["event"] == "repaired"]
+    check(
+        "a line for each pod, with its outage and what it had lost",
+        {event["containerID"]: event["outageMs"] for event in repaired} == outages
+        and len(repaired) == len(node.pods)
+        and all(event["cause"].startswith("lost: ") for event in repaired),
+        repaired,
+    )
+    first = pods[0]["containerID"]
+    of_one = node.cli("log", first[:12], "-o", "json").document["events"]
+    check(
+        "cni-repair log POD: its ADD, and its repair",
+        [event["event"] for event in of_one if event["command"] in ("ADD", "upgrade")]
+        == ["added", "repaired"],
+        of_one,
+    )
 
 
 def check_window(check: Checks, node: Node, since: float, unit: str) -> None:

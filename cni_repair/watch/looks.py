@@ -1,0 +1,131 @@
+"""Looks at attachments, and their records brought up to date: the tasks that do it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from cni_repair.network.planning.plan import HEALTHY
+from cni_repair.watch.attachments import Place
+from cni_repair.watch.crew import TaskFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cni_repair.watch.attachments import Attachments, Change
+    from cni_repair.watch.crew import Crew
+    from cni_repair.watch.telling import Telling
+
+LOOK, REMEMBER = "look", "remember"
+# A record is brought up to date without a known reason after so many looks.
+_LOOKS_TO_REMEMBER = 5
+# Of one task: a hung pod is passed by, and what ails all of them is not tried with each.
+_MOST_FAILURES = 3
+
+
+class Looks:
+    """The tasks, one at a time."""
+
+    def __init__(
+        self,
+        crew: Crew,
+        attachments: Attachments,
+        telling: Telling,
+        changed: Callable[[list[Change]], None],
+    ) -> None:
+        """`changed` is called after each task with all that it saw."""
+        self._crew = crew
+        self._attachments = attachments
+        self._telling = telling
+        self._changed = changed
+
+    async def each_directory(self, kind: str, places: Iterable[Place]) -> None:
+        """Look at some, or remember them."""
+        files: dict[str, list[str]] = {}
+        for place in places:
+            files.setdefault(place.directory, []).append(place.file)
+        for directory, names in files.items():
+            await self.task(kind, directory, names)
+
+    async def task(self, kind: str, directory: str, files: list[str]) -> None:
+        """Have some looked at; where that fails with one, go on with the next, but not for ever."""
+        left = files
+        for _ in range(_MOST_FAILURES):
+            began = time.monotonic()
+            changes: list[Change] = []
+            request = {"task": kind, "directory": directory, "files": left}
+            try:
+                async with self._crew.task(request) as task:
+                    async for line in task.lines():
+                        left = left[1:]
+                        change = self._take(kind, directory, line, began)
+                        if change is not None:
+                            changes.append(change)
+            except TaskFailed as error:
+                self._failed(kind, directory, left, error)
+                left = left[1:]
+            finally:
+                self._changed(changes)
+            if not left:
+                return
+        self._give_up([Place(directory, file) for file in left])
+
+    def _take(self, kind: str, directory: str, line: dict[str, Any], began: float) -> Change | None:
+        """Take in what a task that began then says of one; None where that is no news."""
+        now = time.monotonic()
+        place = Place(directory, line["file"])
+        if "gone" in line:
+            self._attachments.drop(place)
+            return None
+        if self._attachments.was_lost_since(place, began):
+            return None
+        is_new = self._attachments.get(place) is None
+        change = self._attachments.saw(directory, line, now)
+        one = change.one
+        if kind == REMEMBER:
+            self._remembered(change, line, now)
+        elif one.state == HEALTHY and (is_new or change.before != HEALTHY):
+            one.remember_at = now + self._telling.settings.remember_after
+        return change
+
+    def _remembered(self, change: Change, line: dict[str, Any], now: float) -> None:
+        one = change.one
+        one.remember_at = None
+        if one.state == HEALTHY:
+            one.remember_at = now + _LOOKS_TO_REMEMBER * self._telling.settings.look_every
+        if line["trouble"]:
+            why = line["trouble"]
+            self._telling.trouble(f"the record of {one.title} was not brought up to date: {why}")
+
+    def _failed(self, kind: str, directory: str, files: list[str], error: TaskFailed) -> None:
+        """It is the first of the files, if any, that the task did not come past."""
+        verb = "be looked at" if kind == LOOK else "be remembered"
+        if not files:
+            self._telling.trouble(f"what is in {directory} cannot {verb}: {error}")
+            return
+        place = Place(directory, files[0])
+        one = self._attachments.get(place)
+        if kind == LOOK or one is None:
+            one = self._attachments.cannot_see(place, str(error), time.monotonic())
+        self._telling.trouble(f"{one.title} cannot {verb}: {error}")
+        self._give_up([place])
+
+    def _give_up(self, places: Iterable[Place]) -> None:
+        """They are looked at again in their turn, and not at once."""
+        for place in places:
+            one = self._attachments.get(place)
+            if one is not None:
+                one.looked_at = time.monotonic()
+                one.remember_at = None
+
+    async def survey(self) -> list[str] | None:
+        """The pods' interfaces that no record is of, in words; None where nobody can tell."""
+        request = {"task": "survey", "directories": self._telling.settings.checkpoint_dirs}
+        found: list[str] | None = None
+        try:
+            async with self._crew.task(request) as task:
+                async for line in task.lines():
+                    found = line["unmanaged"]
+        except TaskFailed as error:
+            self._telling.trouble(f"pods without a record cannot be looked for: {error}")
+        return found
