@@ -58,6 +58,10 @@ class Attachment:
     def is_damaged(self) -> bool:
         return self.state in _DAMAGED
 
+    def was_lost_since(self, began: float) -> bool:
+        """Whether it was lost after a look at it began: what that has seen is old."""
+        return self.lost_at is not None and self.lost_at >= began
+
     @property
     def seen(self) -> tuple[str, str]:
         """What has to change before it is tried again, once it was refused."""
@@ -105,11 +109,6 @@ class Attachments:
         for place in [*self._known]:
             if place.directory == directory and place.file not in there:
                 self.drop(place)
-
-    def was_lost_since(self, place: Place, began: float) -> bool:
-        """Whether an uplink took it while it was being looked at: what was seen is old."""
-        one = self._known.get(place)
-        return one is not None and one.lost_at is not None and one.lost_at >= began
 
     def saw(self, directory: str, line: dict[str, Any], now: float) -> Change:
         """Take in what a child says of one (see `seen_of`)."""

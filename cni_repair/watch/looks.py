@@ -77,14 +77,14 @@ class Looks:
         if "gone" in line:
             self._attachments.drop(place)
             return None
-        if self._attachments.was_lost_since(place, began):
+        known = self._attachments.get(place)
+        if known is not None and known.was_lost_since(began):
             return None
-        is_new = self._attachments.get(place) is None
         change = self._attachments.saw(directory, line, now)
         one = change.one
         if kind == REMEMBER:
             self._remembered(change, line, now)
-        elif one.state == HEALTHY and (is_new or change.before != HEALTHY):
+        elif one.state == HEALTHY and (known is None or change.before != HEALTHY):
             one.remember_at = now + self._telling.settings.remember_after
         return change
 

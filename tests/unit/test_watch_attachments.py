@@ -97,11 +97,11 @@ class TestAnUplink:
     def test_overtakes_a_look_that_began_before(self) -> None:
         """Else it would be told as lost, seen as healthy, and told as lost again."""
         known = Attachments()
-        place = known.saw(DIRECTORY, line(), 1.0).one.place
-        assert not known.was_lost_since(place, 0.5)
+        one = known.saw(DIRECTORY, line(), 1.0).one
+        assert not one.was_lost_since(0.5)
         known.uplink_lost("eth0", 2.0)
-        assert known.was_lost_since(place, 1.9)
-        assert not known.was_lost_since(place, 2.1)
+        assert one.was_lost_since(1.9)
+        assert not one.was_lost_since(2.1)
 
     def test_is_when_the_loss_was_that_a_look_has_seen_already(self) -> None:
         known = Attachments()
