@@ -38,6 +38,7 @@ class Looks:
         self._attachments = attachments
         self._telling = telling
         self._changed = changed
+        self._began_at = 0.0  # the task
 
     async def each_directory(self, kind: str, places: Iterable[Place]) -> None:
         """Look at some, or remember them."""
@@ -53,6 +54,7 @@ class Looks:
         for _ in range(_MOST_FAILURES):
             changes: list[Change] = []
             request = {"task": kind, "directory": directory, "files": left}
+            self._began_at = time.monotonic()
             try:
                 async with self._crew.task(request) as task:
                     async for line in task.lines():
@@ -73,12 +75,14 @@ class Looks:
         if "gone" in line:
             self._attachments.drop(place)
             return
-        is_new = self._attachments.get(place) is None
+        known = self._attachments.get(place)
+        if known is not None and known.lost_at is not None and known.lost_at > self._began_at:
+            return  # its uplink went meanwhile: what was seen may be of before
         change = self._attachments.saw(directory, line, now)
         one = change.one
         if kind == REMEMBER:
             self._remembered(change, line, now)
-        elif one.state == HEALTHY and (is_new or change.before != HEALTHY):
+        elif one.state == HEALTHY and change.before != HEALTHY:
             one.remember_at = now + self._telling.settings.remember_after
         changes.append(change)
 
