@@ -150,6 +150,7 @@ time.time = lambda: 1_000_000_000.0 - 3600 * next(hours)
         rig.uplink_down()
         watch.until_lost(1)
         rig.uplink_up()
+        watch.until_healed(1)
         watch.until_healthy(1)
         assert watch.status()["heals"]["lastOutageMs"] > 0
     assert rig.state(one.pod) == one.state
