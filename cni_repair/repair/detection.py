@@ -99,6 +99,8 @@ class Detection(Closeable):
     def wait(self, seconds: float) -> None:
         """Hear who answers, for so long, or until something is decided."""
         until = time.monotonic() + seconds
+        if not self._rounds:
+            time.sleep(seconds)
         while time.monotonic() < until:
             for one in self._rounds:
                 one.advance()

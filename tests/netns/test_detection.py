@@ -269,9 +269,12 @@ def test_what_the_wire_gives_back_is_no_others_claim(rig: Rig) -> None:
     assert (entry["state"], entry["notes"]) == ("healthy", [])
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("how", ["configuration", "option"])
-def test_left_to_the_kernel(rig: Rig, how: str) -> None:
+def test_left_to_the_kernel(rig: Rig, how: str, prepared: bool) -> None:
     was = attach(rig, **({"ipv6Detection": "kernel"} if how == "configuration" else {}))
+    if prepared:
+        rig.cli("snapshot", *options(rig))  # which writes the index
     rig.reload()
     if how == "configuration":
         report = rig.plugin("REPAIR", patch=held(rig)).report(0)
