@@ -15,12 +15,16 @@ COMPLETION=bash-completion/completions/cni-repair
 SHARE_DIR=/usr/local/share
 STATE_DIR=/var/lib/cni-repair
 RUN_DIR=/run/cni-repair
+WATCH_UNIT=cni-repair-watch.service
+UNIT_FILE=/etc/systemd/system/$WATCH_UNIT
+WATCH_CONFIG=/etc/cni-repair/watch.yaml
 SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 
 ACTION=install
 PREFIX=/opt/cni-repair
 BIN_DIR=$DEFAULT_BIN_DIR
 WHEELS=""
+WATCH=""
 PURGE=""
 FORCE=""
 CONF_DIRS=()
@@ -34,13 +38,16 @@ NEW=""    # the version directory being built
 
 usage() {
     cat <<'EOF'
-Usage: sudo ./install.sh [--prefix DIR] [--bin-dir DIR] [--wheels DIR]
+Usage: sudo ./install.sh [--watch] [--prefix DIR] [--bin-dir DIR] [--wheels DIR]
        sudo ./install.sh --demo [--wheels DIR]
        sudo ./install.sh --uninstall [--purge] [--force] [--conf-dir DIR]...
                                      [--prefix DIR] [--bin-dir DIR]
 
-Installs the CNI plugin and command cni-repair; run again, upgrades it.
+Installs the CNI plugin and command cni-repair; run again, upgrades it, and restarts its watcher
+where one runs.
 
+  --watch        have systemd run `cni-repair watch`, now and after every boot, by the configuration
+                 /etc/cni-repair/watch.yaml; made from conf/watch.yaml where there is none
   --prefix DIR   where versions of it live (default /opt/cni-repair)
   --bin-dir DIR  where the container runtime looks for plugins (default /opt/cni/bin)
   --wheels DIR   install from the wheels in DIR, with no package index. To make DIR, on a machine
@@ -93,6 +100,7 @@ parse_arguments() {
             shift
             ;;
         --demo | --uninstall) ACTION=${1#--} ;;
+        --watch) WATCH=yes ;;
         --purge) PURGE=yes ;;
         --force) FORCE=yes ;;
         --help | -h)
@@ -123,6 +131,7 @@ check_combination() {
         [[ $GIVEN != *" $option "* || $ACTION == uninstall ]] ||
             fail_usage "$option" "goes with --uninstall only"
     done
+    [[ ! $WATCH || $ACTION == install ]] || fail_usage "--watch" "goes with an installation only"
     case "$ACTION $GIVEN" in
     *" --demo "*" --uninstall "* | *" --uninstall "*" --demo "*)
         fail_usage "--demo with --uninstall" "give one of them"
@@ -521,9 +530,88 @@ link_share() { # NAME
 
 install_on_node() {
     make_work_directory
+    [[ ! $WATCH ]] || check_watch_possible
     install_version
     link_command
     say "installed cni-repair $(source_version): $BIN_DIR/cni-repair, from $NEW"
+    if [[ $WATCH ]]; then
+        start_watch
+    elif watch_is_ours && have_systemd; then
+        upgrade_watch
+    fi
+}
+
+# --- The watcher: a service of systemd's ------------------------------------------------------------
+
+have_systemd() { # sd_booted(3)
+    [[ -d /run/systemd/system ]] && have systemctl
+}
+
+check_watch_possible() {
+    have_systemd ||
+        refuse "--watch: systemd does not run here" "install without it, and have your own service \
+manager run '$BIN_DIR/cni-repair watch', and start it again whenever it ends"
+    [[ -f $SOURCE/conf/systemd/$WATCH_UNIT && -f $SOURCE/conf/watch.yaml ]] ||
+        fail "no conf/systemd/$WATCH_UNIT beside $SOURCE/install.sh" \
+            "run install.sh from a complete checkout"
+    [[ (! -e $UNIT_FILE && ! -L $UNIT_FILE) || $(watch_launcher) ]] ||
+        fail "$UNIT_FILE is not ours" "move it away, or unmask it: systemctl unmask $WATCH_UNIT"
+}
+
+# The launcher that the installed service runs; nothing where there is none, or none of ours.
+watch_launcher() {
+    [[ ! -f $UNIT_FILE ]] || sed -n 's|^ExecStart=\(/.*/cni-repair\) watch .*|\1|p' "$UNIT_FILE"
+}
+
+watch_is_ours() {
+    [[ $(watch_launcher) == "$BIN_DIR/cni-repair" ]]
+}
+
+write_watch_unit() {
+    sed "s|^ExecStart=[^ ]*|ExecStart=$BIN_DIR/cni-repair|" \
+        "$SOURCE/conf/systemd/$WATCH_UNIT" >"$WORK/$WATCH_UNIT"
+    mkdir -p -- "$(dirname -- "$UNIT_FILE")"
+    install -m 0644 -T -- "$WORK/$WATCH_UNIT" "$UNIT_FILE"
+    quietly systemctl daemon-reload || fail "systemd does not read $UNIT_FILE" "see above"
+}
+
+start_watch() {
+    if [[ ! -e $WATCH_CONFIG && ! -L $WATCH_CONFIG ]]; then
+        mkdir -p -- "$(dirname -- "$WATCH_CONFIG")"
+        install -m 0644 -T -- "$SOURCE/conf/watch.yaml" "$WATCH_CONFIG"
+    fi
+    write_watch_unit
+    quietly systemctl enable "$WATCH_UNIT" || fail "cannot enable $WATCH_UNIT" "see above"
+    restart_watch restart
+    say "cni-repair watch runs, by $WATCH_CONFIG: cni-repair watch --status shows what it sees"
+}
+
+# One that was stopped, or disabled, stays so.
+upgrade_watch() {
+    [[ -f $SOURCE/conf/systemd/$WATCH_UNIT ]] || return 0
+    write_watch_unit
+    restart_watch try-restart
+}
+
+restart_watch() { # restart | try-restart
+    quietly systemctl "$1" "$WATCH_UNIT" || {
+        systemctl status --no-pager --lines=20 "$WATCH_UNIT" >&2 || true
+        fail "cni-repair is installed, but its watcher does not start" \
+            "see above and in $WATCH_CONFIG; then: systemctl restart $WATCH_UNIT"
+    }
+}
+
+remove_watch() {
+    if have_systemd; then
+        # It releases a kubelet that it holds, and ends.
+        quietly systemctl disable --now "$WATCH_UNIT" ||
+            complain "cannot stop $WATCH_UNIT" "see above"
+    else
+        find "$(dirname -- "$UNIT_FILE")" -name "$WATCH_UNIT" -type l -delete
+    fi
+    rm -f -- "$UNIT_FILE"
+    ! have_systemd || quietly systemctl daemon-reload || true
+    say "removed $WATCH_UNIT"
 }
 
 # --- Demo ----------------------------------------------------------------------------------------
@@ -570,8 +658,14 @@ say_who_runs_it() {
         program=""
         { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
         [[ $program != "$PREFIX/versions/"* || ! "/proc/$pid/root$PREFIX" -ef $PREFIX ]] ||
+            is_watch "$pid" ||
             echo "PID $pid runs it ($(tr '\0' ' ' <"$file")): wait for its end, or stop it"
     done
+}
+
+# The watcher's service is stopped before anything is removed.
+is_watch() { # PID
+    grep -qs "/$WATCH_UNIT\$" "/proc/$1/cgroup"
 }
 
 # Prints what still needs what is to be removed, a line each; its status is 3 then. By the modules
@@ -629,7 +723,7 @@ remove_prefix() {
 
 remove_or_name_state() {
     local directory
-    for directory in "$STATE_DIR" "$RUN_DIR"; do
+    for directory in "$STATE_DIR" "$RUN_DIR" "$WATCH_CONFIG"; do
         if [[ ! -e $directory && ! -L $directory ]]; then
             continue
         elif [[ $PURGE ]]; then
@@ -670,6 +764,7 @@ uninstall() {
 remove_installation() { # LAUNCHER...
     local launcher
     for launcher in "$@"; do
+        [[ $(watch_launcher) != "$launcher" ]] || remove_watch
         remove_launcher "$launcher"
     done
     unlink_share "$MAN_PAGE"

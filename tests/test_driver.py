@@ -67,7 +67,7 @@ def test_unknown_scenario_is_wrong_usage() -> None:
 def test_plot_from_a_checkout_below_tmp() -> None:
     """The guest has a /tmp of its own, and imports the scenarios all the same."""
     with tempfile.TemporaryDirectory(dir="/tmp") as clone:
-        for package in ("cni_repair", "integration"):
+        for package in ("cni_repair", "conf", "integration"):
             shutil.copytree(_CHECKOUT / package, Path(clone) / package)
         run = Path(clone) / _RUN.relative_to(_CHECKOUT)
         drawn = [run.with_name(f"outage.{suffix}") for suffix in ("json", "svg")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from cni_repair.watch.exposition import Document, Exposition
     from cni_repair.watch.scraped import Server
     from cni_repair.watch.textfile import Textfile
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "free the port or change metrics.listen",
+    errno.EACCES: "choose a port above 1023",  # the service has no CAP_NET_BIND_SERVICE
+}
 
 
 class Wanted(Protocol):
@@ -114,9 +121,10 @@ class Metrics:
         try:
             self._server = Server(host.strip("[]"), int(port), self._exposition.text)
         except OSError as error:
+            remedy = _REMEDIES.get(error.errno or 0, "correct metrics.listen")
             self._on_trouble(
-                f"cannot serve metrics on {listen}: {error.strerror}; free the port or change"
-                " metrics.listen, then systemctl reload cni-repair-watch"
+                f"cannot serve metrics on {listen}: {error.strerror}; {remedy}, then systemctl"
+                " reload cni-repair-watch"
             )
             return False
         return True

@@ -131,9 +131,13 @@ class Restraint:
             return ""
         return refusal.reason
 
+    def reconsider(self, key: Hashable) -> None:
+        """Something about a pod has changed that no look need see: its uplink is another one."""
+        self._refused.pop(key, None)
+
     def forget(self, key: Hashable, name: str) -> None:
         """A pod is no more; `name` is what its heals waited by, where it was tried on its own."""
-        self._refused.pop(key, None)
+        self.reconsider(key)
         self._uplinks.pop(name, None)
 
     def change(self, first: float, most: float) -> None:

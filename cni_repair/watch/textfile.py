@@ -6,6 +6,7 @@ must not stop the daemon.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -30,6 +31,7 @@ class Textfile:
         self._text = text
         self._on_trouble = on_trouble
         self._told = ""
+        self._last: Callable[[], object] = self._write
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="textfile", daemon=True)
@@ -41,17 +43,17 @@ class Textfile:
 
     def close(self) -> None:
         """Write what is still to be written, if the disk lets us; the file stays."""
-        self._closing.set()
-        self._changed.set()
-        self._thread.join(_LAST_SECONDS)
+        self._end(self._write)
 
     def remove(self) -> None:
         """Close it, and remove the file: node_exporter would go on telling what it says."""
-        self.close()
-        try:
-            unlink_if_there(self.path)
-        except OSError as error:
-            self._on_trouble(f"cannot remove {self.path}: {error.strerror}; remove it yourself")
+        self._end(self._remove)
+
+    def _end(self, last: Callable[[], object]) -> None:
+        self._last = last
+        self._closing.set()
+        self._changed.set()
+        self._thread.join(_LAST_SECONDS)  # a disk that hangs is not waited for
 
     def _run(self) -> None:
         wait: float | None = None
@@ -60,17 +62,22 @@ class Textfile:
             self._changed.clear()
             wait = None if self._write() else _AGAIN_SECONDS
             self._closing.wait(_GAP_SECONDS)
-        if self._changed.is_set():
-            self._write()
+        self._last()
 
     def _write(self) -> bool:
         try:
             write(self.path, self._text())
         except OSError as error:
-            self._tell(f"cannot write {self.path}: {error.strerror}; {_remedy(self.path)}")
+            self._tell(f"cannot write {self.path}: {error.strerror}; {_remedy(error, self.path)}")
             return False
         self._told = ""
         return True
+
+    def _remove(self) -> None:
+        try:
+            unlink_if_there(self.path)
+        except OSError as error:
+            self._tell(f"cannot remove {self.path}: {error.strerror}; remove it yourself")
 
     def _tell(self, message: str) -> None:
         if message != self._told:
@@ -78,11 +85,21 @@ class Textfile:
             self._on_trouble(message)
 
 
-def _remedy(path: str) -> str:
-    directory = os.path.dirname(path)
-    if not os.path.isdir(directory):
-        return f"make the directory {directory}, or correct metrics.textfile"
-    return "put that right: until then Prometheus sees what was written before"
+_REMEDIES = {
+    errno.ENOENT: "make the directory {directory}, or correct metrics.textfile",
+    errno.ENOTDIR: "{directory} is no directory: correct metrics.textfile",
+    errno.EISDIR: "a directory has that name: remove it, or correct metrics.textfile",
+    # As a service it may write to what is root's, and in places that its unit names.
+    errno.EACCES: "chown root {directory}",
+    errno.EROFS: "systemctl edit cni-repair-watch: [Service] ReadWritePaths={directory}",
+    errno.ENOSPC: "make room there: until then Prometheus sees what was written before",
+}
+_OTHERWISE = "put that right: until then Prometheus sees what was written before"
+
+
+def _remedy(error: OSError, path: str) -> str:
+    remedy = _REMEDIES.get(error.errno or 0, _OTHERWISE)
+    return remedy.format(directory=os.path.dirname(path))
 
 
 def write(path: str, data: bytes) -> None:

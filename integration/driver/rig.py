@@ -112,7 +112,7 @@ def _work_directory() -> Iterator[Path]:
 def _copy(checkout: Path, directory: Path) -> Path:
     """Copy what the guest imports to where it sees it, wherever the checkout is; the copy."""
     copy = directory / "checkout"
-    for package in ("cni_repair", "integration"):
+    for package in ("cni_repair", "conf", "integration"):
         shutil.copytree(checkout / package, copy / package)
     return copy
 

@@ -14,13 +14,19 @@ WATCH = "cni-repair-watch.service"
 UNITS = "/etc/systemd/system"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
-# systemd finds no units but those of packages, and starts none of them. The devices are a
-# container's: journald links /dev/log. It cannot write the machine's own sysctls.
+# systemd finds no units but those of packages, and starts none of what the machine would start on a
+# boot. The devices are a container's, for journald links /dev/log; sysctls cannot be written.
 _BOOT = f"""{HIDDEN}
-for directory in /tmp /var/log {UNITS}; do
-    mkdir -p "$directory"
+mkdir -p {UNITS}
+for directory in /var/cache /var/log /var/tmp {UNITS} \\
+    /lib/systemd/system-generators \\
+    /lib/systemd/system/sysinit.target.wants \\
+    /lib/systemd/system/sockets.target.wants \\
+    /lib/systemd/system/timers.target.wants; do
     mount -t tmpfs -o mode=0755 tmpfs "$directory"
 done
+mkdir /run/files /run/work # the tests' own files are below /tmp
+mount -t overlay -o lowerdir=/tmp,upperdir=/run/files,workdir=/run/work overlay /tmp
 mount -t tmpfs -o mode=0755 tmpfs /mnt
 for device in null zero full random urandom tty; do
     touch "/mnt/$device"
@@ -30,11 +36,15 @@ mkdir /mnt/pts /mnt/shm
 mount -t devpts -o newinstance,ptmxmode=0666 devpts /mnt/pts
 ln -s pts/ptmx /mnt/ptmx
 mount --rbind /mnt /dev
-mkdir /run/netns /run/journal
+mkdir /run/netns
 umount --recursive --lazy /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo 00000000000000000000000000000001 >/etc/machine-id
-printf '[Unit]\\nDefaultDependencies=no\\n' >{UNITS}/rig.target
+cat >{UNITS}/rig.target <<'END'
+[Unit]
+DefaultDependencies=no
+Wants=systemd-journald.service
+END
 mount --make-rshared / # as systemd has it on a machine
 echo ready
 exec unshare --pid --fork --kill-child bash -c '

@@ -92,11 +92,36 @@ def test_an_answer_that_is_read_late_counts(rig: Rig) -> None:
     patch = """
 import time
 from cni_repair.network.reachability import holders
-send = holders._Asker._send
+send = holders.Asker._send
 def sent_and_slept(self):
     send(self)
     time.sleep(holders.SECONDS)
-holders._Asker._send = sent_and_slept
+holders.Asker._send = sent_and_slept
+"""
+    entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
+    assert f"address {FOUR} is in use by {MAC}" in entry["error"]["details"]
+
+
+def test_the_last_answer_is_read_however_late(rig: Rig) -> None:
+    """It came to the last question, after which the sender slept for longer than it waits."""
+    was = rig.attach("pod1", static(rig))
+    rig.reload()
+    another_host(rig)
+    patch = """
+import time
+from cni_repair.network.reachability import holders
+begin = holders._Question.begin
+def only_the_last(self):
+    begin(self)
+    self.rounds = getattr(self, "rounds", 0) + 1
+    if self.rounds < holders.BEFORE.times:
+        self.unsent = []
+send = holders.Asker._send
+def sent_and_slept(self):
+    send(self)
+    if self._rounds == holders.BEFORE.times:
+        time.sleep(2 * holders.BEFORE.seconds)
+holders._Question.begin, holders.Asker._send = only_the_last, sent_and_slept
 """
     entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
     assert f"address {FOUR} is in use by {MAC}" in entry["error"]["details"]

@@ -58,6 +58,24 @@ class TestAnUplink:
             assert watch.status()["heals"]["total"] == 1
         assert rig.state(one.pod) == one.state
 
+    def test_outage_is_told_of_a_pod_that_a_look_saw_first(self, rig: Rig) -> None:
+        """A look comes between a pod's return and the verdict on its heal."""
+        rig.attach("a")
+        slow = (
+            "import time, cni_repair.watch.healtask as task\n"
+            "say = task._Heal._say_verdict\n"
+            "task._Heal._say_verdict = lambda *words: (time.sleep(2), say(*words))\n"
+        )
+        with watching(rig, slow, lookEvery="1s") as watch:
+            watch.until_healthy(1)
+            rig.uplink_down()
+            watch.until_lost(1)
+            rig.uplink_up()
+            watch.until(lambda status: status["heals"]["total"] == 1, "the heal")
+            assert watch.status()["heals"]["lastOutageMs"] is not None
+        (healed,) = [line for line in watch.said.splitlines() if "healed: " in line]
+        assert "[CAUSE=uplink]" in healed
+
     def test_is_away_when_the_watcher_comes(self, rig: Rig) -> None:
         one = rig.attach("a")
         rig.uplink_down()

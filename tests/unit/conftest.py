@@ -6,17 +6,24 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.unit.examples import FAST, WHOLE
+
 # The same examples on every machine, and nothing kept from run to run: CI must not find today what
 # it missed yesterday for another change.
-settings.register_profile(
-    "unit",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("unit")
+for name, count in (("whole", WHOLE), ("fast", FAST)):
+    settings.register_profile(
+        name,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=count,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any test file is read."""
+    settings.load_profile("fast" if config.option.markexpr == "not slow" else "whole")
 
 
 @pytest.fixture

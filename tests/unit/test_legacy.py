@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
@@ -15,6 +15,7 @@ from cni_repair.checkpoint import legacy as seed
 from cni_repair.checkpoint.model import Checkpoint
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.network.model import Address, Route
+from tests.unit.examples import examples
 from tests.unit.samples import CONTAINER, LINK, MASTER, SEED, SEED_NAME, UPLINK
 from tests.unit.strategies import json_values
 
@@ -181,7 +182,7 @@ PLACES: list[tuple[str | int, ...]] = [
 
 
 @given(st.sampled_from(PLACES), json_values | st.text())
-@settings(max_examples=200)
+@examples(200)
 def test_mutated_checkpoint_never_raises_anything_else(
     place: tuple[str | int, ...], value: Any
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -340,8 +341,71 @@ def test_full_disk_keeps_the_old_file_and_leaves_nothing(
         subprocess.run(["umount", tmp_path], check=True)
     assert trouble == [
         f"cannot write {path}: No space left on device;"
-        " put that right: until then Prometheus sees what was written before"
+        " make room there: until then Prometheus sees what was written before"
     ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "said"),
+    [
+        ("file", "Not a directory; {0} is no directory: correct metrics.textfile"),
+        (
+            "has-directory",
+            "Is a directory; a directory has that name: remove it, or correct metrics.textfile",
+        ),
+    ],
+)
+def test_wrong_path_is_told_with_its_remedy(
+    tmp_path: Path, trouble: list[str], directory: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "has-directory/m.prom").mkdir(parents=True)
+    path = tmp_path / directory / "m.prom"
+    textfile = Textfile(str(path), lambda: b"x 1\n", trouble.append)
+    textfile.changed()
+    eventually(lambda: trouble, "the trouble")
+    textfile.close()
+    assert trouble == [f"cannot write {path}: {said.format(path.parent)}"]
+    left = ["m.prom"] if directory == "has-directory" else []
+    assert os.listdir(path.parent) == left if path.parent.is_dir() else not left
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            "mount -t tmpfs -o ro tmpfs {0}",
+            "Read-only file system; systemctl edit cni-repair-watch: [Service] ReadWritePaths={0}",
+        ),
+        ("chown 1 {0}", "Permission denied; chown root {0}"),
+    ],
+    ids=["read-only", "another-users"],
+)
+def test_directory_that_the_service_may_not_write_to(tmp_path: Path, spoil: str, said: str) -> None:
+    """The service has no CAP_DAC_OVERRIDE."""
+    directory = tmp_path / "textfiles"
+    directory.mkdir()
+    subprocess.run(spoil.format(directory).split(), check=True)
+    code = (
+        "import sys; from cni_repair.watch.textfile import Textfile\n"
+        f"one = Textfile({str(directory / 'm.prom')!r}, lambda: b'x', print)\n"
+        "one.changed(); one.close()\n"
+    )
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-dac_override", sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    if "mount" in spoil:
+        subprocess.run(["umount", directory], check=True)
+    # (It is written once more at the end.)
+    assert set(done.stdout.splitlines()) == {
+        f"cannot write {directory}/m.prom: {said.format(directory)}"
+    }
 
 
 def test_file_that_is_no_more_wanted_is_removed(

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
@@ -26,6 +26,7 @@ from tests.unit.checkpointdocuments import (
     places_in,
     sealed,
 )
+from tests.unit.examples import examples
 from tests.unit.samples import CHECKPOINT, RICH, SETTLED
 from tests.unit.strategies import checkpoints
 
@@ -46,7 +47,7 @@ def test_sample_as_a_document() -> None:
 
 
 @given(checkpoints())
-@settings(max_examples=50)
+@examples(50)
 def test_what_is_written_is_read_and_fits_the_schema(checkpoint: model.Checkpoint) -> None:
     text = model.encode(checkpoint)
     assert text.isascii()
@@ -144,7 +145,7 @@ RAW = model.encode(CHECKPOINT).encode()
 
 
 @given(st.integers(0, len(RAW) - 1), st.integers(1, 255))
-@settings(max_examples=200)
+@examples(200)
 def test_any_changed_byte_is_noticed(place: int, change: int) -> None:
     ack(RAW[:place] + bytes([RAW[place] ^ change]) + RAW[place + 1 :])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.checkpoint import model
@@ -22,6 +22,7 @@ from tests.unit.checkpointdocuments import (
     put,
     sealed,
 )
+from tests.unit.examples import examples
 from tests.unit.strategies import checkpoints
 
 ROUTE_PATH = ("routes", 0)
@@ -270,7 +271,7 @@ MUTATIONS: list[Callable[[Any, Any, object], None]] = [
 
 
 @given(st.sampled_from(PLACES), st.sampled_from(MUTATIONS), VALUES)
-@settings(max_examples=250)
+@examples(250)
 def test_reader_and_schema_agree_on_mutated_documents(
     place: Path, mutate: Callable[[Any, Any, object], None], value: object
 ) -> None:
@@ -284,7 +285,7 @@ def test_reader_and_schema_agree_on_mutated_documents(
 
 
 @given(checkpoints(), st.data())
-@settings(max_examples=40)
+@examples(40)
 def test_mutated_documents_never_raise_anything_else(
     checkpoint: model.Checkpoint, data: st.DataObject
 ) -> None:

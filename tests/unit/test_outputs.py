@@ -242,7 +242,18 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
             yield from objects(part)
 
 
-@pytest.mark.parametrize(("name", "document"), DOCUMENTS, ids=IDS)
+# One that is as large as this is looked at as often as it has objects: for seconds.
+LARGE = 60
+SLOW = [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        pytest.param(*case, id=name, marks=SLOW if len([*objects(case[1])]) > LARGE else [])
+        for case, name in zip(DOCUMENTS, IDS)
+    ],
+)
 def test_document_with_a_key_that_is_not_published_fails(name: str, document: Any) -> None:
     """Wherever it is: no object of any document is open. (Nor has one a key with a blank.)"""
     spoilt = copy.deepcopy(document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
@@ -27,6 +27,7 @@ from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, Plan, plan
 from cni_repair.network.prefixes import prefix_routes
+from tests.unit.examples import examples
 from tests.unit.samples import MASTER
 from tests.unit.simulator import complete, repaired, with_sysctls
 from tests.unit.test_plan_properties import attachments
@@ -144,7 +145,7 @@ def lasting(made: Plan, desired: Attachment) -> list[object]:
 
 
 @given(damaged())
-@settings(max_examples=200)
+@examples(200)
 def test_one_damage_is_one_finding_and_one_operation(
     case: tuple[Attachment, str, Observed],
 ) -> None:

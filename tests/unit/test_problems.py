@@ -144,6 +144,21 @@ def test_wrong_usage_is_unknown_too(words: list[str]) -> None:
     assert run_module("check", *words).returncode == UNKNOWN
 
 
+@pytest.mark.needs_root
+def test_without_the_capabilities_it_is_unknown() -> None:
+    """As anything else than root is."""
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-net_admin", sys.executable, "-m", "cni_repair", "check"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (UNKNOWN, "")
+    assert done.stdout.startswith("unknown: CAP_NET_ADMIN is missing")
+
+
 def test_configuration_that_cannot_be_read_is_unknown(tmp_path: Path) -> None:
     done = run_module("check", "--config", str(tmp_path / "none.yaml"))
     assert done.returncode == UNKNOWN

@@ -8,7 +8,7 @@ from pathlib import Path as File
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
@@ -23,6 +23,7 @@ from tests.unit.checkpointdocuments import (
     places_in,
     sealed,
 )
+from tests.unit.examples import examples
 from tests.unit.samples import MASTER, UPLINK
 from tests.unit.strategies import json_values
 
@@ -104,7 +105,7 @@ def without_checksum(document: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(tomorrows())
-@settings(max_examples=150)
+@examples(150)
 def test_tomorrows_record_is_read_today_and_loses_nothing(document: dict[str, Any]) -> None:
     checkpoint = decoded(document)
     assert checkpoint.unknown

@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base import strictyaml
 from cni_repair.base.errors import DECODE, CniError
+from tests.unit.examples import examples
 
 
 def loaded(text: str | bytes) -> Any:
@@ -153,7 +154,7 @@ _PIECES = [
 
 
 @given(st.lists(st.sampled_from(_PIECES), max_size=25).map("".join) | st.text() | st.binary())
-@settings(max_examples=400)
+@examples(400)
 def test_anything_is_read_or_refused_in_our_own_words(text: str | bytes) -> None:
     try:
         loaded(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))

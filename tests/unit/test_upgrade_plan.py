@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.errors import CONFIG
@@ -33,6 +33,7 @@ from cni_repair.upgrade.planfile import (
     plan_of,
     read_plan,
 )
+from tests.unit.examples import examples
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
 from tests.unit.strategies import json_values
@@ -482,7 +483,7 @@ def out_of_range(document: Any) -> bool:
 @given(
     st.sampled_from([WHOLE, LISTED]), st.data(), st.sampled_from(MUTATIONS), VALUES | json_values
 )
-@settings(max_examples=400)
+@examples(400)
 def test_reader_and_schema_agree_on_mutated_documents(
     whole: Any, data: st.DataObject, mutate: Callable[[Any, Any, object], None], value: object
 ) -> None:

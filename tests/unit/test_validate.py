@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.cli.validation.files import check_file
@@ -580,7 +580,6 @@ def test_examples_have_neither_errors_nor_warnings(path: Path) -> None:
     assert [str(one) for part in parts for one in part.findings if one.severity != NOTE] == []
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text() | st.just("cni-repair"),

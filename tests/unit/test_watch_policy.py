@@ -303,6 +303,13 @@ def test_refused_until_something_changes(events: list[tuple[str, int, int]]) -> 
         assert (restraint.why_not(POD, record, seen) == "why") == (first is not None)
 
 
+def test_a_pod_whose_uplink_was_lost_again_is_tried() -> None:
+    restraint = refused()
+    restraint.looked(POD, RECORD, SEEN)
+    restraint.reconsider(POD)
+    assert restraint.why_not(POD, RECORD, SEEN) == ""
+
+
 def test_pods_that_are_no_more_are_forgotten() -> None:
     """A daemon that runs for years must not know every pod that ever was."""
     restraint = refused()

@@ -128,6 +128,7 @@ class Asker:
         self._next = 0.0
         self._heard: dict[str, str] = {}
         self._failed = False
+        self._is_over = False
 
     def advance(self) -> None:
         """Send what is due, once the wire is heard; hear who answered."""
@@ -137,7 +138,9 @@ class Asker:
             if not self._questions and self._has_carrier():
                 self._open()
             if self._questions:
+                had_time = self._had_time  # what comes after this look is not waited for
                 self._hear()
+                self._is_over = had_time
                 self._send()
         except OSError:
             self._failed = True  # the link went down, or away
@@ -145,9 +148,12 @@ class Asker:
     @property
     def is_decided(self) -> bool:
         """Whether there is nothing to wait for: all answered, or had their time."""
+        return self._failed or self._is_over or self._heard.keys() == self._addresses
+
+    @property
+    def _had_time(self) -> bool:
         is_last = self._rounds == self._pace.times and self._is_sent
-        had_time = is_last and time.monotonic() >= self._next
-        return self._failed or had_time or self._heard.keys() == self._addresses
+        return is_last and time.monotonic() >= self._next
 
     def result(self) -> dict[str, str] | None:
         """An answer takes its time: who was asked in the last moment only was not asked."""

@@ -24,6 +24,7 @@ from integration.driver.scenarios import (
     reload,
     systemd,
     upgrade,
+    watched,
 )
 
 SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
@@ -38,6 +39,7 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **systemd.SCENARIOS,
     **upgrade.SCENARIOS,
     **legs.SCENARIOS,
+    **watched.SCENARIOS,
 }
 
 # What runs only where it is named: it measures, and has little to check that others do not.

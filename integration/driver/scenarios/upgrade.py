@@ -98,12 +98,12 @@ def carry_on(connections: list[Connection]) -> None:
         connection.answer("after the upgrade")
 
 
-def carrier_returned() -> Callable[[], bool]:
-    """A question: whether eth0 has carrier again, after it was without."""
+def carrier_returned(name: str = "eth0") -> Callable[[], bool]:
+    """A question: whether an uplink has carrier again, after it was without."""
     gone: list[bool] = []
 
     def returned() -> bool:
-        carrier = has_carrier("eth0")
+        carrier = has_carrier(name)
         if not carrier:
             gone.append(True)
         return carrier and bool(gone)

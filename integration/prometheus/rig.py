@@ -1,0 +1,96 @@
+"""The rig: installs cni-repair, has a node watched and scraped, prints what came of each step."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+import traceback
+from collections.abc import Generator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from cni_repair.demo.lab import Lab, LabError
+from integration.command import add_options, conclude, print_each, run_rig
+from integration.driver.checks import Checks
+from integration.driver.evidence import Evidence
+from integration.driver.report import ROW, Outcome
+from integration.packages import locked_cache, need_programs
+from integration.product import install
+from integration.prometheus import servers
+from integration.prometheus.story import PODS, STEPS, Node, made
+
+PROGRAMS = {
+    "/usr/bin/setpriv": "util-linux",
+    "/usr/lib/cni/macvlan": "containernetworking-plugins",
+    "/sbin/ip": "iproute2",
+}
+_NAME = "integration/prometheus/run"
+
+
+def main() -> int:
+    """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run."""
+    parser = argparse.ArgumentParser(
+        prog=_NAME,
+        description="Have Debian's Prometheus and node_exporter scrape cni-repair watch on a node"
+        " in namespaces; lose a pod, an uplink, the watcher: the alerts of conf/prometheus fire,"
+        " and clear. Touches no link of this machine; keeps its downloads in"
+        " /var/cache/cni-repair-tests.",
+    )
+    add_options(parser)
+    options = parser.parse_args()
+    return run_rig(_NAME, lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    evidence = Evidence("cni-repair-prometheus", options.evidence)
+    with locked_cache():
+        need_programs(PROGRAMS)
+    servers.prepare()
+    with tempfile.TemporaryDirectory(prefix="cni-repair-prometheus-", dir="/var/tmp") as directory:
+        launcher = install(options.source.resolve(), Path(directory))
+        if not options.json:
+            print(f"Prometheus on a node in namespaces; set up in {time.monotonic() - began:.0f} s")
+            row = ROW.format("STEP", "WHAT WAS CHECKED", "VERDICT", "SECONDS", "")
+            print(row.rstrip(), flush=True)
+        with contextlib.closing(_outcomes(launcher)) as outcomes:
+            seen = print_each(outcomes, options, evidence)
+    return conclude(seen, options, evidence, began)
+
+
+def _outcomes(launcher: Path) -> Generator[Outcome, None, None]:
+    try:
+        with Lab(PODS, command=[str(launcher)], ipv6=False) as lab, ExitStack() as cleanup:
+            yield from _steps(made(lab, cleanup))
+    except LabError as error:
+        checks = Checks()
+        checks("a node to begin with, and nothing of it left in the end", False, error)
+        yield _outcome("node", checks, 0.0)
+
+
+def _steps(node: Node) -> Generator[Outcome, None, None]:
+    for name, step in STEPS.items():
+        evidence: dict[str, str] = {}
+        checks = Checks(on_first_failure=lambda kept=evidence: kept.update(node.evidence))  # type: ignore[misc]
+        began = time.monotonic()
+        finished = False
+        try:
+            step(node, checks)
+            finished = True
+        except LabError as error:
+            checks("runs to its end", False, error)
+        except Exception:
+            checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
+        yield _outcome(name, checks, time.monotonic() - began, evidence)
+        if not finished:
+            return  # the next ones build upon it
+
+
+def _outcome(
+    name: str, checks: Checks, seconds: float, evidence: dict[str, str] | None = None
+) -> Outcome:
+    shown = [asdict(check) for check in checks.made]
+    return Outcome(name, shown, seconds, "", "", evidence or {})
