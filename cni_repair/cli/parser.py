@@ -223,7 +223,6 @@ def _add_repair(commands: _Commands) -> None:
     parser.add_argument(
         "--ipv6-detection",
         choices=IPV6_DETECTIONS,
-        default=IPV6_DETECTIONS[0],
         help="who looks for duplicates of restored IPv6 addresses: cni-repair, beside their traffic"
         " (default); or the kernel, before it lets them be used (1 to 2 s)",
     )
