@@ -40,6 +40,7 @@ on call, pods without a network:
   cni-repair plan              the ip commands that a repair would equal
   cni-repair repair --all      repair them; healthy pods are not touched
   cni-repair verify            ask every pod's gateways
+  cni-repair log --since 2h    what happened, and who did what about it
   cni-repair help on-call      all this, explained
 
 does it heal by itself: cni-repair watch --status.
