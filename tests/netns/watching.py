@@ -73,9 +73,6 @@ class Watch:
     def until_armed(self, count: int) -> Json:
         return self.until(lambda status: status["armed"] == count, f"{count} armed pods")
 
-    def until_healed(self, count: int) -> Json:
-        return self.until(lambda status: status["heals"]["total"] == count, f"{count} heals")
-
     def until_healthy(self, count: int) -> Json:
         return self.until(
             lambda status: status["attachments"] == {"healthy": count}, f"{count} healthy pods"
