@@ -6,9 +6,12 @@ nothing else may number its messages from 1 each time.
 
 from __future__ import annotations
 
+import struct
+
+from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.lightsocket import MSG_DONTWAIT
 from cni_repair.netlink.codec import HEADER_SIZE, framed, link_body, messages_in
-from cni_repair.netlink.constants import NLM_F_REQUEST
+from cni_repair.netlink.constants import NLM_F_ACK, NLM_F_REQUEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,13 +21,13 @@ if TYPE_CHECKING:
     from cni_repair.netlink.codec import Message
 
 _NLMSG_ERROR = 2
+# struct nlmsghdr, and of struct nlmsgerr the errno; the request's header follows.
+_ALONE = struct.Struct("=IHHIIi16x")
+_FLAGS_AND_NUMBER = struct.Struct("=HI")  # of struct nlmsghdr
+_FLAGS_AT = 6
 _LINK_SIZE = HEADER_SIZE + len(link_body(0, 0, 0, b""))
 _buffer = bytearray(1 << 16)
 _view = memoryview(_buffer)
-
-
-class NoAnswer(Exception):
-    """The kernel has not answered what was sent."""
 
 
 def prepared(messages: Sequence[Message]) -> bytes:
@@ -32,6 +35,15 @@ def prepared(messages: Sequence[Message]) -> bytes:
     *before, last = messages
     numbered = enumerate([*before, last.acknowledged()], 1)
     return b"".join(framed(message, NLM_F_REQUEST, number) for number, message in numbered)
+
+
+def renumbered(data: bytes, number: int, is_last: bool) -> bytearray:
+    """One prepared message as the `number`th of several; the last one asks for its answer."""
+    message = bytearray(data)
+    flags, _ = _FLAGS_AND_NUMBER.unpack_from(data, _FLAGS_AT)
+    flags = flags | NLM_F_ACK if is_last else flags & ~NLM_F_ACK
+    _FLAGS_AND_NUMBER.pack_into(message, _FLAGS_AT, flags, number)
+    return message
 
 
 def place_in_link(data: bytes, kind: int) -> int:
@@ -49,7 +61,7 @@ def place_in_link(data: bytes, kind: int) -> int:
 def exchange(sock: socket, data: bytes | bytearray, count: int) -> dict[int, int]:
     """Send `count` prepared messages; the errno of each that the kernel refused, by its number.
 
-    The kernel works them off, and answers, before the call that sends them returns. Raises NoAnswer
+    The kernel works them off, and answers, before the call that sends them returns. Raises CniError
     where it has not, OSError where nothing could be sent.
     """
     sock.send(data)
@@ -58,13 +70,25 @@ def exchange(sock: socket, data: bytes | bytearray, count: int) -> dict[int, int
         try:
             size, sender = sock.recvfrom_into(_buffer, 0, MSG_DONTWAIT)
         except BlockingIOError as error:
-            raise NoAnswer from error
+            raise CniError(REPAIR_FAILED, "the kernel did not answer") from error
         if sender[0] != 0:
             continue  # not the kernel's: a pod may write to a socket in its namespace
-        for kind, _, number, body in messages_in(bytes(_view[:size])):
+        if size == _ALONE.size:  # nearly always: of a success nothing but the last one's is told
+            _, kind, _, number, _, code = _ALONE.unpack_from(_buffer)
+            answers = [(kind, number, code)]
+        else:
+            answers = _answers_in(bytes(_view[:size]))
+        for kind, number, code in answers:
             if kind == _NLMSG_ERROR and 1 <= number <= count:
-                errno = -int.from_bytes(body[:4], "little", signed=True)
-                if errno:
-                    refused[number] = errno
+                if code:
+                    refused[number] = -code
                 if number == count:
                     return refused
+
+
+def _answers_in(data: bytes) -> list[tuple[int, int, int]]:
+    """(type, number, negative errno) of each message of a datagram."""
+    return [
+        (kind, number, int.from_bytes(body[:4], "little", signed=True))
+        for kind, _, number, body in messages_in(data)
+    ]

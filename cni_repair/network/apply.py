@@ -182,9 +182,14 @@ def _ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
 
 def delete_link(rtnl: Rtnetlink, ifindex: int) -> None:
     """Remove a pod's interface; one that is gone already is as good."""
-    (answer,) = rtnl.send([nl.Message(rt.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))])
+    (answer,) = rtnl.send([deletion(ifindex)])
     if answer.errno not in (0, errno.ENODEV):
         raise CniError(REPAIR_FAILED, "cannot delete the pod's interface", str(answer))
+
+
+def deletion(ifindex: int) -> nl.Message:
+    """Asks for the removal of a link."""
+    return nl.Message(rt.RTM_DELLINK, 0, nl.link_body(ifindex, 0, 0, b""))
 
 
 def _failure(step: Operation, netns: str, answer: Ack) -> str:

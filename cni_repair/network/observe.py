@@ -49,6 +49,7 @@ from cni_repair.network.prefixes import missing_prefix_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.base.lightsocket import socket
     from cni_repair.network.kernel.address import Addresses
     from cni_repair.network.kernel.route import Routes
     from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
@@ -213,7 +214,12 @@ def _link_at(rtnl: Rtnetlink, ifindex: int) -> LiveLink | None:
 
 
 def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
-    """The name of the interface of that index; None where there is none.
+    """The name of the interface of that index; None where there is none."""
+    return name_seen_by(rtnl.sock, ifindex)
+
+
+def name_seen_by(sock: socket, ifindex: int) -> str | None:
+    """As :func:`name_at`, for any socket of the namespace.
 
     By ioctl, which needs no lock (netdev_get_name), where RTM_GETLINK waits for the RTNL, and so
     for whatever link somebody makes. A netlink socket hands it down (netlink_ioctl).
@@ -221,7 +227,7 @@ def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
     if not ifindex:
         return None
     try:
-        answer = fcntl.ioctl(rtnl.sock.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFNAME, _IFREQ.pack(b"", ifindex))
     except OSError as error:
         if error.errno == errno.ENODEV:
             return None
@@ -231,8 +237,13 @@ def name_at(rtnl: Rtnetlink, ifindex: int) -> str | None:
 
 def has_carrier(rtnl: Rtnetlink, ifname: str) -> bool:
     """Whether an interface that is there is up, and hears the wire. As :func:`name_at` by ioctl."""
+    return carrier_seen_by(rtnl.sock, ifname)
+
+
+def carrier_seen_by(sock: socket, ifname: str) -> bool:
+    """As :func:`has_carrier`, for any socket of the namespace."""
     request = _IFREQ.pack(nl.raw_string(ifname), 0)
-    answer = fcntl.ioctl(rtnl.sock.fileno(), _SIOCGIFFLAGS, request)
+    answer = fcntl.ioctl(sock.fileno(), _SIOCGIFFLAGS, request)
     return bool(_IFREQ.unpack(answer)[1] & IFF_RUNNING)
 
 

@@ -103,19 +103,17 @@ class Report:
     @property
     def log_fields(self) -> dict[str, str]:
         """Which attachment it is about, and its state, for the journal."""
-        known = attachment_document(self.key, self.checkpoint, self.netns, self.state)
+        known = self.about()
         return {field: known[name] for name, field in _LOG_FIELDS.items()}
+
+    def about(self) -> dict[str, Any]:
+        """What every document says first."""
+        return attachment_document(self.key, self.checkpoint, self.netns, self.state)
 
     def document(self) -> dict[str, Any]:
         """As REPAIR prints it; `error` stands only where there is one."""
         return {
-            **attachment_document(self.key, self.checkpoint, self.netns, self.state),
-            **self.outcome(),
-        }
-
-    def outcome(self) -> dict[str, Any]:
-        """What the document says of the state's reasons, and of what was done."""
-        return {
+            **self.about(),
             "actions": list(self.actions),
             "findings": list(self.findings),
             "notes": list(self.notes),

@@ -1,4 +1,4 @@
-"""Firing one armed attachment: the doubts first, then two sends.
+"""Firing armed attachments: the doubts first, then one send for all links, and one for each pod.
 
 What was planned while the master was away holds only where nothing has changed since. Whatever
 speaks against it, an errno, too, leaves the attachment as it was found, for the ordinary way.
@@ -6,22 +6,24 @@ speaks against it, an errno, too, leaves the attachment as it was found, for the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.identity import check_cookie, open_identified
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import mark_of
-from cni_repair.netlink.netns import entered
-from cni_repair.netlink.prepared import NoAnswer, exchange
-from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.apply import delete_link
-from cni_repair.network.observe import has_carrier, name_at
+from cni_repair.netlink.netns import CLONE_NEWNET, entered, setns_function
+from cni_repair.netlink.prepared import exchange, prepared, renumbered
+from cni_repair.network.apply import deletion
+from cni_repair.network.observe import carrier_seen_by, name_seen_by
 from cni_repair.node.context import POD_FAILURES, wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from cni_repair.checkpoint.identity import Identity
@@ -73,6 +75,58 @@ class _Gone(_Doubt):
     """A file is, by which it was armed."""
 
 
+class _Aim:
+    """One attachment about to be fired, with what is open for it meanwhile."""
+
+    def __init__(self, pod: ArmedPod, master: int) -> None:
+        self.pod = pod
+        self.master = master
+        self.why = ""  # not, in words
+        self.shot: Shot = NOT_DONE, False, ""
+        self._lock = Lock(pod.run_dir, pod.name, 0.0)
+        self._is_locked = False
+        self.netns = -1
+        self.sock: socket.socket | None = None
+
+    def lock(self) -> Lock:
+        self._lock.__enter__()
+        self._is_locked = True
+        return self._lock
+
+    def doubt(self, why: str) -> None:
+        self.why, self.shot = why, (NOT_DONE, False, why)
+
+    @property
+    def is_on(self) -> bool:
+        return not self.why
+
+    def close(self) -> None:
+        if self.sock is not None:
+            self.sock.close()
+        if self.netns >= 0:
+            os.close(self.netns)
+        if self._is_locked:
+            self._lock.close()
+
+
+class Turn:
+    """Context: of several processes one talks to the kernel about links: its lock (RTNL) is for one
+    at a time, and whoever waits for it spins, and takes the other's data out of its cache. Who dies
+    has had its turn."""
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("cni-repair")
+
+    def __enter__(self) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 class Firing:
     """What one process needs to fire: sockets and descriptors of the node's, none of a pod's."""
 
@@ -80,35 +134,51 @@ class Firing:
         self._own = node.own
         self._store = store
         self._rtnl = node.rtnl
+        self._setns = setns_function()
 
     def begin_in_child(self) -> None:
         """After a fork: the socket is the other process's."""
         self._rtnl.renew()
 
-    def fire(self, pod: ArmedPod, master: int) -> Shot:
-        """Make the interface over the master of that index, with all that it had."""
-        try:
-            with Lock(pod.run_dir, pod.name, 0.0) as lock:
-                self._check_files(pod, lock)
-                return self._fire(pod, master)
-        except _Doubt as doubt:
-            return NOT_DONE, False, str(doubt)
-        except NoAnswer:
-            return NOT_DONE, False, "the kernel did not answer"
-        except POD_FAILURES as error:
-            return NOT_DONE, False, str(wrapped(error))
-
     def is_lost(self, pod: ArmedPod) -> bool:
         """Whether the pod is there, and its interface is not."""
+        aim = _Aim(pod, 0)
         try:
-            netns = open_identified(pod.identity, self._own)
-            try:
-                with entered(netns, self._own), Rtnetlink() as rtnl:
-                    return name_at(rtnl, pod.ifindex) is None
-            finally:
-                os.close(netns)
-        except POD_FAILURES:
+            with entered(self._own, self._own):
+                self._enter(aim)
+            return True
+        except (_Doubt, *POD_FAILURES):
             return False
+        finally:
+            aim.close()
+
+    def fire(self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn) -> list[Shot]:
+        """Make the interfaces of different pods, each over the master of an index, with all that
+        they had. First the doubts of all, then all links by one send, then the rest of each: what
+        the processor does, and what the kernel does, stay together."""
+        aims = [_Aim(pod, master) for pod, master in wanted]
+        try:
+            with entered(self._own, self._own):
+                for aim in aims:
+                    self._take_aim(aim)
+            with turn:
+                self._create([aim for aim in aims if aim.is_on])
+                for aim in aims:
+                    if aim.is_on:
+                        self._configure(aim)
+        finally:
+            for aim in aims:
+                aim.close()
+        return [aim.shot for aim in aims]
+
+    def _take_aim(self, aim: _Aim) -> None:
+        try:
+            self._check_files(aim.pod, aim.lock())
+            self._enter(aim)
+        except _Doubt as doubt:
+            aim.doubt(str(doubt))
+        except POD_FAILURES as error:
+            aim.doubt(str(wrapped(error)))
 
     def _check_files(self, pod: ArmedPod, lock: Lock) -> None:
         """DEL, ADD, CHECK or `snapshot` may have come, and IPAM may have given the addresses away:
@@ -123,38 +193,52 @@ class Firing:
         if os.access(pod.tombstone, os.F_OK):
             raise _Doubt("it was deleted")
 
-    def _fire(self, pod: ArmedPod, master: int) -> Shot:
-        netns = open_identified(pod.identity, self._own)
+    def _enter(self, aim: _Aim) -> None:
+        """Have a socket in the pod. (The caller returns to the node.)"""
+        pod = aim.pod
+        aim.netns = open_identified(pod.identity, self._own)
+        self._setns(aim.netns, CLONE_NEWNET)
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        aim.sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        check_cookie(pod.identity, aim.sock)
+        if name_seen_by(aim.sock, pod.ifindex) is not None:
+            raise _Doubt("it is there")
+
+    def _create(self, aims: list[_Aim]) -> None:
+        messages = []
+        for number, aim in enumerate(aims, 1):
+            message = renumbered(aim.pod.create, number, is_last=number == len(aims))
+            _U32.pack_into(message, aim.pod.master_at, aim.master)
+            _U32.pack_into(message, aim.pod.netns_at, aim.netns)
+            messages.append(message)
+        if not messages:
+            return
         try:
-            with entered(netns, self._own), Rtnetlink() as rtnl:
-                check_cookie(pod.identity, rtnl.sock)
-                if name_at(rtnl, pod.ifindex) is not None:
-                    raise _Doubt("it is there")
-                self._create(pod, master, netns)
-                return self._configure(pod, rtnl)
-        finally:
-            os.close(netns)
+            refused = exchange(self._rtnl.sock, b"".join(messages), len(messages))
+        except POD_FAILURES as error:
+            for aim in aims:
+                aim.doubt(str(wrapped(error)))
+            return
+        for number, errno in refused.items():
+            aims[number - 1].doubt(f"its link was refused: {os.strerror(errno)}")
 
-    def _create(self, pod: ArmedPod, master: int, netns: int) -> None:
-        message = bytearray(pod.create)
-        _U32.pack_into(message, pod.master_at, master)
-        _U32.pack_into(message, pod.netns_at, netns)
-        for errno in exchange(self._rtnl.sock, message, 1).values():
-            raise _Doubt(f"its link was refused: {os.strerror(errno)}")
-
-    def _configure(self, pod: ArmedPod, rtnl: Rtnetlink) -> Shot:
+    def _configure(self, aim: _Aim) -> None:
         """Send the rest. Where something is refused the link goes again: the ordinary way then
         begins from what it knows, a lost link, not from one that is half made."""
+        pod, sock = aim.pod, aim.sock
+        assert sock is not None
         try:
-            refused = exchange(rtnl.sock, pod.rest, pod.count)
+            refused = exchange(sock, pod.rest, pod.count)
             for number, errno in refused.items():
-                if errno not in pod.tolerated[number - 1]:
-                    raise _Doubt(f"step {number} was refused: {os.strerror(errno)}")
-            has = has_carrier(rtnl, pod.ifname)
-        except BaseException:
-            delete_link(rtnl, pod.ifindex)
-            raise
-        return PROVED if pod.is_proved and not refused else DONE, has, ""
+                if aim.is_on and errno not in pod.tolerated[number - 1]:
+                    aim.doubt(f"step {number} was refused: {os.strerror(errno)}")
+            if aim.is_on:
+                state = PROVED if pod.is_proved and not refused else DONE
+                aim.shot = state, carrier_seen_by(sock, pod.ifname), ""
+            if not aim.is_on:
+                exchange(sock, prepared([deletion(pod.ifindex)]), 1)
+        except POD_FAILURES as error:
+            aim.doubt(str(wrapped(error)))
 
 
 def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) -> None:

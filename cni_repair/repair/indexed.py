@@ -118,7 +118,7 @@ class IndexedReport(Report):
     def pod(self) -> str:
         return self._later.about.pod
 
-    def document(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         about = self._later.about
         return {
             "containerID": about.container_id,
@@ -129,5 +129,4 @@ class IndexedReport(Report):
             "master": about.master,
             "addresses": list(about.addresses),
             "state": self.state,
-            **self.outcome(),
         }

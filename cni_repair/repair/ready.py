@@ -5,12 +5,12 @@ from __future__ import annotations
 import mmap
 
 from cni_repair.base.closeable import Closeable
-from cni_repair.repair.firing import NOT_DONE
+from cni_repair.repair.firing import NOT_DONE, Turn
 from cni_repair.repair.workers import WaitingWorkers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from cni_repair.repair.firing import ArmedPod, Firing, Shot
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _INDEX_BYTES = 4
 _LOOKED_AT = 3
+# Attachments that are fired together, and into how many such parts at least each process's share is
+# cut.
+_MOST_AT_ONCE = 16
+_SHARES = 3
+_COUNT_BITS = 8
+_AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
 
 
 class Armed(Closeable):
@@ -43,7 +49,9 @@ class Armed(Closeable):
         self._by_file = {one.file: one for pod in pods for one in pod}
         # The masters' indices, where the others see them.
         self._masters = mmap.mmap(-1, (max(chains, default=0) + 1) * _INDEX_BYTES)
-        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_pod)
+        self._turn = Turn()
+        self._processes = processes
+        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
 
     def start(self) -> None:
         """Have the other processes there, so that firing need not wait for them."""
@@ -62,8 +70,8 @@ class Armed(Closeable):
 
     def chains_of(self, files: Sequence[str]) -> list[int]:
         """What those of these attachments stand on which are not fired yet."""
-        waiting = (one.chain for file in files if file in self._ready for one in self._pod(file))
-        return [*dict.fromkeys(waiting)]
+        ready = [self._pods[self._ready[file]] for file in files if file in self._ready]
+        return [*dict.fromkeys(one.chain for pod in ready for one in pod)]
 
     def was_lost(self, chain: int) -> bool:
         """Whether the pods over a master lost their interfaces with it: where the first few have
@@ -74,9 +82,6 @@ class Armed(Closeable):
     def run_dir_of(self, chain: int) -> str:
         """Where the lock is for what these stand on."""
         return next(one.run_dir for one in self._by_file.values() if one.chain == chain)
-
-    def _pod(self, file: str) -> Sequence[ArmedPod]:
-        return self._pods[self._ready[file]]
 
     def fire(
         self, files: Sequence[str], masters: Mapping[int, int]
@@ -99,23 +104,49 @@ class Armed(Closeable):
             yield from zip(self._pods[number], shots)
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
-        if self._workers.are_there:
-            return self._workers.results(numbers)
-        return map(self._fire_pod, numbers)
+        share = len(numbers) // (_SHARES * max(1, self._processes))
+        ranges = _ranges(numbers, min(_MOST_AT_ONCE, max(1, share)))
+        work = self._workers.results if self._workers.are_there else _each(self._fire_range)
+        for results in work(ranges):
+            yield from results
 
-    def _fire_pod(self, number: int) -> Any:
-        """All of a pod, one after the other; nothing after one that was not done: of its default
-        routes the first counts."""
-        shots: list[Shot] = []
-        for one in self._pods[number]:
-            if shots and shots[-1][0] == NOT_DONE:
-                shots.append((NOT_DONE, False, "another interface of its pod was not done"))
-                continue
-            at = one.chain * _INDEX_BYTES
-            master = int.from_bytes(self._masters[at : at + _INDEX_BYTES], "little")
-            shots.append(self._firing.fire(one, master))
-        return number, shots
+    def _fire_range(self, coded: int) -> Any:
+        """Pods one after the other: (number, shots) of each. Of a pod with several interfaces all
+        first ones, then all second ones; nothing after one that was not done: of its default routes
+        the first counts."""
+        first, count = divmod(coded, 1 << _COUNT_BITS)
+        pods = self._pods[first : first + count]
+        shots: list[list[Shot]] = [[] for _ in pods]
+        for turn in range(max(map(len, pods))):
+            places = [place for place, pod in enumerate(pods) if len(pod) > turn]
+            on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
+            wanted = [(pods[place][turn], self._master(pods[place][turn])) for place in on]
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn)))
+            for place in places:
+                shots[place].append(fired.get(place, _AFTER_ANOTHER))
+        return [*zip(range(first, first + count), shots)]
+
+    def _master(self, pod: ArmedPod) -> int:
+        at = pod.chain * _INDEX_BYTES
+        return int.from_bytes(self._masters[at : at + _INDEX_BYTES], "little")
 
     def close(self) -> None:
         self._workers.close()
         self._masters.close()
+        self._turn.close()
+
+
+def _each(work: Callable[[int], Any]) -> Callable[[list[int]], Iterator[Any]]:
+    return lambda numbers: map(work, numbers)
+
+
+def _ranges(numbers: list[int], most: int) -> list[int]:
+    """Numbers in their order as ranges of at most so many: first and count, in one number."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        first, count = ranges[-1] if ranges else (0, 0)
+        if ranges and number == first + count and count < most:
+            ranges[-1] = first, count + 1
+        else:
+            ranges.append((number, 1))
+    return [first << _COUNT_BITS | count for first, count in ranges]

@@ -53,7 +53,8 @@ class Verdict:
 
 def verdicts(figures: Figures) -> list[Verdict]:
     """Each aim, in the order of the issue's table."""
-    return [*_of_plugin(figures), *_of_repair(figures), *_of_hostile(figures)]
+    parts = (_of_plugin, _of_repair, _of_ipv6, _of_hostile)
+    return [verdict for part in parts for verdict in part(figures)]
 
 
 def aims_table(figures: Figures) -> list[str]:
@@ -121,6 +122,17 @@ def _of_repair(figures: Figures) -> Iterator[Verdict]:
             80,
             "MB",
         )
+
+
+def _of_ipv6(figures: Figures) -> Iterator[Verdict]:
+    def later() -> float:
+        four, six = (
+            _median(figures, f"{names.FIRST_REPLY}, {family}", 1, names.COMMAND)
+            for family in ("IPv4", "IPv6")
+        )
+        return six - four
+
+    yield _verdict("a repaired pod's first reply, IPv6 after IPv4", later, 50, "ms")
 
 
 def _of_hostile(figures: Figures) -> Iterator[Verdict]:

@@ -87,6 +87,7 @@ class Batch:
     detect_duplicates: bool
     both_uplinks: bool  # whether the second interfaces' one is reloaded, too
     by_hand: bool = False  # the commands that `plan` prints instead of a repair
+    armed: bool = False  # whether the repair goes by the index that the snapshot leaves
     cases: list[Case] = field(default_factory=list)
 
     def run(self, configurations: Sequence[Configuration]) -> list[Case]:
@@ -96,6 +97,8 @@ class Batch:
             self.apply(case)
         self.settle()
         self.snapshot()
+        if not self.armed:
+            self.disarm()
         for case in self.cases:
             case.before = self.view(case)
         self.rig.reload()
@@ -110,6 +113,10 @@ class Batch:
         self._repair_again()
         self._status()
         return self.cases
+
+    def disarm(self) -> None:
+        for index in (self.rig.base / "run").glob("armed-*.index"):
+            index.unlink()
 
     def attach(self, configurations: Sequence[Configuration]) -> None:
         self.rig.launcher()  # written here, once, not by two threads
@@ -231,6 +238,7 @@ def runner(base: Path, number: int) -> Run:
                 rig,
                 detect_duplicates=number % 4 == 3,
                 both_uplinks=number % 2 == 1,
+                armed=number % 2 == 1,
                 # (Pasted commands wait for no duplicate detection: an IPv6 route from an address
                 # that is still tentative is refused, which REPAIR waits for.)
                 by_hand=number % 3 == 2 and number % 4 != 3,
