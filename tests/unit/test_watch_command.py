@@ -310,7 +310,7 @@ def test_hostile_names_do_not_steer_the_terminal(config: str, run_dir: str) -> N
         refused.update({"pod": "a\x1b[2Jb", "reason": "c\rd\u202e"})
         write_status(run_dir, {**STATUS, "refused": [refused]})
         _, out, _ = outcome("--config", config, "--status")
-    assert "  foreign a?[2Jb eth0: c d?\n" in out
+    assert "  foreign a?[2Jb eth0:\n    c d?\n" in out
 
 
 # --- the line in `status` -----------------------------------------------------------------------
