@@ -44,17 +44,25 @@ class Keeping:
             self._lost.set()
 
     async def run(self) -> None:
-        """Hold and release, for ever. What a watcher before this one has held is found here."""
+        """Hold and release, for ever. What a watcher before this one has held is found here; at the
+        end it is released, since nobody is there to heal its pods any more."""
         await self._note(Holder(self._telling.settings))
-        while True:
-            try:
-                await asyncio.wait_for(self._lost.wait(), _LOOK_SECONDS)
-            except asyncio.TimeoutError:
-                if self.held is not None:
-                    await self._release_in_time()
-                continue
-            self._lost.clear()
-            await self._do("held", Holder.hold, self._why)
+        try:
+            while True:
+                await self._turn()
+        finally:
+            if self.held is not None:
+                await self._do("released", Holder.release)
+
+    async def _turn(self) -> None:
+        try:
+            await asyncio.wait_for(self._lost.wait(), _LOOK_SECONDS)
+        except asyncio.TimeoutError:
+            if self.held is not None:
+                await self._release_in_time()
+            return
+        self._lost.clear()
+        await self._do("held", Holder.hold, self._why)
 
     async def _release_in_time(self) -> None:
         """Once all are well; or its timer has come first."""

@@ -51,8 +51,10 @@ class Watcher:
 
     def sees(self, **attachments: int) -> bool:
         """Whether it knows of just so many attachments by state."""
-        found = {state: n for state, n in self.status.get("attachments", {}).items() if n}
-        return found == attachments
+        found: dict[str, int] | None = self.status.get("attachments")
+        return found is not None and {n: c for n, c in found.items() if c} == {
+            n: c for n, c in attachments.items() if c
+        }
 
     def wait_for(self, **attachments: int) -> None:
         """Raises LabError where it does not come to see just these."""
@@ -71,9 +73,10 @@ class Watcher:
 
 def _installed(launcher: str) -> str:
     """The unit as install.sh --watch writes it. The rig's installation is in /var/tmp, of which the
-    service has one of its own."""
+    service has one of its own; and no deadline of the rig's measures speed."""
     start = f"ExecStart={launcher}"
     text = re.sub("(?m)^ExecStart=[^ ]*", start, _UNIT.read_text())
+    text = re.sub("(?m)^(TimeoutStartSec|WatchdogSec)=.*", r"\1=600s", text)
     place = Path(launcher).parents[1]
     return text.replace(start, f"BindReadOnlyPaths={place}\n{start}")
 

@@ -35,7 +35,14 @@ _CAPABILITIES = {
     "CAP_SYS_ADMIN": "missing",
     "CAP_SYS_PTRACE": "Permission denied",
 }
-_PODS = _BY_PATH, _OF_A_USER, _OF_ROOT = ("by-path", "of-a-user", "of-root")
+_BY_PATH, _OF_A_USER, _OF_ROOT = ("by-path", "of-a-user", "of-root")
+# And how to run something in their networks.
+_OF_UNIT = "nsenter --net --target $(systemctl show --property=MainPID --value {}.service)"
+PODS = {
+    _BY_PATH: f"ip netns exec {_BY_PATH}",
+    _OF_A_USER: _OF_UNIT.format(_OF_A_USER),
+    _OF_ROOT: _OF_UNIT.format(_OF_ROOT),
+}
 _NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",
@@ -47,8 +54,14 @@ _NETWORK = {
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """With three pods: one is known by a mount, two by processes, one of which is a user's."""
     machine = Machine()
+    node_with_pods(machine)
+    yield machine
+    machine.close()
+
+
+def node_with_pods(machine: Machine) -> None:
+    """Three pods: one is known by a mount, two by processes, one of which is a user's."""
     machine.write(LAUNCHER, DEVELOPED, 0o755)
     make_uplink(machine)
     machine.shell(f"ip netns add {_BY_PATH}")
@@ -57,8 +70,6 @@ def machine() -> Iterator[Machine]:
     for pod, command in ((_OF_A_USER, f"unshare --net {user}"), (_OF_ROOT, "unshare --net")):
         machine.shell(f"systemd-run --quiet --unit {pod} {command} sleep infinity")
         attach(machine, pod, f"/proc/{settled_pid(machine, pod)}/ns/net")
-    yield machine
-    machine.close()
 
 
 def settled_pid(machine: Machine, pod: str) -> str:
@@ -110,14 +121,14 @@ def repair(machine: Machine, unit: str) -> tuple[int, list[dict[str, Any]], str]
 def test_repairs_with_what_it_may_do(machine: Machine) -> None:
     status, attachments, said = repair(machine, UNIT)
     found = {one["pod"].partition("/")[2]: one["state"] for one in attachments}
-    assert (status, found, said) == (0, dict.fromkeys(_PODS, "healthy"), "")
+    assert (status, found, said) == (0, dict.fromkeys(PODS, "healthy"), "")
 
 
 @pytest.mark.parametrize(("name", "words"), _CAPABILITIES.items())
 def test_needs_each_capability(machine: Machine, name: str, words: str) -> None:
     _, attachments, said = repair(machine, UNIT.replace(f"CapabilityBoundingSet={name}\n", ""))
     healthy = {one["pod"].partition("/")[2] for one in attachments if one["state"] == "healthy"}
-    assert healthy < set(_PODS)
+    assert healthy < set(PODS)
     assert words in said + json.dumps(attachments)
 
 

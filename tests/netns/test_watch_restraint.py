@@ -27,7 +27,7 @@ def test_a_refused_pod_is_not_tried_again_until_something_has_changed(rig: Rig) 
         assert rig.state(second.pod) == second.state
         rig.reload()  # which takes that host's link, too
         watch.until_healthy(2)
-        assert watch.status()["refused"] == []
+        watch.until(lambda status: status["refused"] == [], "no refusal")
         assert rig.state(first.pod) == first.state
 
 
