@@ -62,13 +62,13 @@ def test_runs_is_upgraded_and_removed(machine: Machine, wheels: Path) -> None:
     machine.write(CONFIG, "version: 1\nlookEvery: 30s\n")
     first = pid(machine)
     install(machine, wheels, "--watch")
-    assert pid(machine) not in (0, first)
+    assert pid(machine) not in {0, first}
     assert machine.path(CONFIG).read_text() == "version: 1\nlookEvery: 30s\n"
 
     # An upgrade that is not told of it.
     second = pid(machine)
     install(machine, wheels)
-    assert pid(machine) not in (0, second)
+    assert pid(machine) not in {0, second}
     assert machine.version_in_service() in program(machine)
 
     done = machine.install("--uninstall")
@@ -79,7 +79,7 @@ def test_runs_is_upgraded_and_removed(machine: Machine, wheels: Path) -> None:
         "LoadState": "not-found", "ActiveState": "inactive",
     }  # fmt: skip
     assert not machine.path(_WANTED).is_symlink() and not machine.path(PREFIX).exists()
-    assert machine.processes() == [one for one in machine.processes() if "cni-repair" not in one]
+    assert not [words for words in machine.processes() if "cni-repair watch" in words]
 
     assert machine.install("--uninstall", "--purge").returncode == 0
     assert not machine.path(CONFIG).exists()
