@@ -71,8 +71,7 @@ class TestAnUplink:
             rig.uplink_down()
             watch.until_lost(1)
             rig.uplink_up()
-            watch.until_healed(1)
-            assert watch.status()["heals"]["lastOutageMs"] is not None
+            assert watch.until_healed(1)["heals"]["lastOutageMs"] is not None
         (healed,) = [line for line in watch.said.splitlines() if "healed: " in line]
         assert "[CAUSE=uplink]" in healed
 
