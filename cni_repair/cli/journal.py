@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Where journald keeps its files (systemd-journald.service(8)): for ever, or until the next boot.
 _PLACES = ("/var/log/journal", "/run/log/journal")
-_MATCHES = (f"SYSLOG_IDENTIFIER={IDENTIFIER}", "_TRANSPORT=journal", "_UID=0")
+_MATCHES = (f"SYSLOG_IDENTIFIER={IDENTIFIER}", "_UID=0")
 _LONGEST_COMPLAINT = 300
 
 

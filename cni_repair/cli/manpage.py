@@ -14,13 +14,15 @@ from cni_repair.cli.manual import pages
 from cni_repair.cli.parser import make_parser, parsers
 from cni_repair.cli.version import version
 from cni_repair.upgrade.journal import STATE_DIR
+from cni_repair.watch.settings import CONFIG_FILE
 
 _NAME = "brings pods' macvlan interfaces back after the node's uplink was lost"
 _SIGNS = {"\\": "\\e", "-": "\\-", "'": "\\(aq", "^": "\\(ha", "~": "\\(ti", "`": "\\(ga"}
 _FILES = {
     CHECKPOINT_DIR: "the records (checkpoints) of pods' interfaces",
     STATE_DIR: "the journal of the last upgrade",
-    RUN_DIR: "locks",
+    CONFIG_FILE: "what cni-repair watch does; conf/watch.yaml of the source tree explains it",
+    RUN_DIR: "locks, the status of cni-repair watch, a pause of it",
 }
 
 

@@ -168,9 +168,18 @@ class Workers(Closeable):
             os.close(pipe)
         while self._processes:
             try:
-                os.waitpid(self._processes.pop(), 0)
+                _, status = os.waitpid(self._processes.pop(), 0)
             except ChildProcessError:
-                pass  # where SIGCHLD came ignored, the kernel has reaped it
+                continue  # where SIGCHLD came ignored, the kernel has reaped it
+            if os.WIFSIGNALED(status):
+                _log_killed(os.WTERMSIG(status))
+
+
+def _log_killed(number: int) -> None:
+    """Nobody else notices: what the process had is done by another."""
+    from cni_repair.base import log
+
+    log.event("trouble", f"a process that repaired pods was killed by signal {number}")
 
 
 class WaitingWorkers(Workers):

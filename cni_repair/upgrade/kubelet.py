@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 
+from cni_repair.base import log
 from cni_repair.base.errors import ENVIRONMENT, IO, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.upgrade.command import call, run
@@ -158,6 +159,12 @@ def _release_script(held: Found) -> str:
     return "\n".join(steps)
 
 
+def _last_words(unit: str) -> str:
+    """What tells the journal that the timer went off, as far as a shell can: nobody else lives."""
+    text = f"{_shell_word(unit)} was released by its timer: whoever held it has vanished"
+    return f"systemd-cat --identifier={log.IDENTIFIER} --priority=warning echo {text}"
+
+
 def _unmask_script(unit: str) -> str:
     mask = _shell_word(_mask_of(unit))
     return (
@@ -191,7 +198,7 @@ def arm(held: Found, seconds: float, name: str, timer: str = _TIMER) -> None:
             f"--description=cni-repair: release {held.unit} if whoever holds it has vanished",
             # Else it may be late by a minute, to go off together with others.
             f"--on-active={seconds:.0f}s", "--timer-property=AccuracySec=1s",
-            "/bin/sh", "-c", _release_script(held),
+            "/bin/sh", "-c", f"{_release_script(held)}\n{_last_words(held.unit)}",
         ]
     )  # fmt: skip
     disarm(but=unit, timer=timer)

@@ -58,6 +58,10 @@ class Attachment:
     def is_damaged(self) -> bool:
         return self.state in _DAMAGED
 
+    def was_lost_since(self, began: float) -> bool:
+        """Whether it was lost after a look at it began: what that has seen is old."""
+        return self.lost_at is not None and self.lost_at >= began
+
     @property
     def seen(self) -> tuple[str, str]:
         """What has to change before it is tried again, once it was refused."""

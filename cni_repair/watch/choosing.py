@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni_repair.base.errors import TRY_AGAIN
+from cni_repair.base.errors import REFUSALS
 from cni_repair.watch.policy import DRIFT, is_wanted
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ class Choosing:
         self._suspects: set[Place] = set()  # what they were for
 
     def lost(self, uplink: str, gone: Iterable[Attachment], now: float) -> None:
-        """These are lost with a link: another loss than the last one."""
+        """These stand on a link that is gone: another loss than the last one, and whatever a repair
+        has refused may be otherwise."""
         self._restraint.uplink_lost(uplink, now)
-        for one in self._attachments.over(uplink):
+        for one in gone:
+            self._tried.discard(one.place)
+            self._suspects.discard(one.place)
             self._restraint.reconsider(one.place)
-        places = {one.place for one in gone}
-        self._tried -= places
-        self._suspects -= places
 
     def groups(
         self, heal: str, busy: Collection[Place], away: Collection[str]
@@ -101,9 +101,10 @@ class Choosing:
             self.ended(group)
 
     def not_healed(self, one: Attachment, code: int) -> None:
-        """A repair has left it damaged, or was refused."""
+        """A repair has left it damaged: it is tried again later, and where the repair was refused,
+        not before something about it has changed."""
         self._tried.add(one.place)
-        if code != TRY_AGAIN:
+        if code in REFUSALS:
             self._restraint.refused(one.place, one.mark, one.reason)
 
     def looked(self, one: Attachment) -> None:

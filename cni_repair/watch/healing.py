@@ -85,8 +85,9 @@ class Healing:
                     heal.task.kill()
         self.consider()
 
-    def uplink_lost(self, name: str, gone: list[Attachment], away: Collection[str]) -> None:
-        """These are lost with a link of the node. `away`: those that are not there."""
+    def uplink_lost(self, name: str, away: Collection[str]) -> None:
+        """A link of the node is gone. `away`: all that are not there."""
+        gone = self._attachments.over(name)
         self._away = away
         self.choosing.lost(name, gone, time.monotonic())
         for heal in self._heals.values():

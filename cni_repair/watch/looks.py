@@ -51,13 +51,16 @@ class Looks:
         """Have some looked at; where that fails with one, go on with the next, but not for ever."""
         left = files
         for _ in range(_MOST_FAILURES):
+            began = time.monotonic()
             changes: list[Change] = []
             request = {"task": kind, "directory": directory, "files": left}
             try:
                 async with self._crew.task(request) as task:
                     async for line in task.lines():
                         left = left[1:]
-                        self._take(kind, directory, line, changes)
+                        change = self._take(kind, directory, line, began)
+                        if change is not None:
+                            changes.append(change)
             except TaskFailed as error:
                 self._failed(kind, directory, left, error)
                 left = left[1:]
@@ -67,20 +70,23 @@ class Looks:
                 return
         self._give_up([Place(directory, file) for file in left])
 
-    def _take(self, kind: str, directory: str, line: dict[str, Any], changes: list[Change]) -> None:
+    def _take(self, kind: str, directory: str, line: dict[str, Any], began: float) -> Change | None:
+        """Take in what a task that began then says of one; None where that is no news."""
         now = time.monotonic()
         place = Place(directory, line["file"])
         if "gone" in line:
             self._attachments.drop(place)
-            return
-        is_new = self._attachments.get(place) is None
+            return None
+        known = self._attachments.get(place)
+        if known is not None and known.was_lost_since(began):
+            return None
         change = self._attachments.saw(directory, line, now)
         one = change.one
         if kind == REMEMBER:
             self._remembered(change, line, now)
-        elif one.state == HEALTHY and (is_new or change.before != HEALTHY):
+        elif one.state == HEALTHY and (known is None or change.before != HEALTHY):
             one.remember_at = now + self._telling.settings.remember_after
-        changes.append(change)
+        return change
 
     def _remembered(self, change: Change, line: dict[str, Any], now: float) -> None:
         one = change.one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cni_repair.network.planning.plan import LOST
@@ -13,7 +14,7 @@ from cni_repair.watch.links import Links
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cni_repair.watch.attachments import Attachment, Attachments, Place
+    from cni_repair.watch.attachments import Attachments, Place
     from cni_repair.watch.events import LinkEvent
     from cni_repair.watch.healing import Healing
     from cni_repair.watch.telling import Telling
@@ -103,15 +104,13 @@ class NodeLinks:
         gone = self.attachments.uplink_lost(name, now)
         if gone:
             self._on_loss(name)
-        self.healing.uplink_lost(name, gone, self.away)
+        self.healing.uplink_lost(name, self.away)
         loop = asyncio.get_running_loop()
         loop.call_later(_TOGETHER_SECONDS, self.healing.consider)
-        news = [one for one in gone if one.place not in known_lost]
-        loop.call_later(_TELL_SECONDS, self._tell_lost, name, len(gone), news)
-
-    def _tell_lost(self, name: str, count: int, news: list[Attachment]) -> None:
-        journal.uplink_lost(name, count)
-        journal.lost(news)
+        journal.uplink_lost(name, len(gone))
+        # As they are now: they may be back before it is said.
+        news = [replace(one) for one in gone if one.place not in known_lost]
+        loop.call_later(_TELL_SECONDS, journal.lost, news)
         self._telling.changed()
 
     def _back(self, name: str) -> None:

@@ -55,7 +55,7 @@ class Verdict:
 
 def verdicts(figures: Figures) -> list[Verdict]:
     """Each aim, in the order of the issue's table."""
-    parts = (_of_plugin, _of_repair, _of_armed, _of_hostile)
+    parts = (_of_plugin, _of_repair, _of_armed, _of_ipv6, _of_hostile)
     return [verdict for part in parts for verdict in part(figures)]
 
 
@@ -150,6 +150,17 @@ def _of_armed(figures: Figures) -> Iterator[Verdict]:
         "times faster",
         at_least=True,
     )
+
+
+def _of_ipv6(figures: Figures) -> Iterator[Verdict]:
+    def later() -> float:
+        four, six = (
+            _median(figures, f"{names.FIRST_REPLY}, {family}", 1, names.COMMAND)
+            for family in ("IPv4", "IPv6")
+        )
+        return six - four
+
+    yield _verdict("a repaired pod's first reply, IPv6 after IPv4", later, 50, "ms")
 
 
 def _of_hostile(figures: Figures) -> Iterator[Verdict]:

@@ -40,7 +40,8 @@ parts:
   nothing-lost  repair where nothing is lost
   status        status where nothing is lost
   ten           repair of 10 lost pods of 500
-  ipv6          repair of 1 and 200 lost pods that have IPv6, too
+  ipv6          repair of 1 and 200 lost pods that have IPv6, too; a pod's first
+                replies, with duplicate address detection
   hostile       status and repair of a pod that has 200,000 routes
 
 Exit status: 0 measured, 1 a peer failed or restored less, 2 cannot run here.

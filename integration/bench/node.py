@@ -49,10 +49,13 @@ class Node(Lab):
         pods: int = 0,
         *,
         ipv6: bool = False,
+        detect_duplicates: bool = False,
         accepted: Sequence[int] = (0,),
     ) -> None:
         self._accepted = accepted
-        super().__init__(pods, command=[str(launcher)], ipv6=ipv6, detect_duplicates=False)
+        super().__init__(
+            pods, command=[str(launcher)], ipv6=ipv6, detect_duplicates=detect_duplicates
+        )
         self.states: dict[str, PodState] = {}
         self._details: dict[str, list[str]] = {}
 

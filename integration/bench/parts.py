@@ -6,6 +6,7 @@ Peers take turns, and each round begins with the next of them: what else the mac
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import TypeVar
 from cni_repair.demo.lab import Netns
 from integration.bench import names
 from integration.bench.errors import PeerError
-from integration.bench.figures import Figures
+from integration.bench.figures import Figures, Run
+from integration.bench.firstreply import FirstReplies
 from integration.bench.node import Node
-from integration.bench.peers import Peer, before, by, ours
+from integration.bench.peers import Peer, before, by, detecting, ours
 
 T = TypeVar("T")
 
@@ -193,6 +195,22 @@ class Bench:
                     run = peer.repair(node)
                     node.check(peer.name)
                     self.figures.add(names.REPAIR_IPV6, pods, peer.name, run)
+        self._first_replies(self.scale.ipv6[1])
+
+    def _first_replies(self, rounds: int) -> None:
+        """Of one pod, with detection, as it is on any real node."""
+        self.tell(f"first replies of 1 pod, IPv4 and IPv6, {rounds} rounds")
+        with Node(self.launcher, ipv6=True, detect_duplicates=True) as node:
+            node.attach(1)
+            for peer in _in_turns(detecting(self.earlier), rounds):
+                node.lose()
+                with FirstReplies(node, node.pods[0]) as replies:
+                    begun = time.monotonic()
+                    run = peer.repair(node)
+                    replies.wait()
+                for family, at in replies.at.items():
+                    reply = Run((at - begun) * 1000, run.worked, run.kib)
+                    self.figures.add(f"{names.FIRST_REPLY}, {family}", 1, peer.name, reply)
 
     # --- A hostile pod ---
 

@@ -39,6 +39,16 @@ def ours(earlier: Path | None = None) -> list[Peer]:
     return faces if earlier is None else [*faces, *(before(face, earlier) for face in faces)]
 
 
+def detecting(earlier: Path | None = None) -> list[Peer]:
+    """The ways to have duplicates of IPv6 addresses looked for."""
+    kernels = ("repair", "--all", "--ipv6-detection", "kernel")
+    return [
+        Peer(names.COMMAND, lambda node: node.cli_run("repair", "--all")),
+        Peer(names.BY_KERNEL, lambda node: node.cli_run(*kernels)),
+        *(face for face in ours(earlier) if face.name == names.earlier(names.COMMAND)),
+    ]
+
+
 def before(peer: Peer, launcher: Path) -> Peer:
     """The same, done by another checkout's cni-repair."""
 

@@ -15,7 +15,7 @@ UNITS = "/etc/systemd/system"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 # systemd finds no units but those of packages, and starts none of what the machine would start on a
-# boot. The devices are a container's: journald links /dev/log. It cannot write the machine's sysctls.
+# boot. The devices are a container's, for journald links /dev/log; sysctls cannot be written.
 _BOOT = f"""{HIDDEN}
 mkdir -p {UNITS}
 for directory in /var/cache /var/log /var/tmp {UNITS} \\

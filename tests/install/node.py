@@ -157,15 +157,15 @@ class Node:
         assert answer["supportedVersions"]
         return answer
 
-    def processes(self) -> list[str]:
+    def processes(self) -> dict[int, str]:
         """The command lines of the node's processes: another node's look the same."""
         mounts = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
-        found = []
+        found = {}
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended
                 if os.readlink(process / "ns/mnt") == mounts:
                     words = (process / "cmdline").read_bytes().decode().split("\0")
-                    found.append(" ".join(words))
+                    found[int(process.name)] = " ".join(words)
         return found
 
     def versions(self) -> set[str]:

@@ -21,7 +21,7 @@ from tests.patience import eventually
 pytestmark = pytest.mark.slow
 
 UNIT = (REPOSITORY / "conf" / "systemd" / WATCH).read_text()
-_LAUNCHER = f"""\
+DEVELOPED = f"""\
 #!{sys.executable} -I
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
@@ -49,7 +49,7 @@ _NETWORK = {
 def machine() -> Iterator[Machine]:
     """With three pods: one is known by a mount, two by processes, one of which is a user's."""
     machine = Machine()
-    machine.write(LAUNCHER, _LAUNCHER, 0o755)
+    machine.write(LAUNCHER, DEVELOPED, 0o755)
     make_uplink(machine)
     machine.shell(f"ip netns add {_BY_PATH}")
     attach(machine, _BY_PATH, f"/run/netns/{_BY_PATH}")

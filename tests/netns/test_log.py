@@ -283,6 +283,34 @@ def test_repair_tells_of_what_was_lost_alone(rig: Rig, journal: Journal) -> None
     assert [event["EVENT"] for event in events(journal)[4:]] == ["deleted"]
 
 
+_A_WORKER_IS_KILLED = """
+import os
+from cni_repair.repair import scheduler, transfer, workers
+scheduler.usable_processors = lambda: 2
+scheduler._WORTH_A_PROCESS = 1
+transfer.SharedRepair._repair_there = lambda *_: os.kill(os.getpid(), 9)
+# (The first process might be done before the other has begun.)
+mine = workers.Workers.mine
+def late(self):
+    os.waitid(os.P_PID, self._processes[0], os.WEXITED | os.WNOWAIT)
+    return mine(self)
+workers.Workers.mine = late
+"""
+
+
+def test_a_process_of_a_repair_that_is_killed(rig: Rig, journal: Journal) -> None:
+    """As by the kernel, where memory is short: another repairs its pods, and nobody would know."""
+    names = [f"web{number}" for number in range(8)]
+    for name in names:
+        rig.ip("link delete eth0", rig.attach(name).pod)
+    rig.plugin("REPAIR", patch=_A_WORKER_IS_KILLED).report(0)
+    told = [event for event in events(journal) if event["COMMAND"] == "REPAIR"]
+    text = "a process that repaired pods was killed by signal 9"
+    assert told[0] == {"EVENT": "trouble", "COMMAND": "REPAIR", "MESSAGE": text}
+    assert sorted(one["POD"] for one in told[1:-1]) == [f"shop/{name}" for name in names]
+    assert {one["EVENT"] for one in told[1:]} == {"repaired"}
+
+
 def test_a_refusal_is_told_once(rig: Rig, journal: Journal) -> None:
     web = rig.attach("web")
     rig.ip("link delete eth0", web.pod)

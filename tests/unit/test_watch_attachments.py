@@ -94,6 +94,15 @@ class TestAnUplink:
         assert len(known.uplink_lost("eth0.3", 2.0)) == 1
         assert known.uplink_lost("eth0", 2.1) == []
 
+    def test_overtakes_a_look_that_began_before(self) -> None:
+        """Else it would be told as lost, seen as healthy, and told as lost again."""
+        known = Attachments()
+        one = known.saw(DIRECTORY, line(), 1.0).one
+        assert not one.was_lost_since(0.5)
+        known.uplink_lost("eth0", 2.0)
+        assert one.was_lost_since(1.9)
+        assert not one.was_lost_since(2.1)
+
     def test_is_when_the_loss_was_that_a_look_has_seen_already(self) -> None:
         known = Attachments()
         known.saw(DIRECTORY, line(), 1.0)

@@ -122,7 +122,7 @@ def _row(entry: Entry) -> Row:
         entry.field("IFNAME") or "-",
         "-" if outage is None else f"{outage} ms",
     )
-    return Row(one_line(entry.field("EVENT")), tuple(map(one_line, cells)))
+    return Row(one_line(entry.field("EVENT") or "-"), tuple(map(one_line, cells)))
 
 
 def _words(entry: Entry) -> str:

@@ -272,7 +272,7 @@ def check_told(check: Checks, watcher: Watcher, pods: int) -> None:
     check(
         "the journal tells of each pod: lost, healed, and for how long it was out",
         len(lost) == len(healed) == pods and right,
-        (lost, healed),
+        [one["MESSAGE"] for one in (*lost, *healed)],
     )
 
 
