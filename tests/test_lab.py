@@ -29,6 +29,7 @@ from cni_repair.demo.lab import (
     poll_until,
     product,
 )
+from tests.journal import SOCKET
 from tests.patience import HANG_SECONDS
 
 REPOSITORY = str(Path(__file__).resolve().parents[1])
@@ -107,6 +108,30 @@ print(sorted(os.listdir(".")), os.listdir("netns"), os.listdir("cni-repair"))
             "['deep']",
             "['cni-repair', 'directory', 'file', 'link', 'netns'] ['machines'] ['machines']",
         ]
+
+    def test_nothing_of_a_lab_reaches_the_machines_journal(self) -> None:
+        """What is done to its pods is no event of the machine's, nor is what the demo does."""
+        script = 'mount -t tmpfs none /run; mkdir -p /run/systemd/journal; exec "$@"'
+        code = f"""
+import socket
+from cni_repair.demo.lab import Lab, product
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.bind({SOCKET!r})
+journal.setblocking(False)
+from cni_repair.base import log
+log.event("added", "of the machine")
+print(b"of the machine" in journal.recv(4096))
+with Lab(pods=1) as lab:
+    log.event("added", "of a test")
+    print(lab.cni("ADD", lab.pods[0], lab.netconf()).returncode)
+try:
+    print(journal.recv(4096))
+except BlockingIOError:
+    print("nothing")
+"""
+        with child(code, "unshare", "--mount", "bash", "-euc", script, "-") as process:
+            said, _ = process.communicate(timeout=HANG_SECONDS)
+        assert said.splitlines() == ["True", "0", "nothing"]
 
     @pytest.mark.parametrize("kind", ["Lab", "PrivateLab"])
     def test_sigkill_leaves_nothing(self, kind: str, nothing_left: Callable[[], None]) -> None:

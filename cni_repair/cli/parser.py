@@ -40,6 +40,7 @@ on call, pods without a network:
   cni-repair plan              the ip commands that a repair would equal
   cni-repair repair --all      repair them; healthy pods are not touched
   cni-repair verify            ask every pod's gateways
+  cni-repair log --since 2h    what happened, and who did what about it
   cni-repair help on-call      all this, explained
 
 does it heal by itself: cni-repair watch --status.
@@ -223,7 +224,6 @@ def _add_repair(commands: _Commands) -> None:
     parser.add_argument(
         "--ipv6-detection",
         choices=IPV6_DETECTIONS,
-        default=IPV6_DETECTIONS[0],
         help="who looks for duplicates of restored IPv6 addresses: cni-repair, beside their traffic"
         " (default); or the kernel, before it lets them be used (1 to 2 s)",
     )

@@ -55,6 +55,7 @@ class NetConf:
     follow_renamed_master: bool
     fallback_master: bool  # REPAIR may use another of `masters` than the recorded one
     master_timeout: float  # seconds that REPAIR waits for a missing master
+    ipv6_detection: str  # who looks for duplicates of what REPAIR gives back: see IPV6_DETECTIONS
     rest: dict[str, Any]  # the delegate's document without `master`
     document: dict[str, Any]  # as it came
 
@@ -104,7 +105,6 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
             raise
 
     read(_boolean("probeBeforeRepair"), True)  # which REPAIR reads in the record
-    read(_ipv6_detection, IPV6_DETECTIONS[0])  # likewise
     return NetConf(
         cni_version=version,
         name=_name(values.get("name")),
@@ -117,6 +117,7 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
         follow_renamed_master=read(_boolean("followRenamedMaster"), False),
         fallback_master=read(_fallback, False),
         master_timeout=read(_master_timeout, MASTER_TIMEOUT_SECONDS),
+        ipv6_detection=read(_ipv6_detection, IPV6_DETECTIONS[0]),
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
     )

@@ -107,7 +107,13 @@ def _repair_many(
 
 
 def options_of(call: Call, conf: NetConf) -> RepairOptions:
-    return RepairOptions(conf.run_dir, conf.master_timeout, hints_of(conf), call.netns)
+    return RepairOptions(
+        conf.run_dir,
+        conf.master_timeout,
+        hints_of(conf),
+        call.netns,
+        ipv6_detection=conf.ipv6_detection,
+    )
 
 
 def raise_unless_healthy(report: Report, code: int) -> None:

@@ -15,7 +15,7 @@ from cni_repair.base.closeable import Closeable
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import RUN_DIR
-from cni_repair.repair.session import RepairOptions
+from cni_repair.repair.session import BESIDE, RepairOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ class Indexed(Closeable):
     def __init__(self, node: Node, store: Store, options: RepairOptions, network: str = "") -> None:
         self._armed: Armed | None = None
         path = path_of(store, options.run_dir)
-        if not os.access(path, os.R_OK):
+        is_meant = options.ipv6_detection == BESIDE  # the index has IPv6 addresses used at once
+        if not is_meant or not os.access(path, os.R_OK):
             self.entries = inventory.read_all(store, options.hints, network)
             self.options = options
             return

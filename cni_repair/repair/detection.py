@@ -14,7 +14,9 @@ which no record has: the next one asks again. Imported where there is something 
 
 from __future__ import annotations
 
+import math
 import time
+from functools import partial
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.frozen import frozen, replace
@@ -22,6 +24,7 @@ from cni_repair.network.apply import apply_to_pod
 from cni_repair.network.operations.address import AddAddress, DropAddress, SetAddress
 from cni_repair.network.operations.base import Target
 from cni_repair.network.reachability.closing import close_aside
+from cni_repair.network.reachability.gateways import solicit_again
 from cni_repair.network.reachability.holders import BESIDE, Asker
 from cni_repair.node.context import POD_FAILURES, in_pod
 from cni_repair.node.verdict import observe
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from cni_repair.repair.session import Session
 
 _PAUSE = 0.01  # between two looks at what came
+# When the kernel has done what it does of itself for a new address.
+_SETTLED_SECONDS = 0.02
 # A master that lost its carrier meanwhile is not waited for: its pods are asked for anew.
 _MOST_SECONDS = 2.0
 
@@ -50,6 +55,7 @@ class Asked:
 
     checkpoint: Checkpoint
     mac: str
+    ifindex: int
     master: HostLink
     addresses: tuple[str, ...]
 
@@ -80,7 +86,9 @@ class Detection(Closeable):
         if live is None or not live.carrier or master is None:
             return
         addresses = tuple(one.address for one in now.plan.unverified)
-        self._taken[place] = Asked(now.checkpoint, live.link.mac, master, addresses)
+        self._taken[place] = Asked(
+            now.checkpoint, live.link.mac, live.link.ifindex, master, addresses
+        )
 
     def begin(self) -> None:
         """Begin to ask for those that were taken; where the kernel is to ask, it gets the word."""
@@ -99,15 +107,27 @@ class Detection(Closeable):
     def wait(self, seconds: float) -> None:
         """Hear who answers, for so long, or until something is decided."""
         until = time.monotonic() + seconds
+        if not self._rounds:
+            time.sleep(seconds)
         while time.monotonic() < until:
             for one in self._rounds:
                 one.advance()
+                if one.is_due_to_solicit():
+                    self._solicit_again(one)
             decided = [one for one in self._rounds if one.is_decided]
             for one in decided:
                 self._end(one)
             if decided:
                 return
             time.sleep(_PAUSE)
+
+    def _solicit_again(self, one: _Round) -> None:
+        for asked in one.pods.values():
+            ask = partial(_solicit_again, asked.ifindex)
+            try:
+                in_pod(self._session.node, asked.checkpoint, self._session.options.netns, ask)
+            except POD_FAILURES:
+                continue  # a pod's neighbours are no reason to fail
 
     def _end(self, one: _Round) -> None:
         self._rounds.remove(one)
@@ -157,6 +177,10 @@ class Detection(Closeable):
             self._ledger.reports[place] = replace(report, checkpoint=news.fresh.checkpoint)
 
 
+def _solicit_again(ifindex: int, namespaces: NamespacePair) -> None:
+    solicit_again(namespaces.pod, ifindex)
+
+
 def _steps(now: PodLook, answers: dict[str, str], withdraw: bool) -> list[Operation]:
     """For those that are still to be verified: the pod may have changed them meanwhile."""
     name = now.checkpoint.key.ifname
@@ -190,6 +214,7 @@ class _Round:
     def __init__(self, session: Session, pods: dict[int, Asked]) -> None:
         self.pods = pods
         self._until = time.monotonic() + _MOST_SECONDS
+        self._solicit_at = time.monotonic() + _SETTLED_SECONDS
         over: dict[HostLink, dict[str, str]] = {}
         for asked in pods.values():
             over.setdefault(asked.master, {}).update(dict.fromkeys(asked.addresses, asked.mac))
@@ -205,6 +230,13 @@ class _Round:
     def advance(self) -> None:
         for asker in self._askers.values():
             asker.advance()
+
+    def is_due_to_solicit(self) -> bool:
+        """Whether it is time to, which is so once."""
+        is_due = time.monotonic() >= self._solicit_at
+        if is_due:
+            self._solicit_at = math.inf
+        return is_due
 
     @property
     def is_decided(self) -> bool:

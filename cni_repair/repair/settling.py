@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.observe import has_carrier
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.verdict import failed, notes_of, parents_of
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from cni_repair.repair.session import Session
 
 _POLL_SECONDS = 0.1
+# While masters have no carrier, they alone are asked: at so little cost, often. What stands on them
+# follows in a moment.
+_CARRIER_POLL_SECONDS = 0.01
+_FOLLOWS_SECONDS = 0.5
 
 
 def settle(session: Session, ledger: Ledger, seconds: float) -> None:
@@ -29,18 +34,36 @@ def settle(session: Session, ledger: Ledger, seconds: float) -> None:
     reported so. (Questions that have been asked are waited for: a second at most.)"""
     until = time.monotonic() + seconds
     pending, ledger.unsettled = [*dict.fromkeys(ledger.unsettled)], []
+    soon = 0.0
     with Detection(session, ledger) as detection:
         while pending:
             last = time.monotonic() >= until and not detection.is_at_work
-            pending = [
+            silent = [] if last else [one for one in pending if _is_silent(session, ledger, one)]
+            if silent:
+                soon = time.monotonic() + _FOLLOWS_SECONDS
+            heard = sorted({*pending} - {*silent})
+            pending = silent + [
                 place
-                for place in pending
+                for place in heard
                 if detection.is_asking_for(place)
                 or (not _has_settled(session, ledger, detection, place, last) and not last)
             ]
             detection.begin()
             if pending:
-                detection.wait(_POLL_SECONDS)
+                is_soon = time.monotonic() < soon
+                detection.wait(_CARRIER_POLL_SECONDS if is_soon else _POLL_SECONDS)
+
+
+def _is_silent(session: Session, ledger: Ledger, place: int) -> bool:
+    """Whether its master has no carrier yet: then there is nothing to be seen in the pod."""
+    report = ledger.reports[place]
+    if report is None or report.checkpoint is None:
+        return False
+    master, _ = session.uplinks.master(parents_of(report.checkpoint))
+    try:
+        return master is not None and not has_carrier(session.node.rtnl, master.name)
+    except OSError:
+        return False  # it is gone: a look tells
 
 
 def _has_settled(

@@ -27,7 +27,8 @@ def log_event(event: Event) -> None:
     elif kind == "word":
         log.event("upgrade", f"upgrade: {event['text']}")
     elif kind == "lost":
-        log.event("uplink-lost", f"{event['link']} is lost", MASTER=event["link"], CAUSE="upgrade")
+        text = f"{event['link']} is gone, or has lost its carrier"
+        log.event("uplink-lost", text, MASTER=event["link"], CAUSE="upgrade")
     elif kind == "back":
         log.event("uplink-back", f"{event['link']} is back", MASTER=event["link"], CAUSE="upgrade")
     elif kind == "damaged":

@@ -11,6 +11,8 @@ from integration.bench.figures import Figure, Figures, aligned
 _FACES = (names.VERB, names.COMMAND)
 _OVER_THE_PLUGIN = {names.ADD: 11, names.DEL: 14}
 _FLOORS = {200: 2.2, 2000: 1.8}  # by pods: how many times the C program's time
+_FLOORS_ARMED = {200: 1.4, 2000: 1.2}
+_FIRED = 1.15  # times the C program's time
 # By how much a figure may grow from one version to the next: by the larger of the two.
 _WORSE_MS, _WORSE_PART = 3.0, 0.05
 
@@ -53,7 +55,7 @@ class Verdict:
 
 def verdicts(figures: Figures) -> list[Verdict]:
     """Each aim, in the order of the issue's table."""
-    parts = (_of_plugin, _of_repair, _of_ipv6, _of_hostile)
+    parts = (_of_plugin, _of_repair, _of_armed, _of_ipv6, _of_hostile)
     return [verdict for part in parts for verdict in part(figures)]
 
 
@@ -122,6 +124,32 @@ def _of_repair(figures: Figures) -> Iterator[Verdict]:
             80,
             "MB",
         )
+
+
+def _of_armed(figures: Figures) -> Iterator[Verdict]:
+    def armed(pods: int, peer: str) -> float:
+        return _median(figures, names.REPAIR_ARMED, pods, peer)
+
+    for pods, most in _FLOORS_ARMED.items():
+        for face in _FACES:
+
+            def floors(pods: int = pods, face: str = face) -> float:
+                return armed(pods, face) / armed(pods, names.FLOOR)
+
+            what = f"REPAIR of {pods:,}, armed, against the C floor ({face})"
+            yield _verdict(what, floors, most, "times")
+
+        def fired(pods: int = pods) -> float:
+            return _median(figures, names.FIRED, pods, names.OURS) / armed(pods, names.FLOOR)
+
+        yield _verdict(f"fired, {pods:,} pods, against the C floor", fired, _FIRED, "times")
+    yield _verdict(
+        f"REPAIR of 200, armed, against ip -batch ({names.VERB})",
+        lambda: _median(figures, names.REPAIR, 200, names.BATCH) / armed(200, names.VERB),
+        8,
+        "times faster",
+        at_least=True,
+    )
 
 
 def _of_ipv6(figures: Figures) -> Iterator[Verdict]:

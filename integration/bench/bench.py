@@ -35,6 +35,8 @@ parts:
   parallel      8 of them at once
   repair        repair of 1 to 2,000 lost pods, against shell, ip -batch,
                 pyroute2 and a C program that does the least there is to do
+  armed         the same, prepared: by the index that a snapshot leaves, and by
+                a process that waits (200 and 2,000 pods)
   nothing-lost  repair where nothing is lost
   status        status where nothing is lost
   ten           repair of 10 lost pods of 500

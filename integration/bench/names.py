@@ -5,6 +5,8 @@ from __future__ import annotations
 ADD, DEL = "ADD", "DEL"
 ADD_PARALLEL, DEL_PARALLEL = "ADD, 8 at once", "DEL, 8 at once"
 REPAIR = "repair, all lost"
+REPAIR_ARMED = "repair, all lost, armed"
+FIRED = "fired, from the master's return"
 REPAIR_IPV6 = "repair, all lost, IPv6, too"
 FIRST_REPLY = "first reply, from the repair's start"  # its family follows
 TEN = "repair, 10 lost"

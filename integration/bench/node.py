@@ -27,6 +27,7 @@ _RUN_SECONDS = 300.0
 _SETTLE_SECONDS = 10.0
 _SUBNET = "10.9.0.0/16"  # the lab's own has room for 253 pods
 _SAMPLE = 8
+_FIRED_WAY = Path(__file__).with_name("firedway.py")
 _ADDS_AT_ONCE = 4
 _LOOK = ("-4 addr show dev eth0", "-4 route show table all")
 _LOOK6 = ("-6 addr show dev eth0", "-6 route show table all dev eth0")
@@ -151,6 +152,29 @@ class Node(Lab):
         """One command's run; PeerError where it fails."""
         (run,) = self.spawn(Path(command[0]).name, [(list(command), {}, os.devnull)])
         return run
+
+    def fired(self) -> Run:
+        """Lose the uplink, have all pods armed by a process that waits, and bring the uplink back:
+        how long from there until the last of them had its network."""
+        self.uplink_lost()
+        where = [self.checkpoint_dir, self.run_dir]
+        with subprocess.Popen(
+            ["ip", "netns", "exec", self.node.name, sys.executable, "-I", str(_FIRED_WAY), *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={"PATH": PATH},
+            text=True,
+        ) as process:
+            assert process.stdin and process.stdout
+            armed = process.stdout.readline().strip()
+            self.uplink_back()
+            process.stdin.write("go\n")
+            process.stdin.close()
+            answer = process.stdout.read().split()
+        if armed != str(len(self.pods)) or process.returncode != 0:
+            raise PeerError(f"fired: {armed} of {len(self.pods)} armed; {' '.join(answer)}")
+        taken, worked = map(float, answer)
+        return Run(taken, worked, 0)
 
     def spawn(self, what: str, calls: Sequence[spawner.Command]) -> list[Run]:
         """Run commands on the node, all at once; a last run is of all together, where there are

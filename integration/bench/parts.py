@@ -22,8 +22,10 @@ from integration.bench.peers import Peer, before, by, detecting, ours
 
 T = TypeVar("T")
 
-PARTS = ("add-del", "parallel", "repair", "nothing-lost", "status", "ten", "ipv6", "hostile")
-_OF_MANY = ("repair", "nothing-lost", "status", "ten")
+PARTS = (
+    "add-del", "parallel", "repair", "armed", "nothing-lost", "status", "ten", "ipv6", "hostile",
+)  # fmt: skip
+_OF_MANY = ("repair", "armed", "nothing-lost", "status", "ten")
 _ENOUGH = 20_000.0  # milliseconds that one peer may take at one size: then it has no more turns
 _FEW = 10  # pods of many that lost their link
 _TEXT = 300  # characters of a refusal
@@ -39,13 +41,14 @@ class Scale:
         default_factory=lambda: {1: 20, 10: 11, 50: 7, 200: 7, 500: 5, 2000: 3}
     )
     ipv6: dict[int, int] = field(default_factory=lambda: {1: 20, 200: 7})
+    armed: tuple[int, ...] = (200, 2000)
     shell_most: int = 50
     few_of: int = 500
     routes: int = 200_000
     hostile: int = 3
 
 
-QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, {1: 3, 20: 2}, 10, 20, 20_000, 1)
+QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, {1: 3, 20: 2}, (20,), 10, 20, 20_000, 1)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class Bench:
                 if "repair" in parts:
                     self._repair(node, rounds)
                 self._idle(node, parts, rounds)
+                if "armed" in parts and pods in self.scale.armed:
+                    self._armed(node, rounds)
                 if "ten" in parts and pods == self.scale.few_of:
                     self._ten(node, rounds)
 
@@ -131,6 +136,24 @@ class Bench:
             spent[peer.name] += run.milliseconds
             node.check(peer.name)
             self.figures.add(names.REPAIR, pods, peer.name, run)
+
+    def _armed(self, node: Node, rounds: int) -> None:
+        """By the index that a snapshot leaves; and by a process that armed the pods before, as
+        `cni-repair watch` does. It goes at the end: the others have no index."""
+        pods = len(node.pods)
+        self.tell(f"{pods} pods: all lost, armed, {rounds} rounds")
+        floors = [peer for peer in self.peers if peer.name == names.FLOOR]
+        for peer in _in_turns([*ours(), *floors], rounds):
+            node.cli_run("snapshot")
+            node.lose()
+            run = peer.repair(node)
+            node.check(peer.name)
+            self.figures.add(names.REPAIR_ARMED, pods, peer.name, run)
+            if peer in floors:
+                self.figures.add(names.FIRED, pods, names.OURS, node.fired())
+                node.check(names.FIRED)
+        for index in Path(node.run_dir).glob("armed-*.index"):
+            index.unlink()
 
     def _idle(self, node: Node, parts: Sequence[str], rounds: int) -> None:
         """What cni-repair costs where there is nothing to repair."""

@@ -28,7 +28,7 @@ from integration.prometheus.servers import (
 PODS = 3
 CONF = CHECKOUT / "conf"
 JOBS = ("cni-repair", "node")  # the port, the textfile
-_SECONDS = 90.0
+_SECONDS = 180.0
 
 
 @dataclass

@@ -37,10 +37,11 @@ Json = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = "/usr/lib/cni"
+# (And long enough for the real plugins, on a slow machine.)
 SHORT_DEADLINE = """
 import functools
 from cni_repair.cni import delegate
-delegate.call = functools.partial(delegate.call, seconds=1.0)
+delegate.call = functools.partial(delegate.call, seconds=3.0)
 """
 
 # REPAIR waits for carrier longer than a test waits for REPAIR: it must see it come.

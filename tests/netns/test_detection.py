@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.reachability.frames import unsolicited_na
+from cni_repair.network.reachability.gateways import solicit_again
 from tests.netns.armedrig import arming, healed
 from tests.netns.rig import (
     GATEWAY6,
@@ -269,9 +271,12 @@ def test_what_the_wire_gives_back_is_no_others_claim(rig: Rig) -> None:
     assert (entry["state"], entry["notes"]) == ("healthy", [])
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @pytest.mark.parametrize("how", ["configuration", "option"])
-def test_left_to_the_kernel(rig: Rig, how: str) -> None:
+def test_left_to_the_kernel(rig: Rig, how: str, prepared: bool) -> None:
     was = attach(rig, **({"ipv6Detection": "kernel"} if how == "configuration" else {}))
+    if prepared:
+        rig.cli("snapshot", *options(rig))  # which writes the index
     rig.reload()
     if how == "configuration":
         report = rig.plugin("REPAIR", patch=held(rig)).report(0)
@@ -456,3 +461,31 @@ def test_watched_and_left_to_the_kernel(rig: Rig) -> None:
         watch.until_healthy(1)
     assert asked(rig) == []
     assert rig.state(was.pod) == was.state
+
+
+def test_neighbour_whose_answer_came_too_early_is_asked_again(rig: Rig) -> None:
+    """As a sender has it that was quicker than the kernel's own work for the new address."""
+    pod = rig.pod("pod1", ipv6=True)
+    rig.attach_pod(pod, rig.conf(v6=True))
+    rig.sysctl(pod, "net/ipv6/neigh/eth0/retrans_time_ms", "3600000")
+    rig.ip(f"addr del {GATEWAY6}/64 dev tor0", "tor")  # so that nobody answers
+
+    def asking_once() -> socket.socket:
+        asking = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        asking.sendto(b"?", (GATEWAY6, 9))
+        return asking
+
+    def state() -> str:
+        entries = rig.ip_json(f"-6 neigh show {GATEWAY6} dev eth0", pod)
+        return " ".join(str(word) for one in entries for word in one["state"])
+
+    def solicit() -> None:
+        with Rtnetlink() as rtnl:
+            solicit_again(rtnl, rig.links(pod)["eth0"]["ifindex"])
+
+    with rig.inside(pod, asking_once):
+        eventually(lambda: state() == "INCOMPLETE", "the pod to ask its gateway")
+        rig.ip(f"addr add {GATEWAY6}/64 dev tor0 nodad", "tor")
+        assert state() == "INCOMPLETE"
+        rig.inside(pod, solicit)
+        eventually(lambda: state() == "REACHABLE", "the gateway's answer")

@@ -140,7 +140,8 @@ def test_delegate_that_hangs_is_killed_with_its_children(rig: Rig) -> None:
     pod = rig.pod("pod1")
     words = rig.plugin("ADD", pod, patch=SHORT_DEADLINE).error(11)
     assert "macvlan" in words
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    killed = [int(pid) for pid in pids.read_text().split()]
+    eventually(lambda: not any(map(alive, killed)), "them to die")
     assert_nothing_left(rig, pod)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -77,6 +78,12 @@ class Watch:
             lambda status: status["attachments"] == {"healthy": count}, f"{count} healthy pods"
         )
 
+    def until_healed(self, count: int) -> Json:
+        """So many, since it began. (A look may have seen a pod healthy before that.)"""
+        return self.until(
+            lambda status: status["heals"]["total"] == count, f"{count} heals to be done"
+        )
+
     def until_said(self, text: str, times: int = 1) -> None:
         self.until(lambda _: self.said.count(text) >= times, f"{text!r} on stderr")
 
@@ -84,8 +91,9 @@ class Watch:
         """The daemon's, its healer's, and those of the tasks at work."""
         known = [self.process.pid]
         for one in known:
-            children = Path(f"/proc/{one}/task/{one}/children").read_text(encoding="ascii")
-            known += map(int, children.split())
+            with contextlib.suppress(OSError):  # a task has come to its end meanwhile
+                children = Path(f"/proc/{one}/task/{one}/children").read_text(encoding="ascii")
+                known += map(int, children.split())
         return known
 
     def until_gone(self, pids: list[int]) -> None:

@@ -11,9 +11,10 @@ import pytest
 
 from cni_repair.cni import delegate
 from cni_repair.cni.delegate import TimedOut
+from tests.patience import HANG_SECONDS, eventually
 
 
-def call(directory: Path, script: str, seconds: float = 10.0) -> bytes:
+def call(directory: Path, script: str, seconds: float = HANG_SECONDS) -> bytes:
     path = directory / "plugin"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -34,9 +35,16 @@ def chld() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
+def daemon_of(said: bytes) -> int:
+    """What a plugin has started, once it is that: not the shell that begins to become it."""
+    comm = Path(f"/proc/{int(said)}/comm")
+    eventually(lambda: comm.read_text() == "sleep\n", "the daemon")
+    return int(said)
+
+
 def test_what_a_plugin_leaves_running_lives_on(tmp_path: Path) -> None:
     """A daemon of its own, say: only our death, or the deadline, takes what it started with it."""
-    daemon = int(call(tmp_path, "sleep 1000 2>/dev/null >/dev/null & echo $!"))
+    daemon = daemon_of(call(tmp_path, "sleep 1000 2>/dev/null >/dev/null & echo $!"))
     try:
         assert state_of(daemon) in "SR"
     finally:
@@ -52,7 +60,7 @@ def pipes(pid: int) -> dict[str, str]:
 
 
 def test_leash_is_untied_from_what_lives_on(tmp_path: Path) -> None:
-    daemon = int(call(tmp_path, "sleep 1000 2>/dev/null >/dev/null & echo $!"))
+    daemon = daemon_of(call(tmp_path, "sleep 1000 2>/dev/null >/dev/null & echo $!"))
     try:
         (end,) = pipes(daemon).keys() - pipes(os.getpid()).keys()
         flags = Path(f"/proc/{daemon}/fdinfo/{pipes(daemon)[end]}").read_text().split()[3]

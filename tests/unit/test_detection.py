@@ -163,7 +163,7 @@ def test_another_change_leaves_it_to_be_verified() -> None:
     changed = replace(at_once(ADDRESS_6), valid=600)
     made = plan(SETTLED, found(SETTLED, ADDRESS, changed), MASTER)
     assert [step.address for step in made.operations] == [at_once(ADDRESS_6)]  # type: ignore[attr-defined]
-    assert made.unverified == (ADDRESS_6,)
+    assert made.unverified == (replace(ADDRESS_6, valid=600),)
 
 
 def test_flag_that_the_record_has_and_the_pod_has_not_is_a_fault() -> None:

@@ -81,7 +81,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         master_timeout=timeout if options.wait is None else options.wait,
         force=options.force,
         probe=options.probe,
-        ipv6_detection=options.ipv6_detection,
+        ipv6_detection=_ipv6_detection(scope, options),
         hints=hints_of(scope.conf),
         processors=usable_processors(),
         on_progress=_on_progress,
@@ -100,6 +100,15 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
         return reports
 
     return with_entries(scope, work, read=read)
+
+
+def _ipv6_detection(scope: Scope, options: argparse.Namespace) -> str:
+    """The option, or what `--conf` says. (What a record says counts in any case.)"""
+    if options.ipv6_detection:
+        return str(options.ipv6_detection)
+    from cni_repair.cni.netconf import IPV6_DETECTIONS
+
+    return scope.conf.ipv6_detection if scope.conf else IPV6_DETECTIONS[0]
 
 
 def _on_progress(text: str) -> None:

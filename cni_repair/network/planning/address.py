@@ -142,7 +142,7 @@ def link_local_at_once(desired: Attachment, observed: Observed) -> Address | Non
 
 
 def unverified(desired: Attachment, observed: Observed) -> tuple[Address, ...]:
-    """The addresses, as they should be, that a repair made usable at once, and of which it is not
+    """The addresses, without the flag, that a repair made usable at once, and of which it is not
     known yet that nobody else has them: maybe it was interrupted."""
     if not any(one.flags & IFA_F_NODAD for one in _all(observed)):
         return ()
@@ -151,7 +151,7 @@ def unverified(desired: Attachment, observed: Observed) -> tuple[Address, ...]:
         own = _kernels_link_local(link_local_of(observed.link.link.mac))
         wanted.setdefault(own.key, own)
     return tuple(
-        wanted[one.key]
+        replace(one, flags=one.flags & ~IFA_F_NODAD)
         for one in _all(observed)
         if one.key in wanted and _is_unverified(wanted[one.key], one)
     )

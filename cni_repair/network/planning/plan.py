@@ -51,7 +51,7 @@ class Plan:
     restores_all: bool = False  # nothing is there, and nothing of the record is left out
     # Addresses of a lost interface of which nobody could say whether they are still its own.
     unvouched: tuple[str, ...] = ()
-    # IPv6 addresses, as they should be, that are used while it is asked whether others have them.
+    # IPv6 addresses, as they are to be then, that are used while it is asked who else has them.
     unverified: tuple[Address, ...] = ()
 
 

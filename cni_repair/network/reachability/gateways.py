@@ -23,6 +23,7 @@ from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
+from cni_repair.network.kernel.neighbour import MAX_READ, neighbours_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0, 0x01, 0x02, 0
 NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x10, 0x20, 0x40, 0x80
 _NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
 _NDA_FLAGS_EXT = 15
+_MOST_AGAIN = 64  # messages: a pod may wait for any number
 
 # What may come of a gateway.
 ANSWERED = "answered"
@@ -118,6 +120,28 @@ class Gateways(Closeable):
 
     def _open(self) -> list[_Question]:
         return [question for question in self._questions if question.gateway is None]
+
+
+def solicit_again(rtnl: Rtnetlink, ifindex: int) -> None:
+    """Have a pod's kernel ask at once for those IPv6 neighbours that it waits for.
+
+    An address with `nodad` is a source of packets before the kernel's worker has made the route by
+    which it hears answers (addrconf_dad_completed). A neighbour whose answer came too early would
+    be asked again a second later only. NUD_NONE stops that, and keeps the packets that wait.
+    """
+    bodies = rtnl.dump(neighbours_request(ifindex, proxy=False), MAX_READ, "neighbours", _waits)
+    messages = []
+    for body in bodies:
+        destination = nl.attribute(rt.NDA_DST, nl.unpack_neighbour(body)[4][rt.NDA_DST])
+        for flags in (0, _NTF_USE):
+            asked = nl.neighbour_body(AF_INET6, ifindex, NUD_NONE, flags, destination)
+            messages.append(nl.Message(rt.RTM_NEWNEIGH, rt.NLM_F_REPLACE, asked))
+    rtnl.send(messages[:_MOST_AGAIN])
+
+
+def _waits(body: bytes) -> bool:
+    family, _, state, _, attributes = nl.unpack_neighbour(body)
+    return family == AF_INET6 and state == NUD_INCOMPLETE and rt.NDA_DST in attributes
 
 
 class _Question:

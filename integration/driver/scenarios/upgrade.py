@@ -170,9 +170,8 @@ def check_log(check: Checks, node: Node) -> None:
     first = pods[0]["containerID"]
     of_one = node.cli("log", first[:12], "-o", "json").document["events"]
     check(
-        "cni-repair log POD: its ADD, and its repair",
-        [event["event"] for event in of_one if event["command"] in ("ADD", "upgrade")]
-        == ["added", "repaired"],
+        "cni-repair log POD: its ADD, its record, and its repair",
+        [event["event"] for event in of_one] == ["added", "snapshot", "repaired"],
         of_one,
     )
 
