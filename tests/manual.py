@@ -241,6 +241,8 @@ def play(blocks: Sequence[Block], new_player: NewPlayer) -> list[Played]:
         for block in blocks:
             if "file" in block.directives:
                 files.append(block)
+                if player:
+                    player.write(block.directives["file"], block.text)
             if not block.played:
                 continue
             if "scene" in block.directives:

@@ -243,6 +243,10 @@ class ManualNode:
         self._on_node(f"ip -n {host.name} link set eth0 up")
         self._on_node(f"ip -n {host.name} address add {address}/24 dev eth0")
 
+    def lose_leases(self) -> None:
+        """What host-local remembers is gone: nobody but the wire can tell whose an address is."""
+        shutil.rmtree(self._base / "lib/cni/networks")
+
     def damage_record(self, pod: str) -> None:
         """A byte is not what it was."""
         file = self._record(pod)
@@ -417,6 +421,7 @@ EVENTS: dict[str, Callable[..., None]] = {
     "deletion": ManualNode.delete,
     "gateway silent": ManualNode.silence_gateway,
     "address taken": ManualNode.take_address,
+    "leases gone": ManualNode.lose_leases,
     "record damaged": ManualNode.damage_record,
     "mistyped.conf": ManualNode.write_mistyped,
     "watcher": ManualNode.start_watcher,

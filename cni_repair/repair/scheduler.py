@@ -225,8 +225,9 @@ class _Repair:
         if ledger.unsettled:
             from cni_repair.repair.settling import settle  # most have settled at once
 
-            session.say(f"waiting up to {SETTLE_SECONDS:g} s for carrier and for IPv6 addresses")
-            settle(session, ledger, SETTLE_SECONDS)
+            seconds = max(SETTLE_SECONDS, session.options.carrier_seconds)
+            session.say(f"waiting up to {seconds:g} s for carrier and for IPv6 addresses")
+            settle(session, ledger, seconds)
 
     # --- The node's side ---
 

@@ -42,6 +42,7 @@ class RepairOptions:
     # How many may be used. More than one only where no thread runs beside: others are forked for
     # them, and would keep the locks that a thread holds at that moment for ever.
     processors: int = 1
+    carrier_seconds: float = 0.0  # how long it is waited for, where that is longer than usual
     # Called before a wait, with what is waited for.
     on_progress: Callable[[str], None] | None = None
     # Called once all were looked at, with what each was like before anything was done in it.

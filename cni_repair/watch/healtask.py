@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from cni_repair.repair.ready import Armed
     from cni_repair.watch.channel import Channel
 
+# A bond with LACP, or a port with spanning tree, takes long; nobody waits for a heal to end, and
+# what it announces, it announces at carrier.
+_CARRIER_SECONDS = 30.0
+
 
 def heal(channel: Channel, request: dict[str, Any]) -> None:
     """Repair what the request is about, each pod as soon as its master is there.
@@ -153,6 +157,7 @@ class _Heal:
             master_timeout=0.0,
             processors=usable_processors(),
             ipv6_detection=self._request["ipv6Detection"],
+            carrier_seconds=_CARRIER_SECONDS,
         )
 
     def _say_restored(self, entry: Entry) -> None:

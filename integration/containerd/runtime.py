@@ -17,9 +17,9 @@ from integration.packages import CACHE, locked_cache, unpacked
 
 START_SECONDS = 60.0
 
-_PROGRAMS = f"{CACHE}/containerd/usr/bin"
-_RUNC = f"{CACHE}/runc/usr/sbin/runc"
-_BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
+PROGRAMS = f"{CACHE}/containerd/usr/bin"
+RUNC = f"{CACHE}/runc/usr/sbin/runc"
+BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
 _CONFIG = """\
 version = 2
 root = "{directory}/root"
@@ -37,7 +37,7 @@ disable_tcp_service = true
 # It would leave a profile in the machine's kernel.
 disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{directory}/cni-bin"
+bin_dir = "{bin_dir}"
 conf_dir = "{conf_dir}"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 # It needs nothing of the file system below, and the image is small.
@@ -57,6 +57,12 @@ def prepare() -> None:
         unpacked("containerd", "containerd")
         unpacked("runc", "runc")
     cri.prepare()
+
+
+def configuration(directory: Path, conf_dir: Path, bin_dir: Path, runc: str = RUNC) -> str:
+    """The configuration of a containerd that has all that is its own in a directory."""
+    places = {"directory": directory, "conf_dir": conf_dir, "bin_dir": bin_dir}
+    return _CONFIG.format(image=IMAGE, runc=runc, **places)
 
 
 class Containerd:
@@ -123,18 +129,17 @@ class Containerd:
                 (directory / plugin.name).symlink_to(plugin.resolve())
 
     def _write_config(self) -> None:
-        places = {"directory": self.directory, "conf_dir": self._conf_dir}
-        text = _CONFIG.format(image=IMAGE, runc=_RUNC, **places)
+        text = configuration(self.directory, self._conf_dir, self.directory / "cni-bin")
         (self.directory / "config.toml").write_text(text)
 
     def _start(self, cleanup: ExitStack) -> None:
         config = f"--config={self.directory}/config.toml"
-        command = self.cgroup.started([*self._enter, f"{_PROGRAMS}/containerd", config])
+        command = self.cgroup.started([*self._enter, f"{PROGRAMS}/containerd", config])
         log = cleanup.enter_context((self.directory / "log").open("wb"))
         process = subprocess.Popen(
             # With us ends containerd, whatever ended us.
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env={"PATH": f"{_PROGRAMS}:{PATH}"},
+            env={"PATH": f"{PROGRAMS}:{PATH}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -152,8 +157,8 @@ class Containerd:
 
     def _import_image(self) -> None:
         image = self.directory / "image.tar"
-        write_image(_BUSYBOX, image)
-        ctr = [f"{_PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
+        write_image(BUSYBOX, image)
+        ctr = [f"{PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
         command = [*ctr, "image", "import", "--snapshotter=native", str(image)]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=START_SECONDS

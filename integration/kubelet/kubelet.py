@@ -22,7 +22,7 @@ STOP_SECONDS = 60.0
 
 _PORT = 10255
 _NODE = "node"
-_CONFIG = {
+CONFIG = {
     "apiVersion": "kubelet.config.k8s.io/v1beta1",
     "kind": "KubeletConfiguration",
     "fileCheckFrequency": "1s",
@@ -44,6 +44,8 @@ _CONFIG = {
     "enforceNodeAllocatable": [],
     "resolvConf": "",
 }
+
+OPTIONS = [f"--hostname-override={_NODE}", "--container-runtime=remote", "--logtostderr=true"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Kubelet:
         self._manifests = directory / "manifests"
         self._manifests.mkdir(parents=True)
         config = {
-            **_CONFIG,
+            **CONFIG,
             "staticPodPath": str(self._manifests),
             "volumePluginDir": str(directory / "plugins"),
         }
@@ -106,10 +108,8 @@ class Kubelet:
             f"--config={self._directory}/config",
             f"--root-dir={self._directory}/root",
             f"--cert-dir={self._directory}/pki",
-            f"--hostname-override={_NODE}",
-            "--container-runtime=remote",
             f"--container-runtime-endpoint=unix://{self._runtime}",
-            "--logtostderr=true",
+            *OPTIONS,
         ]
 
     @staticmethod

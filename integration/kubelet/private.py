@@ -19,7 +19,7 @@ _STATE = ("/var/lib", "/var/log")
 _NEW_CGROUPS = OWN / "cgroup"
 _DAEMONS = "daemons"
 # What kubelet sets for the whole machine, it sets in copies.
-_SYSCTLS = (
+SYSCTLS = (
     "kernel/keys/root_maxbytes",
     "kernel/keys/root_maxkeys",
     "kernel/panic",
@@ -51,7 +51,7 @@ def enter_private(cgroup: str) -> None:
     isolate()
     for path in _STATE:
         _cover(path)
-    for name in _SYSCTLS:
+    for name in SYSCTLS:
         copy = OWN / name.replace("/", ".")
         copy.write_text(Path("/proc/sys", name).read_text())
         _mount("--bind", str(copy), f"/proc/sys/{name}")

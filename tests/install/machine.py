@@ -18,7 +18,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 # boot. The devices are a container's, for journald links /dev/log; sysctls cannot be written.
 _BOOT = f"""{HIDDEN}
 mkdir -p {UNITS}
-for directory in /var/cache /var/log /var/tmp {UNITS} \\
+for directory in /var/log /var/tmp {UNITS} \\
     /lib/systemd/system-generators \\
     /lib/systemd/system/sysinit.target.wants \\
     /lib/systemd/system/sockets.target.wants \\
@@ -64,7 +64,11 @@ class Machine(Node):
     def __init__(self) -> None:
         self._cgroup = Cgroup()
         super().__init__()
-        eventually(self._has_booted, "systemd to be up")
+        try:
+            eventually(self._has_booted, "systemd to be up")
+        except BaseException:
+            self.close()
+            raise
 
     def _holder_command(self) -> list[str]:
         top = make(hierarchies()[0] / self._cgroup.name)

@@ -21,13 +21,15 @@ _WANTED = f"{UNITS}/multi-user.target.wants/{WATCH}"
 @pytest.fixture
 def machine(fresh_node: Node) -> Iterator[Machine]:
     """With an installation, without the watcher."""
-    machine = Machine()
-    for directory in ("/opt", "/usr/local/sbin", "/usr/local/share"):
-        shutil.copytree(
-            fresh_node.path(directory), machine.path(directory), symlinks=True, dirs_exist_ok=True
-        )
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        for directory in ("/opt", "/usr/local/sbin", "/usr/local/share"):
+            shutil.copytree(
+                fresh_node.path(directory),
+                machine.path(directory),
+                symlinks=True,
+                dirs_exist_ok=True,
+            )
+        yield machine
 
 
 def install(machine: Node, wheels: Path, *arguments: str) -> str:
@@ -79,7 +81,7 @@ def test_runs_is_upgraded_and_removed(machine: Machine, wheels: Path) -> None:
         "LoadState": "not-found", "ActiveState": "inactive",
     }  # fmt: skip
     assert not machine.path(_WANTED).is_symlink() and not machine.path(PREFIX).exists()
-    assert not [line for line in machine.processes().values() if "cni-repair" in line]
+    assert not [words for words in machine.processes().values() if " watch " in words]
 
     assert machine.install("--uninstall", "--purge").returncode == 0
     assert not machine.path(CONFIG).exists()

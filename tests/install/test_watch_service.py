@@ -25,18 +25,17 @@ _HELD = ("masked", "inactive")
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     """A node with pods of all kinds, whose kubelet is held, and which is watched."""
-    machine = Machine()
-    node_with_pods(machine)
-    with_kubelet(machine)
-    # What happens ten times in a row is to be healed without a wait.
-    text = "version: 1\nholdKubelet: onLoss\nbackOff: {first: 0.1s, most: 0.1s}\n"
-    machine.write("/etc/cni-repair/watch.yaml", text)
-    machine.write(f"{UNITS}/{WATCH}", UNIT)
-    machine.systemctl("daemon-reload")
-    assert machine.systemctl("start", WATCH).returncode == 0
-    wait_for(machine, "healthy")
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        node_with_pods(machine)
+        with_kubelet(machine)
+        # What happens ten times in a row is to be healed without a wait.
+        text = "version: 1\nholdKubelet: onLoss\nbackOff: {first: 0.1s, most: 0.1s}\n"
+        machine.write("/etc/cni-repair/watch.yaml", text)
+        machine.write(f"{UNITS}/{WATCH}", UNIT)
+        machine.systemctl("daemon-reload")
+        assert machine.systemctl("start", WATCH).returncode == 0
+        wait_for(machine, "healthy")
+        yield machine
 
 
 def wait_for(machine: Machine, state: str, but: int = 0) -> None:

@@ -43,7 +43,7 @@ PODS = {
     _OF_A_USER: _OF_UNIT.format(_OF_A_USER),
     _OF_ROOT: _OF_UNIT.format(_OF_ROOT),
 }
-_NETWORK = {
+NETWORK = {
     "cniVersion": "1.0.0",
     "name": "pods",
     "type": "cni-repair",
@@ -54,10 +54,9 @@ _NETWORK = {
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    machine = Machine()
-    node_with_pods(machine)
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        node_with_pods(machine)
+        yield machine
 
 
 def node_with_pods(machine: Machine) -> None:
@@ -93,7 +92,7 @@ def attach(machine: Machine, pod: str, netns: str) -> None:
         "CNI_PATH": "/usr/lib/cni",
         "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={pod}",
     }
-    done = machine.run(LAUNCHER, env=environment, stdin=json.dumps(_NETWORK))
+    done = machine.run(LAUNCHER, env=environment, stdin=json.dumps(NETWORK))
     assert done.returncode == 0, done.stdout
 
 

@@ -99,6 +99,24 @@ class TestKilled:
         assert not [name for name in rig.links() if name.startswith("cnirep")]
 
 
+def test_carrier_comes_late(rig: Rig) -> None:
+    """The pod is ready before; its outage lasts until then, longer than a repair waits for it."""
+    one = rig.attach("a")
+    impatient = "from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = 0.0\n"
+    with watching(rig, patch=impatient) as watch:
+        watch.until_healthy(1)
+        rig.uplink_down()
+        watch.until_armed(1)
+        node = rig.lab.ground.node_reference
+        rig.lab.ip(rig.lab.tor, *f"link add tor0 type veth peer name eth0 netns {node}".split())
+        rig.ip("link set eth0 up")
+        eventually(lambda: "eth0" in rig.links(one.pod), "the pod's link")
+        assert watch.status()["heals"]["total"] == 0
+        rig.lab.ip(rig.lab.tor, *["link", "set", "tor0", "up"])
+        watch.until_healed(1)
+        assert watch.status()["heals"]["lastOutageMs"] > 0
+
+
 def test_a_flapping_uplink(rig: Rig) -> None:
     pods = [rig.attach(f"pod{number}") for number in range(3)]
     with watching(rig) as watch:

@@ -6,33 +6,26 @@ import json
 from pathlib import Path
 
 from cni_repair.watch.pausing import NAME
-from tests.netns.rig import Pod, Rig
+from tests.netns.rig import Rig
+from tests.netns.test_doubts import MAC, another_host, static
 from tests.netns.watching import configure, watching
 
 
-def take_mac(rig: Rig, pod: Pod) -> None:
-    """A link of the node's own has a pod's MAC: the pod's can be made, and not be set up."""
-    mac = json.loads(rig.checkpoint(pod).read_text())["link"]["mac"]
-    rig.ip(f"link add link eth0 name shim0 address {mac} type macvlan mode bridge")
-    rig.ip("link set shim0 up")
-
-
 def test_a_refused_pod_is_not_tried_again_until_something_has_changed(rig: Rig) -> None:
-    first, second = rig.attach("a"), rig.attach("b")
+    first, second = rig.attach("a", static(rig)), rig.attach("b")
     rig.reload()
-    take_mac(rig, first.pod)
+    another_host(rig)
     with watching(rig, lookEvery="1s") as watch:
         status = watch.until(lambda status: status["refused"], "the refusal")
         (refused,) = status["refused"]
         assert (refused["pod"], refused["state"]) == ("shop/a", "lost")
-        assert "same MAC" in refused["reason"]
+        assert f"address {first.address} is in use by {MAC}" in refused["reason"]
         looked = status["lastLook"]
         status = watch.until(lambda status: status["lastLook"] > looked + 4, "looks at it")
         assert status["attachments"] == {"healthy": 1, "lost": 1}
         assert (status["refused"], status["heals"]["failed"]) == ([refused], 1)
         assert rig.state(second.pod) == second.state
-        rig.ip("link del shim0")
-        rig.reload()
+        rig.reload()  # which takes that host's link, too
         watch.until_healthy(2)
         watch.until(lambda status: status["refused"] == [], "no refusal")
         assert rig.state(first.pod) == first.state

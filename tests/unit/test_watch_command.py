@@ -137,6 +137,44 @@ def test_a_configuration_of_others_is_not_followed(config: str) -> None:
         assert f"others may write to it (mode 0666): chown root:root {config}" in err
 
 
+OF_WATCH, PLAN = "configuration of cni-repair watch", "upgrade plan"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("version: 1\n", OF_WATCH),
+        ("version: 1\nheal: drift\n", OF_WATCH),
+        ("version: 1\nheals: drift\n", OF_WATCH),
+        ("version: 1\nkubelet: {deadline: 5m}\n", OF_WATCH),
+        ("version: 1\nkubelet: none\nmetric: {}\n", OF_WATCH),
+        ('{"version": 1, "run_dir": "/x"}\n', OF_WATCH),
+        ("version: 1\nkubelet: none\ndriver: {command: x}\n", PLAN),
+        ("version: 1\ncoverage: 50%\n", PLAN),
+        ("version: 1\nmaster: {}\n", PLAN),
+    ],
+)
+def test_validate_tells_it_from_an_upgrade_plan(tmp_path: Path, text: str, kind: str) -> None:
+    """By the keys that it has, or nearly has: what is wrong is told of the right one."""
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    document = json.loads(run_module("validate", str(path), "-o", "json").stdout)
+    (part,) = document["files"][0]["parts"]
+    assert part["kind"].startswith(kind)
+
+
+def test_validate_tells_all_mistakes_with_their_places(tmp_path: Path) -> None:
+    path = tmp_path / "watch.yaml"
+    path.write_text("version: 1\nHeal: off\nmetrics: {listen: 0.0.0.0:80}\n")
+    path.chmod(0o666)  # it may be on a laptop
+    done = run_module("validate", str(path))
+    assert (done.returncode, done.stdout) == (DAMAGED, b"")
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == f"{path}: $.Heal: unknown key: did you mean heal?"
+    assert lines[1].startswith(f"{path}: $.metrics.listen: '0.0.0.0:80' is reached from outside")
+    assert len(lines) == 2
+
+
 # --- who asks -----------------------------------------------------------------------------------
 
 
@@ -272,7 +310,7 @@ def test_hostile_names_do_not_steer_the_terminal(config: str, run_dir: str) -> N
         refused.update({"pod": "a\x1b[2Jb", "reason": "c\rd\u202e"})
         write_status(run_dir, {**STATUS, "refused": [refused]})
         _, out, _ = outcome("--config", config, "--status")
-    assert "  foreign a?[2Jb eth0: c d?\n" in out
+    assert "  foreign a?[2Jb eth0:\n    c d?\n" in out
 
 
 # --- the line in `status` -----------------------------------------------------------------------

@@ -463,6 +463,11 @@ def test_reader_and_schema_agree_on_mutated_documents(
         assert is_read(document) == VALIDATOR.is_valid(document)
 
 
+@given(json_values | st.dictionaries(st.sampled_from(sorted(reading.KEYS)), json_values))
+def test_whatever_a_document_holds_it_is_read_or_refused(document: Any) -> None:
+    is_read(document)
+
+
 # --- the published example ----------------------------------------------------------------------
 
 

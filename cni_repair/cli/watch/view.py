@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.names import short_id
 from cni_repair.cli.printable import one_line
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
     from cni_repair.watch.pausing import Pause
     from cni_repair.watch.status import Standing
 
-_MOST_MASTERS = 5
-_MOST_REFUSED = 3
+_MOST_MASTERS = 4
+_MOST_REFUSED = 2
 # States that a repair may end, or somebody.
 UNWELL = ("lost", "degraded", "foreign", "released", "unreadable")
 _MASTERS = ("MASTER", "STATE", "PODS", "ARMED")
 _WRONG_FIRST = (*UNWELL, "renamed", "stale")
 _COLUMNS = 80
-_LEAST_REASON = 24
+_AND_SO_ON = " …"
 _START = ("systemctl start cni-repair-watch", "why it ended: journalctl -u cni-repair-watch -n 20")
 _RESTART = ("systemctl restart cni-repair-watch", "why: journalctl -u cni-repair-watch -n 20")
 _INSTALL = ("systemctl start cni-repair-watch", "where there is no such unit: install.sh --watch")
@@ -39,7 +41,7 @@ def lines(standing: Standing, pause: Pause | None, now: float, boot_now: float) 
     else:
         yield from _not_seeing(standing)
         if pause is not None:
-            yield one_line(pause.words(boot_now))
+            yield from _in_two_lines(one_line(pause.words(boot_now)))
     if status is not None:
         if standing.name != RUNNING:
             yield _states(status)
@@ -85,7 +87,7 @@ def _states(status: dict[str, Any]) -> str:
 def _at_work(
     status: dict[str, Any], pause: Pause | None, now: float, boot_now: float
 ) -> Iterator[str]:
-    yield f"watch: {_mode(status, pause, boot_now)}"
+    yield from _in_two_lines(f"watch: {_mode(status, pause, boot_now)}")
     yield f"  since {clock(status['since'])} (PID {status['pid']}), {_look(status, now)}"
 
 
@@ -164,15 +166,14 @@ def _refused(refused: list[dict[str, Any]]) -> Iterator[str]:
     yield "refused, and not tried again until something about them changes:"
     for one in refused[:_MOST_REFUSED]:
         pod = one_line(one["pod"]) or short_id(one["containerID"])
-        begin = f"  {one['state']} {pod} {one_line(one['ifname'])}: "
-        yield begin + _cut(one_line(one["reason"]), max(_COLUMNS - len(begin), _LEAST_REASON))
+        yield f"  {one['state']} {pod} {one_line(one['ifname'])}:"
+        yield from _in_two_lines(one_line(one["reason"]), "    ")
     if len(refused) > _MOST_REFUSED:
         yield f"  … and {len(refused) - _MOST_REFUSED} more"
 
 
-def _cut(text: str, length: int) -> str:
-    """A reason in so many columns: what the kernel said, and why, stands at its end."""
-    if len(text) <= length:
-        return text
-    begin = length // 4
-    return f"{text[:begin]}…{text[begin + 1 - length :]}"
+def _in_two_lines(text: str, indent: str = "") -> Iterator[str]:
+    first, *more = textwrap.wrap(text, _COLUMNS - len(indent) - len(_AND_SO_ON)) or [""]
+    yield f"{indent}{first}"
+    if more:
+        yield f"{indent}{more[0]}{_AND_SO_ON if more[1:] else ''}"
