@@ -19,6 +19,8 @@ from tests.journal import SOCKET, Journal, journald_on
 from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, options
 from tests.netns.upgrading import RELOAD, attached, plan, report, start, start_words
 
+pytestmark = pytest.mark.slow  # a journald each
+
 _OURS = re.compile("[A-Z][A-Z_]*")
 
 
