@@ -20,6 +20,8 @@ from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, options
 from tests.netns.upgrading import RELOAD, attached, plan, report, start, start_words
 from tests.netns.watching import watching
 
+pytestmark = pytest.mark.slow  # a journald each
+
 _OURS = re.compile("[A-Z][A-Z_]*")
 
 
