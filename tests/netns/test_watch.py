@@ -179,6 +179,26 @@ class TestPods:
 
 
 @pytest.mark.slow
+def test_a_link_that_is_down_is_told_at_once(rig: Rig) -> None:
+    """Not with the next look, nor with the next time that the status is written anyway."""
+    rig.attach("a")
+    later = (
+        "import cni_repair.watch.telling as telling, cni_repair.watch.nodelinks as links\n"
+        "telling.WRITE_SECONDS = links._QUIET_SECONDS = 9999.0\n"
+    )
+    with watching(rig, later, lookEvery="1h") as watch:
+        watch.until_healthy(1)
+        for word, is_up in (("down", False), ("up", True)):
+            rig.ip(f"link set eth0 {word}")
+            watch.until(
+                lambda status, is_up=is_up: (  # type: ignore[misc]
+                    status["masters"][0]["carrier"] == is_up == status["masters"][0]["up"]
+                ),
+                f"eth0 to be {word}",
+            )
+
+
+@pytest.mark.slow
 class TestPolicy:
     def test_uplink_leaves_a_pods_own_changes(self, rig: Rig) -> None:
         one = rig.attach("a")
