@@ -64,13 +64,13 @@ def test_runs_is_upgraded_and_removed(machine: Machine, wheels: Path) -> None:
     machine.write(CONFIG, "version: 1\nlookEvery: 30s\n")
     first = pid(machine)
     install(machine, wheels, "--watch")
-    assert pid(machine) not in (0, first)
+    assert pid(machine) not in {0, first}
     assert machine.path(CONFIG).read_text() == "version: 1\nlookEvery: 30s\n"
 
     # An upgrade that is not told of it.
     second = pid(machine)
     install(machine, wheels)
-    assert pid(machine) not in (0, second)
+    assert pid(machine) not in {0, second}
     assert machine.version_in_service() in program(machine)
 
     done = machine.install("--uninstall")

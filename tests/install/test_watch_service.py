@@ -94,6 +94,14 @@ def test_killed_is_started_again_and_heals_and_releases(machine: Machine) -> Non
     assert_free(machine)
 
 
+def test_kubelet_is_held_for_what_was_lost_while_nobody_watched(machine: Machine) -> None:
+    killed = kill(machine)
+    lose(machine)
+    make_uplink(machine)
+    wait_for(machine, "healthy", but=killed)
+    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
+
+
 def test_stopped_releases_what_it_holds(machine: Machine) -> None:
     lose(machine)
     assert machine.systemctl("stop", WATCH).returncode == 0
