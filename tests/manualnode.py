@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cni_repair.demo.lab import PATH, SETTLE_SECONDS, Lab, Netns, Outcome, poll_until
+from cni_repair.demo.lab import PATH, SETTLE_SECONDS, Lab, LabError, Netns, Outcome, poll_until
 from tests.journal import PREPARE, journald
 from tests.manual import REPOSITORY
 
@@ -328,7 +328,11 @@ class ManualNode:
             status = json.loads(file.read_text()) if file.exists() else {"pid": 0}
             return status["pid"] == self._watcher.pid and bool(test(status))
 
-        poll_until(look, SETTLE_SECONDS, "the watcher's status")
+        try:
+            poll_until(look, SETTLE_SECONDS, "the watcher's status")
+        except LabError as error:
+            said = (self._base / "home/watch.log").read_text()
+            raise LabError(f"{error}: {file.read_text()}\n{said}") from error
 
     def _end_watcher(self, number: signal.Signals) -> None:
         if self._watcher is not None:

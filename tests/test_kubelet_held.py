@@ -85,14 +85,11 @@ def machine(kubelet_build: Background) -> Iterator[Machine]:
         program = build.prepare(_BUILD_SECONDS)
     except build.NotBuilt as error:
         pytest.skip(f"the test with a real kubelet is LEFT OUT: {error}")
-    machine = Machine()
-    try:
+    with Machine() as machine:
         make_node(machine)
         start_containerd(machine)
         start_kubelet(machine, program)
         yield machine
-    finally:
-        machine.close()
 
 
 def make_node(machine: Machine) -> None:

@@ -20,7 +20,7 @@ _INDEX_BYTES = 4
 _LOOKED_AT = 3
 # Attachments that are fired together, and into how many such parts at least each process's share is
 # cut.
-_MOST_AT_ONCE = 16
+_MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"

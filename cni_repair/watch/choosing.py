@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from cni_repair.base.errors import REFUSALS
+from cni_repair.base.errors import REFUSALS, REPAIR_FAILED
 from cni_repair.watch.policy import DRIFT, is_wanted
 
 if TYPE_CHECKING:
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from cni_repair.watch.attachments import Attachment, Attachments, Place
     from cni_repair.watch.policy import Restraint
+
+# What the same attempt would come to again: it was not safe, or the kernel has said no to a step.
+_FINAL = REFUSALS | {REPAIR_FAILED}
 
 
 class Group(NamedTuple):
@@ -101,10 +104,10 @@ class Choosing:
             self.ended(group)
 
     def not_healed(self, one: Attachment, code: int) -> None:
-        """A repair has left it damaged: it is tried again later, and where the repair was refused,
-        not before something about it has changed."""
+        """A repair has left it damaged: it is tried again later, or where that would come to the
+        same, not before something about it has changed."""
         self._tried.add(one.place)
-        if code in REFUSALS:
+        if code in _FINAL:
             self._restraint.refused(one.place, one.mark, one.reason)
 
     def looked(self, one: Attachment) -> None:

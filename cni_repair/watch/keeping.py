@@ -51,6 +51,7 @@ class Keeping:
             while True:
                 await self._turn()
         finally:
+            await self._note(Holder(self._telling.settings))
             if self.held is not None:
                 await self._do("released", Holder.release)
 
@@ -77,8 +78,13 @@ class Keeping:
 
     async def _do(self, kind: str, work: Callable[..., str], *arguments: str) -> None:
         holder = Holder(self._telling.settings)
+        doing = asyncio.ensure_future(asyncio.to_thread(work, holder, *arguments))
         try:
-            words = await asyncio.to_thread(work, holder, *arguments)
+            words = await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            await asyncio.wait([doing])  # what is half held could not be released
+            doing.exception()
+            raise
         except CniError as error:
             self._telling.trouble(str(error))
         else:

@@ -63,8 +63,11 @@ class NodeLinks:
     def note_missing(self) -> None:
         """Pods were found that stand on links which are not there: since when, nobody knows."""
         for name in self.attachments.masters():
-            if self.links.get(name) is None:
-                self.away.setdefault(name, (time.monotonic(), time.time()))
+            if self.links.get(name) is None and name not in self.away:
+                self.away[name] = time.monotonic(), time.time()
+                # Lost while no watcher was there, as one that was killed: kubelet may not know yet.
+                if any(one.state == LOST for one in self.attachments.over(name)):
+                    self._on_loss(name)
 
     def saw(self, event: LinkEvent) -> None:
         """One message."""

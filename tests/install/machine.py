@@ -64,7 +64,11 @@ class Machine(Node):
     def __init__(self) -> None:
         self._cgroup = Cgroup()
         super().__init__()
-        eventually(self._has_booted, "systemd to be up")
+        try:
+            eventually(self._has_booted, "systemd to be up")
+        except BaseException:
+            self.close()
+            raise
 
     def _holder_command(self) -> list[str]:
         top = make(hierarchies()[0] / self._cgroup.name)

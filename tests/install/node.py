@@ -10,7 +10,7 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/cni-repair"
@@ -34,6 +34,8 @@ done
 mkdir /run/tmp
 """
 
+Self = TypeVar("Self", bound="Node")
+
 
 class Node:
     """Private mount and network namespaces: there is no index to reach, and nothing to clean."""
@@ -56,6 +58,12 @@ class Node:
     def _pipe(stream: IO[str] | None) -> IO[str]:
         assert stream is not None
         return stream
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self._pipe(self._holder.stdin).close()

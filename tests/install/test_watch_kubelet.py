@@ -45,10 +45,10 @@ except CniError as error:
 
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Machine]:
-    machine = Machine()
-    machine.shell("mount -t tmpfs tmpfs /usr/local/lib; mkdir -p /usr/local/lib/systemd/system")
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        machine.shell("mount -t tmpfs tmpfs /usr/local/lib")
+        machine.shell("mkdir -p /usr/local/lib/systemd/system")
+        yield machine
 
 
 @pytest.fixture

@@ -44,22 +44,21 @@ while True:
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     """A node with pods, and a kubelet that rebuilds them."""
-    machine = Machine()
-    machine.write(LAUNCHER, DEVELOPED, 0o755)
-    make_uplink(machine)
-    for pod in PODS:
-        machine.shell(f"ip netns add {pod}")
-        attach(machine, pod, f"/run/netns/{pod}")
-    machine.write("/run/kubelet.py", _PROGRAM)
-    machine.write(
-        f"{UNITS}/{KUBELET}",
-        f"[Service]\nExecStart={sys.executable} -I /run/kubelet.py\nRestart=always\n",
-    )
-    machine.write(f"{UNITS}/{WATCH}", UNIT)
-    machine.systemctl("daemon-reload")
-    assert machine.systemctl("start", KUBELET).returncode == 0
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        machine.write(LAUNCHER, DEVELOPED, 0o755)
+        make_uplink(machine)
+        for pod in PODS:
+            machine.shell(f"ip netns add {pod}")
+            attach(machine, pod, f"/run/netns/{pod}")
+        machine.write("/run/kubelet.py", _PROGRAM)
+        machine.write(
+            f"{UNITS}/{KUBELET}",
+            f"[Service]\nExecStart={sys.executable} -I /run/kubelet.py\nRestart=always\n",
+        )
+        machine.write(f"{UNITS}/{WATCH}", UNIT)
+        machine.systemctl("daemon-reload")
+        assert machine.systemctl("start", KUBELET).returncode == 0
+        yield machine
 
 
 def watch(machine: Machine, hold: str) -> None:

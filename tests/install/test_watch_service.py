@@ -25,18 +25,17 @@ _HELD = ("masked", "inactive")
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     """A node with pods of all kinds, whose kubelet is held, and which is watched."""
-    machine = Machine()
-    node_with_pods(machine)
-    with_kubelet(machine)
-    # What happens ten times in a row is to be healed without a wait.
-    text = "version: 1\nholdKubelet: onLoss\nbackOff: {first: 0.1s, most: 0.1s}\n"
-    machine.write("/etc/cni-repair/watch.yaml", text)
-    machine.write(f"{UNITS}/{WATCH}", UNIT)
-    machine.systemctl("daemon-reload")
-    assert machine.systemctl("start", WATCH).returncode == 0
-    wait_for(machine, "healthy")
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        node_with_pods(machine)
+        with_kubelet(machine)
+        # What happens ten times in a row is to be healed without a wait.
+        text = "version: 1\nholdKubelet: onLoss\nbackOff: {first: 0.1s, most: 0.1s}\n"
+        machine.write("/etc/cni-repair/watch.yaml", text)
+        machine.write(f"{UNITS}/{WATCH}", UNIT)
+        machine.systemctl("daemon-reload")
+        assert machine.systemctl("start", WATCH).returncode == 0
+        wait_for(machine, "healthy")
+        yield machine
 
 
 def wait_for(machine: Machine, state: str, but: int = 0) -> None:
@@ -93,6 +92,14 @@ def test_killed_is_started_again_and_heals_and_releases(machine: Machine) -> Non
     assert lost_interfaces(machine) == 0
     assert machine.unit(WATCH, "NRestarts") == {"NRestarts": "1"}
     assert_free(machine)
+
+
+def test_kubelet_is_held_for_what_was_lost_while_nobody_watched(machine: Machine) -> None:
+    killed = kill(machine)
+    lose(machine)
+    make_uplink(machine)
+    wait_for(machine, "healthy", but=killed)
+    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
 
 
 def test_stopped_releases_what_it_holds(machine: Machine) -> None:

@@ -54,10 +54,9 @@ NETWORK = {
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    machine = Machine()
-    node_with_pods(machine)
-    yield machine
-    machine.close()
+    with Machine() as machine:
+        node_with_pods(machine)
+        yield machine
 
 
 def node_with_pods(machine: Machine) -> None:

@@ -18,6 +18,9 @@ from cni_repair.upgrade.progress import PHASES
 from tests.journal import SOCKET, Journal, journald_on
 from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, options
 from tests.netns.upgrading import RELOAD, attached, plan, report, start, start_words
+from tests.netns.watching import watching
+
+pytestmark = pytest.mark.slow  # a journald each
 
 _OURS = re.compile("[A-Z][A-Z_]*")
 
@@ -465,6 +468,30 @@ def test_an_upgrade_that_was_refused(rig: Rig, journal: Journal) -> None:
         ("failed", None),
     ]
     assert refused[1]["MESSAGE"] == "upgrade refused, nothing was touched"
+
+
+def test_a_night_of_the_daemons(rig: Rig, journal: Journal) -> None:
+    """The uplink goes and returns: nobody is there, and in the morning it is all to be read."""
+    pods = attached(rig)
+    with watching(rig) as watch:
+        watch.until_healthy(len(pods))
+        rig.uplink_down()
+        watch.until_armed(len(pods))
+        rig.uplink_up()
+        watch.until_healed(len(pods))
+        assert watch.end() == 0
+        assert watch.said == ""
+    told = [event for event in events(journal) if event["COMMAND"] == "watch"]
+    kinds = [event["EVENT"] for event in told]
+    assert [kinds[0], kinds[-1]] == ["started", "stopped"]
+    order = ["uplink-lost", "armed", "uplink-back", "healed"]
+    assert [kinds.index(kind) for kind in order] == sorted(kinds.index(kind) for kind in order)
+    healed = [event for event in told if event["EVENT"] == "healed"]
+    assert sorted(event["POD"] for event in healed) == sorted(
+        f"shop/{one.pod.name}" for one in pods
+    )
+    shown = [one for one in log(rig, *(one.pod.id for one in pods)) if one["event"] == "healed"]
+    assert [one["outageMs"] for one in shown] == [int(one["OUTAGE_MS"]) for one in healed]
 
 
 # --- `cni-repair log` -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from cni_repair.repair.scheduler import _WORTH_A_PROCESS
 from cni_repair.upgrade.progress import PHASES
 from tests.netns.rig import Json, Pod, Rig, eventually, slow_but
+from tests.netns.test_armed_index import fired, told
 from tests.netns.upgrading import (
     DOWN,
     FAILED,
@@ -180,6 +181,9 @@ def noted(self, recorded):
         time.sleep(0.005)
     return run(self, recorded)
 attachment.AttachmentRepair.run = noted
+# Without the index: what is fired needs no turn.
+from cni_repair.upgrade import podphases
+podphases.write_index = lambda *_: 0
 """
 
 
@@ -198,6 +202,17 @@ def test_all_processors_repair(rig: Rig, output: str) -> None:
     assert_as_before(rig, pods)
     assert len(events(rig, "restored")) == PODS_FOR_TWO
     assert {one["state"] for one in report(rig)["attachments"]} == {"healthy"}
+
+
+def test_pods_are_armed_before_the_driver(rig: Rig) -> None:
+    pods = attached(rig, 2)
+    done = start(rig, plan(rig), patch=told(rig))
+    assert done.status == FINE, done
+    assert fired(rig) == (2, 2, {})
+    assert_as_before(rig, pods)
+    assert len(events(rig, "restored")) == 2
+    for one in report(rig)["attachments"]:
+        assert one["state"] == "healthy" and one["lost"] and one["actions"]
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from tests.netns.watching import configure, watching
 
 
 class TestAnUplink:
+    @pytest.mark.slow
     def test_pods_come_back_with_it(self, rig: Rig) -> None:
         pods = [rig.attach(f"pod{number}") for number in range(3)]
         with watching(rig) as watch:
@@ -31,6 +32,7 @@ class TestAnUplink:
         assert watch.said.count("healed: ") == 6
         assert watch.said.count("OUTAGE_MS=") == 6
 
+    @pytest.mark.slow
     def test_comes_back_under_another_name_first(self, rig: Rig) -> None:
         """udev renames a card after the kernel has told of it."""
         one = rig.attach("a")
@@ -46,6 +48,7 @@ class TestAnUplink:
             watch.until_healthy(1)
         assert rig.state(one.pod)["addr"] == one.state["addr"]
 
+    @pytest.mark.slow
     def test_is_back_before_the_watcher_is(self, rig: Rig) -> None:
         """Killed, and everything happened meanwhile."""
         one = rig.attach("a")
@@ -58,6 +61,7 @@ class TestAnUplink:
             watch.until_healthy(1)
         assert rig.state(one.pod) == one.state
 
+    @pytest.mark.slow
     def test_outage_is_told_of_a_pod_that_a_look_saw_first(self, rig: Rig) -> None:
         """A look comes between a pod's return and the verdict on its heal."""
         rig.attach("a")
@@ -84,6 +88,7 @@ class TestAnUplink:
             watch.until_healthy(1)
         assert rig.state(one.pod) == one.state
 
+    @pytest.mark.slow
     def test_takes_only_its_own_pods(self, rig: Rig) -> None:
         rig.uplink_up("eth1", ip="10.9.1.1")
         rig.attach("a")
@@ -99,6 +104,7 @@ class TestAnUplink:
             watch.until_healthy(2)
 
 
+@pytest.mark.slow
 class TestPods:
     def test_are_known_as_they_come_and_go(self, rig: Rig) -> None:
         with watching(rig) as watch:  # before there is a directory
@@ -172,6 +178,7 @@ class TestPods:
         assert rig.state(one.pod) == state
 
 
+@pytest.mark.slow
 class TestPolicy:
     def test_uplink_leaves_a_pods_own_changes(self, rig: Rig) -> None:
         one = rig.attach("a")
@@ -249,6 +256,7 @@ class TestPolicy:
         assert rig.state(one.pod) == one.state
 
 
+@pytest.mark.slow
 class TestTheProcess:
     def test_a_second_one_says_who_is_first(self, rig: Rig) -> None:
         with watching(rig) as watch:

@@ -9,6 +9,8 @@ import pytest
 from tests.netns.rig import Rig, eventually
 from tests.netns.watching import Watch, watching
 
+pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds
+
 # A child that hangs at one pod, or dies there, whatever it does: `{fault}` is what happens to it.
 AT_ONE_POD = """
 import os, time

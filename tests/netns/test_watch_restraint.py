@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from cni_repair.watch.pausing import NAME
 from tests.netns.rig import Rig
 from tests.netns.test_doubts import MAC, another_host, static
 from tests.netns.watching import configure, watching
+
+pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds
 
 
 def test_a_refused_pod_is_not_tried_again_until_something_has_changed(rig: Rig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cni_repair.base.errors import FOREIGN, REPAIR_FAILED, TRY_AGAIN
+from cni_repair.base.errors import FOREIGN, IO, REPAIR_FAILED, TRY_AGAIN
 from cni_repair.watch.attachments import Attachment, Attachments
 from cni_repair.watch.choosing import Choosing, Group
 from cni_repair.watch.policy import Restraint
@@ -66,7 +66,7 @@ def test_the_last_step_of_a_heal_is_done_by_itself(known: Attachments, choosing:
 
 
 class TestWhatAHealLeftDamaged:
-    @pytest.mark.parametrize("code", [TRY_AGAIN, REPAIR_FAILED])
+    @pytest.mark.parametrize("code", [TRY_AGAIN, IO])
     def test_is_tried_by_itself(self, known: Attachments, choosing: Choosing, code: int) -> None:
         lose(known, choosing)
         choosing.not_healed(one(known, "a"), code)
@@ -97,12 +97,13 @@ class TestWhatAHealLeftDamaged:
         lose(known, choosing, 5.0)
         assert choosing.groups(UPLINK, (), ()) == {ALL: {place("a"), place("b")}}
 
+    @pytest.mark.parametrize("code", [FOREIGN, REPAIR_FAILED])
     def test_is_not_tried_where_it_was_refused(
-        self, known: Attachments, choosing: Choosing
+        self, known: Attachments, choosing: Choosing, code: int
     ) -> None:
         known.saw(DIRECTORY, line("a", "lost", over=0), 2.0)
         one(known, "a").reason = "its name is another's"
-        choosing.not_healed(one(known, "a"), FOREIGN)
+        choosing.not_healed(one(known, "a"), code)
         assert choosing.groups(UPLINK, (), ()) == {}
         assert choosing.why_refused(one(known, "a")) == "its name is another's"
         choosing.forget(place("a"))

@@ -42,8 +42,9 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **watched.SCENARIOS,
 }
 
-# What runs only where it is named: it measures, and has little to check that others do not.
-MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS}
+# What runs only where it is named: it measures, and has little to check that others do not; or it
+# takes minutes.
+MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS, **watched.LONG}
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.
 PLOTTED: dict[str, Callable[[Node, Checks], None]] = {**outage.SCENARIOS}

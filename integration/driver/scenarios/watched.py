@@ -287,5 +287,6 @@ SCENARIOS = {
     "watched": watched,
     "watched-bond": watched_bond,
     "watched-containerd": watched_containerd,
-    "watched-again": watched_again,
 }
+# A dozen reloads take minutes. tests/install/test_watch_service has the same without e1000e.
+LONG = {"watched-again": watched_again}
