@@ -70,6 +70,20 @@ class TestAChildThatIsKilled:
         assert rig.state(one.pod) == one.state
 
 
+def test_the_healer_is_stopped(rig: Rig) -> None:
+    """Nobody ends its children then, nor begins any: that pods are not looked at is told."""
+    rig.attach("a")
+    impatient = "from cni_repair.watch import crew\ncrew.PATIENCE_SECONDS = 2.0\n"
+    with watching(rig, patch=impatient) as watch:
+        watch.until_healthy(1)
+        healer = str(watch.processes()[1])
+        rig.run("kill", "-STOP", healer)
+        watch.until(lambda status: status["attachments"] == {"unreadable": 1}, "nothing to be seen")
+        watch.until_said("cannot be looked at: it said nothing for 2 s, and was ended")
+        rig.run("kill", "-CONT", healer)
+        watch.until_healthy(1)
+
+
 def kill_children(watch: Watch) -> None:
     """All that the healer has forked."""
     for pid in watch.processes()[2:]:
