@@ -177,6 +177,8 @@ class Healing:
             assert heal.task is not None
             heal.is_waiting = True
             heal.task.patience = None
+            for why in line["refusals"]:
+                self._telling.trouble(f"what is over {heal.group.uplink} is not healed: {why}")
             self._go(heal)
         elif "gone" in line:
             self._attachments.drop(Place(heal.group.directory, line["file"]))
