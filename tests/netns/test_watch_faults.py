@@ -70,6 +70,30 @@ class TestAChildThatIsKilled:
         assert rig.state(one.pod) == one.state
 
 
+    def test_each_is_healed_while_others_wait_for_their_uplinks(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        others = [f"eth{number}" for number in range(1, 5)]
+        for name in others:
+            rig.uplink_up(name, ip="10.9.1.1")
+            rig.attach(f"on-{name}", rig.conf(name=name, master=name))
+        with watching(rig) as watch:
+            watch.until_healthy(5)
+            rig.uplink_down()
+            for times in (1, 2):
+                watch.until_said("armed: ", times)
+                watch.until_armed(1)
+                kill_children(watch)
+            watch.until(lambda status: status["armed"] == 0, "the end of both")
+            for name in others:
+                rig.uplink_down(name)
+            watch.until_armed(4)
+            rig.uplink_up()
+            watch.until(
+                lambda status: status["attachments"] == {"healthy": 1, "lost": 4}, "a healed pod"
+            )
+        assert rig.state(one.pod) == one.state
+
+
 def kill_children(watch: Watch) -> None:
     """All that the healer has forked."""
     for pid in watch.processes()[2:]:
