@@ -69,7 +69,6 @@ class TestAChildThatIsKilled:
             watch.until_healthy(1)
         assert rig.state(one.pod) == one.state
 
-
     def test_each_is_healed_while_others_wait_for_their_uplinks(self, rig: Rig) -> None:
         one = rig.attach("a")
         others = [f"eth{number}" for number in range(1, 5)]
