@@ -34,6 +34,7 @@ class _Heal:
     task: Task | None = None
     is_waiting: bool = False  # for its master
     is_news: bool = False  # a link has come, or changed, since it last looked for it
+    timer: asyncio.TimerHandle | None = None  # at which it may look, where its uplink flaps
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
     # How they were as it began: a look that sees one well before its verdict is told would take
@@ -188,8 +189,10 @@ class Healing:
         if not heal.is_waiting or not heal.is_news or heal.task is None:
             return
         _, wait = self.choosing.ready(heal.group, heal.places, time.monotonic())
+        if heal.timer is not None:
+            heal.timer.cancel()
         if wait:  # it flaps
-            asyncio.get_running_loop().call_later(wait, self._go, heal)
+            heal.timer = asyncio.get_running_loop().call_later(wait, self._go, heal)
             return
         heal.is_news = heal.is_waiting = False
         heal.task.patience = PATIENCE_SECONDS

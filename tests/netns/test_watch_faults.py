@@ -39,6 +39,30 @@ def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
         watch.until_said("eth0 cannot be looked at: ")
 
 
+def test_a_pod_that_is_deleted_during_a_look_is_not_lost(rig: Rig) -> None:
+    """DEL buries the record, then takes away the interface: a look may come in between."""
+    rig.attach("a")
+    going = rig.attach("going")
+    rig.ip("link del eth0", going.pod)
+    deleted = f"""
+from cni_repair.checkpoint.store import Store
+from cni_repair.watch import tasks
+
+def deleted_before(work):
+    def look(node, entry, *more):
+        if entry.key.container_id.startswith("going"):
+            with Store({str(rig.checkpoints)!r}) as store:
+                store.tombstone(entry.key)
+        return work(node, entry, *more)
+    return look
+
+tasks.examine_one = deleted_before(tasks.examine_one)
+"""
+    with watching(rig, patch=deleted) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
+        assert "lost: " not in watch.said
+
+
 class TestAChildThatIsKilled:
     def test_while_it_is_armed(self, rig: Rig) -> None:
         one = rig.attach("a")
