@@ -50,7 +50,7 @@ class Telling:
     def saw(self, changes: Iterable[Change]) -> None:
         """Say what a look has found that was not so."""
         for change in changes:
-            if change.one.state != change.before:
+            if change.is_news:
                 if change.one.state == LOST:
                     journal.lost([change.one])
                 elif change.one.state == DEGRADED:

@@ -117,6 +117,20 @@ class TestAChildThatIsKilled:
         assert rig.state(one.pod) == one.state
 
 
+def test_the_healer_is_stopped(rig: Rig) -> None:
+    """Nobody ends its children then, nor begins any: that pods are not looked at is told."""
+    rig.attach("a")
+    impatient = "from cni_repair.watch import crew\ncrew.PATIENCE_SECONDS = 2.0\n"
+    with watching(rig, patch=impatient) as watch:
+        watch.until_healthy(1)
+        healer = str(watch.processes()[1])
+        rig.run("kill", "-STOP", healer)
+        watch.until(lambda status: status["attachments"] == {"unreadable": 1}, "nothing to be seen")
+        watch.until_said("cannot be looked at: it said nothing for 2 s, and was ended")
+        rig.run("kill", "-CONT", healer)
+        watch.until_healthy(1)
+
+
 def kill_children(watch: Watch) -> None:
     """All that the healer has forked."""
     for pid in watch.processes()[2:]:
@@ -292,3 +306,45 @@ def test_a_record_that_cannot_be_read(rig: Rig) -> None:
         rig.uplink_up()
         watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
     assert rig.state(one.pod) == one.state
+
+
+def test_a_directory_of_another_parent(rig: Rig) -> None:
+    """inotify tells nothing of what is replaced above a directory."""
+    one = rig.attach("a")
+    parent = rig.base / "var"
+    records = parent / "records"
+    records.mkdir(parents=True, mode=0o700)
+    with watching(rig, lookEvery="1h", checkpointDirs=[str(records)]) as watch:
+        watch.until(lambda status: status["lastLook"], "a look")
+        parent.rename(rig.base / "old")
+        parent.mkdir()
+        rig.run("cp", "--archive", str(rig.checkpoints), str(records))
+        watch.until_healthy(1)
+        rig.reload()
+        watch.until_healed(1)
+    assert rig.state(one.pod) == one.state
+
+
+def test_two_names_of_one_directory(rig: Rig) -> None:
+    """A change is told by each; and what has not changed is not new again and again."""
+    rig.attach("a")
+    other = rig.base / "other"
+    other.mkdir()
+    rig.run("mount", "--bind", str(rig.checkpoints), str(other))
+    told = rig.base / "told"
+    counted = f"""
+from cni_repair.watch.looking import Looking
+whole = Looking.whole
+def counted(self, directories):
+    with open({str(told)!r}, "a") as file:
+        print(*directories, file=file)
+    whole(self, directories)
+Looking.whole = counted
+"""
+    directories = [str(rig.checkpoints), str(other)]
+    with watching(rig, patch=counted, lookEvery="1h", checkpointDirs=directories) as watch:
+        began = watch.until_healthy(2)["updated"]
+        rig.attach("b")
+        watch.until_healthy(4)
+        watch.until(lambda status: status["updated"] > began + 4, "some ticks")
+        assert len(told.read_text().splitlines()) <= 4
