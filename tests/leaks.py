@@ -48,7 +48,8 @@ def expect_no_more_than(before: set[str], seconds: float = _GONE_SECONDS) -> Non
         # and may have to wait for the kernel's one lock of all links, which others on the machine
         # hold for seconds: cleanup_net(), when thousands of namespaces go.
         poll_until(lambda: traces() <= before, seconds, "everything to be gone")
-    assert traces() - before == set()
+    left = sorted(traces() - before)
+    assert left == [], "\n".join(left)
 
 
 def _processes() -> Iterator[str]:

@@ -19,11 +19,16 @@ PARENTS = "parents"
 _POLL_SECONDS = 0.01
 
 
+def path_of(run_dir: str, name: str) -> str:
+    """The file of the lock of that name; it comes with the first who takes it."""
+    return f"{run_dir}/{name}.lock"
+
+
 class Lock(Closeable):
     """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
     def __init__(self, run_dir: str, name: str, seconds: float = 45.0) -> None:
-        self._path = f"{run_dir}/{name}.lock"
+        self._path = path_of(run_dir, name)
         self._run_dir = run_dir
         self._name = name
         self._seconds = seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import errno
 import marshal
 import os
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _FORM = 1  # to be counted up where a value means something else
 _MAX_BYTES = 1 << 26
+_SUM_BYTES = 4
 
 
 def _head(store: Store) -> bytes:
@@ -53,6 +55,11 @@ def _head(store: Store) -> bytes:
     return "\n".join(map(str, (*words, ""))).encode()
 
 
+def _sum_of(rows: bytes | memoryview) -> bytes:
+    """What stands between the two: of what is damaged, anything could be sent."""
+    return binascii.crc32(rows).to_bytes(_SUM_BYTES, "big")
+
+
 # --- writing --------------------------------------------------------------------------------------
 
 
@@ -67,7 +74,8 @@ def write(node: Node, store: Store, path: str, options: RepairOptions) -> int:
         arming.add(entry)
     known = {entry.file: entry for entry in entries}
     rows = [_row(one, known[one.file]) for pod in arming.pods() for one in pod]
-    _write(path, _head(store) + marshal.dumps(rows))
+    data = marshal.dumps(rows)
+    _write(path, _head(store) + _sum_of(data) + data)
     return len(rows)
 
 
@@ -125,12 +133,10 @@ def read(store: Store, path: str) -> dict[str, Row]:
     except (OSError, Untrusted):
         return {}
     head = _head(store)
-    if not data.startswith(head):
+    body = memoryview(data)[len(head) + _SUM_BYTES :]
+    if not data.startswith(head + _sum_of(body)):
         return {}
-    try:
-        rows: list[Row] = marshal.loads(memoryview(data)[len(head) :])
-    except (EOFError, ValueError, TypeError):
-        return {}
+    rows: list[Row] = marshal.loads(body)
     return {row[0]: row for row in rows}
 
 

@@ -17,7 +17,9 @@ from cni_repair.base.closeable import Closeable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, TypeVar
+
+    T = TypeVar("T", bound="Workers")
 
 _LENGTH_BYTES = 4
 _PIPE_BYTES = 1 << 16
@@ -68,7 +70,7 @@ class Workers(Closeable):
         self._processes: list[int] = []
         self._parts: dict[int, bytes] = {}  # of open pipes: what came, and is no whole result yet
 
-    def __enter__(self) -> Workers:
+    def __enter__(self: T) -> T:
         try:
             if self._count:
                 self._queue, self._queued = self._new_queue()

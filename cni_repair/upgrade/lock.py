@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from cni_repair.base.errors import TRY_AGAIN, CniError
-from cni_repair.checkpoint.locks import RUN_DIR, Lock
+from cni_repair.checkpoint.locks import RUN_DIR, Lock, path_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ def exclusive() -> Iterator[None]:
 
 
 def is_at_work() -> bool:
-    """Whether an upgrade of this node runs."""
+    """Whether an upgrade of this node runs. (Who only asks makes no run directory.)"""
+    if not os.path.lexists(path_of(RUN_DIR, _LOCK)):
+        return False
     try:
         with Lock(RUN_DIR, _LOCK, 0.0):
             return False

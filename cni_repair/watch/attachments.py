@@ -75,6 +75,11 @@ class Change(NamedTuple):
     before: str  # its state
     lost_at: float | None  # as it was before
 
+    @property
+    def is_news(self) -> bool:
+        """Whether the look has shown another state. What an uplink took since is told already."""
+        return self.one.state != self.before and not self.one.was_lost_since(self.one.looked_at)
+
 
 class Attachments:
     """All of them. Times are those of time.monotonic()."""

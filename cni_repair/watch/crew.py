@@ -38,7 +38,6 @@ class Task:
         # How long it may say nothing; None: as long as it likes, since it waits for us.
         self.patience: float | None = PATIENCE_SECONDS
         self._heard_at = time.monotonic()
-        self._is_overdue = False
 
     def tell(self, document: Mapping[str, Any]) -> None:
         """Tell the child; its time begins anew."""
@@ -50,9 +49,11 @@ class Task:
         self._healer.kill(self._number)
 
     def end_if_overdue(self, now: float) -> None:
-        """End it where it has said nothing for too long."""
+        """End it where it has said nothing for too long. Its end is not waited for: the kernel may
+        not let go of it, or the healer may be stopped."""
         if self.patience is not None and now - self._heard_at > self.patience:
-            self._is_overdue = True
+            why = f"it said nothing for {self.patience:g} s, and was ended"
+            self._reader.set_exception(TaskFailed(why))
             self.kill()
 
     async def lines(self) -> AsyncIterator[dict[str, Any]]:
@@ -75,8 +76,6 @@ class Task:
         if line.endswith(b"\n"):
             document: dict[str, Any] = json.loads(line)
             return document
-        if self._is_overdue:
-            raise TaskFailed(f"it said nothing for {self.patience:g} s, and was ended")
         raise TaskFailed("its process died")
 
     def close(self) -> None:

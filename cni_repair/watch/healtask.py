@@ -15,11 +15,12 @@ from cni_repair.repair.armed import arm
 from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
-from cni_repair.uplink.plan import READY
+from cni_repair.uplink.plan import READY, REFUSED
 from cni_repair.watch.seen import seen_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
@@ -52,13 +53,14 @@ class _Heal:
         self._node = node
         self._entries: dict[str, Entry] = {}  # that have not had their turn
         self._known: set[str] = set(request["except"])
+        self._refusals: set[str] = set()  # why what has come in a master's place is none
         self._armed: Armed | None = None
 
     def run(self) -> None:
         self._read_new()
         try:
             while True:
-                ready = self._ready()
+                ready = self._ready(self._entries.values())
                 if ready:
                     self._repair(ready)
                 if not self._entries or not self._request["wait"]:
@@ -102,11 +104,12 @@ class _Heal:
         uplink = entry.checkpoint.attachment.parents[-1]
         return self._request["files"] is not None or self._request["uplink"] in uplink.names
 
-    def _ready(self) -> list[Entry]:
-        """Those whose master is there by now, or can be made."""
+    def _ready(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of them whose master is there by now, or can be made."""
         looks = ChainLooks(self._node.rtnl)
         ready = []
-        for entry in self._entries.values():
+        self._refusals.clear()
+        for entry in entries:
             assert entry.checkpoint is not None
             try:
                 plan, _ = looks.look(parents_of(entry.checkpoint))
@@ -114,11 +117,13 @@ class _Heal:
                 continue
             if plan.state == READY or not self._request["wait"]:
                 ready.append(entry)
+            elif plan.state == REFUSED:
+                self._refusals.add(plan.reason)
         return ready
 
     def _wait(self) -> None:
         """Until the daemon has heard of a link that may be the one."""
-        self._channel.send({"waiting": len(self._entries)})
+        self._channel.send({"waiting": len(self._entries), "refusals": sorted(self._refusals)})
         self._channel.receive()
         while self._channel.is_told():
             self._channel.receive()
@@ -147,9 +152,8 @@ class _Heal:
     def _keep_those_away(self, left: list[Entry]) -> None:
         """Wait again for masters that have gone meanwhile. (Whose lock somebody had is looked at
         by the daemon in its turn.)"""
-        self._entries |= {entry.file: entry for entry in left}
-        for entry in self._ready():
-            self._entries.pop(entry.file, None)
+        have_masters = {entry.file for entry in self._ready(left)}
+        self._entries |= {entry.file: entry for entry in left if entry.file not in have_masters}
 
     def _options(self) -> RepairOptions:
         return RepairOptions(

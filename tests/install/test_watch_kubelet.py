@@ -43,6 +43,39 @@ except CniError as error:
 """
 
 
+# The daemon ends while it is about to hold.
+_ENDED = """
+import asyncio, threading
+from types import SimpleNamespace
+from cni_repair.base.frozen import replace
+from cni_repair.upgrade import kubelet
+from cni_repair.watch.keeping import Keeping
+from cni_repair.watch.settings import default_settings
+
+async def main():
+    begun, ended, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
+    hold = kubelet.hold
+
+    def at_that_moment(unit):
+        loop.call_soon_threadsafe(begun.set)
+        ended.wait()
+        hold(unit)
+
+    kubelet.hold = at_that_moment
+    settings = replace(default_settings(), hold_kubelet="onLoss")
+    telling = SimpleNamespace(settings=settings, changed=lambda: None, trouble=print)
+    keeping = Keeping((), telling, lambda: False)
+    work = asyncio.create_task(keeping.run())
+    keeping.lost("eth0")
+    await begun.wait()
+    work.cancel()
+    loop.call_later(0, ended.set)
+    await asyncio.wait([work])
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Machine]:
     with Machine() as machine:
@@ -163,6 +196,12 @@ def test_next_watcher_releases_what_a_killed_one_held(kubelet: Machine) -> None:
         assert kubelet.path(NOTE).exists()
         assert call(kubelet, "release")["said"]
         assert_free(kubelet)
+
+
+def test_daemon_that_ends_meanwhile_releases_it(kubelet: Machine) -> None:
+    done = kubelet.python(_ENDED)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert_free(kubelet)
 
 
 def test_timer_releases_what_nobody_releases(kubelet: Machine) -> None:

@@ -105,6 +105,9 @@ def test_kubelet_is_held_for_what_was_lost_while_nobody_watched(machine: Machine
 def test_stopped_releases_what_it_holds(machine: Machine) -> None:
     lose(machine)
     assert machine.systemctl("stop", WATCH).returncode == 0
+    print(
+        machine.run("/bin/journalctl", "--no-pager", "-u", WATCH, env={"PATH": "/usr/bin"}).stdout
+    )
     assert_free(machine)
     assert machine.unit(WATCH, "Result") == {"Result": "success"}
 

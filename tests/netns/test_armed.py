@@ -441,10 +441,16 @@ def test_worker_that_dies_is_no_loss(rig: Rig) -> None:
 def test_workers_end_with_whoever_armed(rig: Rig) -> None:
     rig.attach("pod1")
     rig.uplink_down()
-    with pytest.raises(AssertionError), arming(rig, 2) as armed:
+    with pytest.raises(Killed), arming(rig, 2) as armed:
         workers = armed.workers()
         os.kill(armed.pid, signal.SIGKILL)
-        eventually(lambda: not any(map(is_alive, workers)), "the workers to end")
+        raise Killed
+    assert len(workers) == 2
+    eventually(lambda: not any(map(is_alive, workers)), "the workers to end")
+
+
+class Killed(Exception):
+    pass
 
 
 def is_alive(pid: int) -> bool:

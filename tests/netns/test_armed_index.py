@@ -173,6 +173,14 @@ def cut_short(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-9])
 
 
+def damaged(file: Path) -> None:
+    """One bit, in what would be sent."""
+    data = bytearray(file.read_bytes())
+    at = data.rindex(bytes([10, 9, 0]))  # of an address
+    data[at] ^= 1
+    file.write_bytes(data)
+
+
 def empty(file: Path) -> None:
     file.write_bytes(b"")
 
@@ -201,6 +209,7 @@ def link_elsewhere(file: Path) -> None:
     [
         of_another_version,
         cut_short,
+        damaged,
         empty,
         of_another_boot,
         open_to_others,

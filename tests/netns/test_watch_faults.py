@@ -39,6 +39,30 @@ def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
         watch.until_said("eth0 cannot be looked at: ")
 
 
+def test_a_pod_that_is_deleted_during_a_look_is_not_lost(rig: Rig) -> None:
+    """DEL buries the record, then takes away the interface: a look may come in between."""
+    rig.attach("a")
+    going = rig.attach("going")
+    rig.ip("link del eth0", going.pod)
+    deleted = f"""
+from cni_repair.checkpoint.store import Store
+from cni_repair.watch import tasks
+
+def deleted_before(work):
+    def look(node, entry, *more):
+        if entry.key.container_id.startswith("going"):
+            with Store({str(rig.checkpoints)!r}) as store:
+                store.tombstone(entry.key)
+        return work(node, entry, *more)
+    return look
+
+tasks.examine_one = deleted_before(tasks.examine_one)
+"""
+    with watching(rig, patch=deleted) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
+        assert "lost: " not in watch.said
+
+
 class TestAChildThatIsKilled:
     def test_while_it_is_armed(self, rig: Rig) -> None:
         one = rig.attach("a")
@@ -68,6 +92,43 @@ class TestAChildThatIsKilled:
             rig.uplink_up()
             watch.until_healthy(1)
         assert rig.state(one.pod) == one.state
+
+    def test_each_is_healed_while_others_wait_for_their_uplinks(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        others = [f"eth{number}" for number in range(1, 5)]
+        for name in others:
+            rig.uplink_up(name, ip="10.9.1.1")
+            rig.attach(f"on-{name}", rig.conf(name=name, master=name))
+        with watching(rig) as watch:
+            watch.until_healthy(5)
+            rig.uplink_down()
+            for times in (1, 2):
+                watch.until_said("armed: ", times)
+                watch.until_armed(1)
+                kill_children(watch)
+            watch.until(lambda status: status["armed"] == 0, "the end of both")
+            for name in others:
+                rig.uplink_down(name)
+            watch.until_armed(4)
+            rig.uplink_up()
+            watch.until(
+                lambda status: status["attachments"] == {"healthy": 1, "lost": 4}, "a healed pod"
+            )
+        assert rig.state(one.pod) == one.state
+
+
+def test_the_healer_is_stopped(rig: Rig) -> None:
+    """Nobody ends its children then, nor begins any: that pods are not looked at is told."""
+    rig.attach("a")
+    impatient = "from cni_repair.watch import crew\ncrew.PATIENCE_SECONDS = 2.0\n"
+    with watching(rig, patch=impatient) as watch:
+        watch.until_healthy(1)
+        healer = str(watch.processes()[1])
+        rig.run("kill", "-STOP", healer)
+        watch.until(lambda status: status["attachments"] == {"unreadable": 1}, "nothing to be seen")
+        watch.until_said("cannot be looked at: it said nothing for 2 s, and was ended")
+        rig.run("kill", "-CONT", healer)
+        watch.until_healthy(1)
 
 
 def kill_children(watch: Watch) -> None:
@@ -245,3 +306,45 @@ def test_a_record_that_cannot_be_read(rig: Rig) -> None:
         rig.uplink_up()
         watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
     assert rig.state(one.pod) == one.state
+
+
+def test_a_directory_of_another_parent(rig: Rig) -> None:
+    """inotify tells nothing of what is replaced above a directory."""
+    one = rig.attach("a")
+    parent = rig.base / "var"
+    records = parent / "records"
+    records.mkdir(parents=True, mode=0o700)
+    with watching(rig, lookEvery="1h", checkpointDirs=[str(records)]) as watch:
+        watch.until(lambda status: status["lastLook"], "a look")
+        parent.rename(rig.base / "old")
+        parent.mkdir()
+        rig.run("cp", "--archive", str(rig.checkpoints), str(records))
+        watch.until_healthy(1)
+        rig.reload()
+        watch.until_healed(1)
+    assert rig.state(one.pod) == one.state
+
+
+def test_two_names_of_one_directory(rig: Rig) -> None:
+    """A change is told by each; and what has not changed is not new again and again."""
+    rig.attach("a")
+    other = rig.base / "other"
+    other.mkdir()
+    rig.run("mount", "--bind", str(rig.checkpoints), str(other))
+    told = rig.base / "told"
+    counted = f"""
+from cni_repair.watch.looking import Looking
+whole = Looking.whole
+def counted(self, directories):
+    with open({str(told)!r}, "a") as file:
+        print(*directories, file=file)
+    whole(self, directories)
+Looking.whole = counted
+"""
+    directories = [str(rig.checkpoints), str(other)]
+    with watching(rig, patch=counted, lookEvery="1h", checkpointDirs=directories) as watch:
+        began = watch.until_healthy(2)["updated"]
+        rig.attach("b")
+        watch.until_healthy(4)
+        watch.until(lambda status: status["updated"] > began + 4, "some ticks")
+        assert len(told.read_text().splitlines()) <= 4

@@ -112,6 +112,7 @@ def watching(
     rig: Rig, patch: str = "", env: Mapping[str, str] | None = None, **changes: Any
 ) -> Iterator[Watch]:
     """`cni-repair watch` with settings of the rig's directories, and those that are given."""
+    rig.settle(None)  # an uplink whose carrier came just now is one that comes back
     errors = rig.base / "watch.err"
     with errors.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(

@@ -110,6 +110,15 @@ class TestAnUplink:
         (one,) = known.uplink_lost("eth0", 2.1)
         assert (one.lost_at, one.cause) == (2.1, UPLINK)
 
+    def test_is_told_once_though_a_look_at_others_is_still_at_work(self) -> None:
+        """Its changes are told at its end; by then the first of them are old."""
+        known = Attachments()
+        change = known.saw(DIRECTORY, line(), 1.0)
+        known.uplink_lost("eth0", 2.0)
+        assert not change.is_news
+        assert known.saw(DIRECTORY, line(), 3.0).is_news
+        assert known.saw(DIRECTORY, line(state="lost"), 4.0).is_news
+
     def test_does_not_take_what_is_not_there(self) -> None:
         """A stale record's pod is no more."""
         known = Attachments()

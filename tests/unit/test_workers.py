@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cni_repair.repair.scheduler import usable_processors, worker_count
-from cni_repair.repair.workers import Workers
+from cni_repair.repair.workers import WaitingWorkers, Workers
 
 DEADLINE = 60.0
 BIG = 300_000  # bytes: several times what a pipe holds
@@ -349,3 +349,46 @@ def test_processors_are_those_that_we_may_use() -> None:
     finally:
         os.sched_setaffinity(0, before)
     assert usable_processors() == len(before)
+
+
+# --- that wait ------------------------------------------------------------------------------------
+
+
+def test_those_that_wait_are_given_work_again_and_again() -> None:
+    with WaitingWorkers(2, nothing, twice) as others:
+        assert sorted(others.results([1, 2, 3])) == [(1, 2), (2, 4), (3, 6)]
+        assert [*others.results([])] == []
+        assert [*others.results([4])] == [(4, 8)]
+        assert sorted(others.results(range(500))) == [(number, 2 * number) for number in range(500)]
+
+
+def test_those_that_are_never_given_work_end() -> None:
+    with WaitingWorkers(2, nothing, twice) as others:
+        assert others.are_there
+
+
+def test_none_that_wait() -> None:
+    with WaitingWorkers(0, nothing, twice) as others:
+        assert not others.are_there
+        assert [*others.results([1])] == []
+
+
+def test_after_a_death_nothing_is_begun() -> None:
+    """What the others were given is done; what the dead one had is not."""
+
+    def work(number: int) -> Any:
+        if number == 2:
+            os._exit(1)
+        return number
+
+    with WaitingWorkers(2, nothing, work) as others:
+        assert sorted(others.results([1, 2, 3, 4])) == [1, 3, 4]
+        assert not others.are_there
+        assert [*others.results([5])] == []
+
+
+def test_one_that_dies_while_it_waits_is_not_waited_for() -> None:
+    with WaitingWorkers(2, nothing, lambda number: (os.getpid(), number)) as others:
+        (dead, _), *_ = others.results([1])
+        os.kill(dead, signal.SIGKILL)
+        assert {number for _, number in others.results([2, 3])} <= {2, 3}
