@@ -44,6 +44,10 @@ def degraded(one: Attachment) -> None:
     of_one("degraded", one, f"{one.title} is degraded: {one.reason}")
 
 
+def refused(one: Attachment) -> None:
+    of_one("refused", one, f"{one.title} is {one.state}: {one.reason}")
+
+
 def healed(one: Attachment, cause: str, outage_ms: int | None) -> None:
     after = "" if outage_ms is None else f" after {outage_ms} ms"
     of_one("healed", one, f"{one.title} is healed{after}", cause, outage_ms)

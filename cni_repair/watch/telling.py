@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cni_repair.base import log
 from cni_repair.base.errors import REFUSALS, TRY_AGAIN, CniError
-from cni_repair.network.planning.plan import DEGRADED, LOST
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED
+from cni_repair.node.report import UNREADABLE
 from cni_repair.watch import journal
 from cni_repair.watch.metrics import Metrics
 from cni_repair.watch.status import WRITE_SECONDS, Heals, Status, write_status
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Changes come in crowds.
 _SETTLE_SECONDS = 0.1
 _MOST_TROUBLES = 1000
+# States that no repair is tried in, so that nobody would tell of them.
+_NEVER_TOUCHED = (FOREIGN, RELEASED, UNREADABLE)
 
 
 class Telling:
@@ -55,6 +58,8 @@ class Telling:
                     journal.lost([change.one])
                 elif change.one.state == DEGRADED:
                     journal.degraded(change.one)
+                elif change.one.state in _NEVER_TOUCHED:
+                    journal.refused(change.one)
         self.changed()
 
     def healed(self, one: Attachment, before: Attachment, restored_at: float | None) -> None:
@@ -75,7 +80,8 @@ class Telling:
             return  # and so it is
         self._metrics.heal("refused" if code in REFUSALS else "failed", one.cause)
         self.heals["failed"] += 1
-        journal.of_one("refused", one, f"{one.title} was not healed: {one.reason}")
+        kind: log.Kind = "refused" if code in REFUSALS else "failed"
+        journal.of_one(kind, one, f"{one.title} was not healed: {one.reason}")
 
     def trouble(self, text: str) -> None:
         """Say it, once: what goes on failing is no news."""

@@ -227,6 +227,25 @@ class TestPolicy:
                 "total": 0, "failed": 0, "lastAt": None, "lastOutageMs": None,
             }  # fmt: skip
 
+    def test_what_no_repair_may_touch_is_told(self, rig: Rig) -> None:
+        """Once; nobody tries to repair it, so that no refusal would tell of it."""
+        one = rig.attach("a")
+        with watching(rig, lookEvery="1s") as watch:
+            watch.until_healthy(1)
+            rig.ip("link del eth0", one.pod)
+            rig.ip("link add eth0 type veth peer name far0", one.pod)
+            watch.until_said("refused: shop/a eth0 is foreign: ")
+            looked = watch.status()["lastLook"]
+            watch.until(lambda status: status["lastLook"] > looked + 2, "more looks")
+            assert watch.said.count("eth0 is foreign") == 1
+
+    def test_an_unreadable_record_is_told(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        with watching(rig, lookEvery="1s") as watch:
+            watch.until_healthy(1)
+            rig.checkpoint(one.pod).write_text("{")
+            watch.until_said("is unreadable: ")
+
     def test_drift_heals_them(self, rig: Rig) -> None:
         one = rig.attach("a")
         with watching(rig, heal="drift", lookEvery="1s") as watch:
