@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.netns.rig import Rig, eventually
+from tests.netns.rig import HANG_SECONDS, Rig, eventually
 from tests.netns.watching import Watch, watching
 
 pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds
@@ -276,6 +276,19 @@ def test_a_directory_of_another_parent(rig: Rig) -> None:
         rig.reload()
         watch.until_healed(1)
     assert rig.state(one.pod) == one.state
+
+
+def test_the_run_directory_is_replaced(rig: Rig) -> None:
+    """Another watcher could begin there: this one ends, and its service begins it anew."""
+    rig.attach("a")
+    run_dir = rig.base / "watch"
+    with watching(rig, runDir=str(run_dir)) as watch:
+        watch.until_healthy(1)
+        run_dir.rename(rig.base / "old")
+        assert watch.process.wait(HANG_SECONDS) == 1
+        assert f"the run directory {run_dir} was replaced" in watch.said
+    with watching(rig, runDir=str(run_dir)) as watch:
+        watch.until_healthy(1)
 
 
 def test_two_names_of_one_directory(rig: Rig) -> None:
