@@ -110,6 +110,14 @@ def read_run_dir(path: str) -> str:
     return str(read_document({"runDir": given}, _RUN_DIR, path, SettingsError)["runDir"])
 
 
+def run_dir_of(path: str | None) -> str:
+    """Where the watcher that goes by that file, or by the usual one, has its files. Raises
+    SettingsError."""
+    if path is None and not os.path.lexists(CONFIG_FILE):
+        return RUN_DIR
+    return read_run_dir(path or CONFIG_FILE)
+
+
 def settings_of(document: Any, path: str = "") -> Settings:
     """The settings that a decoded document holds. Raises SettingsError."""
     values = read_document(document, _SETTINGS, path or "this", SettingsError)

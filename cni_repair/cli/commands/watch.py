@@ -7,7 +7,6 @@ import pwd
 import time
 
 from cni_repair.base.strictjson import dumps
-from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.privileges import why_refused
@@ -20,8 +19,8 @@ from cni_repair.watch.settings import (
     CONFIG_FILE,
     SettingsError,
     default_settings,
-    read_run_dir,
     read_settings,
+    run_dir_of,
 )
 from cni_repair.watch.status import RUNNING, NotFirst, read_status
 
@@ -96,7 +95,8 @@ def _ask(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(dumps(document(standing, in_force)))
     elif options.status:
-        for line in view.lines(standing, in_force, time.time(), rundir.boot_time()):
+        mistaken = _mistaken(options.config)
+        for line in view.lines(standing, in_force, time.time(), rundir.boot_time(), mistaken):
             print(printable(line))
     else:
         print(printable(words))
@@ -105,11 +105,13 @@ def _ask(options: argparse.Namespace) -> int:
     return DAMAGED if options.status and standing.name != RUNNING else 0
 
 
-def run_dir_of(config: str | None) -> str:
-    """Where the node's watcher, by that configuration, has its files. Raises SettingsError."""
-    if config is None and not os.path.lexists(CONFIG_FILE):
-        return RUN_DIR
-    return read_run_dir(config or CONFIG_FILE)
+def _mistaken(config: str | None) -> str:
+    """The configuration file, where no watcher could be started by it."""
+    try:
+        _settings(config)
+    except SettingsError:
+        return config or CONFIG_FILE
+    return ""
 
 
 def _paused(seconds: float, before: Pause | None) -> str:
