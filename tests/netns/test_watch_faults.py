@@ -39,6 +39,50 @@ def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
         watch.until_said("eth0 cannot be looked at: ")
 
 
+class TestNoProcess:
+    """Where none can be had for a while, everything has its turn afterwards."""
+
+    def test_for_a_look(self, rig: Rig) -> None:
+        count = 5  # more than are tried
+        for number in range(count):
+            rig.attach(f"pod{number}")
+        flag = rig.base / "flag"
+        flag.touch()
+        none = f"""
+import os
+from cni_repair.watch.healer import Healer
+start = Healer.start
+def none(self):
+    if os.path.exists({str(flag)!r}):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return start(self)
+Healer.start = none
+"""
+        with watching(rig, patch=none) as watch:
+            watch.until(lambda status: status["attachments"] == {"unreadable": count}, "no look")
+            flag.unlink()
+            watch.until_healthy(count)
+
+    def test_to_remember(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        flag = rig.base / "flag"
+        flag.touch()
+        fails = f"""
+import os
+from cni_repair.watch.crew import Crew
+task = Crew.task
+def fails(self, request):
+    is_meant = request["task"] == "remember" and os.path.exists({str(flag)!r})
+    return task(self, {{**request, "task": "none"}} if is_meant else request)
+Crew.task = fails
+"""
+        with watching(rig, patch=fails) as watch:
+            watch.until_said("cannot be remembered")
+            flag.unlink()
+            rig.ip("route add 10.20.0.0/16 via 10.9.0.1", one.pod)
+            eventually(lambda: "10.20.0.0" in rig.checkpoint(one.pod).read_text(), "the new route")
+
+
 class TestAChildThatIsKilled:
     def test_while_it_is_armed(self, rig: Rig) -> None:
         one = rig.attach("a")
