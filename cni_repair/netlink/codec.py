@@ -25,6 +25,7 @@ NUMBERS = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _ATTRIBUTE = struct.Struct("=HH")
+_AF_BRIDGE = 7
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
@@ -256,6 +257,12 @@ def unpack_link(body: bytes) -> tuple[int, int, dict[int, bytes]]:
     """(ifindex, flags, attributes) of an RTM_NEWLINK."""
     _, _, ifindex, flags, _ = _IFINFO.unpack_from(body)
     return ifindex, flags, attributes_of(body, _IFINFO.size)
+
+
+def is_about_bridge_port(body: bytes) -> bool:
+    """Whether a link's message is a bridge's, of its port: RTM_DELLINK says then that the port has
+    left the bridge, not that the link is gone; and such a message has not all of the link."""
+    return body[0] == _AF_BRIDGE
 
 
 def unpack_address(body: bytes) -> tuple[int, int, int, int, dict[int, bytes]]:

@@ -30,7 +30,8 @@ class LinkMonitor(Closeable):
         """Take in what is told within `seconds`; returns with the first news."""
         if self._links.wait(seconds):
             for kind, body in self._links.news():
-                if kind in (rt.RTM_NEWLINK, rt.RTM_DELLINK):
+                is_link = kind in (rt.RTM_NEWLINK, rt.RTM_DELLINK)
+                if is_link and not nl.is_about_bridge_port(body):
                     self._look(kind, body)
 
     def _look(self, kind: int, body: bytes) -> None:

@@ -116,6 +116,8 @@ class Choosing:
 
     def forget(self, place: Place) -> None:
         """It is no more."""
+        self._tried.discard(place)
+        self._suspects.discard(place)
         self._restraint.forget(place, _name(place))
 
     def why_refused(self, one: Attachment) -> str:

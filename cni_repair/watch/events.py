@@ -59,7 +59,8 @@ class _LinkMarshal(MarshalRtnl):  # type: ignore[misc]  # pyroute2 is not typed
         for kind, flags, _, body in nl.messages_in(data):
             header = {"type": kind, "flags": flags}  # by which `get` knows a dump's end
             if kind in (rt.RTM_NEWLINK, rt.RTM_DELLINK):
-                yield {"header": header, "link": link_event(kind, body)}
+                if not nl.is_about_bridge_port(body):
+                    yield {"header": header, "link": link_event(kind, body)}
             elif kind == NLMSG_DONE:
                 yield {"header": header, "link": None}
             else:

@@ -32,6 +32,7 @@ class Healer:
         if self.pid == 0:
             _live(theirs, self.control, leash)
         theirs.close()
+        self.control.setblocking(False)  # whatever ails the healer, the daemon goes on
         self._tasks = 0
 
     def start(self) -> tuple[int, socket.socket]:
@@ -50,7 +51,10 @@ class Healer:
 
     def kill(self, task: int) -> None:
         """End a task's child, and what it has forked. The healer knows whether it still lives."""
-        self.control.send(f"{_KILL} {task}".encode())
+        try:
+            self.control.send(f"{_KILL} {task}".encode())
+        except OSError:
+            pass  # the healer has died, and its children end with the daemon
 
     def close(self) -> None:
         """It ends by itself then."""

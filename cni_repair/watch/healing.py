@@ -107,6 +107,7 @@ class Healing:
             return
         now = time.monotonic()
         busy = {place for heal in self._heals.values() for place in heal.places}
+        alone = sum(bool(group.file) for group in self._heals)
         waits = []
         groups = self.choosing.groups(self._telling.settings.heal, busy, self._away)
         for group, places in groups.items():
@@ -115,7 +116,8 @@ class Healing:
             ready, wait = self.choosing.ready(group, places, now)
             if wait:
                 waits.append(wait)
-            if ready and (not group.file or len(self._heals) < _MOST_ALONE):
+            if ready and (not group.file or alone < _MOST_ALONE):
+                alone += bool(group.file)
                 self._begin(group, ready)
         if self._timer is not None:
             self._timer.cancel()

@@ -20,6 +20,7 @@ from cni_repair.watch.seen import seen_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
@@ -59,7 +60,7 @@ class _Heal:
         self._read_new()
         try:
             while True:
-                ready = self._ready()
+                ready = self._ready(self._entries.values())
                 if ready:
                     self._repair(ready)
                 if not self._entries or not self._request["wait"]:
@@ -103,12 +104,12 @@ class _Heal:
         uplink = entry.checkpoint.attachment.parents[-1]
         return self._request["files"] is not None or self._request["uplink"] in uplink.names
 
-    def _ready(self) -> list[Entry]:
-        """Those whose master is there by now, or can be made."""
+    def _ready(self, entries: Iterable[Entry]) -> list[Entry]:
+        """Those of them whose master is there by now, or can be made."""
         looks = ChainLooks(self._node.rtnl)
         ready = []
         self._refusals.clear()
-        for entry in self._entries.values():
+        for entry in entries:
             assert entry.checkpoint is not None
             try:
                 plan, _ = looks.look(parents_of(entry.checkpoint))
@@ -151,9 +152,8 @@ class _Heal:
     def _keep_those_away(self, left: list[Entry]) -> None:
         """Wait again for masters that have gone meanwhile. (Whose lock somebody had is looked at
         by the daemon in its turn.)"""
-        self._entries |= {entry.file: entry for entry in left}
-        for entry in self._ready():
-            self._entries.pop(entry.file, None)
+        have_masters = {entry.file for entry in self._ready(left)}
+        self._entries |= {entry.file: entry for entry in left if entry.file not in have_masters}
 
     def _options(self) -> RepairOptions:
         return RepairOptions(

@@ -75,8 +75,9 @@ def _look(channel: Channel, request: dict[str, Any]) -> None:
                 if entry is None:
                     channel.send({"file": name, "gone": True})
                     continue
-                report = examine_one(node, entry, masters)
-                channel.send(seen_of(store, entry, report, masters))
+                seen = seen_of(store, entry, examine_one(node, entry, masters), masters)
+                # (A DEL takes away the record first, then the interface: that is no loss.)
+                channel.send(seen if seen["mark"] else {"file": name, "gone": True})
             gc.collect()
 
 

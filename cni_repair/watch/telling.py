@@ -33,10 +33,9 @@ class Telling:
         self.since = time.time()
         self.heals: Heals = {"total": 0, "failed": 0, "lastAt": None, "lastOutageMs": None}
         self._notifier = notifier
-        self._loop = asyncio.get_running_loop()
         self._troubles: set[str] = set()
         self._changed = asyncio.Event()
-        self._metrics = Metrics(settings, self._trouble_of_thread)
+        self._metrics = Metrics(settings, self.trouble)
 
     def change(self, settings: Settings) -> None:
         """Go by other settings from now on."""
@@ -85,10 +84,6 @@ class Telling:
         if len(self._troubles) > _MOST_TROUBLES:
             self._troubles.clear()
         self._troubles.add(text)
-
-    def _trouble_of_thread(self, text: str) -> None:
-        """As :meth:`trouble`, from the thread that serves metrics."""
-        self._loop.call_soon_threadsafe(self.trouble, text)
 
     # --- The status ---
 

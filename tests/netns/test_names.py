@@ -256,6 +256,25 @@ def test_squatted_altname_in_a_pod_is_not_its_interface(rig: Rig) -> None:
     assert (rig.kept(), rig.leases()) == ([], {})
 
 
+def test_link_monitor_knows_a_port_that_leaves_its_bridge(rig: Rig) -> None:
+    """The kernel says so by an RTM_DELLINK with the port's name."""
+    heard: list[str] = []
+    rig.ip("link add br0 type bridge")
+    rig.ip("link add port type veth peer name beyond")
+    rig.ip("link set port up master br0")
+    rig.ip("link set beyond up")
+
+    def watch() -> None:
+        with LinkMonitor({"port", "eth0"}, heard.append) as monitor:
+            rig.ip("link set port nomaster")
+            rig.uplink_down()
+            while "eth0" not in heard:
+                monitor.listen(10.0)
+
+    rig.inside(None, watch)
+    assert heard == ["eth0"]
+
+
 def test_link_monitor_hears_of_every_name(rig: Rig) -> None:
     altname(rig, NEW)
     heard: list[str] = []

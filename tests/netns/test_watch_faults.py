@@ -83,6 +83,30 @@ Crew.task = fails
             eventually(lambda: "10.20.0.0" in rig.checkpoint(one.pod).read_text(), "the new route")
 
 
+def test_a_pod_that_is_deleted_during_a_look_is_not_lost(rig: Rig) -> None:
+    """DEL buries the record, then takes away the interface: a look may come in between."""
+    rig.attach("a")
+    going = rig.attach("going")
+    rig.ip("link del eth0", going.pod)
+    deleted = f"""
+from cni_repair.checkpoint.store import Store
+from cni_repair.watch import tasks
+
+def deleted_before(work):
+    def look(node, entry, *more):
+        if entry.key.container_id.startswith("going"):
+            with Store({str(rig.checkpoints)!r}) as store:
+                store.tombstone(entry.key)
+        return work(node, entry, *more)
+    return look
+
+tasks.examine_one = deleted_before(tasks.examine_one)
+"""
+    with watching(rig, patch=deleted) as watch:
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
+        assert "lost: " not in watch.said
+
+
 class TestAChildThatIsKilled:
     def test_while_it_is_armed(self, rig: Rig) -> None:
         one = rig.attach("a")
@@ -111,6 +135,29 @@ class TestAChildThatIsKilled:
             watch.until(lambda status: status["armed"] == 0, "the end of both")
             rig.uplink_up()
             watch.until_healthy(1)
+        assert rig.state(one.pod) == one.state
+
+    def test_each_is_healed_while_others_wait_for_their_uplinks(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        others = [f"eth{number}" for number in range(1, 5)]
+        for name in others:
+            rig.uplink_up(name, ip="10.9.1.1")
+            rig.attach(f"on-{name}", rig.conf(name=name, master=name))
+        with watching(rig) as watch:
+            watch.until_healthy(5)
+            rig.uplink_down()
+            for times in (1, 2):
+                watch.until_said("armed: ", times)
+                watch.until_armed(1)
+                kill_children(watch)
+            watch.until(lambda status: status["armed"] == 0, "the end of both")
+            for name in others:
+                rig.uplink_down(name)
+            watch.until_armed(4)
+            rig.uplink_up()
+            watch.until(
+                lambda status: status["attachments"] == {"healthy": 1, "lost": 4}, "a healed pod"
+            )
         assert rig.state(one.pod) == one.state
 
 

@@ -110,6 +110,15 @@ class TestWhatAHealLeftDamaged:
         assert choosing.why_refused(one(known, "a")) == ""
 
 
+def test_what_is_no_more_is_forgotten(known: Attachments, choosing: Choosing) -> None:
+    """Pods come and go for months: nothing of those that went is kept."""
+    lose(known, choosing)
+    choosing.not_healed(one(known, "a"), TRY_AGAIN)
+    assert choosing.groups(UPLINK, (), ()) == {SOME: {place("a")}, ALL: {place("b")}}
+    choosing.forget(place("a"))
+    assert choosing.groups(UPLINK, (), ()) == {ALL: {place("a"), place("b")}}
+
+
 class TestATaskThatFails:
     def test_is_tried_again_as_it_was(self, known: Attachments, choosing: Choosing) -> None:
         lose(known, choosing)

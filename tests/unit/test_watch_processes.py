@@ -89,6 +89,12 @@ def is_gone(pid: int) -> bool:
     return not os.path.exists(f"/proc/{pid}")
 
 
+def has_ended(pid: int) -> bool:
+    """Whether it is dead, reaped or not."""
+    status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
+    return status.rpartition(")")[2].split()[0] == "Z"
+
+
 def is_over(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -122,6 +128,16 @@ class TestHealer:
         eventually(lambda: is_gone(pid), "the child to be reaped")
         assert ask(daemon, f"kill {number}") == "''"
         start(daemon)
+
+    def test_to_kill_a_child_is_nothing_once_the_healer_has_died(
+        self, daemon: subprocess.Popen[str]
+    ) -> None:
+        healer = int(ask(daemon))
+        number, pid = start(daemon)
+        os.killpg(pid, signal.SIGKILL)
+        os.kill(healer, signal.SIGKILL)
+        eventually(lambda: has_ended(healer), "the healer to die")
+        assert ask(daemon, f"kill {number}") == "''"
 
     def test_a_signal_for_the_whole_unit_does_not_end_it(
         self, daemon: subprocess.Popen[str]
