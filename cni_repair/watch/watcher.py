@@ -116,6 +116,7 @@ class Watcher:
     # --- What happens ---
 
     def _hold(self, uplink: str) -> None:
+        self._set_mode()  # an upgrade that began since the last tick has taken it away itself
         if self._mode.heals:
             self._keeping.lost(uplink)
 
