@@ -25,7 +25,7 @@ from cni_repair.watch.problems import (
     lines_of,
     problems_in,
 )
-from cni_repair.watch.settings import CONFIG_FILE, Settings, default_settings, read_settings
+from cni_repair.watch.settings import settings_in_force
 from cni_repair.watch.status import DEAD, HUNG, read_status
 
 TYPE_CHECKING = False
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
+    from cni_repair.watch.settings import Settings
     from cni_repair.watch.status import Standing
 
 OK, PROBLEM, UNKNOWN = 0, DAMAGED, 2
@@ -95,7 +96,7 @@ def _answer(config: str | None, subjects: Sequence[str]) -> tuple[int, str]:
     refusal = why_refused()
     if refusal:
         return UNKNOWN, f"unknown: {refusal}"
-    settings = _settings(config)
+    settings = settings_in_force(config)
     standing = read_status(settings.run_dir)
     is_heard = standing.document is not None and standing.name not in (DEAD, HUNG)
     if standing.document is not None and is_heard:
@@ -118,12 +119,6 @@ def _silence(standing: Standing) -> str:
     if standing.name == HUNG:
         return f"unknown: cni-repair watch hangs: {_WATCHER}"
     return ""
-
-
-def _settings(path: str | None) -> Settings:
-    if path is None and not os.path.lexists(CONFIG_FILE):
-        return default_settings()
-    return read_settings(path or CONFIG_FILE)
 
 
 def _looked(settings: Settings) -> Problems:

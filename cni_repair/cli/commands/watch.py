@@ -7,7 +7,6 @@ import pwd
 import time
 
 from cni_repair.base.strictjson import dumps
-from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, print_error
 from cni_repair.cli.printable import printable
 from cni_repair.cli.privileges import why_refused
@@ -19,9 +18,8 @@ from cni_repair.watch.pausing import AlreadyPaused, pause, read_pause, resume
 from cni_repair.watch.settings import (
     CONFIG_FILE,
     SettingsError,
-    default_settings,
-    read_run_dir,
-    read_settings,
+    run_dir_in_force,
+    settings_in_force,
 )
 from cni_repair.watch.status import RUNNING, NotFirst, read_status
 
@@ -51,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         print_error(refusal)
         return REFUSED
     try:
-        return _ask(options) if asks else _watch(_settings(options.config))
+        return _ask(options) if asks else _watch(settings_in_force(options.config))
     except SettingsError as error:
         for problem in error.problems:
             print_error(f"{options.config or CONFIG_FILE}: {problem}")
@@ -72,12 +70,6 @@ def _mistake_in(options: argparse.Namespace) -> str:
     return ""
 
 
-def _settings(path: str | None) -> Settings:
-    if path is None and not os.path.lexists(CONFIG_FILE):
-        return default_settings()
-    return read_settings(path or CONFIG_FILE)
-
-
 def _watch(settings: Settings) -> int:
     from cni_repair.watch import daemon  # imports what a command that asks has no use for
 
@@ -85,7 +77,7 @@ def _watch(settings: Settings) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    run_dir = run_dir_of(options.config)
+    run_dir = run_dir_in_force(options.config)
     words = ""
     if options.pause is not None:
         before = pause(run_dir, options.pause, _who(), options.reason)
@@ -103,13 +95,6 @@ def _ask(options: argparse.Namespace) -> int:
         if standing.name != RUNNING:
             print(f"{_NOBODY}{': one that is started meanwhile begins so' if in_force else ''}")
     return DAMAGED if options.status and standing.name != RUNNING else 0
-
-
-def run_dir_of(config: str | None) -> str:
-    """Where the node's watcher, by that configuration, has its files. Raises SettingsError."""
-    if config is None and not os.path.lexists(CONFIG_FILE):
-        return RUN_DIR
-    return read_run_dir(config or CONFIG_FILE)
 
 
 def _paused(seconds: float, before: Pause | None) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.errors import CniError
-from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.printable import one_line
 from cni_repair.upgrade.times import duration
 from cni_repair.watch import rundir
 from cni_repair.watch.pausing import read_pause
 from cni_repair.watch.policy import HEALING
-from cni_repair.watch.settings import CONFIG_FILE, read_run_dir
+from cni_repair.watch.settings import run_dir_in_force
 from cni_repair.watch.status import DEAD, HUNG, NONE, read_status
 
 TYPE_CHECKING = False
@@ -29,7 +28,7 @@ def lines(run_dir: str) -> list[str]:
     """One line, where a watcher is installed or has run; else none. `run_dir` is what the command
     line names, if it does."""
     try:
-        run_dir = run_dir or (read_run_dir(CONFIG_FILE) if os.path.exists(CONFIG_FILE) else RUN_DIR)
+        run_dir = run_dir or run_dir_in_force(None)
         standing, pause = read_status(run_dir), read_pause(run_dir)
     except CniError as error:
         return [f"watch: nobody can tell whether it runs: {one_line(str(error))}"]
