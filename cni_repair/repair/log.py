@@ -57,7 +57,7 @@ def _words(report: Report) -> str:
 def _log_all(reports: list[Report], took_ms: int) -> None:
     repaired = sum(report.healthy and bool(report.actions) for report in reports)
     damaged = sum(report.damaged for report in reports)
-    left = f"; {damaged} are still damaged" if damaged else ""
+    left = f"; {damaged} still damaged" if damaged else ""
     log.event(
         "failed" if damaged else "repaired",
         f"repaired {repaired} of {len(reports)} attachments in {took_ms} ms{left}",

@@ -34,7 +34,7 @@ class _Heal:
     task: Task | None = None
     is_waiting: bool = False  # for its master
     is_news: bool = False  # a link has come, or changed, since it last looked for it
-    timer: asyncio.TimerHandle | None = None  # at which it may look, where its uplink flaps
+    later: asyncio.TimerHandle | None = None  # when it may look for it again: its uplink flaps
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
     # How they were as it began: a look that sees one well before its verdict is told would take
@@ -179,6 +179,8 @@ class Healing:
             assert heal.task is not None
             heal.is_waiting = True
             heal.task.patience = None
+            for why in line["refusals"]:
+                self._telling.trouble(f"what is over {heal.group.uplink} is not healed: {why}")
             self._go(heal)
         elif "gone" in line:
             self._attachments.drop(Place(heal.group.directory, line["file"]))
@@ -189,10 +191,10 @@ class Healing:
         if not heal.is_waiting or not heal.is_news or heal.task is None:
             return
         _, wait = self.choosing.ready(heal.group, heal.places, time.monotonic())
-        if heal.timer is not None:
-            heal.timer.cancel()
-        if wait:  # it flaps
-            heal.timer = asyncio.get_running_loop().call_later(wait, self._go, heal)
+        if heal.later is not None:
+            heal.later.cancel()  # one for each message would be thousands
+        if wait:
+            heal.later = asyncio.get_running_loop().call_later(wait, self._go, heal)
             return
         heal.is_news = heal.is_waiting = False
         heal.task.patience = PATIENCE_SECONDS

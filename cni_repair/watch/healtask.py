@@ -15,7 +15,7 @@ from cni_repair.repair.armed import arm
 from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
-from cni_repair.uplink.plan import READY
+from cni_repair.uplink.plan import READY, REFUSED
 from cni_repair.watch.seen import seen_of
 
 TYPE_CHECKING = False
@@ -53,6 +53,7 @@ class _Heal:
         self._node = node
         self._entries: dict[str, Entry] = {}  # that have not had their turn
         self._known: set[str] = set(request["except"])
+        self._refusals: set[str] = set()  # why what has come in a master's place is none
         self._armed: Armed | None = None
 
     def run(self) -> None:
@@ -107,6 +108,7 @@ class _Heal:
         """Those of them whose master is there by now, or can be made."""
         looks = ChainLooks(self._node.rtnl)
         ready = []
+        self._refusals.clear()
         for entry in entries:
             assert entry.checkpoint is not None
             try:
@@ -115,11 +117,13 @@ class _Heal:
                 continue
             if plan.state == READY or not self._request["wait"]:
                 ready.append(entry)
+            elif plan.state == REFUSED:
+                self._refusals.add(plan.reason)
         return ready
 
     def _wait(self) -> None:
         """Until the daemon has heard of a link that may be the one."""
-        self._channel.send({"waiting": len(self._entries)})
+        self._channel.send({"waiting": len(self._entries), "refusals": sorted(self._refusals)})
         self._channel.receive()
         while self._channel.is_told():
             self._channel.receive()

@@ -78,6 +78,8 @@ class NodeLinks:
                 self._lost(name)
             elif name in self.away:
                 self._back(name)
+        if is_news and not masters.keys().isdisjoint(event.names):
+            self._telling.changed()  # down, without carrier, or up again: that is asked for at once
         if is_news and not event.gone:
             self.healing.link_changed(self.away)
         if not event.gone and not self.healing.is_at_work:

@@ -96,13 +96,6 @@ def settings_in_force(path: str | None) -> Settings:
     return read_settings(path or CONFIG_FILE)
 
 
-def run_dir_in_force(path: str | None) -> str:
-    """As :func:`settings_in_force`: the run directory alone, see :func:`read_run_dir`."""
-    if path is None and not os.path.lexists(CONFIG_FILE):
-        return RUN_DIR
-    return read_run_dir(path or CONFIG_FILE)
-
-
 def read_settings(path: str) -> Settings:
     """The settings in a file, as a process that runs as root may follow them: nobody else may write
     to it. Raises SettingsError."""
@@ -120,6 +113,14 @@ def read_run_dir(path: str) -> str:
     document = read_yaml(path, SettingsError, _bytes_of_trusted)
     given = document.get("runDir", RUN_DIR) if isinstance(document, dict) else RUN_DIR
     return str(read_document({"runDir": given}, _RUN_DIR, path, SettingsError)["runDir"])
+
+
+def run_dir_of(path: str | None) -> str:
+    """Where the watcher that goes by that file, or by the usual one, has its files. Raises
+    SettingsError."""
+    if path is None and not os.path.lexists(CONFIG_FILE):
+        return RUN_DIR
+    return read_run_dir(path or CONFIG_FILE)
 
 
 def settings_of(document: Any, path: str = "") -> Settings:

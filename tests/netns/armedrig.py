@@ -80,24 +80,22 @@ class Arming:
 def arming(rig: Rig, processes: int = 0) -> Iterator[Arming]:
     """Arm what is lost by now."""
     places = (str(rig.checkpoints), str(rig.lab.run_dir), str(processes))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         rig.command(sys.executable, "-IS", "-c", _PROGRAM, *places),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        made = Arming(process)
-        first = made._answer()
-        made.count, made.refused = first["count"], first["refused"]
-        yield made
-        _, said = process.communicate(timeout=HANG_SECONDS)
-        assert process.returncode == 0, said
-    finally:
-        if process.poll() is None:
+    ) as process:
+        try:
+            made = Arming(process)
+            first = made._answer()
+            made.count, made.refused = first["count"], first["refused"]
+            yield made
+            _, said = process.communicate(timeout=HANG_SECONDS)
+            assert process.returncode == 0, said
+        finally:
             process.kill()
-            process.communicate(timeout=HANG_SECONDS)
 
 
 def healed(document: Json, pod: Pod) -> Json:

@@ -35,6 +35,24 @@ def test_a_refused_pod_is_not_tried_again_until_something_has_changed(rig: Rig) 
         assert rig.state(first.pod) == first.state
 
 
+def test_another_link_of_the_uplinks_name_is_not_used_and_told(rig: Rig) -> None:
+    one = rig.attach("a")
+    with watching(rig) as watch:
+        watch.until_healthy(1)
+        rig.uplink_down()
+        watch.until_armed(1)
+        rig.ip("link add other0 type veth peer name other1")
+        rig.ip("link add link other0 name eth0 type macvlan")
+        watch.until_said(
+            "what is over eth0 is not healed: the node's eth0 is a macvlan link now, it was a veth"
+        )
+        watch.until_lost(1)
+        rig.ip("link del eth0")
+        rig.uplink_up()
+        watch.until_healthy(1)
+    assert rig.state(one.pod) == one.state
+
+
 def test_a_pause_before_the_start_is_kept_to_and_ends_by_itself(rig: Rig) -> None:
     one = rig.attach("a")
     config = ("--config", str(configure(rig)))

@@ -318,7 +318,7 @@ def test_hostile_names_do_not_steer_the_terminal(config: str, run_dir: str) -> N
 
 def said(run_dir: str) -> str:
     (line,) = beside.lines(run_dir)
-    assert len(line) <= 100
+    assert len(line) <= 80
     return line
 
 
@@ -332,13 +332,15 @@ def test_one_that_is_installed_and_was_not_started(
     unit = tmp_path / "cni-repair-watch.service"
     unit.write_text("")
     monkeypatch.setattr(beside, "UNIT_FILE", str(unit))
-    assert said(run_dir).endswith("healed by itself: systemctl start cni-repair-watch")
+    assert said(run_dir).endswith("does not run, heals nothing: systemctl start cni-repair-watch")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({}, "watch: heals by itself what an uplink takes with it: cni-repair watch --status"),
+        ({"refused": STATUS["refused"]}, "watch: heals by itself, but has refused 1 pod: cni-"),
+        ({"refused": STATUS["refused"] * 2}, "watch: heals by itself, but has refused 2 pods: "),
         ({"heal": "drift"}, "watch: heals by itself what pods lose: cni-repair watch --status"),
         ({"mode": "upgrading"}, "watch: upgrading, nothing is healed by itself: cni-repair watch"),
         ({"mode": "looking", "heal": "off"}, "watch: looking, nothing is healed by itself: cni-"),
@@ -347,16 +349,24 @@ def test_one_that_is_installed_and_was_not_started(
 def test_one_that_runs(run_dir: str, changes: Any, words: str) -> None:
     with first_watcher(run_dir):
         assert said(run_dir).startswith("watch: heals by itself")
-        write_status(run_dir, {**STATUS, **changes})
+        write_status(run_dir, {**STATUS, "refused": [], **changes})
         assert said(run_dir).startswith(words)
 
 
-def test_one_that_is_paused(run_dir: str) -> None:
-    pause(run_dir, 600.0, "bob", "x")
+@pytest.mark.parametrize(("by", "shown"), [("bob", "bob"), ("engineer-on-call", "engine…")])
+def test_one_that_is_paused(run_dir: str, by: str, shown: str) -> None:
+    pause(run_dir, 86399.0, by, "x")
     with first_watcher(run_dir):
-        assert re.match(
-            r"watch: paused by bob for another \d+m.*: nothing is healed", said(run_dir)
-        )
+        words = f"watch: heals nothing, paused by {shown}, 23h 59m left: cni-repair watch --status"
+        assert said(run_dir) == words
+
+
+def test_a_mistake_is_told_where_it_would_not_start(config: str, run_dir: str) -> None:
+    Path(config).write_text(f"version: 1\nheal: upl\nrunDir: {run_dir}\n")
+    assert (
+        f"cni-repair validate {config}: it has a mistake"
+        in outcome("--config", config, "--status")[1]
+    )
 
 
 def test_one_that_died(run_dir: str) -> None:

@@ -69,7 +69,9 @@ def test_a_node_with_troubles() -> None:
         "refused, and not tried again until something about them changes:",
         "  foreign shop/web-1 eth0:",
         "    eth0 is a bridge",
-        "next: cni-repair status, which says which pods, why, and what to do",
+        "next: do what the reason says (all of it: cni-repair log shop/web-1),",
+        "      then cni-repair repair --all",
+        "next: cni-repair status, which says which other pods, why, and what to do",
     ]
     assert all(len(line) <= 80 for line in screen())
 
@@ -108,6 +110,19 @@ def test_pods_that_are_not_well_are_said_first_with_what_to_do(state: str) -> No
     assert shown[-1].startswith("next: cni-repair status")
 
 
+@pytest.mark.parametrize(
+    ("pod", "name"), [("n" * 30 + "/x", "c" * 12), ("", "c" * 12), ("shop/web-1", "shop/web-1")]
+)
+def test_what_was_refused_is_not_sent_round_in_a_circle(pod: str, name: str) -> None:
+    """`status` would only name the repair that is refused."""
+    shown = screen(**{**well(), "attachments": {"lost": 1}, "refused": [{**REFUSED, "pod": pod}]})
+    assert shown[-2:] == [
+        f"next: do what the reason says (all of it: cni-repair log {name}),",
+        "      then cni-repair repair --all",
+    ]
+    assert all(len(line) <= 80 for line in shown)
+
+
 @pytest.mark.parametrize("state", ["stale", "renamed"])
 def test_what_is_no_failure_asks_for_nothing(state: str) -> None:
     shown = screen(**{**well(), "attachments": {"healthy": 7, state: 1}})
@@ -125,7 +140,20 @@ def test_what_is_no_failure_asks_for_nothing(state: str) -> None:
     ],
 )  # fmt: skip
 def test_what_it_does(mode: str, reason: str, pause: Pause | None, line: str) -> None:
-    assert screen(pause=pause, mode=mode, reason=reason)[1].startswith(line)
+    shown = screen(pause=pause, mode=mode, reason=reason)
+    assert shown[1].startswith(line)
+    assert ("  to end that: cni-repair watch --resume" in shown) == bool(pause)
+
+
+@pytest.mark.parametrize("name", [RUNNING, NONE, DEAD, HUNG])
+def test_a_mistake_in_its_file_is_told_before_a_start_that_would_fail(name: str) -> None:
+    path = "/etc/cni-repair/watch.yaml"
+    standing = Standing(name, None if name == NONE else document(), 45.0)
+    shown = list(lines(standing, None, NOON + 64, BOOT_NOW, path))
+    at = next(number for number, line in enumerate(shown) if f"cni-repair validate {path}" in line)
+    starts = [number for number, line in enumerate(shown) if "start cni-repair-watch" in line]
+    assert len(starts) == (name != RUNNING) and all(at < start for start in starts)
+    assert all(len(line) <= 80 for line in shown)
 
 
 def test_a_held_kubelet_is_told() -> None:
@@ -143,6 +171,7 @@ def test_one_that_heals_nothing_says_so_first(name: str, first: str, next_step: 
     shown = screen(name)
     assert shown[0] == f"{first}; what follows is 45s old"
     assert shown[1] == f"  next: systemctl {next_step} cni-repair-watch"
+    assert shown[3] == "        what is lost now: cni-repair status"
     assert "251 attachments: 2 lost, 1 stale, 248 healthy" in shown
     assert not any("PID" in line for line in shown)
     assert all(len(line) <= 80 for line in shown)
@@ -197,9 +226,11 @@ def test_the_worst_node_fits_on_the_screen() -> None:
     }
     pause = Pause(BOOT_NOW + 86_000, "b" * 64, "r" * 200)
     for name in (RUNNING, DEAD, HUNG):
-        shown = screen(name, pause, **worst)
-        assert fits(shown), "\n".join(shown)
-        assert any("… and 198 more" in line for line in shown)
+        standing = Standing(name, document(**worst), 45.0)
+        for in_force, mistaken in ((None, ""), (pause, "/etc/cni-repair/watch.yaml")):
+            shown = list(lines(standing, in_force, NOON + 64, BOOT_NOW, mistaken))
+            assert fits(shown), "\n".join(shown)
+            assert any(f"… and {199 if in_force else 198} more" in line for line in shown)
 
 
 @pytest.mark.parametrize(("times", "last"), [(1, "end"), (2, "end"), (9, "…")])
@@ -207,7 +238,7 @@ def test_a_long_reason_has_two_lines(times: int, last: str) -> None:
     reason = "address 10.9.0.50 is in use by 02:00:00:00:00:66, " * times + "end"
     shown = screen(refused=[{**REFUSED, "reason": reason}])
     at = shown.index("  foreign shop/web-1 eth0:")
-    told = shown[at + 1 : -1]
+    told = shown[at + 1 : -3]
     assert len(told) == min(times, 2)
     assert told[0].startswith("    address 10.9.0.50 is in use by 02:00:00:00:00:66")
     assert told[-1].endswith(last)
@@ -223,7 +254,7 @@ def test_a_pods_words_are_one_line() -> None:
     """What steers a terminal is taken out where a line is printed."""
     odd = [{**REFUSED, "reason": "a\n\tb"}, {**REFUSED, "pod": ""}]
     shown = screen(refused=odd)
-    assert shown[-5:-1] == [
+    assert shown[-6:-2] == [
         "  foreign shop/web-1 eth0:", "    a b",
         "  foreign cccccccccccc eth0:", "    eth0 is a bridge",
     ]  # fmt: skip

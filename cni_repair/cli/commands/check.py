@@ -25,7 +25,13 @@ from cni_repair.watch.problems import (
     lines_of,
     problems_in,
 )
-from cni_repair.watch.settings import settings_in_force
+from cni_repair.watch.settings import (
+    CONFIG_FILE,
+    SettingsError,
+    default_settings,
+    run_dir_of,
+    settings_in_force,
+)
 from cni_repair.watch.status import DEAD, HUNG, read_status
 
 TYPE_CHECKING = False
@@ -34,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
-    from cni_repair.watch.settings import Settings
     from cni_repair.watch.status import Standing
 
 OK, PROBLEM, UNKNOWN = 0, DAMAGED, 2
@@ -96,17 +101,18 @@ def _answer(config: str | None, subjects: Sequence[str]) -> tuple[int, str]:
     refusal = why_refused()
     if refusal:
         return UNKNOWN, f"unknown: {refusal}"
-    settings = settings_in_force(config)
-    standing = read_status(settings.run_dir)
+    standing = read_status(run_dir_of(config))
     is_heard = standing.document is not None and standing.name not in (DEAD, HUNG)
-    if standing.document is not None and is_heard:
+    mistake = ""
+    if standing.document is not None and is_heard:  # by the configuration that it follows
         found = problems_in(standing.document)
     else:
-        found = _looked(settings)
+        directories, mistake = _directories(config)
+        found = _looked(directories)
     lines = lines_of(found, subjects)
     if lines:
         return PROBLEM, "; ".join(lines)
-    silence = _silence(standing)
+    silence = mistake or _silence(standing)
     if silence:
         return UNKNOWN, silence
     return OK, f"OK: {found.interfaces} pod interface{'' if found.interfaces == 1 else 's'}"
@@ -121,13 +127,23 @@ def _silence(standing: Standing) -> str:
     return ""
 
 
-def _looked(settings: Settings) -> Problems:
+def _directories(path: str | None) -> tuple[Sequence[str], str]:
+    """Those of records; and what is to be said of a configuration that cannot be followed."""
+    try:
+        return settings_in_force(path).checkpoint_dirs, ""
+    except SettingsError:
+        file = path or CONFIG_FILE
+        mistake = f"unknown: a mistake in its file: cni-repair validate {file}"
+        return default_settings().checkpoint_dirs, mistake
+
+
+def _looked(directories: Sequence[str]) -> Problems:
     """As `status` looks, at every directory of records."""
     from cni_repair.cli.advice import troubles_of, unwell  # of no use where a watcher runs
     from cni_repair.cli.coverage import uncovered_by_all
     from cni_repair.cli.scope import Scope, examined
 
-    scopes = [Scope(path, "", None, (), False, "") for path in settings.checkpoint_dirs]
+    scopes = [Scope(path, "", None, (), False, "") for path in directories]
     looks = [(scope, examined(scope)) for scope in scopes]
     reports = [report for _, reports in looks for report in reports]
     troubles = troubles_of(unwell(reports))

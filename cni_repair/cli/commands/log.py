@@ -130,9 +130,15 @@ def _words(entry: Entry) -> str:
     if not entry.field("CNI_CONTAINERID"):
         return one_line(entry.field("MESSAGE"))
     by, cause, reason = entry.field("COMMAND"), entry.field("CAUSE"), entry.field("REASON")
-    told = [cause, reason] if reason != cause else [cause]
-    words = "; ".join(filter(None, told)) or entry.field("ADDRESSES")
+    told = filter(None, [cause, _news(reason, cause)])
+    words = "; ".join(told) or entry.field("ADDRESSES")
     return one_line(": ".join(filter(None, [by, words])))
+
+
+def _news(reason: str, cause: str) -> str:
+    """What a reason says beyond its cause, such as `lost: the pod's eth0 is gone`."""
+    known = cause.partition(": ")[2] or cause
+    return reason[len(known) :].lstrip("; ") if known and reason.startswith(known) else reason
 
 
 def _wrapped(words: str, width: int) -> list[str]:

@@ -18,7 +18,7 @@ from cni_repair.watch.pausing import AlreadyPaused, pause, read_pause, resume
 from cni_repair.watch.settings import (
     CONFIG_FILE,
     SettingsError,
-    run_dir_in_force,
+    run_dir_of,
     settings_in_force,
 )
 from cni_repair.watch.status import RUNNING, NotFirst, read_status
@@ -77,7 +77,7 @@ def _watch(settings: Settings) -> int:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    run_dir = run_dir_in_force(options.config)
+    run_dir = run_dir_of(options.config)
     words = ""
     if options.pause is not None:
         before = pause(run_dir, options.pause, _who(), options.reason)
@@ -88,13 +88,23 @@ def _ask(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(dumps(document(standing, in_force)))
     elif options.status:
-        for line in view.lines(standing, in_force, time.time(), rundir.boot_time()):
+        mistaken = _mistaken(options.config)
+        for line in view.lines(standing, in_force, time.time(), rundir.boot_time(), mistaken):
             print(printable(line))
     else:
         print(printable(words))
         if standing.name != RUNNING:
             print(f"{_NOBODY}{': one that is started meanwhile begins so' if in_force else ''}")
     return DAMAGED if options.status and standing.name != RUNNING else 0
+
+
+def _mistaken(config: str | None) -> str:
+    """The configuration file, where no watcher could be started by it."""
+    try:
+        settings_in_force(config)
+    except SettingsError:
+        return config or CONFIG_FILE
+    return ""
 
 
 def _paused(seconds: float, before: Pause | None) -> str:

@@ -21,50 +21,89 @@ if TYPE_CHECKING:
 
 _MOST_MASTERS = 4
 _MOST_REFUSED = 2
+_FEWEST_REFUSED = 1  # where there is more to be said before
 # States that a repair may end, or somebody.
 UNWELL = ("lost", "degraded", "foreign", "released", "unreadable")
 _MASTERS = ("MASTER", "STATE", "PODS", "ARMED")
 _WRONG_FIRST = (*UNWELL, "renamed", "stale")
 _COLUMNS = 80
+_LONGEST_NAME = 31  # of a pod, in a line of 80 columns
 _AND_SO_ON = " …"
-_START = ("systemctl start cni-repair-watch", "why it ended: journalctl -u cni-repair-watch -n 20")
-_RESTART = ("systemctl restart cni-repair-watch", "why: journalctl -u cni-repair-watch -n 20")
+_NOW = "what is lost now: cni-repair status"
+_START = (
+    "systemctl start cni-repair-watch",
+    "why it ended: journalctl -u cni-repair-watch -n 20",
+    _NOW,
+)
+_RESTART = (
+    "systemctl restart cni-repair-watch",
+    "why: journalctl -u cni-repair-watch -n 20",
+    _NOW,
+)
 _INSTALL = ("systemctl start cni-repair-watch", "where there is no such unit: install.sh --watch")
 
 
-def lines(standing: Standing, pause: Pause | None, now: float, boot_now: float) -> Iterator[str]:
-    """The screen; `now` is Unix time, `boot_now` the boot's clock."""
+def lines(
+    standing: Standing, pause: Pause | None, now: float, boot_now: float, mistaken: str = ""
+) -> Iterator[str]:
+    """The screen; `now` is Unix time, `boot_now` the boot's clock, `mistaken` the configuration
+    file, where it has a mistake."""
     status = standing.document
     if status is not None and standing.name == RUNNING:
         yield _states(status)
         yield from _at_work(status, pause, now, boot_now)
+        if mistaken:
+            yield f"  a mistake in its file: {_validate(mistaken)}"
     else:
-        yield from _not_seeing(standing)
+        yield from _not_seeing(standing, mistaken)
         if pause is not None:
-            yield from _in_two_lines(one_line(pause.words(boot_now)))
+            yield from _paused(pause, boot_now)
     if status is not None:
         if standing.name != RUNNING:
             yield _states(status)
         yield from _figures(status, now)
         yield from _masters(status["masters"], now)
-        yield from _refused(status["refused"])
-        if status["refused"] or any(status["attachments"].get(state) for state in UNWELL):
-            yield "next: cni-repair status, which says which pods, why, and what to do"
+        most = _FEWEST_REFUSED if pause is not None or mistaken else _MOST_REFUSED
+        yield from _refused(status["refused"], most)
+        if standing.name not in (DEAD, HUNG):
+            yield from _what_to_do(status)
 
 
-def _not_seeing(standing: Standing) -> Iterator[str]:
+def _what_to_do(status: dict[str, Any]) -> Iterator[str]:
+    """`status` knows nothing of a refusal: it would name the repair that was refused."""
+    refused = status["refused"]
+    if refused:
+        yield f"next: do what the reason says (all of it: cni-repair log {_name(refused[0])}),"
+        yield "      then cni-repair repair --all"
+    if sum(status["attachments"].get(state, 0) for state in UNWELL) > len(refused):
+        pods = "which other pods" if refused else "which pods"
+        yield f"next: cni-repair status, which says {pods}, why, and what to do"
+
+
+def _name(refused: dict[str, Any]) -> str:
+    """By which a command finds a pod; one that is short enough for a line."""
+    pod = one_line(refused["pod"])
+    return pod if pod and len(pod) <= _LONGEST_NAME else short_id(refused["containerID"])
+
+
+def _validate(path: str) -> str:
+    return f"cni-repair validate {one_line(path)}"
+
+
+def _not_seeing(standing: Standing, mistaken: str) -> Iterator[str]:
     """What comes before all else where nothing is healed, and what was seen is old."""
+    first = (f"{_validate(mistaken)}: it has a mistake; then",) if mistaken else ()
     old = duration(standing.seconds_old)
     seen = f"; what follows is {old} old" if standing.document else ""
     if standing.name == NONE:
         yield "watch: does not run, and has not since this boot: nothing is healed by itself"
-        yield from _next(_INSTALL)
+        yield from _next(first + _INSTALL)
     elif standing.name == DEAD:
         yield f"watch: DOES NOT RUN: nothing is healed by itself{seen}"
-        yield from _next(_START)
+        yield from _next(first + _START)
     elif standing.name == HUNG:
         yield f"watch: HANGS: nothing is healed by itself{seen}"
-        yield from _next(_RESTART)
+        yield from _next(first + _RESTART)
     else:
         yield "watch: just started: it has not looked yet"
 
@@ -87,7 +126,10 @@ def _states(status: dict[str, Any]) -> str:
 def _at_work(
     status: dict[str, Any], pause: Pause | None, now: float, boot_now: float
 ) -> Iterator[str]:
-    yield from _in_two_lines(f"watch: {_mode(status, pause, boot_now)}")
+    if pause is not None:  # what is in force now, should the daemon not have seen it yet
+        yield from _paused(pause, boot_now, "watch: ")
+    else:
+        yield from _in_two_lines(f"watch: {_mode(status)}")
     yield f"  since {clock(status['since'])} (PID {status['pid']}), {_look(status, now)}"
 
 
@@ -102,9 +144,12 @@ def _figures(status: dict[str, Any], now: float) -> Iterator[str]:
         yield f"  restorable: {share} pod interfaces; the others: cni-repair snapshot --check"
 
 
-def _mode(status: dict[str, Any], pause: Pause | None, boot_now: float) -> str:
-    if pause is not None:  # what is in force now, should the daemon not have seen it yet
-        return one_line(pause.words(boot_now))
+def _paused(pause: Pause, boot_now: float, subject: str = "") -> Iterator[str]:
+    yield from _in_two_lines(f"{subject}{one_line(pause.words(boot_now))}")
+    yield "  to end that: cni-repair watch --resume"
+
+
+def _mode(status: dict[str, Any]) -> str:
     if status["mode"] == HEALING:
         what = {"drift": "whatever a pod loses"}.get(status["heal"], "what an uplink takes with it")
         return f"heals {what} (heal: {status['heal']})"
@@ -160,16 +205,16 @@ def _state(master: dict[str, Any], now: float) -> str:
     return "up" if master["carrier"] else "no carrier"
 
 
-def _refused(refused: list[dict[str, Any]]) -> Iterator[str]:
+def _refused(refused: list[dict[str, Any]], most: int) -> Iterator[str]:
     if not refused:
         return
     yield "refused, and not tried again until something about them changes:"
-    for one in refused[:_MOST_REFUSED]:
+    for one in refused[:most]:
         pod = one_line(one["pod"]) or short_id(one["containerID"])
         yield f"  {one['state']} {pod} {one_line(one['ifname'])}:"
         yield from _in_two_lines(one_line(one["reason"]), "    ")
-    if len(refused) > _MOST_REFUSED:
-        yield f"  … and {len(refused) - _MOST_REFUSED} more"
+    if len(refused) > most:
+        yield f"  … and {len(refused) - most} more"
 
 
 def _in_two_lines(text: str, indent: str = "") -> Iterator[str]:
