@@ -158,8 +158,10 @@ class Detection(Closeable):
             self._take_over(place, news)
         except POD_FAILURES:
             pass
-        if withdraw or any(answers.values()):
-            self._ledger.unfinished.append(place)  # what went along with an address
+        # What went along with an address; or came with it (inet6_addr_modify makes its prefix's
+        # route again, which somebody had taken away).
+        if withdraw or any(answers.values()) or asked.checkpoint.attachment.absent_routes:
+            self._ledger.unfinished.append(place)
         report = self._ledger.reports[place]
         if report is not None:
             notes = [_claimed(address, who) for address, who in answers.items() if who and done]
