@@ -10,7 +10,7 @@ from cni_repair.base import log
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.watch.healer import Healer
 from cni_repair.watch.leash import Leash
-from cni_repair.watch.settings import CONFIG_FILE, read_settings
+from cni_repair.watch.settings import settings_in_force
 from cni_repair.watch.status import first_watcher
 
 TYPE_CHECKING = False
@@ -36,10 +36,7 @@ def run(settings: Settings) -> int:
 
 def _read_again(settings: Settings) -> Settings:
     """What the file says now; where there was none at the start, there may be one by now."""
-    path = settings.path or CONFIG_FILE
-    if not settings.path and not os.path.lexists(path):
-        return settings
-    fresh = read_settings(path)
+    fresh = settings_in_force(settings.path or None)
     if fresh.run_dir != settings.run_dir:
         raise CniError(
             CONFIG,
