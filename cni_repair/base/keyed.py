@@ -197,11 +197,12 @@ def flag(value: Any) -> bool:
 
 def each_once(value: list[Any], problems: list[str]) -> tuple[str, ...]:
     """The list's texts, where there are no problems, nor any text twice."""
-    problems += [
-        f"[{index}]: {shown(name)} stands twice: write it once"
-        for index, name in enumerate(value)
-        if isinstance(name, str) and name in value[:index]
-    ]
+    seen: set[str] = set()
+    for index, name in enumerate(value):
+        if isinstance(name, str):
+            if name in seen:
+                problems.append(f"[{index}]: {shown(name)} stands twice: write it once")
+            seen.add(name)
     if problems:
         raise Wrong(*problems)
     return tuple(value)

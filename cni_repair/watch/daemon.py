@@ -10,11 +10,12 @@ from cni_repair.base import log
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.watch.healer import Healer
 from cni_repair.watch.leash import Leash
-from cni_repair.watch.settings import CONFIG_FILE, read_settings
+from cni_repair.watch.settings import settings_in_force
 from cni_repair.watch.status import first_watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.locks import Lock
     from cni_repair.watch.settings import Settings
 
 
@@ -26,19 +27,16 @@ def run(settings: Settings) -> int:
     # First: children are forked from what is in memory now, and from no thread.
     healer = Healer(Leash())
     gc.enable()
-    with first_watcher(settings.run_dir):
+    with first_watcher(settings.run_dir) as first:
         import asyncio
 
         log.use_stderr()
-        return asyncio.run(_watch(settings, healer))
+        return asyncio.run(_watch(settings, healer, first))
 
 
 def _read_again(settings: Settings) -> Settings:
     """What the file says now; where there was none at the start, there may be one by now."""
-    path = settings.path or CONFIG_FILE
-    if not settings.path and not os.path.lexists(path):
-        return settings
-    fresh = read_settings(path)
+    fresh = settings_in_force(settings.path or None)
     if fresh.run_dir != settings.run_dir:
         raise CniError(
             CONFIG,
@@ -48,14 +46,14 @@ def _read_again(settings: Settings) -> Settings:
     return fresh
 
 
-async def _watch(settings: Settings, healer: Healer) -> int:
+async def _watch(settings: Settings, healer: Healer, first: Lock) -> int:
     import asyncio
 
     from cni_repair.watch.notify import Notifier
     from cni_repair.watch.watcher import Watcher
 
     notifier = Notifier(os.environ)
-    watcher = Watcher(settings, healer, notifier)
+    watcher = Watcher(settings, healer, notifier, first)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _live(control: socket.socket, other_end: socket.socket, leash: Leash) -> NoR
         gc.collect()
         gc.freeze()  # a collection in a child would touch, and so copy, every page
         _Children(control, leash, work).serve()
+    except Exception:
+        sys.excepthook(*sys.exc_info())  # a bug: all that the daemon can tell is that we died
     finally:
         os._exit(0)
 

@@ -60,6 +60,7 @@ class _Heal:
         self._read_new()
         try:
             while True:
+                self._refusals.clear()
                 ready = self._ready(self._entries.values())
                 if ready:
                     self._repair(ready)
@@ -108,7 +109,6 @@ class _Heal:
         """Those of them whose master is there by now, or can be made."""
         looks = ChainLooks(self._node.rtnl)
         ready = []
-        self._refusals.clear()
         for entry in entries:
             assert entry.checkpoint is not None
             try:

@@ -139,6 +139,21 @@ class TestHealer:
         eventually(lambda: has_ended(healer), "the healer to die")
         assert ask(daemon, f"kill {number}") == "''"
 
+    def test_one_that_cannot_live_says_why(self) -> None:
+        program = """
+            import os, sys
+            from cni_repair.watch.healer import Healer
+            from cni_repair.watch.leash import Leash
+
+            sys.modules["cni_repair.watch.tasks"] = None
+            os.waitpid(Healer(Leash()).pid, 0)
+        """
+        command = [sys.executable, "-c", textwrap.dedent(program)]
+        done = subprocess.run(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True, timeout=HANG_SECONDS
+        )
+        assert "cni_repair.watch.tasks" in done.stderr
+
     def test_a_signal_for_the_whole_unit_does_not_end_it(
         self, daemon: subprocess.Popen[str]
     ) -> None:

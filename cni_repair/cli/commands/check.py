@@ -29,9 +29,8 @@ from cni_repair.watch.settings import (
     CONFIG_FILE,
     Settings,
     SettingsError,
-    default_settings,
-    read_settings,
     run_dir_of,
+    settings_in_force,
 )
 from cni_repair.watch.status import DEAD, HUNG, read_status
 
@@ -107,7 +106,7 @@ def _answer(config: str | None, subjects: Sequence[str]) -> tuple[int, str]:
         found = problems_in(standing.document)  # whatever has become of its file
     else:
         try:
-            settings = _settings(config)
+            settings = settings_in_force(config)
         except SettingsError:
             return UNKNOWN, f"unknown: a mistake: cni-repair validate {config or CONFIG_FILE}"
         found = _looked(settings)
@@ -127,12 +126,6 @@ def _silence(standing: Standing) -> str:
     if standing.name == HUNG:
         return f"unknown: cni-repair watch hangs: {_WATCHER}"
     return ""
-
-
-def _settings(path: str | None) -> Settings:
-    if path is None and not os.path.lexists(CONFIG_FILE):
-        return default_settings()
-    return read_settings(path or CONFIG_FILE)
 
 
 def _looked(settings: Settings) -> Problems:

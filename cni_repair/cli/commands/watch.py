@@ -18,9 +18,8 @@ from cni_repair.watch.pausing import AlreadyPaused, pause, read_pause, resume
 from cni_repair.watch.settings import (
     CONFIG_FILE,
     SettingsError,
-    default_settings,
-    read_settings,
     run_dir_of,
+    settings_in_force,
 )
 from cni_repair.watch.status import RUNNING, NotFirst, read_status
 
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         print_error(refusal)
         return REFUSED
     try:
-        return _ask(options) if asks else _watch(_settings(options.config))
+        return _ask(options) if asks else _watch(settings_in_force(options.config))
     except SettingsError as error:
         for problem in error.problems:
             print_error(f"{options.config or CONFIG_FILE}: {problem}")
@@ -69,12 +68,6 @@ def _mistake_in(options: argparse.Namespace) -> str:
     if options.output == "json" and not asks:
         return "-o json is of --status, --pause and --resume"
     return ""
-
-
-def _settings(path: str | None) -> Settings:
-    if path is None and not os.path.lexists(CONFIG_FILE):
-        return default_settings()
-    return read_settings(path or CONFIG_FILE)
 
 
 def _watch(settings: Settings) -> int:
@@ -108,7 +101,7 @@ def _ask(options: argparse.Namespace) -> int:
 def _mistaken(config: str | None) -> str:
     """The configuration file, where no watcher could be started by it."""
     try:
-        _settings(config)
+        settings_in_force(config)
     except SettingsError:
         return config or CONFIG_FILE
     return ""
