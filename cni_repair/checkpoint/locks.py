@@ -38,7 +38,7 @@ class Lock(Closeable):
         deadline = time.monotonic() + self._seconds
         while True:
             self.fd = self._open()
-            if self._wait_until(deadline) and self._still_named():
+            if self._wait_until(deadline) and self.is_named():
                 return self
             os.close(self.fd)
 
@@ -79,7 +79,7 @@ class Lock(Closeable):
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _still_named(self) -> bool:
+    def is_named(self) -> bool:
         """Whether the next process that opens the path will get the file that we locked."""
         try:
             named = os.stat(self._path, follow_symlinks=False)
@@ -91,7 +91,7 @@ class Lock(Closeable):
         """Remove the lock's file, once its attachment no longer exists.
 
         Otherwise /run would keep an inode for every pod that the node ever had. This is safe:
-        whoever waits for the removed file checks (:meth:`_still_named`) before it believes that it
+        whoever waits for the removed file checks (:meth:`is_named`) before it believes that it
         has the lock.
         """
         try:

@@ -154,10 +154,11 @@ class Store(Closeable):
 
 
 def mark_of(path: str, directory: int | None = None) -> Mark:
-    """A file's inode, time of change and size: another file has another inode, and one that is
-    written anew another time. Raises FileNotFoundError."""
+    """A file's inode, time of change and size: one that is another, or is written anew, has another
+    time. (The kernel's own, ctime: a restored backup has the inode, freed, and mtime of what it
+    replaces.) Raises FileNotFoundError."""
     status = os.stat(path, dir_fd=directory, follow_symlinks=False)
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_ctime_ns, status.st_size
 
 
 def tombstone_in(run_dir: str, key: Key) -> str:

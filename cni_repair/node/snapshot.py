@@ -146,10 +146,17 @@ def log_snapshot(found: Snapshot) -> None:
     )
 
 
-def snapshot(node: Node, store: Store, entries: list[Entry], options: SnapshotOptions) -> Snapshot:
-    """Compare, and where it is to be written refresh, the record of each entry."""
+def snapshot(
+    node: Node,
+    store: Store,
+    entries: list[Entry],
+    options: SnapshotOptions,
+    of_node: NodeRecords | None = None,
+) -> Snapshot:
+    """Compare, and where it is to be written refresh, the record of each entry; `of_node`: those of
+    the store, where they were read already."""
     records = []
-    recorder = NodeRecorder(node.rtnl, NodeRecords(store, entries), options.accept)
+    recorder = NodeRecorder(node.rtnl, of_node or NodeRecords(store, entries), options.accept)
     for entry, report in zip(entries, examine(node, entries)):
         record = judge(report)
         if options.write and (report.healthy or (options.accept and _accepts(report))):

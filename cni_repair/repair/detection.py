@@ -23,6 +23,7 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.apply import apply_to_pod
 from cni_repair.network.operations.address import AddAddress, DropAddress, SetAddress
 from cni_repair.network.operations.base import Target
+from cni_repair.network.planning.route import route_steps
 from cni_repair.network.reachability.closing import close_aside
 from cni_repair.network.reachability.gateways import solicit_again
 from cni_repair.network.reachability.holders import BESIDE, Asker
@@ -158,10 +159,8 @@ class Detection(Closeable):
             self._take_over(place, news)
         except POD_FAILURES:
             pass
-        # What went along with an address; or came with it (inet6_addr_modify makes its prefix's
-        # route again, which somebody had taken away).
-        if withdraw or any(answers.values()) or asked.checkpoint.attachment.absent_routes:
-            self._ledger.unfinished.append(place)
+        if withdraw or any(answers.values()):
+            self._ledger.unfinished.append(place)  # what went along with an address
         report = self._ledger.reports[place]
         if report is not None:
             notes = [_claimed(address, who) for address, who in answers.items() if who and done]
@@ -187,6 +186,7 @@ def _steps(now: PodLook, answers: dict[str, str], withdraw: bool) -> list[Operat
     """For those that are still to be verified: the pod may have changed them meanwhile."""
     name = now.checkpoint.key.ifname
     steps: list[Operation] = []
+    verified = []
     for address in now.plan.unverified:
         if address.address not in answers:
             continue
@@ -194,7 +194,10 @@ def _steps(now: PodLook, answers: dict[str, str], withdraw: bool) -> list[Operat
             steps += [DropAddress(name, address), AddAddress(name, address)]
         else:
             steps.append(SetAddress(name, address))
-    return steps
+            verified.append(address)
+    # With the flag gone the kernel makes the prefix's route again (inet6_addr_modify), which
+    # somebody may have taken away.
+    return [*steps, *route_steps(now.checkpoint.attachment, now.observed, (), verified)]
 
 
 def _apply(namespaces: NamespacePair, now: PodLook, steps: list[Operation]) -> list[str]:

@@ -30,16 +30,21 @@ class NodeRecords:
         self._store = store
         self._known = {entry.file: entry for entry in entries}
         self._by_file: dict[str, Taken] | None = None
+        # Thousands of pods ask for the same few chains, and each answer takes all records.
+        self._newest: dict[tuple[HostLink, ...], tuple[NodeLink, ...]] = {}
 
     def of(self, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
         """What the node had on the links of a chain, by the newest checkpoints that know."""
-        return newest(chain, self._all().values())
+        if chain not in self._newest:
+            self._newest[chain] = newest(chain, self._all().values())
+        return self._newest[chain]
 
     def committed(self, checkpoint: model.Checkpoint) -> None:
         """Take notice of a checkpoint that was just written."""
         if checkpoint.node_links is not None:
             taken = checkpoint.attachment.parents, checkpoint.node_links
             self._all()[f"{checkpoint.key.name}.json"] = taken
+            self._newest.clear()
 
     def _all(self) -> dict[str, Taken]:
         if self._by_file is None:

@@ -15,6 +15,7 @@ from cni_repair.watch.status import first_watcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.locks import Lock
     from cni_repair.watch.settings import Settings
 
 
@@ -26,11 +27,11 @@ def run(settings: Settings) -> int:
     # First: children are forked from what is in memory now, and from no thread.
     healer = Healer(Leash())
     gc.enable()
-    with first_watcher(settings.run_dir):
+    with first_watcher(settings.run_dir) as first:
         import asyncio
 
         log.use_stderr()
-        return asyncio.run(_watch(settings, healer))
+        return asyncio.run(_watch(settings, healer, first))
 
 
 def _read_again(settings: Settings) -> Settings:
@@ -45,14 +46,14 @@ def _read_again(settings: Settings) -> Settings:
     return fresh
 
 
-async def _watch(settings: Settings, healer: Healer) -> int:
+async def _watch(settings: Settings, healer: Healer, first: Lock) -> int:
     import asyncio
 
     from cni_repair.watch.notify import Notifier
     from cni_repair.watch.watcher import Watcher
 
     notifier = Notifier(os.environ)
-    watcher = Watcher(settings, healer, notifier)
+    watcher = Watcher(settings, healer, notifier, first)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -49,7 +49,7 @@ class Looks:
 
     async def task(self, kind: str, directory: str, files: list[str]) -> None:
         """Have some looked at; where that fails with one, go on with the next, but not for ever."""
-        left = files
+        left, why = files, ""
         for _ in range(_MOST_FAILURES):
             began = time.monotonic()
             changes: list[Change] = []
@@ -62,13 +62,17 @@ class Looks:
                         if change is not None:
                             changes.append(change)
             except TaskFailed as error:
-                self._failed(kind, directory, left, error)
+                why = str(error)
+                self._failed(kind, directory, left, why)
                 left = left[1:]
             finally:
                 self._changed(changes)
             if not left:
                 return
-        self._give_up([Place(directory, file) for file in left])
+        places = [Place(directory, file) for file in left]
+        if kind == LOOK:
+            self._note_unseen(places, why)
+        self._give_up(places)
 
     def _take(self, kind: str, directory: str, line: dict[str, Any], began: float) -> Change | None:
         """Take in what a task that began then says of one; None where that is no news."""
@@ -92,31 +96,43 @@ class Looks:
         one = change.one
         one.remember_at = None
         if one.state == HEALTHY:
-            one.remember_at = now + _LOOKS_TO_REMEMBER * self._telling.settings.look_every
+            one.remember_at = now + self._remember_again
         if line["trouble"]:
             why = line["trouble"]
             self._telling.trouble(f"the record of {one.title} was not brought up to date: {why}")
 
-    def _failed(self, kind: str, directory: str, files: list[str], error: TaskFailed) -> None:
+    @property
+    def _remember_again(self) -> float:
+        return _LOOKS_TO_REMEMBER * self._telling.settings.look_every
+
+    def _failed(self, kind: str, directory: str, files: list[str], why: str) -> None:
         """It is the first of the files, if any, that the task did not come past."""
         verb = "be looked at" if kind == LOOK else "be remembered"
         if not files:
-            self._telling.trouble(f"what is in {directory} cannot {verb}: {error}")
+            self._telling.trouble(f"what is in {directory} cannot {verb}: {why}")
             return
         place = Place(directory, files[0])
         one = self._attachments.get(place)
         if kind == LOOK or one is None:
-            one = self._attachments.cannot_see(place, str(error), time.monotonic())
-        self._telling.trouble(f"{one.title} cannot {verb}: {error}")
+            one = self._attachments.cannot_see(place, why, time.monotonic())
+        self._telling.trouble(f"{one.title} cannot {verb}: {why}")
         self._give_up([place])
 
+    def _note_unseen(self, places: Iterable[Place], why: str) -> None:
+        """Only what is known has its turn again."""
+        for place in places:
+            if self._attachments.get(place) is None:
+                self._attachments.cannot_see(place, why, time.monotonic())
+
     def _give_up(self, places: Iterable[Place]) -> None:
-        """They are looked at again in their turn, and not at once."""
+        """They are looked at, and remembered, again in their turn, and not at once."""
+        now = time.monotonic()
         for place in places:
             one = self._attachments.get(place)
             if one is not None:
-                one.looked_at = time.monotonic()
-                one.remember_at = None
+                one.looked_at = now
+                if one.remember_at is not None:
+                    one.remember_at = now + self._remember_again
 
     async def survey(self) -> list[str] | None:
         """The pods' interfaces that no record is of, in words; None where nobody can tell."""

@@ -177,8 +177,9 @@ def _fits(value: object, kind: Any) -> bool:
 
 
 @contextlib.contextmanager
-def first_watcher(run_dir: str) -> Iterator[None]:
-    """A context in which this process is the node's watcher. Raises NotFirst where another is."""
+def first_watcher(run_dir: str) -> Iterator[Lock]:
+    """A context in which this process is the node's watcher, by this lock. Raises NotFirst where
+    another is."""
     lock = Lock(run_dir, _LOCK, _LOCK_SECONDS)
     try:
         lock.__enter__()
@@ -191,7 +192,7 @@ def first_watcher(run_dir: str) -> Iterator[None]:
             "cni-repair watch --status shows it; systemctl stop cni-repair-watch ends it",
         ) from error
     try:
-        yield
+        yield lock
     finally:
         lock.close()
 

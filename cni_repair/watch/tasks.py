@@ -21,6 +21,7 @@ from cni_repair.node.masters import MasterSteps
 from cni_repair.node.report import Report
 from cni_repair.node.snapshot import SnapshotOptions, snapshot
 from cni_repair.node.verdict import unreadable
+from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.watch.channel import Channel, Closed
 from cni_repair.watch.healtask import heal
 from cni_repair.watch.seen import seen_of
@@ -90,10 +91,11 @@ def _remember(channel: Channel, request: dict[str, Any]) -> None:
     """Bring the records of some files up to date, by the rules of `snapshot`."""
     options = SnapshotOptions(run_dir="", write=True, all_pods=False)
     with Store(request["directory"]) as store, Node() as node:
+        of_node = NodeRecords(store, ())  # it takes all records: once, not for each part
         for some in _in_parts(request["files"]):
             entries = [one for one in (_entry(channel, store, name) for name in some) if one]
             masters = MasterSteps(node.rtnl, None)
-            taken = snapshot(node, store, entries, options)
+            taken = snapshot(node, store, entries, options, of_node)
             for entry, record in zip(entries, taken.records):
                 channel.send(
                     {

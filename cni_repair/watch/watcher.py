@@ -26,6 +26,7 @@ from cni_repair.watch.policy import Mode, Restraint, mode_of
 from cni_repair.watch.telling import Telling
 
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.locks import Lock
     from cni_repair.watch.attachments import Change
     from cni_repair.watch.events import LinkEvent
     from cni_repair.watch.healer import Healer
@@ -42,11 +43,16 @@ class HealerDied(CniError):
     """Without it nothing can be done: whoever started the daemon starts it again."""
 
 
+class LockLost(CniError):
+    """Nobody sees any more that a watcher is at work: a second one would begin."""
+
+
 class Watcher:
     """The daemon at work."""
 
-    def __init__(self, settings: Settings, healer: Healer, notifier: Notifier) -> None:
+    def __init__(self, settings: Settings, healer: Healer, notifier: Notifier, first: Lock) -> None:
         self._healer = healer
+        self._first = first
         self._notifier = notifier
         self._attachments = Attachments()
         self._telling = Telling(settings, notifier)
@@ -67,7 +73,7 @@ class Watcher:
         self._sleep = Sleep()
 
     async def run(self) -> None:
-        """Watch until it is cancelled, or cannot go on (HealerDied)."""
+        """Watch until it is cancelled, or cannot go on (HealerDied, LockLost)."""
         loop = asyncio.get_running_loop()
         self._directories.listen(loop)
         self._directories.want(self._paths())
@@ -111,6 +117,7 @@ class Watcher:
     # --- What happens ---
 
     def _hold(self, uplink: str) -> None:
+        self._set_mode()  # an upgrade that began since the last tick has taken it away itself
         if self._mode.heals:
             self._keeping.lost(uplink)
 
@@ -151,6 +158,12 @@ class Watcher:
     async def _tick(self) -> None:
         beat = self._notifier.watchdog_seconds
         while True:
+            if not self._first.is_named():
+                raise LockLost(
+                    INTERNAL,
+                    f"the run directory {self._telling.settings.run_dir} was replaced",
+                    "the watcher ends, and begins anew in the new one",
+                )
             self._notifier.alive()
             log.drain(0.0)
             self._crew.end_overdue(time.monotonic())

@@ -140,6 +140,23 @@ def test_record_that_was_changed(rig: Rig) -> None:
     assert_as_they_were(rig, first, second)
 
 
+def test_address_that_was_given_away_by_a_restored_lease(rig: Rig) -> None:
+    """Its inode, size and mtime are those of the one that it replaces."""
+    first, second = two_pods(rig)
+    assert snapshot(rig)
+    (lease,) = rig.base.rglob(first.address)
+    was, text = lease.stat(), lease.read_bytes()
+    with lease.open("r+b") as file:
+        file.write(text.replace(b"pod1", b"pod9", 1))
+    os.utime(lease, ns=(was.st_atime_ns, was.st_mtime_ns))
+    rig.reload()
+    document = verb(rig, told(rig)).report(1)
+    assert fired(rig) == (2, 2, {"its lease was changed": 1})
+    assert entry_of(document, first.pod)["state"] == "released"
+    assert "eth0" not in rig.links(first.pod)
+    assert_as_they_were(rig, second)
+
+
 def test_pod_that_cannot_be_armed(rig: Rig) -> None:
     """What it needs a file for is set all the same."""
     first, second = two_pods(rig)

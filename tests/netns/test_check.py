@@ -22,10 +22,10 @@ def run_dir(rig: Rig) -> str:
     return str(rig.base / "run")
 
 
-def check(rig: Rig, *words: str, dirs: str = "", patch: str = "") -> Outcome:
+def check(rig: Rig, *words: str, dirs: str = "", patch: str = "", more: str = "") -> Outcome:
     config = rig.base / "watch.yaml"
     config.write_text(
-        f"version: 1\ncheckpointDirs: [{dirs or rig.checkpoints}]\nrunDir: {run_dir(rig)}\n"
+        f"version: 1\ncheckpointDirs: [{dirs or rig.checkpoints}]\nrunDir: {run_dir(rig)}\n{more}\n"
     )
     own = f"import cni_repair.adoption.caches as c; c.CACHE_DIRS = ({str(cache(rig))!r},)\n"
     own += "import cni_repair.cli.commands.check as k; k._SECONDS = 60.0\n"  # on any machine
@@ -141,6 +141,23 @@ def test_watcher_that_has_died_is_unknown_unless_something_is_wrong(rig: Rig) ->
     )
     rig.ip("link del eth0", one.pod)
     assert check(rig).out.startswith("1 pod interface lost or damaged")
+
+
+def test_a_mistake_in_the_file_of_a_watcher_that_runs_hides_nothing(rig: Rig) -> None:
+    """It does not follow that."""
+    with watcher(rig, damaged={"uplinkUp": 2, "uplinkDown": 0}):
+        done = check(rig, more="heal: uplnk")
+    assert done.out.startswith("2 pod interfaces lost or damaged")
+    with watcher(rig):
+        assert check(rig, more="heal: uplnk").out == "OK: 5 pod interfaces\n"
+
+
+def test_a_mistake_where_no_watcher_runs_names_the_remedy(rig: Rig) -> None:
+    rig.attach("one")
+    done = check(rig, more="heal: uplnk")
+    config = rig.base / "watch.yaml"
+    words = f"unknown: a mistake: cni-repair validate {config}"
+    assert (done.status, done.out.rstrip(".\n")) == (UNKNOWN, words[: MOST_BYTES - 3])
 
 
 def test_watcher_that_hangs_is_unknown(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import socket
@@ -10,6 +11,18 @@ import pytest
 
 from tests.netns.rig import HANG_SECONDS, Rig, eventually
 from tests.netns.watching import configure, watching
+
+
+def is_held(rig: Rig, path: str) -> bool:
+    """Whether somebody has locked a file of the node."""
+    try:
+        with open(rig.outside(path), "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 class TestAnUplink:
@@ -179,6 +192,26 @@ class TestPods:
 
 
 @pytest.mark.slow
+def test_a_link_that_is_down_is_told_at_once(rig: Rig) -> None:
+    """Not with the next look, nor with the next time that the status is written anyway."""
+    rig.attach("a")
+    later = (
+        "import cni_repair.watch.telling as telling, cni_repair.watch.nodelinks as links\n"
+        "telling.WRITE_SECONDS = links._QUIET_SECONDS = 9999.0\n"
+    )
+    with watching(rig, later, lookEvery="1h") as watch:
+        watch.until_healthy(1)
+        for word, is_up in (("down", False), ("up", True)):
+            rig.ip(f"link set eth0 {word}")
+            watch.until(
+                lambda status, is_up=is_up: (  # type: ignore[misc]
+                    status["masters"][0]["carrier"] == is_up == status["masters"][0]["up"]
+                ),
+                f"eth0 to be {word}",
+            )
+
+
+@pytest.mark.slow
 class TestPolicy:
     def test_uplink_leaves_a_pods_own_changes(self, rig: Rig) -> None:
         one = rig.attach("a")
@@ -241,6 +274,21 @@ class TestPolicy:
             watch.until_healthy(1)
             assert watch.status()["mode"] == "healing"
         assert rig.state(one.pod) == one.state
+
+    def test_upgrade_that_has_just_begun_is_seen_with_the_loss(self, rig: Rig) -> None:
+        """It takes the uplink away within a second."""
+        rig.attach("a")
+        rig.run("mkdir", "-p", "-m", "0700", "/run/cni-repair")
+        late = "import cni_repair.watch.watcher as watcher\nwatcher._TICK_SECONDS = 9999.0\n"
+        with watching(rig, late) as watch:
+            watch.until_healthy(1)
+            with rig.started("flock", "-F", "/run/cni-repair/upgrade.lock", "sleep", "600"):
+                eventually(lambda: is_held(rig, "/run/cni-repair/upgrade.lock"), "the lock")
+                assert watch.status()["mode"] == "healing"
+                rig.uplink_down()
+                watch.until_lost(1)
+                watch.until(lambda status: status["mode"] == "upgrading", "the upgrade to be seen")
+                assert watch.status()["armed"] == 0
 
     def test_while_upgrade_is_at_work_it_only_looks(self, rig: Rig) -> None:
         one = rig.attach("a")

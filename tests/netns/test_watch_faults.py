@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.netns.rig import Rig, eventually
+from tests.netns.rig import HANG_SECONDS, Rig, eventually
 from tests.netns.watching import Watch, watching
 
 pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds
@@ -61,6 +61,50 @@ tasks.examine_one = deleted_before(tasks.examine_one)
     with watching(rig, patch=deleted) as watch:
         watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
         assert "lost: " not in watch.said
+
+
+class TestNoProcess:
+    """Where none can be had for a while, everything has its turn afterwards."""
+
+    def test_for_a_look(self, rig: Rig) -> None:
+        count = 5  # more than are tried
+        for number in range(count):
+            rig.attach(f"pod{number}")
+        flag = rig.base / "flag"
+        flag.touch()
+        none = f"""
+import os
+from cni_repair.watch.healer import Healer
+start = Healer.start
+def none(self):
+    if os.path.exists({str(flag)!r}):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return start(self)
+Healer.start = none
+"""
+        with watching(rig, patch=none) as watch:
+            watch.until(lambda status: status["attachments"] == {"unreadable": count}, "no look")
+            flag.unlink()
+            watch.until_healthy(count)
+
+    def test_to_remember(self, rig: Rig) -> None:
+        one = rig.attach("a")
+        flag = rig.base / "flag"
+        flag.touch()
+        fails = f"""
+import os
+from cni_repair.watch.crew import Crew
+task = Crew.task
+def fails(self, request):
+    is_meant = request["task"] == "remember" and os.path.exists({str(flag)!r})
+    return task(self, {{**request, "task": "none"}} if is_meant else request)
+Crew.task = fails
+"""
+        with watching(rig, patch=fails) as watch:
+            watch.until_said("cannot be remembered")
+            flag.unlink()
+            rig.ip("route add 10.20.0.0/16 via 10.9.0.1", one.pod)
+            eventually(lambda: "10.20.0.0" in rig.checkpoint(one.pod).read_text(), "the new route")
 
 
 class TestAChildThatIsKilled:
@@ -323,6 +367,19 @@ def test_a_directory_of_another_parent(rig: Rig) -> None:
         rig.reload()
         watch.until_healed(1)
     assert rig.state(one.pod) == one.state
+
+
+def test_the_run_directory_is_replaced(rig: Rig) -> None:
+    """Another watcher could begin there: this one ends, and its service begins it anew."""
+    rig.attach("a")
+    run_dir = rig.base / "watch"
+    with watching(rig, runDir=str(run_dir)) as watch:
+        watch.until_healthy(1)
+        run_dir.rename(rig.base / "old")
+        assert watch.process.wait(HANG_SECONDS) == 1
+        assert f"the run directory {run_dir} was replaced" in watch.said
+    with watching(rig, runDir=str(run_dir)) as watch:
+        watch.until_healthy(1)
 
 
 def test_two_names_of_one_directory(rig: Rig) -> None:

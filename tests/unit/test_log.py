@@ -187,6 +187,22 @@ def test_a_table_of_a_night() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cause", "reason", "words"),
+    [
+        ("lost: it is gone", "it is gone; in use by x", "watch: lost: it is gone; in use by x"),
+        ("lost: it is gone", "it is gone", "watch: lost: it is gone"),
+        ("it is gone", "it is gone", "watch: it is gone"),
+        ("start", "it is gone", "watch: start; it is gone"),
+        ("", "it is gone", "watch: it is gone"),
+        ("start", "", "watch: start"),
+    ],
+)
+def test_nothing_is_said_twice(cause: str, reason: str, words: str) -> None:
+    entry = Entry(AT, {**LOST.fields, "CAUSE": cause, "REASON": reason})
+    assert shown([entry], 80)[-1].strip() == words
+
+
 def test_no_event_is_no_table() -> None:
     assert shown([], 80) == []
 

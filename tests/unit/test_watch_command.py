@@ -342,7 +342,7 @@ def test_one_that_is_installed_and_was_not_started(
         ({"refused": STATUS["refused"]}, "watch: heals by itself, but has refused 1 pod: cni-"),
         ({"refused": STATUS["refused"] * 2}, "watch: heals by itself, but has refused 2 pods: "),
         ({"heal": "drift"}, "watch: heals by itself what pods lose: cni-repair watch --status"),
-        ({"mode": "upgrading"}, "watch: upgrading, nothing is healed by itself: cni-repair watch"),
+        ({"mode": "upgrading"}, "watch: heals nothing during an upgrade: cni-repair upgrade --s"),
         ({"mode": "looking", "heal": "off"}, "watch: looking, nothing is healed by itself: cni-"),
     ],
 )

@@ -123,6 +123,15 @@ def test_what_was_refused_is_not_sent_round_in_a_circle(pod: str, name: str) -> 
     assert all(len(line) <= 80 for line in shown)
 
 
+def test_during_an_upgrade_nobody_is_told_to_repair() -> None:
+    shown = screen(mode="upgrading", reason="cni-repair upgrade is at work")
+    (step,) = [line for line in shown if line.startswith("next: ")]
+    assert (
+        step == "next: cni-repair upgrade --status, which says where it stands; leave it its work"
+    )
+    assert len(step) <= 80
+
+
 @pytest.mark.parametrize("state", ["stale", "renamed"])
 def test_what_is_no_failure_asks_for_nothing(state: str) -> None:
     shown = screen(**{**well(), "attachments": {"healthy": 7, state: 1}})

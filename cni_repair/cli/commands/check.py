@@ -27,8 +27,8 @@ from cni_repair.watch.problems import (
 )
 from cni_repair.watch.settings import (
     CONFIG_FILE,
+    Settings,
     SettingsError,
-    default_settings,
     run_dir_of,
     settings_in_force,
 )
@@ -102,17 +102,18 @@ def _answer(config: str | None, subjects: Sequence[str]) -> tuple[int, str]:
     if refusal:
         return UNKNOWN, f"unknown: {refusal}"
     standing = read_status(run_dir_of(config))
-    is_heard = standing.document is not None and standing.name not in (DEAD, HUNG)
-    mistake = ""
-    if standing.document is not None and is_heard:  # by the configuration that it follows
-        found = problems_in(standing.document)
+    if standing.document is not None and standing.name not in (DEAD, HUNG):
+        found = problems_in(standing.document)  # whatever has become of its file
     else:
-        directories, mistake = _directories(config)
-        found = _looked(directories)
+        try:
+            settings = settings_in_force(config)
+        except SettingsError:
+            return UNKNOWN, f"unknown: a mistake: cni-repair validate {config or CONFIG_FILE}"
+        found = _looked(settings)
     lines = lines_of(found, subjects)
     if lines:
         return PROBLEM, "; ".join(lines)
-    silence = mistake or _silence(standing)
+    silence = _silence(standing)
     if silence:
         return UNKNOWN, silence
     return OK, f"OK: {found.interfaces} pod interface{'' if found.interfaces == 1 else 's'}"
@@ -127,23 +128,13 @@ def _silence(standing: Standing) -> str:
     return ""
 
 
-def _directories(path: str | None) -> tuple[Sequence[str], str]:
-    """Those of records; and what is to be said of a configuration that cannot be followed."""
-    try:
-        return settings_in_force(path).checkpoint_dirs, ""
-    except SettingsError:
-        file = path or CONFIG_FILE
-        mistake = f"unknown: a mistake in its file: cni-repair validate {file}"
-        return default_settings().checkpoint_dirs, mistake
-
-
-def _looked(directories: Sequence[str]) -> Problems:
+def _looked(settings: Settings) -> Problems:
     """As `status` looks, at every directory of records."""
     from cni_repair.cli.advice import troubles_of, unwell  # of no use where a watcher runs
     from cni_repair.cli.coverage import uncovered_by_all
     from cni_repair.cli.scope import Scope, examined
 
-    scopes = [Scope(path, "", None, (), False, "") for path in directories]
+    scopes = [Scope(path, "", None, (), False, "") for path in settings.checkpoint_dirs]
     looks = [(scope, examined(scope)) for scope in scopes]
     reports = [report for _, reports in looks for report in reports]
     troubles = troubles_of(unwell(reports))

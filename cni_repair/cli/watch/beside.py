@@ -9,7 +9,7 @@ from cni_repair.cli.printable import one_line
 from cni_repair.upgrade.times import duration
 from cni_repair.watch import rundir
 from cni_repair.watch.pausing import read_pause
-from cni_repair.watch.policy import HEALING
+from cni_repair.watch.policy import HEALING, UPGRADING
 from cni_repair.watch.settings import run_dir_of
 from cni_repair.watch.status import DEAD, HUNG, NONE, read_status
 
@@ -46,6 +46,8 @@ def lines(run_dir: str) -> list[str]:
         if len(by) > _LONGEST_WHO:
             by = f"{by[: _LONGEST_WHO - 1]}…"
         return [f"watch: heals nothing, paused by {by}, {left} left: {_MORE}"]
+    if standing.document is not None and standing.document["mode"] == UPGRADING:
+        return ["watch: heals nothing during an upgrade: cni-repair upgrade --status"]
     return [f"watch: {_does(standing)}: {_MORE}"]
 
 

@@ -8,7 +8,7 @@ from cni_repair.base.columns import Row, table_of
 from cni_repair.base.names import short_id
 from cni_repair.cli.printable import one_line
 from cni_repair.upgrade.times import clock, duration
-from cni_repair.watch.policy import HEALING
+from cni_repair.watch.policy import HEALING, UPGRADING
 from cni_repair.watch.status import DEAD, HUNG, NONE, RUNNING
 
 TYPE_CHECKING = False
@@ -70,7 +70,11 @@ def lines(
 
 
 def _what_to_do(status: dict[str, Any]) -> Iterator[str]:
-    """`status` knows nothing of a refusal: it would name the repair that was refused."""
+    """`status` knows nothing of an upgrade, which repairs the pods itself; nor of a refusal: it
+    would name the repair that was refused."""
+    if status["mode"] == UPGRADING:
+        yield "next: cni-repair upgrade --status, which says where it stands; leave it its work"
+        return
     refused = status["refused"]
     if refused:
         yield f"next: do what the reason says (all of it: cni-repair log {_name(refused[0])}),"
