@@ -134,15 +134,17 @@ def _write(kind: Kind, message: str, fields: Mapping[str, Value]) -> bool:
 
 
 def drain(seconds: float) -> None:
-    """Wait up to `seconds` for the journal to take what it had no room for.
+    """Send what the journal had no room for, and wait up to `seconds` until it has.
 
-    Thousands of events in a moment are more than the socket holds; a command calls this at its end,
-    when nobody waits for its work any more.
+    Thousands of events in a moment are more than the socket holds. A command calls this at its end,
+    when nobody waits for its work any more; the daemon, which waits for nobody, now and then.
     """
     until = time.monotonic() + seconds
-    while _State.unsent and time.monotonic() < until:
-        time.sleep(_UNSENT_POLL_SECONDS)
+    while _State.unsent:
         _send_unsent()
+        if not _State.unsent or time.monotonic() >= until:
+            return
+        time.sleep(_UNSENT_POLL_SECONDS)
 
 
 def _caller() -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 
 from cni_repair.base.errors import TRY_AGAIN, CniError
-from cni_repair.checkpoint.locks import RUN_DIR, Lock, path_of
+from cni_repair.checkpoint.locks import RUN_DIR, Lock, is_held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +36,8 @@ def exclusive() -> Iterator[None]:
 
 
 def is_at_work() -> bool:
-    """Whether an upgrade of this node runs. (Who only asks makes no run directory.)"""
-    if not os.path.lexists(path_of(RUN_DIR, _LOCK)):
-        return False
+    """Whether an upgrade of this node runs, as far as can be told."""
     try:
-        with Lock(RUN_DIR, _LOCK, 0.0):
-            return False
-    except CniError as error:
-        return error.code == TRY_AGAIN
+        return is_held(RUN_DIR, _LOCK)
+    except CniError:
+        return False

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cni_repair.watch.healer import Healer
 
-# A repair waits for locks for 45 s, and for carrier for 8.
+# A repair waits for locks for 45 s, and a heal for carrier for 30.
 PATIENCE_SECONDS = 90.0
 
 

@@ -30,7 +30,6 @@ from cni_repair.base.keyed import (
 )
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
-from cni_repair.repair.session import BESIDE, BY_KERNEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +47,10 @@ OFF = "off"  # nothing: pods are looked at, remembered and told of
 # holdKubelet
 NEVER = "never"
 ON_LOSS = "onLoss"
+# ipv6Detection, as in repair/session (which `status` does not import)
+BESIDE = "beside"  # addresses are used at once, and probed for by us meanwhile
+KERNEL = "kernel"  # the kernel probes, and the address waits for it
+
 _MOST_PATH = 4095  # PATH_MAX less its NUL, include/uapi/linux/limits.h
 # Absolute, without . and .., and without what would break a line or a terminal.
 _PATH = re.compile(r"(/+(?!\.{1,2}(/|$))[^/\x00-\x1f\x7f]+)+/*")
@@ -69,7 +72,7 @@ class Settings:
     kubelet_deadline: float  # seconds after which it is released, whatever became of the pods
     metrics_textfile: str  # empty: none
     metrics_listen: str  # ADDRESS:PORT of the loopback; empty: none
-    ipv6_detection: str  # BESIDE or BY_KERNEL
+    ipv6_detection: str  # BESIDE or KERNEL
     look_every: float  # seconds in which each pod is looked at once
     remember_after: float  # seconds from ADD, or a change, to the record brought up to date
     back_off_first: float  # seconds from one heal of an uplink to the next; doubled by each …
@@ -282,7 +285,7 @@ _SETTINGS = {
     "holdKubelet": Key(_one_of(NEVER, ON_LOSS), NEVER),
     "kubelet": Key(section(dict, _KUBELET), {}),
     "metrics": Key(section(dict, _METRICS), {}),
-    "ipv6Detection": Key(_one_of(BESIDE, BY_KERNEL), BESIDE),
+    "ipv6Detection": Key(_one_of(BESIDE, KERNEL), BESIDE),
     "lookEvery": Key(duration("60s", least=1), "60s"),
     "rememberAfter": Key(duration("10s"), "10s"),
     "backOff": Key(_back_off, {}),

@@ -7,14 +7,12 @@ that one that hangs can be told from one that has nothing to do.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import boot_id
-from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.locks import Lock, is_held
 from cni_repair.node.report import DOCUMENT_VERSION
 from cni_repair.watch import rundir
 
@@ -208,18 +206,4 @@ def _who(run_dir: str) -> str:
 
 def is_running(run_dir: str) -> bool:
     """Whether a watcher is at work on this node. Raises CniError where nobody can tell."""
-    path = f"{run_dir}/{_LOCK}.lock"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise CniError(IO, f"cannot look at {path}", error.strerror or str(error)) from error
-    try:
-        # Shared: two that ask at once do not take each other for a watcher.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+    return is_held(run_dir, _LOCK)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from cni_repair.base import log
 from cni_repair.base.errors import INTERNAL, CniError
 from cni_repair.checkpoint.store import is_committed
 from cni_repair.upgrade.lock import is_at_work
@@ -164,6 +165,7 @@ class Watcher:
                     "the watcher ends, and begins anew in the new one",
                 )
             self._notifier.alive()
+            log.drain(0.0)
             self._crew.end_overdue(time.monotonic())
             self._directories.look_for_missing()
             self._set_mode()

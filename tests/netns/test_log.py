@@ -4,10 +4,13 @@ the real journalctl, and by `cni-repair log`."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
+import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from cni_repair import __version__
 from cni_repair.base.log import KINDS
 from cni_repair.upgrade.progress import PHASES
 from tests.journal import SOCKET, Journal, journald_on
-from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, options
+from tests.netns.rig import HANG_SECONDS, ROOT, Json, Rig, eventually, options
 from tests.netns.upgrading import RELOAD, attached, plan, report, start, start_words
 from tests.netns.watching import watching
 
@@ -468,6 +471,31 @@ def test_an_upgrade_that_was_refused(rig: Rig, journal: Journal) -> None:
         ("failed", None),
     ]
     assert refused[1]["MESSAGE"] == "upgrade refused, nothing was touched"
+
+
+def test_daemon_tells_later_what_the_journal_had_no_room_for(rig: Rig) -> None:
+    """Not with the next event: that may be months away."""
+    path = Path(rig.outside(SOCKET))
+    path.parent.mkdir(parents=True)
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        full.bind(str(path))
+        full.setblocking(False)
+        other.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                other.sendto(b"MESSAGE=of another", str(path))
+
+        def is_told() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                return b"MESSAGE=the node is watched" in full.recv(4096)
+            return False
+
+        with watching(rig) as watch:
+            watch.until(lambda status: status["lastLook"], "a first look")
+            eventually(is_told, "its first event")
 
 
 def test_a_night_of_the_daemons(rig: Rig, journal: Journal) -> None:

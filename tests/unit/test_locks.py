@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
@@ -23,6 +24,7 @@ from cni_repair.node.context import Node
 from cni_repair.node.forget import forget
 from cni_repair.node.refresh import refresh
 from cni_repair.repair.pod import AttachmentLock, RecordChanged
+from cni_repair.upgrade import lock
 from tests.patience import eventually
 from tests.unit.samples import CHECKPOINT, KEY
 
@@ -316,3 +318,14 @@ def test_a_forgetting_that_comes_too_late_leaves_no_lock(
     store, entry = gone
     forget(store, entry, run_dir, None)
     assert os.listdir(run_dir) == []
+
+
+def test_to_ask_is_not_to_hold(run_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watcher asks every second, and `upgrade --status` at the same moment."""
+    monkeypatch.setattr(lock, "RUN_DIR", run_dir)
+    assert not lock.is_at_work()
+    with lock.exclusive():
+        assert lock.is_at_work()
+    with open(locks.path_of(run_dir, "upgrade"), encoding="ascii") as asker:
+        fcntl.flock(asker, fcntl.LOCK_SH)
+        assert not lock.is_at_work()
