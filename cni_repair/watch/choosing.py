@@ -125,6 +125,15 @@ class Choosing:
         return self._restraint.why_not(one.place, one.mark, one.seen)
 
 
+def are_left(attachments: Attachments, choosing: Choosing) -> bool:
+    """Whether some that were lost are still to be healed. (Refused ones are not: the kubelet is not
+    held for them, whose pods it would rightly make anew.)"""
+    return any(
+        one.is_damaged and one.cause != DRIFT and not choosing.why_refused(one)
+        for one in attachments
+    )
+
+
 def _name(place: Place) -> str:
     """What restraint knows one by that is tried by itself. (No link's name has a slash.)"""
     return f"{place.directory}/{place.file}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
@@ -65,6 +66,8 @@ class Healing:
         self._away: Collection[str] = ()
         self._heals: dict[Group, _Heal] = {}
         self._runs: set[asyncio.Task[None]] = set()
+        # Has what ended a heal and was no failure of its task: a bug.
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -131,6 +134,7 @@ class Healing:
         run = asyncio.get_running_loop().create_task(self._run(heal))
         self._runs.add(run)
         run.add_done_callback(self._runs.discard)
+        run.add_done_callback(partial(_note_bug, self.failed))
 
     async def _run(self, heal: _Heal) -> None:
         group = heal.group
@@ -216,3 +220,8 @@ class Healing:
             one.cause = one.cause or before.cause
             self.choosing.not_healed(one, line["code"])
             self._telling.not_healed(one, line["code"])
+
+
+def _note_bug(failed: asyncio.Future[None], run: asyncio.Task[None]) -> None:
+    if not run.cancelled() and (error := run.exception()) and not failed.done():
+        failed.set_exception(error)

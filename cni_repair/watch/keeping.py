@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from cni_repair.base.errors import CniError
 from cni_repair.watch import journal
+from cni_repair.watch.choosing import are_left
 from cni_repair.watch.kubelet import Holder
-from cni_repair.watch.policy import DRIFT
 from cni_repair.watch.settings import ON_LOSS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cni_repair.watch.attachments import Attachments
+    from cni_repair.watch.healing import Healing
     from cni_repair.watch.kubelet import Held
     from cni_repair.watch.telling import Telling
 
@@ -26,13 +27,10 @@ _LOOK_SECONDS = 1.0
 class Keeping:
     """The kubelet, by what happens to pods."""
 
-    def __init__(
-        self, attachments: Attachments, telling: Telling, is_at_work: Callable[[], bool]
-    ) -> None:
-        """`is_at_work` says whether something is being healed."""
+    def __init__(self, attachments: Attachments, telling: Telling, healing: Healing) -> None:
         self._attachments = attachments
         self._telling = telling
-        self._is_at_work = is_at_work
+        self._healing = healing
         self._why = ""
         self._lost = asyncio.Event()
         self.held: Held | None = None
@@ -66,15 +64,13 @@ class Keeping:
         await self._do("held", Holder.hold, self._why)
 
     async def _release_in_time(self) -> None:
-        """Once all are well; or its timer has come first."""
+        """Once all are well that can be; or its timer has come first."""
         holder = Holder(self._telling.settings)
         await self._note(holder)
         is_over = self.held is None
-        if is_over or not (self._are_lost() or self._is_at_work()):
+        is_wanted = self._healing.is_at_work or are_left(self._attachments, self._healing.choosing)
+        if is_over or not is_wanted:
             await self._do("released", Holder.release)
-
-    def _are_lost(self) -> bool:
-        return any(one.is_damaged and one.cause != DRIFT for one in self._attachments)
 
     async def _do(self, kind: str, work: Callable[..., str], *arguments: str) -> None:
         holder = Holder(self._telling.settings)

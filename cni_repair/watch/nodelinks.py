@@ -76,7 +76,7 @@ class NodeLinks:
         for name in event.names:
             if event.gone and name in masters:
                 self._lost(name)
-            elif name in self.away:
+            elif not event.gone:
                 self._back(name)
         if is_news and not masters.keys().isdisjoint(event.names):
             self._telling.changed()  # down, without carrier, or up again: that is asked for at once

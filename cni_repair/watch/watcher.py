@@ -64,7 +64,7 @@ class Watcher:
         self._healing = Healing(
             self._crew, self._attachments, choosing, self._telling, self._looking.soon
         )
-        self._keeping = Keeping(self._attachments, self._telling, lambda: self._healing.is_at_work)
+        self._keeping = Keeping(self._attachments, self._telling, self._healing)
         self._node = NodeLinks(
             self._attachments, self._healing, self._telling, self._looking.soon, self._hold
         )
@@ -88,7 +88,8 @@ class Watcher:
         ]
         tasks = [asyncio.create_task(one) for one in work]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            waited = [*tasks, self._healing.failed]
+            done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:

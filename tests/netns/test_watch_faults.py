@@ -161,6 +161,23 @@ class TestAChildThatIsKilled:
         assert rig.state(one.pod) == one.state
 
 
+def test_a_bug_in_a_heal_ends_the_daemon(rig: Rig) -> None:
+    """Its service begins it anew; going on, it would heal nothing over that uplink any more."""
+    rig.attach("a")
+    bug = """
+from cni_repair.watch import journal
+
+def armed(*arguments):
+    raise SystemError("a bug")
+
+journal.armed = armed
+"""
+    with pytest.raises(AssertionError, match="SystemError: a bug"), watching(rig, bug) as watch:
+        watch.until_healthy(1)
+        rig.uplink_down()
+        assert watch.process.wait(HANG_SECONDS) == 1
+
+
 def test_the_healer_is_stopped(rig: Rig) -> None:
     """Nobody ends its children then, nor begins any: that pods are not looked at is told."""
     rig.attach("a")

@@ -6,7 +6,7 @@ import pytest
 
 from cni_repair.base.errors import FOREIGN, IO, REPAIR_FAILED, TRY_AGAIN
 from cni_repair.watch.attachments import Attachment, Attachments
-from cni_repair.watch.choosing import Choosing, Group
+from cni_repair.watch.choosing import Choosing, Group, are_left
 from cni_repair.watch.policy import Restraint
 from cni_repair.watch.settings import DRIFT, OFF, UPLINK
 from tests.unit.test_watch_attachments import DIRECTORY, line, place
@@ -108,6 +108,18 @@ class TestWhatAHealLeftDamaged:
         assert choosing.why_refused(one(known, "a")) == "its name is another's"
         choosing.forget(place("a"))
         assert choosing.why_refused(one(known, "a")) == ""
+
+
+def test_refused_ones_are_not_left_to_be_healed(known: Attachments, choosing: Choosing) -> None:
+    """One hostile pod would hold the kubelet of all others to its deadline."""
+    assert not are_left(known, choosing)
+    lose(known, choosing)
+    assert are_left(known, choosing)
+    known.saw(DIRECTORY, line("b"), 3.0)
+    known.saw(DIRECTORY, line("a", "lost", over=0), 3.0)
+    one(known, "a").reason = "its name is another's"
+    choosing.not_healed(one(known, "a"), FOREIGN)
+    assert not are_left(known, choosing)
 
 
 def test_what_is_no_more_is_forgotten(known: Attachments, choosing: Choosing) -> None:
