@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     Parents = tuple[tuple[HostLink, ...], bool]
 
 
+_LOOKS = 3
+
+
 def ensure_vlan(run_dir: str, below: str, vlan_id: int) -> str:
     """The VLAN device of that id over the uplink `below`, made if missing; its name (for ADD)."""
     with Rtnetlink() as rtnl:
@@ -177,9 +180,10 @@ def _try(
 ) -> HostLink | ParentPlan:
     on_vlans = restorer.recorded(chain) if restorer else ()
     plan, master = look(rtnl, chain, follow_renamed, on_vlans)
-    # Someone else (systemd-networkd) may make the VLAN between look and work: then look again, and
-    # compare what they made.
-    for _ in range(3):
+    # Between look and work someone else (systemd-networkd) may make the VLAN: then look again, and
+    # compare what they made. Or the card may come up: a VLAN that is made after that does not
+    # follow it, and has to be set up.
+    for _ in range(_LOOKS):
         if plan.state in (MISSING, RENAMED):
             return plan
         if plan.state != READY:
@@ -194,6 +198,9 @@ def _try(
         if restorer:
             restorer.note_rejected(chain, applied.rejected)
         plan, master = look(rtnl, chain, follow_renamed, on_vlans)
-        if applied.complete and master is not None and plan.state == READY:
-            return master
+        made = master if applied.complete and plan.state == READY else None
+        if made is not None and not plan.operations:
+            return made
+    if made is not None:
+        return made  # a card that goes up and down
     raise CniError(TRY_AGAIN, f"master {chain[0].name} comes and goes")
