@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,12 @@ from cni_repair.upgrade.planfile import (
     plan_of,
     read_plan,
 )
+from tests.unit.documents import Place, places_in
 from tests.unit.examples import examples
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
 from tests.unit.strategies import json_values
 
-Place = tuple[str | int, ...]
 SCHEMA = schema_of("cni_repair.upgrade", "upgrade.json")
 VALIDATOR = validator_of(SCHEMA)
 EXAMPLE = REPOSITORY / "conf" / "upgrade.yaml"
@@ -430,17 +430,6 @@ def test_bad_value_is_refused_by_the_schema_too(place: Place, value: object) -> 
 )  # fmt: skip
 def test_reading_is_stricter_than_the_schema(place: Place, value: object) -> None:
     assert VALIDATOR.is_valid(broken(place, value))
-
-
-def places_in(value: object, place: Place = ()) -> Iterator[Place]:
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, inner in items:
-        yield (*place, key)
-        yield from places_in(inner, (*place, key))
 
 
 LISTED = changed(WHOLE, ("driver", "command"), ["/sbin/x", "--yes", ""])

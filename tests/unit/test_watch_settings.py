@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,11 @@ from cni_repair.watch.settings import (
     read_settings,
     settings_of,
 )
+from tests.unit.documents import Place, places_in
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
 from tests.unit.strategies import json_values
 
-Place = tuple[str | int, ...]
 SCHEMA = schema_of("cni_repair.watch", "watch.json")
 VALIDATOR = validator_of(SCHEMA)
 EXAMPLE = REPOSITORY / "conf" / "watch.yaml"
@@ -402,17 +401,6 @@ def test_bad_value_is_refused_by_the_schema_too(place: Place, value: object) -> 
 )  # fmt: skip
 def test_reading_is_stricter_than_the_schema(place: Place, value: object) -> None:
     assert VALIDATOR.is_valid(changed(place, value))
-
-
-def places_in(value: object, place: Place = ()) -> Iterator[Place]:
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, inner in items:
-        yield (*place, key)
-        yield from places_in(inner, (*place, key))
 
 
 VALUES: st.SearchStrategy[Any] = st.sampled_from([

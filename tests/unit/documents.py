@@ -1,0 +1,20 @@
+"""Documents that people write, to be broken at any place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+Place: TypeAlias = tuple[str | int, ...]
+
+
+def places_in(value: object, place: Place = ()) -> Iterator[Place]:
+    """Each place of a document, by the keys and indices that lead there."""
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        yield (*place, key)
+        yield from places_in(inner, (*place, key))
