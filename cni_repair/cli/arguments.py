@@ -1,14 +1,20 @@
-"""What argparse is taught: the nearest word to a mistyped one, the terminal's width, values."""
+"""What argparse is taught: the nearest word to a mistyped one, the terminal's width, values; and
+the options that several commands have."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+
+from cni_repair.checkpoint.store import CHECKPOINT_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Callable, Sequence
+    from typing import Any, TypeAlias
+
+    Commands: TypeAlias = argparse._SubParsersAction[Any]
 
 _SHORTEST_WAIT = 0.1  # in seconds
 _LONGEST_REASON = 200
@@ -166,3 +172,78 @@ def reason(text: str) -> str:
     if len(words) > _LONGEST_REASON or not words.isprintable():
         raise argparse.ArgumentTypeError(f"give at most {_LONGEST_REASON} plain characters")
     return words
+
+
+# --- what several commands have ---
+
+
+def command(
+    commands: Commands,
+    name: str,
+    short: str,
+    long: str,
+    needs_root: bool = True,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=short,
+        description=long,
+        formatter_class=Formatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=_runner(name), needs_root=needs_root)
+    return parser
+
+
+def _runner(name: str) -> Callable[[argparse.Namespace], int]:
+    """What does a command: its module is imported when it is called, so that --help is quick."""
+
+    def run(options: argparse.Namespace) -> int:
+        # (importlib would be one more module to load.)
+        module = __import__(f"cni_repair.cli.commands.{name}", fromlist=["run"])
+        gc.enable()  # see __main__
+        return int(module.run(options))
+
+    return run
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checkpoint-dir",
+        metavar="DIR",
+        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
+    )
+    parser.add_argument(
+        "--run-dir",
+        metavar="DIR",
+        help="where locks live (default: as each pod's configuration had it)",
+    )
+    parser.add_argument(
+        "--conf",
+        metavar="FILE",
+        help="a network configuration (.conf or .conflist): only its network, its directories;"
+        " needed for the predecessor plugin's records (12-character files), which name no master",
+    )
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        dest="output",
+        choices=("table", "json"),
+        default="table",
+        help="json: one document (schemas: cni_repair/cli/schema)",
+    )
+
+
+def add_containers(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "containers",
+        type=container,
+        nargs="*",
+        default=[],  # without one it would be no optional argument, as plan's group wants it
+        metavar="CONTAINER-ID",
+        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
+    )

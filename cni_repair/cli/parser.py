@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import gc
 
-from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.arguments import (
     Formatter,
     Parser,
     Version,
-    container,
-    count,
-    duration,
+    add_checkpoint_options,
+    add_containers,
+    add_output,
+    command,
     nearest,
-    reason,
     seconds,
     seconds_to_wait,
-    since,
-    subject,
 )
 from cni_repair.cni.netconf import IPV6_DETECTIONS, MASTER_TIMEOUT_SECONDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, TypeAlias
 
-    _Commands: TypeAlias = argparse._SubParsersAction[Any]
+    from cni_repair.cli.arguments import Commands
 
 _ABOUT = """\
 Brings pods' macvlan interfaces back after the node's uplink was lost (a NIC
@@ -92,80 +87,8 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     return dict(commands.choices)
 
 
-def _command(
-    commands: _Commands,
-    name: str,
-    short: str,
-    long: str,
-    needs_root: bool = True,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=short,
-        description=long,
-        formatter_class=Formatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(run=_runner(name), needs_root=needs_root)
-    return parser
-
-
-def _runner(name: str) -> Callable[[argparse.Namespace], int]:
-    """What does a command: its module is imported when it is called, so that --help is quick."""
-
-    def run(options: argparse.Namespace) -> int:
-        # (importlib would be one more module to load.)
-        module = __import__(f"cni_repair.cli.commands.{name}", fromlist=["run"])
-        gc.enable()  # see __main__
-        return int(module.run(options))
-
-    return run
-
-
-def _add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--checkpoint-dir",
-        metavar="DIR",
-        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
-    )
-    parser.add_argument(
-        "--run-dir",
-        metavar="DIR",
-        help="where locks live (default: as each pod's configuration had it)",
-    )
-    parser.add_argument(
-        "--conf",
-        metavar="FILE",
-        help="a network configuration (.conf or .conflist): only its network, its directories;"
-        " needed for the predecessor plugin's records (12-character files), which name no master",
-    )
-    _add_output(parser)
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        dest="output",
-        choices=("table", "json"),
-        default="table",
-        help="json: one document (schemas: cni_repair/cli/schema)",
-    )
-
-
-def _add_containers(parser: argparse._ActionsContainer) -> None:
-    parser.add_argument(
-        "containers",
-        type=container,
-        nargs="*",
-        default=[],  # without one it would be no optional argument, as plan's group wants it
-        metavar="CONTAINER-ID",
-        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
-    )
-
-
-def _add_status(commands: _Commands) -> None:
-    parser = _command(
+def _add_status(commands: Commands) -> None:
+    parser = command(
         commands,
         "status",
         "which pods lost what, and why",
@@ -173,13 +96,13 @@ def _add_status(commands: _Commands) -> None:
         "Exit status 1 if any is lost or damaged, or a pod has no record; stale records (of\n"
         "pods that are no more) and renamed interfaces are reported, and fail nothing.",
     )
-    _add_containers(parser)
+    add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_plan(commands: _Commands) -> None:
-    parser = _command(
+def _add_plan(commands: Commands) -> None:
+    parser = command(
         commands,
         "plan",
         "the ip commands that a repair would equal",
@@ -187,15 +110,15 @@ def _add_plan(commands: _Commands) -> None:
         "nothing. Exit status 1 if any attachment is lost or damaged.",
     )
     which = parser.add_mutually_exclusive_group()
-    _add_containers(which)
+    add_containers(which)
     which.add_argument(
         "--all", action="store_true", help="every attachment of the node, as where none is named"
     )
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_repair(commands: _Commands) -> None:
-    parser = _command(
+def _add_repair(commands: Commands) -> None:
+    parser = command(
         commands,
         "repair",
         "bring lost interfaces back",
@@ -205,7 +128,7 @@ def _add_repair(commands: _Commands) -> None:
         "healthy afterwards; stale records (of pods that are no more) and renamed\n"
         "interfaces fail nothing.",
     )
-    _add_containers(parser)
+    add_containers(parser)
     parser.add_argument("--all", action="store_true", help="every attachment of the node")
     parser.add_argument("--dry-run", action="store_true", help="as `cni-repair plan`")
     parser.add_argument(
@@ -234,11 +157,11 @@ def _add_repair(commands: _Commands) -> None:
         help="how long to wait for a master that is not there (default:"
         f" --conf's masterTimeout, else {MASTER_TIMEOUT_SECONDS:g})",
     )
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_verify(commands: _Commands) -> None:
-    parser = _command(
+def _add_verify(commands: Commands) -> None:
+    parser = command(
         commands,
         "verify",
         "do the pods reach their gateways now",
@@ -253,7 +176,7 @@ def _add_verify(commands: _Commands) -> None:
         "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
         "has nobody to ask, or is renamed or stale, and every pod has a record; else 1.",
     )
-    _add_containers(parser)
+    add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
     parser.add_argument(
         "--timeout",
@@ -269,11 +192,11 @@ def _add_verify(commands: _Commands) -> None:
         action="store_true",
         help="probe for other holders of the pods' addresses, too (0.75 s)",
     )
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_snapshot(commands: _Commands) -> None:
-    parser = _command(
+def _add_snapshot(commands: Commands) -> None:
+    parser = command(
         commands,
         "snapshot",
         "before an upgrade: bring the records up to date",
@@ -282,7 +205,7 @@ def _add_snapshot(commands: _Commands) -> None:
         "interface that is lost or damaged keeps the record that it has. Exit status 1 if\n"
         "any pod could not be restored, or a record could not be brought up to date.",
     )
-    _add_containers(parser)
+    add_containers(parser)
     parser.add_argument("--check", action="store_true", help="only report, write nothing")
     parser.add_argument(
         "--accept",
@@ -290,13 +213,13 @@ def _add_snapshot(commands: _Commands) -> None:
         help="of the pods that are named: what is missing or changed now is meant to stay so"
         " (Multus moved the default route to another interface)",
     )
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_adopt(commands: _Commands) -> None:
+def _add_adopt(commands: Commands) -> None:
     from cni_repair.adoption.caches import CACHE_DIRS
 
-    parser = _command(
+    parser = command(
         commands,
         "adopt",
         "records for pods that were attached without cni-repair",
@@ -316,11 +239,11 @@ def _add_adopt(commands: _Commands) -> None:
         f" {', '.join(CACHE_DIRS)})",
     )
     parser.set_defaults(containers=[])
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_forget(commands: _Commands) -> None:
-    parser = _command(
+def _add_forget(commands: Commands) -> None:
+    parser = command(
         commands,
         "forget",
         "remove records that no pod owns",
@@ -330,18 +253,18 @@ def _add_forget(commands: _Commands) -> None:
         "Exit status 3, and nothing is removed, if a record that is named has a living pod,\n"
         "or nobody can tell.",
     )
-    _add_containers(parser)
+    add_containers(parser)
     parser.add_argument(
         "--stale", action="store_true", help="all stale records (of the pods named, if any are)"
     )
     parser.add_argument("--dry-run", action="store_true", help="only report, remove nothing")
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_upgrade(commands: _Commands) -> None:
+def _add_upgrade(commands: Commands) -> None:
     from cni_repair.upgrade.journal import STATE_DIR
 
-    parser = _command(
+    parser = command(
         commands,
         "upgrade",
         "upgrade a NIC driver under the pods",
@@ -371,111 +294,29 @@ def _add_upgrade(commands: _Commands) -> None:
     parser.add_argument(
         "--state-dir", default=STATE_DIR, metavar="DIR", help=f"its journal (default: {STATE_DIR})"
     )
-    _add_checkpoint_options(parser)
+    add_checkpoint_options(parser)
 
 
-def _add_watch(commands: _Commands) -> None:
-    parser = _command(
-        commands,
-        "watch",
-        "the resident daemon: heals by itself",
-        "Stay, see what happens to the node's links, keep the records up to date, and heal\n"
-        "what an uplink took with it as soon as that is back. One a node; as a service:\n"
-        "install.sh --watch. With --status, --pause or --resume: ask or tell the one that\n"
-        "runs. Exit status of --status 1 if none runs, or it hangs; 3 where another watcher\n"
-        "is at work, or a pause that ends later is in force.",
-        needs_root=False,  # checked by itself: to ask or tell takes no capabilities
-    )
-    _add_watch_config(parser)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--status", action="store_true", help="what it sees, heals, since when")
-    what.add_argument(
-        "--pause",
-        type=duration,
-        metavar="DURATION",
-        help="heal nothing for so long (30m; 24h at most): somebody works on the node's network",
-    )
-    what.add_argument("--resume", action="store_true", help="end a pause")
-    parser.add_argument(
-        "--reason", type=reason, metavar="TEXT", help="why it is paused: needed with --pause"
-    )
-    _add_output(parser)
+def _add_watch(commands: Commands) -> None:
+    from cni_repair.cli.watch.options import add_watch  # these, only where they are asked for
+
+    add_watch(commands)
 
 
-def _add_check(commands: _Commands) -> None:
-    parser = _command(
-        commands,
-        "check",
-        "one line for node-problem-detector and other probes",
-        "Say in one line of at most 80 bytes, within 5 seconds, what is wrong, the worst first:\n"
-        "  pods     interfaces lost or damaged, although their uplink is up\n"
-        "  uplinks  missing, down or without carrier, with pods on them\n"
-        "  records  pod interfaces that no repair could bring back\n"
-        "Reads what the watcher saw where one runs, else looks itself; changes nothing.\n"
-        "Exit status 0 if all is well, 1 for a problem, 2 where nobody can tell: no answer in\n"
-        "time, a watcher that has died, not root.",
-        needs_root=False,  # what a probe is told of that stands on stdout, and is no usage error
-    )
-    parser.add_argument(
-        "subjects",
-        nargs="*",
-        type=subject,
-        default=[],
-        metavar="pods|uplinks|records",
-        help="only these (default: all)",
-    )
-    _add_watch_config(parser)
+def _add_check(commands: Commands) -> None:
+    from cni_repair.cli.watch.options import add_check
+
+    add_check(commands)
 
 
-def _add_watch_config(parser: argparse.ArgumentParser) -> None:
-    from cni_repair.watch.settings import CONFIG_FILE
+def _add_log(commands: Commands) -> None:
+    from cni_repair.cli.watch.options import add_log
 
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="the watcher's configuration (conf/watch.yaml explains it; default:"
-        f" {CONFIG_FILE}, where there is one)",
-    )
+    add_log(commands)
 
 
-def _add_log(commands: _Commands) -> None:
-    parser = _command(
-        commands,
-        "log",
-        "what cni-repair did on this node, and why",
-        "Show cni-repair's events in systemd's journal, the newest last: what the plugin, the\n"
-        "commands, upgrade and watch did to which pod, why, and how it ended. Of all pods,\n"
-        "the last 100; of the pods that are named, or since a time, all that there are.",
-        needs_root=False,  # whoever may read the journal
-    )
-    parser.add_argument(
-        "pods",
-        type=container,
-        nargs="*",
-        metavar="POD",
-        help="pods as NAMESPACE/NAME or NAME, or the beginnings of container ids",
-    )
-    parser.add_argument(
-        "--since",
-        type=since,
-        metavar="WHEN",
-        help="only what happened since then: 30m, 2h or 3d ago, 03:00 (today), 2026-11-29, or"
-        " '2026-11-29 03:00'",
-    )
-    parser.add_argument(
-        "-n", "--lines", type=count, metavar="COUNT", help="only so many, the newest"
-    )
-    parser.add_argument(
-        "--directory",
-        default="",
-        metavar="DIR",
-        help="read the journal files there (in a container, the node's: /host/var/log/journal)",
-    )
-    _add_output(parser)
-
-
-def _add_validate(commands: _Commands) -> None:
-    parser = _command(
+def _add_validate(commands: Commands) -> None:
+    parser = command(
         commands,
         "validate",
         "check configurations, checkpoints and upgrade plans",
@@ -488,11 +329,11 @@ def _add_validate(commands: _Commands) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--strict", action="store_true", help="exit status 1 for warnings, too")
-    _add_output(parser)
+    add_output(parser)
 
 
-def _add_help(commands: _Commands) -> None:
-    parser = _command(
+def _add_help(commands: Commands) -> None:
+    parser = command(
         commands,
         "help",
         "the manual: how to, and why",
@@ -503,8 +344,8 @@ def _add_help(commands: _Commands) -> None:
     parser.add_argument("topic", nargs="?", metavar="TOPIC")
 
 
-def _add_demo(commands: _Commands) -> None:
-    parser = _command(
+def _add_demo(commands: Commands) -> None:
+    parser = command(
         commands,
         "demo",
         "see a repair on a throwaway node",
@@ -518,7 +359,7 @@ def _add_demo(commands: _Commands) -> None:
     )
 
 
-_COMMANDS: dict[str, Callable[[_Commands], None]] = {
+_COMMANDS: dict[str, Callable[[Commands], None]] = {
     "status": _add_status,
     "plan": _add_plan,
     "repair": _add_repair,
