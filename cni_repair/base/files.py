@@ -6,8 +6,11 @@ writable by anybody else, and is never reached through a symbolic link that anot
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+
+from cni_repair.base.closeable import close_fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,8 +21,16 @@ _CHUNK = 1 << 20
 _FOR_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# What an open may say of the file itself: it is a link (O_NOFOLLOW), a socket's, a device's.
+_OF_THE_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
+
+
 class Untrusted(Exception):
     """A file that is not used; the message says why."""
+
+
+class Unreadable(Untrusted):
+    """The system refuses to read it now, which says nothing of what is in it."""
 
 
 def why_untrusted(status: os.stat_result) -> str:
@@ -43,7 +54,8 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Untrusted(f"cannot open it: {error.strerror}") from error
+        kind = Untrusted if error.errno in _OF_THE_FILE else Unreadable
+        raise kind(f"cannot open it: {error.strerror}") from error
     status = os.fstat(fd)
     regular = stat.S_ISREG(status.st_mode)
     why = why_untrusted(status) if regular else "it is not a regular file"
@@ -61,7 +73,7 @@ def read_trusted(
     try:
         data = read_all(fd, max_bytes + 1)
     finally:
-        os.close(fd)
+        close_fd(fd)
     if len(data) > max_bytes:
         raise Untrusted(f"it is longer than {max_bytes} bytes")
     return data, status
@@ -76,8 +88,18 @@ def read_all(fd: int, max_bytes: int) -> bytes:
             parts.append(part)
             left -= len(part)
     except OSError as error:
-        raise Untrusted(f"cannot read it: {error.strerror}") from error
+        raise Unreadable(f"cannot read it: {error.strerror}") from error
     return b"".join(parts)
+
+
+def is_there(path: str, directory: int | None = None) -> bool:
+    """Whether something has that name. Raises OSError where nobody can tell, for which
+    os.path.exists and os.access say no."""
+    try:
+        os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def open_directory(path: str) -> int:
@@ -117,7 +139,7 @@ def replace_whole(
         os.unlink(temporary, dir_fd=directory)
         raise
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def temporary_name(name: str) -> str:
