@@ -138,8 +138,8 @@ def prove(extent: Extent) -> Outcome:
 
 
 def packed(directory: Path) -> tuple[str, ...]:
-    """The command that starts cni-repair from a copy, with its pack, as install.sh makes it: to read
-    that may fail, too."""
+    """The command that starts cni-repair from a copy, with its pack, as install.sh makes it
+    (to read that may fail, too)."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(CHECKOUT / "cni_repair", directory / "cni_repair", ignore=skip)
     python = (sys.executable, "-I", "-S", "-c")
