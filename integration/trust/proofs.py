@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 PROOFS: tuple[str, ...] = ("killed",)
+PROOFS: tuple[str, ...] = ("crowded",)
