@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ()
+PROOFS: tuple[str, ...] = ("power",)
