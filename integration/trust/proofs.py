@@ -4,3 +4,4 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = ("killed",)
 PROOFS: tuple[str, ...] = ("crowded",)
+PROOFS: tuple[str, ...] = ("power",)
