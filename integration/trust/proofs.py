@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ("killed",)
-PROOFS: tuple[str, ...] = ("crowded",)
-PROOFS: tuple[str, ...] = ("power",)
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "power",
+)
