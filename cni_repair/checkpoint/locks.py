@@ -17,11 +17,19 @@ from cni_repair.base.files import make_private, why_untrusted
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
+_SUFFIX = ".lock"
 
 
 def path_of(run_dir: str, name: str) -> str:
     """The file of the lock of that name; it comes with the first who takes it."""
-    return f"{run_dir}/{name}.lock"
+    return f"{run_dir}/{name}{_SUFFIX}"
+
+
+def names_in(run_dir: str) -> list[str]:
+    """The names of the locks that have a file. Raises FileNotFoundError where nobody ever took
+    one."""
+    files = os.listdir(run_dir)
+    return [name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)]
 
 
 def is_held(run_dir: str, name: str) -> bool:

@@ -142,7 +142,7 @@ def _attach(
     configuration = Configuration(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
-    store.commit(key, capture(prepared[0], call.args, configuration, result))
+    store.fulfil(key, capture(prepared[0], call.args, configuration, result))
     _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
 
