@@ -47,7 +47,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
     Each one under its own lock and with a tombstone, as DEL does it.
     """
     conf = parse(call.stdin, tolerant=True)
-    valid = _valid_attachments(conf)
+    valid = valid_attachments(conf)
     failures = []
     for stored in _stored_of(conf):
         if stored.key not in valid:
@@ -62,7 +62,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
     return "", 0
 
 
-def _valid_attachments(conf: NetConf) -> set[Key]:
+def valid_attachments(conf: NetConf) -> set[Key]:
     """What is there by the runtime's word; all of it is read before anything is deleted.
 
     libcni says it under two keys. Where they differ, what either names is valid: a record too many
