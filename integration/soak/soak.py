@@ -18,7 +18,7 @@ from integration.bench.podstate import PodState, pod_state
 from integration.command import CHECKOUT, run_rig
 from integration.errors import RigError
 from integration.product import install
-from integration.soak.watcher import Use, Watcher
+from integration.trust.watched.watcher import Use, Watcher
 
 _NAME = "integration/soak/run"
 _ABOUT = """\

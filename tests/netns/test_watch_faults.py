@@ -63,6 +63,39 @@ tasks.examine_one = deleted_before(tasks.examine_one)
         assert "lost: " not in watch.said
 
 
+@pytest.mark.parametrize("ends", ["", "raise crew.TaskFailed('ended')"], ids=["said", "failed"])
+def test_what_is_said_of_a_pod_that_is_deleted_meanwhile(rig: Rig, ends: str) -> None:
+    """The line was on its way, or its task failed."""
+    rig.attach("a")
+    going = rig.attach("going")
+    rig.ip("link del eth0", going.pod)
+    arrived, deleted = rig.base / "arrived", rig.base / "deleted"
+    late = f"""
+import asyncio, os
+from cni_repair.watch import crew
+lines = crew.Task.lines
+
+async def late(self):
+    async for line in lines(self):
+        if line.get("containerID", "").startswith("going"):
+            open({str(arrived)!r}, "w").close()
+            while not os.path.exists({str(deleted)!r}):
+                await asyncio.sleep(0.01)
+            {ends}
+        yield line
+
+crew.Task.lines = late
+"""
+    with watching(rig, patch=late, lookEvery="1h", rememberAfter="1h") as watch:
+        eventually(arrived.exists, "the line")
+        rig.plugin("DEL", going.pod).ok()
+        deleted.touch()
+        watch.until(lambda status: status["lastLook"], "the look to end")
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
+        assert "lost: " not in watch.said
+        assert "cannot be looked at" not in watch.said
+
+
 class TestNoProcess:
     """Where none can be had for a while, everything has its turn afterwards."""
 

@@ -1,0 +1,9 @@
+"""All proofs: the modules of this package, in the order in which they are carried out."""
+
+from __future__ import annotations
+
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "power",
+)
