@@ -15,14 +15,12 @@ from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import (
     Untrusted,
-    make_private,
-    open_directory,
+    open_private,
     read_trusted,
     replace_durably,
     replace_whole,
     temporary_name,
     unlink_if_there,
-    why_untrusted,
 )
 from cni_repair.base.frozen import frozen
 
@@ -60,23 +58,19 @@ class Store(Closeable):
         not exist and `create` is false."""
         self.directory = directory
         try:
-            if create:
-                make_private(directory)
-            self.fd = open_directory(directory)
+            self.fd = open_private(directory, create)
         except FileNotFoundError as error:
             if create:
                 raise _unusable(self.directory, error) from error
             raise
         except OSError as error:
             raise _unusable(self.directory, error) from error
-        why = why_untrusted(os.fstat(self.fd))
-        if why:
-            os.close(self.fd)
+        except Untrusted as error:
             raise CniError(
                 IO,
                 f"checkpoint directory {directory} is not trusted",
-                f"{why}; it should have mode 0700",
-            )
+                f"{error}; it should have mode 0700, below directories that only root may change",
+            ) from error
 
     def close(self) -> None:
         os.close(self.fd)

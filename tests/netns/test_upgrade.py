@@ -237,7 +237,7 @@ def no_more_disk(rig: Rig) -> None:
 
 def no_writable_disk(rig: Rig) -> None:
     state_dir(rig).mkdir(mode=0o700)
-    rig.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state_dir(rig)))
+    rig.run("mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(state_dir(rig)))
 
 
 def read_only_records(rig: Rig) -> None:
