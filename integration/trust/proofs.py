@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ("crowded",)
+PROOFS: tuple[str, ...] = ("crowded", "long")
