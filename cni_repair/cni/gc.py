@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.gotypes import ATTACHMENT, respelled
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_legacy
@@ -72,10 +73,8 @@ def _keys(name: str, listed: Any) -> list[Key]:
 
 
 def _key(where: str, entry: Any) -> Key:
-    # In any case: as a plugin in Go reads it.
-    given = entry.items() if isinstance(entry, dict) else ()
-    fields = {key.casefold(): value for key, value in given}
-    key = Key(fields.get("containerid", ""), fields.get("ifname", ""))
+    fields = respelled(entry, ATTACHMENT) if isinstance(entry, dict) else {}
+    key = Key(fields.get("containerID", ""), fields.get("ifname", ""))
     if not all(isinstance(part, str) and part for part in (key.container_id, key.ifname)):
         raise _malformed(where, entry)
     return key

@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ("crowded", "long")
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "long",
+    "power",
+)

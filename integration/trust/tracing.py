@@ -36,7 +36,7 @@ def point_named(text: str) -> Point:
 
 def traced(command: Sequence[str], diary: Path, calls: Collection[str]) -> list[str]:
     """The command, with a diary of these system calls."""
-    return ["strace", "-qq", "-o", str(diary), "-e", f"trace={_set(calls)}", *command]
+    return ["strace", "-qq", "-y", "-o", str(diary), "-e", f"trace={_set(calls)}", *command]
 
 
 def refused(command: Sequence[str], diary: Path, point: Point, error: str) -> list[str]:
