@@ -123,17 +123,17 @@ def _read(
         return None
     except CniError as error:
         entry = Entry(name, raw, None, error)
-    return None if _is_deleted(entry) else entry
+    return None if is_deleted(entry) else entry
 
 
-def _is_deleted(entry: Entry) -> bool:
+def is_deleted(entry: Entry) -> bool:
     """Whether a DEL came that could not write to the checkpoint directory."""
     run_dir = run_dir_of(entry, "")
     if not os.access(tombstone_in(run_dir, entry.key), os.F_OK):
         return False
-    from cni_repair.checkpoint.tombstones import is_deleted  # rare
+    from cni_repair.checkpoint import tombstones  # rare
 
-    return is_deleted(run_dir, entry.key, entry.raw)
+    return tombstones.is_deleted(run_dir, entry.key, entry.raw)
 
 
 def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import mark_of
 from cni_repair.node.context import POD_FAILURES
 from cni_repair.node.verdict import parents_of
@@ -34,16 +35,24 @@ def seen_of(store: Store, entry: Entry, report: Report, masters: MasterSteps) ->
         "reason": report.reason[:_MOST_WORDS],
         "code": error.code if error is not None else 0,
         "unverified": report.unverified,
-        "mark": _mark_of(store, entry.file),
+        "mark": _mark_of(store, entry),
     }
 
 
-def _mark_of(store: Store, file: str) -> str:
-    """What tells a record from the one that replaces it; empty where it is gone."""
+def still_there(seen: dict[str, Any]) -> dict[str, Any]:
+    """The line; or that the attachment is gone, where a DEL came while it was looked at: it takes
+    away the record first, or leaves a tombstone, and then the interface, which is no loss."""
+    return seen if seen["mark"] else {"file": seen["file"], "gone": True}
+
+
+def _mark_of(store: Store, entry: Entry) -> str:
+    """What tells a record from the one that replaces it; empty where it is gone, or as good as
+    that: a disk that is full, or read-only, keeps the record of what a DEL has deleted."""
     try:
-        return ":".join(map(str, mark_of(file, store.fd)))
+        mark = ":".join(map(str, mark_of(entry.file, store.fd)))
     except OSError:
         return ""
+    return "" if inventory.is_deleted(entry) else mark
 
 
 def _over(report: Report, masters: MasterSteps) -> int:

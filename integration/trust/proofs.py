@@ -5,5 +5,6 @@ from __future__ import annotations
 PROOFS: tuple[str, ...] = (
     "killed",
     "crowded",
+    "long",
     "power",
 )
