@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 
-from cni_repair.base.closeable import Closeable
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import Untrusted, open_private, why_untrusted
 
@@ -160,11 +160,12 @@ class Lock(Closeable):
 
     def close(self) -> None:
         # A delegate's daemon may still hold the descriptor that it inherited: only an explicit
-        # unlock ends the lock for all of them.
+        # unlock ends the lock for all of them. (Where it is refused, closing does for the others.)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-        finally:
-            os.close(self.fd)
+        except OSError:
+            pass
+        close_fd(self.fd)
 
 
 def _waited(seconds: float) -> str:

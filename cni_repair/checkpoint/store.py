@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.base.closeable import Closeable
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import (
+    Unreadable,
     Untrusted,
+    is_there,
     open_private,
     read_trusted,
     replace_durably,
@@ -73,7 +75,7 @@ class Store(Closeable):
             ) from error
 
     def close(self) -> None:
-        os.close(self.fd)
+        close_fd(self.fd)
 
     def committed(self) -> list[str]:
         """The file names of committed attachments, ours and the predecessor's, sorted."""
@@ -86,17 +88,19 @@ class Store(Closeable):
     def phase(self, key: Key) -> str | None:
         """How far the attachment has come: COMMITTED, INTENT or DELETING; None if unknown here."""
         for phase in (COMMITTED, INTENT, DELETING):
-            try:
-                os.lstat(key.name + phase, dir_fd=self.fd)
-            except FileNotFoundError:
-                continue
-            return phase
+            if is_there(key.name + phase, self.fd):
+                return phase
         return None
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file. Raises FileNotFoundError, or CniError for a file not to trust."""
+        """The bytes of one file. Raises FileNotFoundError, or CniError: for a file not to trust, or
+        (I/O) for one that cannot be read now."""
         try:
             return read_trusted(name, MAX_BYTES, self.fd)[0]
+        except Unreadable as error:
+            raise CniError(
+                IO, f"checkpoint {self.directory}/{name} cannot be read", str(error)
+            ) from error
         except Untrusted as error:
             raise CniError(
                 BAD_CHECKPOINT, f"checkpoint {self.directory}/{name} is not used", str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_repair.base.errors import CniError
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import mark_of
 from cni_repair.node.context import POD_FAILURES
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from cni_repair.node.masters import MasterSteps
     from cni_repair.node.report import Report
 
+_UNKNOWN = "?"
 _MOST_WORDS = 400  # of a finding in a line for people; `status -o json` has all
 
 
@@ -47,12 +49,15 @@ def still_there(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _mark_of(store: Store, entry: Entry) -> str:
     """What tells a record from the one that replaces it; empty where it is gone, or as good as
-    that: a disk that is full, or read-only, keeps the record of what a DEL has deleted."""
+    that: a disk that is full, or read-only, keeps the record of what a DEL has deleted. Where
+    nobody can tell, one that no file has: it is looked at again."""
     try:
         mark = ":".join(map(str, mark_of(entry.file, store.fd)))
-    except OSError:
+        return "" if inventory.is_deleted(entry) else mark
+    except FileNotFoundError:
         return ""
-    return "" if inventory.is_deleted(entry) else mark
+    except (OSError, CniError):
+        return _UNKNOWN
 
 
 def _over(report: Report, masters: MasterSteps) -> int:
