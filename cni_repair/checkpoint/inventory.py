@@ -123,13 +123,14 @@ def _read(
     except CniError as error:
         entry = Entry(name, raw, None, error)
     try:
-        return None if _is_deleted(entry) else entry
+        return None if is_deleted(entry) else entry
     except CniError as error:
         return Entry(name, raw, None, error)
 
 
-def _is_deleted(entry: Entry) -> bool:
-    """Whether a DEL came that could not write to the checkpoint directory."""
+def is_deleted(entry: Entry) -> bool:
+    """Whether a DEL came that could not write to the checkpoint directory. Raises CniError (I/O)
+    where that cannot be told."""
     run_dir = run_dir_of(entry, "")
     path = tombstone_in(run_dir, entry.key)
     try:
@@ -137,9 +138,9 @@ def _is_deleted(entry: Entry) -> bool:
             return False
     except OSError as error:
         raise CniError(IO, f"cannot look at {path}", error.strerror or str(error)) from error
-    from cni_repair.checkpoint.tombstones import is_deleted  # rare
+    from cni_repair.checkpoint import tombstones  # rare
 
-    return is_deleted(run_dir, entry.key, entry.raw)
+    return tombstones.is_deleted(run_dir, entry.key, entry.raw)
 
 
 def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoint:

@@ -17,13 +17,12 @@ from cni_repair.base.files import (
     Unreadable,
     Untrusted,
     is_there,
-    make_private,
-    open_directory,
+    open_private,
     read_trusted,
     replace_durably,
+    replace_whole,
     temporary_name,
     unlink_if_there,
-    why_untrusted,
 )
 from cni_repair.base.frozen import frozen
 
@@ -61,23 +60,19 @@ class Store(Closeable):
         not exist and `create` is false."""
         self.directory = directory
         try:
-            if create:
-                make_private(directory)
-            self.fd = open_directory(directory)
+            self.fd = open_private(directory, create)
         except FileNotFoundError as error:
             if create:
                 raise _unusable(self.directory, error) from error
             raise
         except OSError as error:
             raise _unusable(self.directory, error) from error
-        why = why_untrusted(os.fstat(self.fd))
-        if why:
-            os.close(self.fd)
+        except Untrusted as error:
             raise CniError(
                 IO,
                 f"checkpoint directory {directory} is not trusted",
-                f"{why}; it should have mode 0700",
-            )
+                f"{error}; it should have mode 0700, below directories that only root may change",
+            ) from error
 
     def close(self) -> None:
         close_fd(self.fd)
@@ -113,12 +108,25 @@ class Store(Closeable):
 
     def write_intent(self, key: Key, text: str) -> None:
         """Note durably that an ADD is about to change something."""
-        self._write(key.name + INTENT, text)
+        _write(self, key.name + INTENT, text)
+
+    def fulfil(self, key: Key, text: str) -> None:
+        """Put the record of an ADD in the place of its intent, durably.
+
+        The intent's file becomes the record's by a rename: whenever we are killed, there is one of
+        them, and never both.
+        """
+        intent = key.name + INTENT
+        try:
+            replace_whole(self.fd, intent, text.encode("ascii"), sync=os.fsync)
+            os.rename(intent, key.name + COMMITTED, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.fsync(self.fd)
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
 
     def commit(self, key: Key, text: str) -> None:
-        """Put the attachment's record in place durably; its intent is no longer needed."""
-        self._write(key.name + COMMITTED, text)
-        self.remove_file(key.name + INTENT)
+        """Put an attachment's record in place durably, as it is now."""
+        _write(self, key.name + COMMITTED, text)
 
     def tombstone(self, key: Key) -> None:
         """Mark the attachment as being deleted: from now on nobody repairs it.
@@ -150,11 +158,26 @@ class Store(Closeable):
         except OSError as error:
             raise _unusable(self.directory, error) from error
 
-    def _write(self, name: str, text: str) -> None:
-        try:
-            replace_durably(self.fd, name, text.encode("ascii"))
-        except OSError as error:
-            raise _unusable(self.directory, error) from error
+
+def _write(store: Store, name: str, text: str) -> None:
+    try:
+        replace_durably(store.fd, name, text.encode("ascii"))
+    except OSError as error:
+        raise _unusable(store.directory, error) from error
+
+
+def half_written(store: Store) -> list[str]:
+    """The names of attachments of which a file is being written, or was when its writer was
+    killed."""
+    found = []
+    for phase in (INTENT, COMMITTED):
+        before, after = temporary_name("/" + phase).split("/")
+        found += [
+            name.removeprefix(before).removesuffix(after)
+            for name in os.listdir(store.fd)
+            if name.startswith(before) and name.endswith(after)
+        ]
+    return found
 
 
 def mark_of(path: str, directory: int | None = None) -> Mark:

@@ -11,13 +11,8 @@ import binascii
 import os
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.files import (
-    Unreadable,
-    Untrusted,
-    open_directory,
-    read_trusted,
-    replace_durably,
-)
+from cni_repair.base.files import Unreadable, Untrusted, read_trusted, replace_durably
+from cni_repair.checkpoint.locks import open_run_dir
 from cni_repair.checkpoint.store import COMMITTED, DELETING, tombstone_in
 
 TYPE_CHECKING = False
@@ -39,7 +34,7 @@ def put(run_dir: str, store: Store, key: Key) -> None:
     except CniError:
         raw = b""  # nobody can read it
     try:
-        directory = open_directory(run_dir)
+        directory = open_run_dir(run_dir)
         try:
             replace_durably(directory, key.name + DELETING, _mark(raw))
         finally:

@@ -141,12 +141,15 @@ def _attach(
         keep_open=lock.fd,
     )
     result = load_object(output, f"the Result of plugin {conf.delegate}")
+    from cni_repair.base.gotypes import RESULT, respelled
     from cni_repair.node.capture import Configuration, capture
+
+    result = respelled(result, RESULT)
 
     configuration = Configuration(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
-    store.commit(key, capture(prepared[0], call.args, configuration, result))
+    store.fulfil(key, capture(prepared[0], call.args, configuration, result))
     _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
 

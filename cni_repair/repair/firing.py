@@ -64,6 +64,7 @@ class ArmedPod:
     leases: tuple[tuple[str, Mark], ...]  # IPAM's files which say that the addresses are its own
     mac: str  # to be announced
     addresses: tuple[str, ...]
+    notes: tuple[str, ...]  # what is to be said of it once it is done
     findings: tuple[str, ...]  # what was wrong
     actions: tuple[str, ...]  # the steps in words
 

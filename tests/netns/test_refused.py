@@ -47,7 +47,7 @@ def test_del_takes_nothing_away(rig: Rig, error: str) -> None:
 def test_gc_takes_nothing_away(rig: Rig, error: str) -> None:
     pod = rig.attach("a1").pod
     kept, leases = rig.kept(), rig.leases()
-    conf = {**rig.conf(cniVersion="1.1.0"), "cni.dev/valid-attachments": []}
+    conf = rig.conf(cniVersion="1.1.0") | {"cni.dev/valid-attachments": []}
     outcome = rig.plugin("GC", conf=conf, patch=refusing(error, pod.path))
     assert "cannot open netns" in outcome.error(REPAIR_FAILED)
     assert (rig.kept(), rig.leases()) == (kept, leases)

@@ -14,7 +14,7 @@ from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
 from cni_repair.cli.upgrade.consent import is_given
@@ -72,9 +72,11 @@ def _start(options: argparse.Namespace) -> int:
     plan, settings = read_plan(options.plan), settings_of(options)
     as_json = options.output == "json"
     if not as_json:
-        print(f"upgrade of this node by {printable(options.plan)}:")
-        for line in steps(plan, settings):
-            print(f"  {printable(line)}".replace("\n", "\n" + 13 * " "))
+        say(f"upgrade of this node by {options.plan}:")
+        for step in steps(plan, settings):
+            first, *more = step.split("\n")  # of a driver command
+            for line in (f"  {first}", *(13 * " " + line for line in more)):
+                say(line)
         with contextlib.suppress(OSError):
             sys.stdout.flush()  # what may become of the kubelet is said before the start
     if options.dry_run:
@@ -112,10 +114,10 @@ def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_jso
         print(dumps(report.dry_run_document(steps(plan, settings), problems, now)))
     else:
         for problem in problems:
-            print(f"preflight FAILED: {printable(problem)}")
+            say(f"preflight FAILED: {problem}")
         if not problems:
-            print(f"preflight: {printable(found.words)}")
-        print("dry run: nothing was done")
+            say(f"preflight: {found.words}")
+        say("dry run: nothing was done")
     return REFUSED if problems else FINE
 
 
