@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, REPAIR_FAILED, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.gotypes import ATTACHMENT, respelled
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock, names_in
 from cni_repair.checkpoint.store import (
@@ -46,7 +47,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
     Each one under its own lock and with a tombstone, as DEL does it.
     """
     conf = parse(call.stdin, tolerant=True)
-    valid = _valid_attachments(conf)
+    valid = valid_attachments(conf)
     failures = []
     for stored in _stored_of(conf):
         if stored.key not in valid:
@@ -61,7 +62,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
     return "", 0
 
 
-def _valid_attachments(conf: NetConf) -> set[Key]:
+def valid_attachments(conf: NetConf) -> set[Key]:
     """What is there by the runtime's word; all of it is read before anything is deleted.
 
     libcni says it under two keys. Where they differ, what either names is valid: a record too many
@@ -81,10 +82,8 @@ def _keys(name: str, listed: Any) -> list[Key]:
 
 
 def _key(where: str, entry: Any) -> Key:
-    # In any case: as a plugin in Go reads it.
-    given = entry.items() if isinstance(entry, dict) else ()
-    fields = {key.casefold(): value for key, value in given}
-    key = Key(fields.get("containerid", ""), fields.get("ifname", ""))
+    fields = respelled(entry, ATTACHMENT) if isinstance(entry, dict) else {}
+    key = Key(fields.get("containerID", ""), fields.get("ifname", ""))
     if not all(isinstance(part, str) and part for part in (key.container_id, key.ifname)):
         raise _malformed(where, entry)
     return key

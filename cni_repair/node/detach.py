@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from cni_repair.base.closeable import close_fd
 from cni_repair.netlink.netns import entered, open_netns, open_own
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.apply import delete_link
@@ -59,5 +58,5 @@ def _inside(path: str, work: Callable[[Rtnetlink, int], None]) -> None:
         with rtnl:
             work(rtnl, own)
     finally:
-        os.close(netns)
-        os.close(own)
+        close_fd(netns)
+        close_fd(own)

@@ -16,6 +16,7 @@ from cni_repair.base.errors import IO, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.names import short_id
+from cni_repair.base.strictjson import fold
 from cni_repair.network.planning.plan import RELEASED
 
 TYPE_CHECKING = False
@@ -142,7 +143,7 @@ def _store(netconf: dict[str, Any], network: str) -> str:
     ipam = netconf.get("ipam")
     if not isinstance(ipam, dict) or not network:
         return ""
-    keys = {key.casefold(): value for key, value in ipam.items()}  # as Go reads them
+    keys = {fold(key): value for key, value in ipam.items()}  # as Go reads them
     if keys.get("type") != "host-local":
         return ""
     directory = keys.get("datadir") or _STORE

@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ("killed",)
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "long",
+    "power",
+)

@@ -204,7 +204,7 @@ def test_alias_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
     rig.reload()
     plan = rig.cli("plan", "--all", *where)
     assert plan.status == 1
-    assert r"ip link set dev eth0 alias $'a\x0a\x1b[31m  b'" in plan.out
+    assert "ip link set dev eth0 alias \"$(printf %b 'a\\0012\\0033[31m  b')\"" in plan.out
     assert "\x1b" not in plan.out
     rig.plugin("REPAIR").report(0)
     assert alias() == before != ""

@@ -171,6 +171,28 @@ def test_delegate_gets_nothing_of_our_environment(rig: Rig) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("verb", ["ADD", "CHECK", "DEL"])
+def test_no_plugin_is_run_from_a_relative_directory(rig: Rig, verb: str) -> None:
+    """The macvlan plugin looks for host-local in the CNI_PATH that it is given, and takes what a
+    relative directory leads to."""
+    ran = rig.base / "ran"
+    planted = rig.base / "planted" / "host-local"
+    planted.parent.mkdir()
+    planted.write_text(f"#!/bin/sh\ntouch {ran}\nexec {PLUGINS}/host-local\n")
+    planted.chmod(0o755)
+    relative = str(planted.parent)[1:]  # the rig starts plugins in /
+    pod = rig.pod("pod1")
+    conf = rig.conf()
+    added: Json = {}
+    for called in ("ADD", "CHECK", "DEL"):
+        more = {"CNI_PATH": f"{relative}:{PLUGINS}"} if called == verb else {}
+        previous = {} if called == "ADD" else {"prevResult": added}
+        outcome = rig.plugin(called, pod, {**conf, **previous}, **more)
+        added = outcome.ok() if called == "ADD" else added
+    assert not ran.exists()
+    assert_nothing_left(rig, pod)
+
+
 def test_delegate_that_talks_does_not_spoil_the_document(rig: Rig) -> None:
     rig.write_plugin("macvlan", f"#!/bin/sh\necho noise >&2\nexec {MACVLAN}\n")
     outcome = rig.plugin("ADD", rig.pod("pod1"))

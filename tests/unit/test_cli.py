@@ -477,7 +477,7 @@ def test_advice_repeats_the_options(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([model.Pod("shop", "web-1")] * 2, "shop/web-1"),
         ([model.Pod("shop", "a b")], "'shop/a b'"),
-        ([model.Pod("shop", ESCAPE)], r"$'shop/\x1b[31mred\x07'"),
+        ([model.Pod("shop", ESCAPE)], "\"$(printf %b 'shop/\\0033[31mred\\0007')\""),
         ([model.Pod("", "web-1")], KEY.container_id),
         ([model.Pod("shop", "web-1"), model.Pod("shop", "web-2")], "NAMESPACE/NAME"),
     ],

@@ -9,6 +9,7 @@ import pytest
 from cni_repair.base.frozen import replace
 from cni_repair.network.model import IFF_NOARP, IFF_PROMISC, Hop, Neighbour, PodLink, Rule, Vlan
 from cni_repair.network.operations.address import AddAddress, ChangeAddress, DropAddress, SetAddress
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -39,10 +40,10 @@ HOSTILE = "a;b$(c)'`d`"
 SPEAK = 'ip() { printf "%s\\0" "$@"; }\nnsenter() { printf "%s\\0" "$@"; }\n'
 
 
-def spoken(command: str) -> list[str]:
+def spoken(command: str, shell: str = "sh") -> list[str]:
     """The arguments with which a shell would start a command's program."""
     done = subprocess.run(
-        ["sh", "-c", SPEAK + command], capture_output=True, timeout=60, check=False
+        [shell, "-c", SPEAK + command], capture_output=True, timeout=60, check=False
     )
     assert done.stderr == b""
     return done.stdout.decode().split("\0")
@@ -80,6 +81,38 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
 def test_hostile_name_stays_one_word_in_a_shell(command: str) -> None:
     assert any(HOSTILE in word for word in spoken(command))
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\x01'; reboot #",
+        "\x01' $(reboot) `reboot` \\",
+        '\x01"; reboot; "',
+        "a\nreboot\n",
+        "\n\n",
+        "a  b ",
+        "\x01%s\\c\\033 !!",
+        "\x1b]0;title\x07\x9b31m\u202e",
+        "\x7f7",
+        "ü\x01é",
+        "-x",
+        "",
+    ],
+    ids=ascii,
+)
+def test_any_name_is_one_word_on_one_line_in_every_shell(name: str, shell: str) -> None:
+    """dash, which is `sh` on Debian, knows no $'…'."""
+    word = quoted(name)
+    assert word.isprintable()
+    assert spoken(f"ip {word} end", shell) == [name, "end", ""]
+
+
+@pytest.mark.parametrize("label", ["eth0:a  b", " eth0", "eth0 "])
+def test_blanks_of_a_name_stay_as_they_are(label: str) -> None:
+    command = AddAddress("eth0", replace(ADDRESS, label=label)).describe("")
+    assert label in spoken(command)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ class Recorder:
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
-        self._names[fd] = path if dir_fd is not None else "directory"
+        self._names[fd] = "directory" if flags & os.O_DIRECTORY else path
         return fd
 
     def write(self, fd: int, data: bytes) -> int:
@@ -350,6 +350,24 @@ def test_directory_that_others_may_write_is_refused(directory: Path, mode: int) 
 def test_directory_of_another_user_is_refused(directory: Path) -> None:
     os.chown(directory, 1, 0)
     assert "uid 0" in refused_directory(directory).details
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("mode", [0o777, 0o775], ids=oct)
+def test_directory_below_one_that_others_may_write_is_refused(
+    directory: Path, create: bool, mode: int
+) -> None:
+    directory.parent.chmod(mode)
+    assert (
+        f"it is below {directory.parent}: others may"
+        in refused_directory(directory, create).details
+    )
+
+
+def test_directory_below_one_with_the_sticky_bit_is_used(directory: Path) -> None:
+    directory.parent.chmod(0o1777)
+    with Store(str(directory), create=True) as store:
+        store.commit(KEY, "{}")
 
 
 def test_directory_below_a_file_cannot_be_made(tmp_path: Path) -> None:

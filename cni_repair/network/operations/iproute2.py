@@ -7,26 +7,35 @@ if TYPE_CHECKING:
     from cni_repair.network.kernel.table import Table
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:=@%+-")
+_LINE_FEED = "${IFS#??}"  # IFS: blank, tab, line feed
 
 
 def quoted(word: str) -> str:
-    """A name as one word of a shell: it came from a pod or a file."""
+    """A name as one word of a POSIX shell (dash, too), on one line: it came from a pod or a file.
+
+    What a terminal would not show as it is, but obey, is there as numbers.
+    """
     if word and _PLAIN.issuperset(word):
         return word
     if not word.isprintable():
-        return f"$'{''.join(map(_escaped, word))}'"
+        return _made_by_printf(word)
     import shlex  # it needs `re`: only for names that are worth it
 
     return shlex.quote(word)
 
 
+def _made_by_printf(word: str) -> str:
+    """$'…' would be shorter, but to dash it is a $ and a word in quotes, which the pod may end."""
+    most = word.rstrip("\n")
+    line_feeds = _LINE_FEED * (len(word) - len(most))  # $(…) drops those at its end
+    return f"\"$(printf %b '{''.join(map(_escaped, most))}'){line_feeds}\""
+
+
 def _escaped(char: str) -> str:
-    """As bash has it between $' and ': no line of a script is begun by what a pod wrote."""
-    if char in "\\'":
-        return f"\\{char}"
-    if char.isprintable():
+    """As `printf %b` has it. (bash takes ! for its history, also between these quotes.)"""
+    if char.isprintable() and char not in "\\'!":
         return char
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
+    return "".join(f"\\0{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
 
 
 def ip(family: int) -> str:
@@ -39,7 +48,8 @@ def inside(netns: str) -> str:
 
 
 def words(*parts: str) -> str:
-    return " ".join(" ".join(parts).split())
+    """The parts that there are, with a blank between them: a name may have more of them inside."""
+    return " ".join(filter(None, parts))
 
 
 def said(table: Table, noun: object, own: dict[str, str]) -> list[str]:

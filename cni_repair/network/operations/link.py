@@ -100,7 +100,7 @@ class AddPodLink(Operation):
 def mode_words(link: PodLink) -> str:
     """What `ip link` has after the kind."""
     if link.kind == "ipvlan":
-        return f"mode {link.mode} {_IPVLAN_FLAGS.get(link.flags, '')}"
+        return words(f"mode {link.mode}", _IPVLAN_FLAGS.get(link.flags, ""))
     return words(
         f"mode {link.mode}",
         "nopromisc" if link.flags & 1 and link.mode == "passthru" else "",
@@ -126,8 +126,7 @@ class SetLink(Operation):
         return self.ifname if self.what in ("mac", "arp") else ""
 
     def describe(self, netns: str) -> str:
-        set_it = f"{inside(netns)}ip link set dev {quoted(self.ifname)}"
-        return f"{set_it} {self._words()}"  # not `words`: an alias may have any blanks
+        return f"{inside(netns)}ip link set dev {quoted(self.ifname)} {self._words()}"
 
     def _words(self) -> str:
         link = self.link

@@ -29,7 +29,7 @@ class SetNeighbour(Operation):
         address, flags = self.neighbour.address, self.neighbour.flags
         own = {
             "address": address if self.neighbour.mac else f"proxy {address}",
-            "flags": f"{TABLE.said('flags', flags)} dev {quoted(self.ifname)}",
+            "flags": words(TABLE.said("flags", flags), f"dev {quoted(self.ifname)}"),
         }
         return words(f"{inside(netns)}ip neigh replace", *said(TABLE, self.neighbour, own))
 
