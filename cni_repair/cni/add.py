@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cni_repair.base.closeable import close_fd
 from cni_repair.base.errors import (
+    DECODE,
     ENVIRONMENT,
     EXISTS,
     IO,
@@ -141,10 +142,13 @@ def _attach(
         keep_open=lock.fd,
     )
     result = load_object(output, f"the Result of plugin {conf.delegate}")
-    from cni_repair.base.gotypes import RESULT, respelled
+    from cni_repair.base.gotypes import RESULT, misfit, respelled
     from cni_repair.node.capture import Configuration, capture
 
     result = respelled(result, RESULT)
+    why = misfit(result, RESULT)
+    if why:  # the runtime, in Go, would not take it either
+        raise CniError(DECODE, f"the Result of plugin {conf.delegate} is none", f"${why}")
 
     configuration = Configuration(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master

@@ -69,7 +69,7 @@ def _said(raw: bytes, conf: netconf.NetConf, may_refuse: bool) -> Question:
     overridden = any(fold(key) == "delegate" for key in conf.document)
 
     def wrong(answer: Answer) -> str:
-        read, beside = answer["read"], answer["beside"]
+        read, beside = answer["read"], answer.get("beside")
         version = read.get("cniVersion") or _WITHOUT_VERSION
         ours = {"name": conf.name, "version": conf.cni_version}
         theirs = {"name": read.get("name", ""), "version": version}
@@ -85,15 +85,14 @@ def _said(raw: bytes, conf: netconf.NetConf, may_refuse: bool) -> Question:
     return Question("N", raw, dumps(conf.for_delegate(None)).encode(), wrong, may_refuse)
 
 
-def _attachments_differ(conf: netconf.NetConf, beside: Answer) -> str:
+def _attachments_differ(conf: netconf.NetConf, beside: Answer | None) -> str:
     try:
         ours = {(key.container_id, key.ifname) for key in gc.valid_attachments(conf)}
     except CniError:
         return ""
-    listed = [
-        *(beside[netconf.VALID_ATTACHMENTS[0]] or []),
-        *(beside[netconf.VALID_ATTACHMENTS[1]] or []),
-    ]
+    if beside is None:
+        return f"GC keeps {sorted(ours)}, and Go refuses the list"
+    listed = [one for name in netconf.VALID_ATTACHMENTS for one in beside[name] or []]
     theirs = {(one["containerID"], one["ifname"]) for one in listed}
     return "" if ours == theirs else f"GC keeps {sorted(ours)}, and Go reads {sorted(theirs)}"
 
@@ -174,7 +173,9 @@ def _result(raw: bytes) -> list[Question]:
         )
         return "" if ours == theirs else f"addresses {ours}, and by Go {theirs}"
 
-    return [Question("R", raw, wrong=wrong, may_refuse=True)] if "ips" in result else []
+    # Without a version Go takes it for one of before 0.3.0, which has no `ips`.
+    has_list = result.get("cniVersion") in netconf.VERSIONS[2:]
+    return [Question("R", raw, wrong=wrong, may_refuse=True)] if has_list else []
 
 
 def _error(raw: bytes) -> list[Question]:
