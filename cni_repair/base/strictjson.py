@@ -12,6 +12,7 @@ written by people, and read by Go: :func:`load_configuration` takes what can onl
 from __future__ import annotations
 
 import _json
+import codecs
 
 from cni_repair.base.errors import DECODE, CniError
 
@@ -26,6 +27,13 @@ MAX_BYTES = 4 << 20
 MAX_DEPTH = 64
 _SPACE = " \t\n\r"
 
+# Go's numbers are float64, of which the greatest integer has 309 digits. (So many in a row are at
+# least ten in a row of every 30th character.)
+_INFINITE = (1 << 1024) - (1 << 970)
+_DIGITS, _STRIDE = 309, 30
+_AS_ZERO = str.maketrans("123456789", "000000000")
+_REPLACE = "cni-repair.replace"
+
 
 class _Refused(ValueError):
     """The document is JSON, but not accepted; the message says why."""
@@ -33,19 +41,32 @@ class _Refused(ValueError):
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    # (Of what Go folds to the same, Python does, too, and at the speed of C.)
     if len(set(map(str.casefold, found))) != len(pairs):
-        raise _Refused(_twice(pairs))
+        _refuse_twice(pairs)
     return found
 
 
-def _twice(pairs: list[tuple[str, Any]]) -> str:
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
     seen: dict[str, str] = {}
     for key, _ in pairs:
-        folded = key.casefold()
+        folded = fold(key)
         if folded in seen:
-            return f"key {key!r} appears twice (as {seen[folded]!r}); case makes no difference"
+            raise _Refused(
+                f"key {key!r} appears twice (as {seen[folded]!r}); case makes no difference"
+            )
         seen[folded] = key
-    raise AssertionError("no key appears twice")
+
+
+def fold(key: str) -> str:
+    """A key as Go compares it: letter by letter, so that ß is not ss."""
+    return key.lower() if key.isascii() else "".join(map(_fold_letter, key))
+
+
+def _fold_letter(letter: str) -> str:
+    """Unicode's simple folding (CaseFolding.txt, C and S); Python has only the full one."""
+    alone = (one for one in (letter.casefold(), letter.lower()) if len(one) == 1)
+    return next(alone, letter)
 
 
 def _object_as_go(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -118,11 +139,11 @@ def loads(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> Any:
 def load_configuration(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """Parse a network configuration: one JSON object, taken where Go's encoding/json takes it.
 
-    The same key twice with the same value is one key. Bytes that are not UTF-8, and halves of
-    surrogate pairs, become U+FFFD. The limits, and keys that differ in value or in case, as in
+    The same key twice with the same value is one key. Each byte that is not UTF-8, and each half
+    of a surrogate pair, becomes U+FFFD. The limits, and keys that differ in value or in case, as in
     :func:`loads`.
     """
-    text = raw.decode("utf-8", "replace")
+    text = raw.decode("utf-8", _REPLACE)
     value = _parse(raw, text, what, _scan_as_go, max_bytes)
     return _object_in(_without_surrogates(value) if "\\u" in text else value, what)
 
@@ -146,7 +167,18 @@ def _parse(raw: bytes, text: str, what: str, scan: Scan, max_bytes: int) -> Any:
     # (With so few brackets in all, it cannot be nested too deep.)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels")
+    if _may_be_infinite(text) and _has_infinite(value):
+        raise _undecodable(what, f"a number has {_DIGITS} digits or more, which is too large")
     return value
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    """Go replaces each byte, Python's "replace" what may have been one character."""
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error(_REPLACE, _replaced)
 
 
 def load_object(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -187,6 +219,18 @@ def _deeper_than(value: Any, levels: int) -> bool:
     if isinstance(value, list):
         return levels == 0 or any(_deeper_than(v, levels - 1) for v in value)
     return False
+
+
+def _may_be_infinite(text: str) -> bool:
+    return "0" * (_DIGITS // _STRIDE) in text[::_STRIDE].translate(_AS_ZERO)
+
+
+def _has_infinite(value: Any) -> bool:
+    if isinstance(value, int):
+        return abs(value) >= _INFINITE
+    if isinstance(value, dict):
+        return any(map(_has_infinite, value.values()))
+    return isinstance(value, list) and any(map(_has_infinite, value))
 
 
 def holds_surrogate(text: str) -> bool:

@@ -40,15 +40,22 @@ def find(plugin: str, path: str) -> str:
     """The executable of a plugin type in CNI_PATH. Raises NotFound; CniError for a bad type."""
     if not valid_id(plugin):
         raise CniError(ENVIRONMENT, f"{plugin!r} is not a plugin type")
-    for directory in path.split(":"):
+    absolute = _absolute(path)
+    for directory in absolute:
         candidate = f"{directory}/{plugin}"
-        if directory.startswith("/") and _is_program(candidate):
+        if _is_program(candidate):
             return candidate
+    ignored = "; its relative paths do not count" if path != ":".join(absolute) else ""
     raise NotFound(
         ENVIRONMENT,
         f"plugin {plugin} is not in CNI_PATH ({path or 'empty'})",
-        "install it there (Debian: containernetworking-plugins, in /usr/lib/cni)",
+        f"install it there (Debian: containernetworking-plugins, in /usr/lib/cni){ignored}",
     )
+
+
+def _absolute(path: str) -> list[str]:
+    """The directories of a search path that do not depend on where we are."""
+    return [directory for directory in path.split(":") if directory.startswith("/")]
 
 
 def _is_program(path: str) -> bool:
@@ -69,22 +76,38 @@ def call(
 ) -> bytes:
     """Run a plugin with a configuration on its stdin; what it wrote to stdout.
 
-    Of `environ`, only CNI_* and PATH reach the plugin. `meanwhile` is called while the plugin
-    works. `keep_open` is the descriptor of a lock: the plugin and its children inherit it, so that
-    the lock is held, even if we die, until they have ended. Raises DelegateError with the plugin's
-    own error object, NotFound, TimedOut, or CniError where it failed without an error object.
+    Of `environ`, only CNI_* and PATH reach the plugin, and of these two paths only what is
+    absolute. `meanwhile` is called while the plugin works. `keep_open` is the descriptor of a lock:
+    the plugin and its children inherit it, so that the lock is held, even if we die, until they
+    have ended. Raises DelegateError with the plugin's own error object, NotFound, TimedOut, or
+    CniError where it failed without an error object.
     """
     executable = find(plugin, environ.get("CNI_PATH", ""))
-    given = {k: v for k, v in environ.items() if k.startswith("CNI_") or k == "PATH"}
+    given = _environment(environ)
     status, output = _run(executable, given, dumps(netconf), meanwhile, keep_open, seconds)
     if status == 0:
         return output
     raise _error_of(plugin, status, output)
 
 
+def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of our environment a plugin gets.
+
+    It looks for its IPAM plugin in CNI_PATH, and for programs in PATH: what it finds must not
+    depend on the directory that we were started in. (An empty PATH means that directory, too.)
+    """
+    given = {name: value for name, value in environ.items() if name.startswith("CNI_")}
+    for name in ("CNI_PATH", "PATH"):
+        if directories := _absolute(environ.get(name, "")):
+            given[name] = ":".join(directories)
+    return given
+
+
 def _error_of(plugin: str, status: int, output: bytes) -> CniError:
+    from cni_repair.base.gotypes import ERROR, respelled
+
     try:
-        document = load_object(output, "its output")
+        document = respelled(load_object(output, "its output"), ERROR)
     except CniError:
         said = output[:200].decode("utf-8", "replace").strip()
         how = f"signal {-status}" if status < 0 else f"status {status}"

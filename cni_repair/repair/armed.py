@@ -234,7 +234,7 @@ def _marks_of_leases(checkpoint: Checkpoint) -> tuple[tuple[str, Mark], ...]:
     for address in given_addresses(checkpoint) if store else ():
         try:
             found.append((f"{store}/{address}", mark_of(f"{store}/{address}")))
-        except OSError:
+        except FileNotFoundError:
             continue  # the plan says what that means
     return tuple(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyroute2 import AsyncIPRoute
@@ -19,7 +20,7 @@ from cni_repair.network.kernel.link import names_in
 from cni_repair.network.model import IFF_RUNNING, IFF_UP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
 # Each macvlan that is made or deleted is one message of its master; the default buffer holds 91.
 BUFFER_BYTES = 8 << 20
@@ -84,10 +85,23 @@ class LinkEvents:
         self._trouble = trouble
 
     async def run(self) -> None:
-        """Listen for ever. After an overflow pyroute2's socket is dead: make a new one."""
+        """Listen for ever. What `tell` or `begin` raises ends it: a bug is no trouble with the
+        kernel, and half of what they do may be undone."""
+        async with aclosing(self._messages()) as messages:
+            async for message in messages:
+                if isinstance(message, LinkEvent):
+                    self._tell(message)
+                else:
+                    self._begin(message)
+
+    async def _messages(self) -> AsyncGenerator[LinkEvent | list[LinkEvent], None]:
+        """All links, and then each message; again from the beginning after a failure. After an
+        overflow pyroute2's socket is dead: make a new one."""
         while True:
             try:
-                await self._listen()
+                async with aclosing(self._listen()) as messages:
+                    async for message in messages:
+                        yield message
             except (OSError, NetlinkError) as error:
                 if getattr(error, "errno", 0) == errno.ENOBUFS:
                     self._trouble("messages of the node's links were lost: all pods are looked at")
@@ -95,15 +109,15 @@ class LinkEvents:
                 self._trouble(f"cannot hear of the node's links: {error}")
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> AsyncGenerator[LinkEvent | list[LinkEvent], None]:
         links = AsyncIPRoute()
         try:
             links.set_marshal(_LinkMarshal())
             await links.bind(groups=RTMGRP_LINK)
             links.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
-            self._begin([one["link"] async for one in await links.link("dump") if one["link"]])
+            yield [one["link"] async for one in await links.link("dump") if one["link"]]
             while True:
                 async for one in links.get():
-                    self._tell(one["link"])
+                    yield one["link"]
         finally:
             links.close()

@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ()
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "long",
+    "power",
+)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from typing import NoReturn
+
+import pytest
 
 from cni_repair.watch.events import LinkEvent, LinkEvents
 from tests.netns.rig import HANG_SECONDS, Rig
@@ -36,3 +40,22 @@ def test_a_port_that_leaves_its_bridge_is_not_gone(rig: Rig) -> None:
     gone = [name for event in heard if event.gone for name in event.names]
     assert "port" not in gone
     assert gone.count("eth0") == 1
+
+
+@pytest.mark.parametrize("at", ["the beginning", "a message"])
+def test_an_error_of_who_is_told_is_not_the_kernels(rig: Rig, at: str) -> None:
+    """Listening anew would hide it, and go on with half of it done."""
+    troubles: list[str] = []
+
+    def fail(_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    def begin(links: list[LinkEvent]) -> None:
+        if at == "the beginning":
+            fail(links)
+        rig.uplink_down()
+
+    events = LinkEvents(fail, begin, troubles.append)
+    with pytest.raises(OSError, match="Too many open files"):
+        rig.inside(None, lambda: asyncio.run(asyncio.wait_for(events.run(), HANG_SECONDS)))
+    assert troubles == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.cni import delegate
-from cni_repair.cni.delegate import TimedOut
+from cni_repair.cni.delegate import NotFound, TimedOut
 from tests.patience import HANG_SECONDS, eventually
 
 
@@ -101,3 +101,43 @@ def test_no_descriptor_and_no_child_stays(tmp_path: Path) -> None:
     with pytest.raises(TimedOut):
         call(tmp_path, "sleep 1000 & wait", seconds=0.05)
     assert ours() == before
+
+
+# --- what it is searched in ---
+
+
+@pytest.mark.parametrize("more", ["evil:{}", "{}:evil", "./evil::{}:.", "../evil:{}:"])
+@pytest.mark.parametrize("name", ["CNI_PATH", "PATH"])
+def test_only_absolute_directories_are_handed_on(tmp_path: Path, name: str, more: str) -> None:
+    """A plugin looks for its IPAM plugin in CNI_PATH: from where we were started, were one of its
+    directories relative."""
+    plugin = tmp_path / "plugin"
+    plugin.write_text(f'#!/bin/sh\necho "${name}"\n')
+    plugin.chmod(0o755)
+    environ = {"CNI_PATH": f"{tmp_path}:/two", "PATH": f"{tmp_path}:/two"}
+    environ[name] = more.format(environ[name])
+    assert delegate.call("plugin", environ, {}) == f"{tmp_path}:/two\n".encode()
+
+
+@pytest.mark.parametrize("path", ["", ":", ".", "bin:sbin"])
+def test_path_with_nothing_absolute_is_not_handed_on(tmp_path: Path, path: str) -> None:
+    """An empty PATH means the directory in which a program was started."""
+    plugin = tmp_path / "plugin"
+    plugin.write_text("#!/bin/sh\nexec /usr/bin/env\n")
+    plugin.chmod(0o755)
+    said = delegate.call("plugin", {"CNI_PATH": str(tmp_path), "PATH": path}, {}).decode()
+    shells_own = {"PWD", "OLDPWD", "SHLVL", "_"}
+    names = {line.partition("=")[0] for line in said.splitlines()}
+    assert names - shells_own == {"CNI_PATH"}
+
+
+def test_plugin_that_only_a_relative_directory_has_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound, match="relative paths do not count"):
+        delegate.find("plugin", ".:/nowhere")
+    with pytest.raises(NotFound) as caught:
+        delegate.find("plugin", "/nowhere")
+    assert "relative" not in str(caught.value)

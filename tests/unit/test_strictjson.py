@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.errors import DECODE, CniError
-from cni_repair.base.strictjson import MAX_DEPTH, dumps, load_object, loads
+from cni_repair.base.strictjson import (
+    MAX_DEPTH,
+    dumps,
+    fold,
+    load_configuration,
+    load_object,
+    loads,
+)
 from tests.unit.strategies import json_values
 
 BAD: dict[str, bytes] = {
@@ -46,6 +53,9 @@ BAD: dict[str, bytes] = {
     "single-quotes": b"{'a':1}",
     "comment": b"{}//",
     "control-character": b'{"a":"\n"}',
+    "310-digits": b'{"a":1' + b"0" * 309 + b"}",
+    "310-digits-in-a-list": b'{"b":"%b","a":[[-1%b]]}' % (b"x" * 17, b"0" * 309),
+    "just-too-large-integer": b"%d" % ((1 << 1024) - (1 << 970)),
     "5000-digits": b'{"a":' + b"9" * 5_000 + b"}",
     "bare-word": b"nonsense",
 }
@@ -75,6 +85,60 @@ def test_object_wanted(raw: bytes) -> None:
     with pytest.raises(CniError, match="not a JSON object") as caught:
         load_object(raw, "it")
     assert caught.value.code == DECODE
+
+
+@pytest.mark.parametrize("number", [10**308, -(10**308), (1 << 1024) - (1 << 970) - 1])
+@pytest.mark.parametrize("before", range(31))
+def test_integer_that_goes_numbers_hold_is_read(number: int, before: int) -> None:
+    assert loads(b"[%b%d]" % (b" " * before, number), "it") == [number]
+    assert loads(b'["%b%d"]' % (b"-" * before, number * 100), "it")
+
+
+@pytest.mark.parametrize("before", range(31))
+def test_too_large_integer_is_found_wherever_it_stands(before: int) -> None:
+    raw = b'{"a":%b%d}' % (b" " * before, 10**309)
+    for read in (loads, load_configuration):
+        with pytest.raises(CniError, match="too large"):
+            read(raw, "it")
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        (b'{"a":"\xff"}', "\ufffd"),
+        (b'{"a":"\xe2\x82"}', "\ufffd\ufffd"),  # of a character of three bytes
+        (b'{"a":"\xf0\x9f\x98"}', "\ufffd\ufffd\ufffd"),
+        (b'{"a":"\xed\xa0\x80"}', "\ufffd\ufffd\ufffd"),
+        (b'{"a":"\xe2\x82\xe2\x82\xac"}', "\ufffd\ufffd€"),
+        (rb'{"a":"\ud800"}', "\ufffd"),
+    ],
+)
+def test_configuration_has_a_replacement_for_each_bad_byte_as_in_go(raw: bytes, read: str) -> None:
+    assert load_configuration(raw, "it") == {"a": read}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("TYPE", "type", True),
+        ("lin\u212a", "link", True),  # Kelvin
+        ("ma\u017fter", "master", True),  # long s
+        ("Σ", "ς", True),
+        ("ẞ", "ß", True),
+        ("addreß", "address", False),
+        ("ﬁ", "fi", False),
+        ("İ", "i", False),
+        ("\u0131", "i", False),
+    ],
+)
+def test_keys_are_compared_letter_by_letter_as_in_go(one: str, other: str, same: bool) -> None:
+    assert (fold(one) == fold(other)) is same
+    raw = json.dumps({one: 1, other: 1}).encode()
+    if same:
+        with pytest.raises(CniError, match="appears twice"):
+            load_configuration(raw, "it")
+    else:
+        assert load_configuration(raw, "it") == {one: 1, other: 1}
 
 
 def test_surrogate_pair_is_one_character() -> None:

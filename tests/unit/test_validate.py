@@ -265,6 +265,36 @@ def test_what_is_there_under_another_key(
 
 
 @pytest.mark.parametrize(
+    ("ipam", "slips"),
+    [
+        ({"TYPE": "host-local", "Subnet": "10.9.0.0/24"}, {"TYPE": "type", "Subnet": "subnet"}),
+        (
+            {"type": "host-local", "ranges": [[{"SUBNET": "10.9.0.0/24"}]]},
+            {"ranges[0][0].SUBNET": "subnet"},
+        ),
+        ({"type": "static", "Addresses": [{"address": "10.9.0.5/24"}]}, {"Addresses": "addresses"}),
+        ({**GOOD["ipam"], "routes": [{"DST": "0.0.0.0/0"}]}, {"routes[0].DST": "dst"}),
+    ],
+    ids=str,
+)
+def test_key_in_another_case_is_a_slip_and_no_error(
+    tmp_path: Path, ipam: dict[str, Any], slips: dict[str, str]
+) -> None:
+    """IPAM plugins, in Go, read it."""
+    told = said(tmp_path, plugin(ipam=ipam))
+    assert [one.partition(": ")[2].partition(": ")[0] for one in told] == [
+        f"$.ipam.{place}" for place in slips
+    ]
+    assert all(f"did you mean '{right}'" in one for one, right in zip(told, slips.values()))
+
+
+def test_type_in_another_case_is_ours(tmp_path: Path) -> None:
+    (told,) = said(tmp_path, plugin(type=ABSENT, TYPE="cni-repair"))
+    assert told.startswith("$.TYPE: key 'TYPE'")
+    assert "write it 'type'" in told
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
