@@ -17,10 +17,12 @@ import base64
 import os
 import re
 
+from cni_repair.base import gotypes
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import DECODE, IO, CniError
-from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
+from cni_repair.base.files import Untrusted, open_private, read_trusted
 from cni_repair.base.frozen import frozen
+from cni_repair.base.gotypes import respelled
 from cni_repair.base.kinds import Misfit
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import load_configuration, load_object, loads
@@ -120,19 +122,18 @@ class _Reading:
     def directory(self, path: str, wanted: Callable[[str], bool], parse: Parse) -> None:
         """Read the files whose names are wanted, but only in a directory that can be trusted."""
         try:
-            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened = open_private(path, last_may_be_link=True)
         except FileNotFoundError:
             return
         except OSError as error:
             self._is_bad(path, IO, f"cannot read {path}", error.strerror or str(error))
             return
+        except Untrusted as error:
+            if _has(path, wanted):
+                self._is_bad(path, IO, f"directory {path} is not trusted", str(error))
+            return
         try:
-            names = sorted(filter(wanted, os.listdir(opened)))
-            why = why_untrusted(os.fstat(opened))
-            if names and why:
-                self._is_bad(path, IO, f"directory {path} is not trusted", why)
-                return
-            for name in names:
+            for name in sorted(filter(wanted, os.listdir(opened))):
                 self._file(opened, f"{path}/{name}", name, parse)
         finally:
             os.close(opened)
@@ -150,6 +151,13 @@ class _Reading:
 
     def _is_bad(self, path: str, code: int, msg: str, details: str) -> None:
         self.bad.append(Unreadable(path, CniError(code, msg, details)))
+
+
+def _has(directory: str, wanted: Callable[[str], bool]) -> bool:
+    try:
+        return any(map(wanted, os.listdir(directory)))
+    except OSError:
+        return True  # which had better be told
 
 
 def _remedy(name: str) -> str:
@@ -180,8 +188,11 @@ def _read(directory: int, path: str, name: str) -> File:
 
 def _entry(file: File) -> list[Remembered]:
     document = load_object(file.raw, file.path)
+    cached = respelled(document, gotypes.CACHED)
     # This is how libcni tells them apart.
-    return [_v1(file, document) if document.get("kind") == "cniCacheV1" else _bare(file, document)]
+    if cached.get("kind") == "cniCacheV1":
+        return [_v1(file, cached)]
+    return [_bare(file, respelled(document, gotypes.RESULT))]
 
 
 def _v1(file: File, document: dict[str, Any]) -> Remembered:
@@ -266,12 +277,12 @@ def _plugins(value: Any) -> tuple[dict[str, Any], ...]:
         return ()
     document = load_configuration(raw, "the configuration")
     if "plugins" not in document:
-        return (document,)
+        return (respelled(document, gotypes.CONFIGURATION),)
     shared = {key: document[key] for key in ("cniVersion", "name") if key in document}
     plugins: tuple[dict[str, Any], ...] = _get(
         document, "plugins", readers.list_of(readers.any_object), ()
     )
-    return tuple({**plugin, **shared} for plugin in plugins)
+    return tuple({**respelled(plugin, gotypes.CONFIGURATION), **shared} for plugin in plugins)
 
 
 def _args(value: Any) -> dict[str, str]:
@@ -306,7 +317,8 @@ def _modern(value: Any, ifname: str, netns: str) -> dict[str, Any]:
 
 
 def _scratch(file: File) -> list[Remembered]:
-    delegates = readers.list_of(readers.any_object)(loads(file.raw, file.path))
+    document = respelled(loads(file.raw, file.path), gotypes.DELEGATE)
+    delegates = readers.list_of(readers.any_object)(document)
     return [_delegate(file, index, delegate) for index, delegate in enumerate(delegates)]
 
 

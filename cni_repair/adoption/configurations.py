@@ -14,6 +14,7 @@ import stat
 from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import Untrusted, read_all
 from cni_repair.base.frozen import frozen
+from cni_repair.base.gotypes import field_of
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import MAX_BYTES, load_configuration, loads
 
@@ -28,11 +29,11 @@ CONF_DIRS = ("/etc/cni/net.d", "/etc/cni/multus/net.d")
 _EXTENSIONS = (".conf", ".conflist", ".json")
 _MULTUS_BELOW = "multus.d"
 _DEFAULT_WRAPPED = "macvlan"
-# Keys of Multus, without regard to case, as Go reads them.
-_NAMES_DIRECTORY = ("confdir", "cniconfigdir", "multusautoconfigdir")
-_NAMES_NETWORKS = ("clusternetwork", "defaultnetworks")  # by name, or by the path of a file
-_NAMES_CACHE = ("cnidir",)
-_NAMES_RECORDS = ("checkpointdir", "checkdir")
+# Keys of Multus, and ours.
+_NAMES_DIRECTORY = ("confDir", "cniConfigDir", "multusAutoconfigDir")
+_NAMES_NETWORKS = ("clusterNetwork", "defaultNetworks")  # by name, or by the path of a file
+_NAMES_CACHE = ("cniDir",)
+_NAMES_RECORDS = ("checkpointDir", "checkDir")
 
 
 @frozen
@@ -81,7 +82,7 @@ def plugins_of(document: Any) -> list[dict[str, Any]]:
 
 
 def _called_by(configuration: dict[str, Any]) -> list[Any]:
-    return [_get(configuration, "type"), _get(configuration, "delegate")]
+    return [field_of(configuration, "type"), field_of(configuration, "delegate")]
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
@@ -93,15 +94,10 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
         yield from _objects(part)
 
 
-def _get(document: dict[str, Any], name: str) -> Any:
-    """A value by its key, of which Go ignores the case."""
-    return next((value for key, value in document.items() if key.casefold() == name), None)
-
-
 def _wrapped_by(configuration: dict[str, Any]) -> str:
-    delegate = _get(configuration, "delegate")
+    delegate = field_of(configuration, "delegate")
     if isinstance(delegate, dict):
-        delegate = _get(delegate, "type")
+        delegate = field_of(delegate, "type")
     named = isinstance(delegate, str) and delegate not in ("", OWN_TYPE)
     return str(delegate) if named else _DEFAULT_WRAPPED
 
@@ -111,7 +107,7 @@ def _paths(document: Any, names: tuple[str, ...]) -> list[str]:
     found = []
     for configuration in _objects(document):
         for name in names:
-            value = _get(configuration, name)
+            value = field_of(configuration, name)
             texts = value if isinstance(value, list) else [value]
             found += [text for text in texts if isinstance(text, str) and text.startswith("/")]
     return found

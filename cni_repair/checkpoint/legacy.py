@@ -14,6 +14,7 @@ reason given.
 from __future__ import annotations
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.gotypes import RESULT, respelled
 from cni_repair.base.names import valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.model import Checkpoint, Pod
@@ -49,7 +50,7 @@ def _read(
         raise ValueError(f"sandbox {sandbox!r} is not the one that the file is named after")
     if not valid_ifname(ifname):
         raise ValueError(f"ifname {ifname!r} is no interface name")
-    result = document.get("result")
+    result = respelled(document.get("result"), RESULT)
     if not isinstance(result, dict):
         raise ValueError("result: expected an object")
     attachment = attachment_in(result, ifname, parents, mode, mtu)

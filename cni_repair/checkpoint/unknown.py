@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, frozen
 from cni_repair.base.kinds import Kind, Misfit, camel
+from cni_repair.base.strictjson import fold
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ def _known_of(kind: Kind, value: Any, path: Path, unknown: list[tuple[Path, Any]
         ]
     if kind.fields is None or not isinstance(value, dict):
         return value
-    folded = {key.lower(): key for key in kind.fields}
+    folded = {fold(key): key for key in kind.fields}
     kept = {}
     for key, held in value.items():
         if key in kind.fields:
             kept[key] = _known_of(kind.fields[key], held, (*path, key), unknown)
             continue
-        meant = folded.get(key.lower())
+        meant = folded.get(fold(key))
         if meant is not None:
             raise Misfit(f"{_in_words(path)}.{key}: unknown key: {meant} is meant")
         if not kind.newer(key):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, IO, CniError
+from cni_repair.base.gotypes import field_of
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import MAX_BYTES, load_configuration
 from cni_repair.cni.netconf import VERSIONS, NetConf, check
@@ -18,7 +19,7 @@ def read_conf(path: str) -> NetConf:
         document = load_configuration(read_file(path), path)
     except OSError as error:
         raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
-    mine = [plugin for _, plugin in plugins_in(document) if plugin.get("type") == OWN_TYPE]
+    mine = [plugin for _, plugin in plugins_in(document) if field_of(plugin, "type") == OWN_TYPE]
     if len(mine) != 1:
         raise CniError(
             CONFIG,

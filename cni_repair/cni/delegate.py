@@ -104,8 +104,10 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _error_of(plugin: str, status: int, output: bytes) -> CniError:
+    from cni_repair.base.gotypes import ERROR, respelled
+
     try:
-        document = load_object(output, "its output")
+        document = respelled(load_object(output, "its output"), ERROR)
     except CniError:
         said = output[:200].decode("utf-8", "replace").strip()
         how = f"signal {-status}" if status < 0 else f"status {status}"

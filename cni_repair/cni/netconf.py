@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE, valid_id, valid_link_name
-from cni_repair.base.strictjson import load_configuration
+from cni_repair.base.strictjson import fold, load_configuration
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 
@@ -37,7 +37,7 @@ _THEIRS = (
 # For those who read what people wrote: our keys, and those that mean another.
 KEYS, SYNONYMS = _OURS, _SYNONYMS
 _OF_THE_NETWORK = ("cniVersion", "name")  # which no delegate may change
-_BY_FOLDED_KEY = {key.casefold(): key for key in (*_OURS, *_THEIRS, "checkDir")}
+_BY_FOLDED_KEY = {fold(key): key for key in (*_OURS, *_THEIRS, "checkDir")}
 
 
 @frozen
@@ -71,7 +71,7 @@ class NetConf:
     def ipam_type(self) -> str:
         ipam = self.rest.get("ipam")
         given = ipam.items() if isinstance(ipam, dict) else ()
-        kind = next((value for key, value in given if key.casefold() == "type"), "")
+        kind = next((value for key, value in given if fold(key) == "type"), "")
         return kind if isinstance(kind, str) else ""
 
 
@@ -129,21 +129,23 @@ def _wrong(why: str) -> CniError:
 
 def _known(document: dict[str, Any], tolerant: bool = False) -> dict[str, Any]:
     """The document without its synonyms, and without what is null of ours: for a plugin in Go, null
-    is what is not there."""
-    values = {_SYNONYMS.get(key, key): value for key, value in document.items()}
+    is what is not there.
+
+    The delegate, written in Go, reads a known key in any case; `tolerant`: so do we.
+    """
+    spelled = {key: _BY_FOLDED_KEY.get(fold(key), key) for key in document}
+    for key, known in spelled.items() if not tolerant else ():
+        if known not in (key, _SYNONYMS.get(key)):
+            raise _wrong(f"key {key!r}: write it {known!r}")
+    values = {_SYNONYMS.get(spelled[key], spelled[key]): value for key, value in document.items()}
     if len(values) != len(document) and not tolerant:
         raise _wrong("a key and its synonym are both there: keep one of them")
-    for key in values if not tolerant else ():
-        known = _BY_FOLDED_KEY.get(key.casefold(), key)
-        if known != key:
-            # The delegate, written in Go, would read it as the same key; we would not.
-            raise _wrong(f"key {key!r}: write it {known!r}")
     return {k: v for k, v in values.items() if v is not None or k not in _OURS}
 
 
 def _merged(values: dict[str, Any], overrides: dict[str, Any], tolerant: bool) -> dict[str, Any]:
     merged = values | overrides
-    if len(set(map(str.casefold, merged))) != len(merged) and not tolerant:
+    if len(set(map(fold, merged))) != len(merged) and not tolerant:
         raise _wrong("delegate: a key differs only in case from another one: write both alike")
     return merged
 

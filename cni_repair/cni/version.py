@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.errors import CniError
+from cni_repair.base.gotypes import field_of
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import dumps, load_configuration, load_object
 from cni_repair.cni import delegate
@@ -24,11 +25,11 @@ def version(call: Call) -> tuple[str, int]:
     CRI-O calls) refuses a plugin that does not name it.
     """
     asked = load_configuration(call.stdin, "the VERSION request") if call.stdin.strip() else {}
-    wrapped = asked.get("delegate") or DEFAULT_DELEGATE
-    plugin = wrapped.get("type", DEFAULT_DELEGATE) if isinstance(wrapped, dict) else wrapped
+    wrapped = field_of(asked, "delegate") or DEFAULT_DELEGATE
+    plugin = field_of(wrapped, "type") or DEFAULT_DELEGATE if isinstance(wrapped, dict) else wrapped
     theirs = _versions_of(str(plugin), call)
     supported = [known for known in VERSIONS if known in theirs] or list(VERSIONS)
-    named = asked.get("cniVersion")
+    named = field_of(asked, "cniVersion")
     spoken = named if named in VERSIONS else supported[-1]
     return dumps({"cniVersion": spoken, "supportedVersions": supported}), 0
 
@@ -47,7 +48,7 @@ def _versions_of(plugin: str, call: Call) -> list[Any]:
     environ = {**call.environ, "CNI_COMMAND": "VERSION"}
     try:
         answer = delegate.call(plugin, environ, {"cniVersion": VERSIONS[-2]})
-        versions = load_object(answer, "its VERSION answer").get("supportedVersions")
+        versions = field_of(load_object(answer, "its VERSION answer"), "supportedVersions")
     except CniError:
         return []
     return versions if isinstance(versions, list) else []

@@ -14,6 +14,7 @@ import os
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.names import short_id
+from cni_repair.base.strictjson import fold
 from cni_repair.network.planning.plan import RELEASED
 
 TYPE_CHECKING = False
@@ -109,7 +110,7 @@ def store_of(checkpoint: Checkpoint) -> str:
     ipam = netconf.get("ipam")
     if not isinstance(ipam, dict) or not checkpoint.network:
         return ""
-    keys = {key.casefold(): value for key, value in ipam.items()}  # as Go reads them
+    keys = {fold(key): value for key, value in ipam.items()}  # as Go reads them
     if keys.get("type") != "host-local":
         return ""
     directory = keys.get("datadir") or _STORE

@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ("power",)
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "crowded",
+    "long",
+    "power",
+)

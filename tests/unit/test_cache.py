@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.adoption.caches import Remembered, Unreadable, read_caches, read_legacy
+from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.store import Key, Store
 from tests.unit.samples import CONTAINER, NETNS, RESULT, SEED, SEED_NAME
 from tests.unit.strategies import ids, ifnames, json_objects, json_values
@@ -121,6 +122,24 @@ def test_as_containerd_wrote_it(cache: Path) -> None:
     assert (one.args["K8S_POD_NAMESPACE"], one.args["K8S_POD_NAME"]) == ("shop", "web-1")
     assert one.result["ips"][0]["address"] == "10.9.0.2/24"
     assert one.written_at == 1_700_000_000_123
+
+
+def in_capitals(value: Any) -> Any:
+    """A document with every key in capitals."""
+    if isinstance(value, list):
+        return [in_capitals(one) for one in value]
+    if isinstance(value, dict):
+        return {key.upper(): in_capitals(held) for key, held in value.items()}
+    return value
+
+
+def test_an_entry_is_read_in_any_case_as_libcni_does(cache: Path) -> None:
+    name = f"podnet-{CONTAINER}-eth0"
+    entry(cache, v1(config=in_base64(MACVLAN)), name)
+    as_written = read(cache)
+    entry(cache, in_capitals(v1(config=in_base64(in_capitals(MACVLAN)))), name)
+    assert as_written.plugins == (MACVLAN,)
+    assert replace(read(cache), written_at=0) == replace(as_written, written_at=0)
 
 
 def test_the_netns_beside_the_result_counts_more(cache: Path) -> None:
@@ -304,6 +323,14 @@ def test_multus_names_interfaces_by_their_place(cache: Path) -> None:
     assert {(one.netns, *one.args, *one.result) for one in found} == {("",)}
 
 
+def test_multus_file_is_read_in_any_case(cache: Path) -> None:
+    plugin = {**MACVLAN, "name": "pods", "ipam": {"type": "host-local", "dataDir": "/d"}}
+    request = delegate(in_capitals(plugin), ifnameRequest="data0")
+    (one,) = scratch(cache, [in_capitals(request)])
+    assert (one.key, one.network) == (Key(CONTAINER, "data0"), "pods")
+    assert one.plugins == (plugin,)
+
+
 def test_multus_delegates_to_a_list(cache: Path) -> None:
     (one,) = scratch(cache, [delegate(CONFLIST)])
     assert [plugin["type"] for plugin in one.plugins] == ["macvlan", "tuning"]
@@ -426,6 +453,20 @@ def test_a_directory_of_others_with_nothing_in_it_that_counts(cache: Path) -> No
     assert read(cache).network == "podnet"
     put(cache / CONTAINER, [])
     assert [one.file for one in read_caches([str(cache)])[1]] == [str(cache)]
+
+
+def test_a_directory_below_one_of_others(cache: Path) -> None:
+    entry(cache, v1())
+    cache.chmod(0o777)
+    assert f"it is below {cache}: others may write" in why(cache)
+
+
+def test_a_directory_that_was_moved_to_another_disk(cache: Path, tmp_path: Path) -> None:
+    """Only root can have made the link."""
+    entry(cache, v1())
+    (cache / "results").rename(tmp_path / "disk")
+    (cache / "results").symlink_to(tmp_path / "disk")
+    assert read(cache).network == "podnet"
 
 
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:

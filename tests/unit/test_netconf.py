@@ -302,7 +302,7 @@ def test_master_may_be_an_altname(name: str) -> None:
 WRONG_FOR_NEW = [
     ("master", 5), ("master", ["eth0", None]), ("master2", "a/b"), ("vlanId", 5000),
     ("vlanId", "3"), ("repairOnCheck", "yes"), ("masterTimeout", -1), ("masterTimeout", True),
-    ("followRenamedMaster", 1), ("fallbackMaster", True), ("Master", "eth0"), ("vlanid", 3),
+    ("followRenamedMaster", 1), ("fallbackMaster", True),
     ("linkInContainer", True), ("delegate", {"Mode": "bridge"}), ("delegate", {"name": "x"}),
 ]  # fmt: skip
 
@@ -318,6 +318,26 @@ def test_what_is_there_does_not_depend_on_it(key: str, value: Any) -> None:
     assert conf.ipam_type == "host-local"
     assert (conf.masters, conf.vlan_id, conf.master_timeout) == ((), None, 10.0)
     assert not (conf.repair_on_check or conf.follow_renamed_master or conf.fallback_master)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"NAME": "podnet", "CNIVersion": "1.0.0", "Type": "cni-repair", "IPAM": {"TYPE": "x"},
+         "MASTER": "eth0", "VLANID": 3, "Delegate": {"TYPE": "ipvlan"}, "CheckDir": "/c"},
+        {**MINIMAL, "ipam": {"t\u0079pe": "x"}, "ma\u017fter": "eth0", "vlanid": 3,
+         "delegate": {"Type": "ipvlan"}, "CheckpointDir": "/c"},
+    ],
+    ids=["all", "some"],
+)  # fmt: skip
+def test_what_is_there_is_read_in_any_case(document: dict[str, Any]) -> None:
+    """As the delegate reads what somebody has edited; else its address would leak at DEL."""
+    conf = netconf.check(document, tolerant=True)
+    assert (conf.name, conf.cni_version, conf.delegate) == ("podnet", "1.0.0", "ipvlan")
+    assert (conf.masters, conf.vlan_id, conf.checkpoint_dir) == (("eth0",), 3, "/c")
+    assert conf.ipam_type == "x"
+    assert conf.for_delegate("eth0.3")["master"] == "eth0.3"
+    assert len({key.lower() for key in conf.rest}) == len(conf.rest)
 
 
 @pytest.mark.parametrize("key", ["name", "delegate", "checkpointDir", "runDir"])

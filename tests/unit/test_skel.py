@@ -214,6 +214,14 @@ def test_version_is_what_both_support(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["supportedVersions"] == ["0.1.0", "0.3.1", "1.0.0"]
 
 
+def test_version_is_asked_and_answered_in_any_case(tmp_path: Path) -> None:
+    environ = plugin(tmp_path, """echo '{"SupportedVersions":["0.4.0"]}'""")
+    (tmp_path / "macvlan").rename(tmp_path / "other")
+    asked = b'{"CNIVersion":"0.4.0","delegate":{"Type":"other"}}'
+    done = serve("VERSION", asked, **environ)
+    assert json.loads(done.stdout) == {"cniVersion": "0.4.0", "supportedVersions": ["0.4.0"]}
+
+
 def local(tmp_path: Path, **more: object) -> bytes:
     """A configuration whose directories are the test's own."""
     directories = {"checkpointDir": str(tmp_path / "c"), "runDir": str(tmp_path / "run")}
@@ -257,6 +265,12 @@ def test_delegates_error_object_passes_unchanged(tmp_path: Path) -> None:
     environ = plugin(tmp_path, f"echo '{json.dumps(says)}'; exit 1")
     done = serve("CHECK", local(tmp_path), **{**GOOD, **environ})
     assert (done.returncode, json.loads(done.stdout)) == (1, says)
+
+
+def test_delegates_error_object_is_one_in_any_case(tmp_path: Path) -> None:
+    environ = plugin(tmp_path, """echo '{"Code": 11, "MSG": "later"}'; exit 1""")
+    done = serve("CHECK", local(tmp_path), **{**GOOD, **environ})
+    assert json.loads(done.stdout) == {"code": 11, "msg": "later"}
 
 
 @pytest.mark.parametrize(

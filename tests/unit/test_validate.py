@@ -265,6 +265,36 @@ def test_what_is_there_under_another_key(
 
 
 @pytest.mark.parametrize(
+    ("ipam", "slips"),
+    [
+        ({"TYPE": "host-local", "Subnet": "10.9.0.0/24"}, {"TYPE": "type", "Subnet": "subnet"}),
+        (
+            {"type": "host-local", "ranges": [[{"SUBNET": "10.9.0.0/24"}]]},
+            {"ranges[0][0].SUBNET": "subnet"},
+        ),
+        ({"type": "static", "Addresses": [{"address": "10.9.0.5/24"}]}, {"Addresses": "addresses"}),
+        ({**GOOD["ipam"], "routes": [{"DST": "0.0.0.0/0"}]}, {"routes[0].DST": "dst"}),
+    ],
+    ids=str,
+)
+def test_key_in_another_case_is_a_slip_and_no_error(
+    tmp_path: Path, ipam: dict[str, Any], slips: dict[str, str]
+) -> None:
+    """IPAM plugins, in Go, read it."""
+    told = said(tmp_path, plugin(ipam=ipam))
+    assert [one.partition(": ")[2].partition(": ")[0] for one in told] == [
+        f"$.ipam.{place}" for place in slips
+    ]
+    assert all(f"did you mean '{right}'" in one for one, right in zip(told, slips.values()))
+
+
+def test_type_in_another_case_is_ours(tmp_path: Path) -> None:
+    (told,) = said(tmp_path, plugin(type=ABSENT, TYPE="cni-repair"))
+    assert told.startswith("$.TYPE: key 'TYPE'")
+    assert "write it 'type'" in told
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
@@ -688,3 +718,16 @@ def test_json_is_as_published(tmp_path: Path) -> None:
 )
 def test_near(word: str, known: tuple[str, ...], meant: str) -> None:
     assert near(word, known) == meant
+
+
+def test_names_in_a_file_and_of_it_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    keys = {"mas\x1b[31mter": "lo", "a\n10-pods.conf: a valid network configuration": 1}
+    files = [tmp_path / name for name in ("a\x1b]0;x\x07.conf", "b\n.conf", "c\x9b1m.yaml")]
+    files[0].write_text(json.dumps(GOOD | keys | {"ipam": {"type": "host-local", "\x1b": 1}}))
+    files[1].write_text('{"\\u001ba": 1, "\\u001ba": 2}')
+    files[2].write_text('version: 1\n"\\e[2J": 2\nmasters: "\\e[3m"\n')
+    status, out, err = ran(*map(str, files))
+    assert status == 1
+    lines = (out + err).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith(f"{tmp_path}/") for line in lines)

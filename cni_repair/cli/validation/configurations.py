@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.gotypes import field_of
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.strictjson import load_configuration
 from cni_repair.cli.validation import keys
@@ -152,11 +153,11 @@ def _check(document: dict[str, Any], path: str, machine: Machine) -> _Checked:
         entries = list(_entries(document, path))
     except CniError:
         return _Checked((error(f"{path}.plugins", "expected a list", "write [ … ] around it"),))
-    mine = [(where, entry) for where, entry in entries if entry.get("type") == OWN_TYPE]
+    mine = [(where, entry) for where, entry in entries if field_of(entry, "type") == OWN_TYPE]
     findings = [
-        error(f"{where}.type", f"{entry['type']!r} is not a plugin", f"did you mean {OWN_TYPE!r}?")
+        error(f"{where}.type", f"{kind!r} is not a plugin", f"did you mean {OWN_TYPE!r}?")
         for where, entry in entries
-        if keys.is_like_ours(entry.get("type"))
+        if keys.is_like_ours(kind := field_of(entry, "type"))
     ]
     if not mine and not findings:
         return _Checked((), _NONE)
@@ -178,13 +179,13 @@ def _entries(document: dict[str, Any], path: str) -> Iterator[tuple[str, dict[st
     for where, entry in plugins_in(document):
         place = f"{path}{where[1:]}"
         yield place, entry
-        if entry.get("type") == OWN_TYPE:
+        if field_of(entry, "type") == OWN_TYPE:
             continue
         shared: dict[str, Any] = {key: entry[key] for key in ("cniVersion", "name") if key in entry}
-        inner = entry.get("delegate")
+        inner = field_of(entry, "delegate")
         if isinstance(inner, dict):
             yield f"{place}.delegate", {**inner, **shared}
-        delegates = entry.get("delegates")
+        delegates = field_of(entry, "delegates")
         for index, delegate in enumerate(delegates if isinstance(delegates, list) else ()):
             if isinstance(delegate, dict):
                 yield from _entries({**shared, **delegate}, f"{place}.delegates[{index}]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from cni_repair.base.frozen import frozen
+from cni_repair.base.gotypes import respelled
 from cni_repair.cli.validation import keys
 from cni_repair.cli.validation.findings import Finding, error, near_keys, note, warning
 
@@ -34,6 +35,7 @@ def check_ipam(path: str, conf: NetConf, machine: Machine) -> Iterator[Finding]:
     else:
         yield from _type(path, kind, machine)
         yield from near_keys(path, ipam, keys.OF_IPAM.get(kind, tuple(ipam)), kind)
+        ipam = _as_read(ipam, keys.OF_IPAM.get(kind, ()))
         if kind == "host-local":
             yield from _host_local(path, ipam, conf)
         elif kind == "static":
@@ -41,6 +43,12 @@ def check_ipam(path: str, conf: NetConf, machine: Machine) -> Iterator[Finding]:
         if kind in keys.OF_IPAM:
             yield from _lists(path, ipam)
             yield from _routes(path, ipam)
+
+
+def _as_read(value: dict[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
+    """With the keys that the IPAM plugin, in Go, reads in any case as it spells them."""
+    read: dict[str, Any] = respelled(value, {name: {} for name in known})
+    return read
 
 
 def _type(path: str, kind: str, machine: Machine) -> Iterator[Finding]:
@@ -75,6 +83,7 @@ def _set_of_ranges(path: str, ranges: list[Any]) -> Iterator[Finding]:
         place = f"{path}[{number}]"
         if isinstance(entry, dict):
             yield from near_keys(place, entry, keys.OF_RANGES, "a range")
+            entry = _as_read(entry, keys.OF_RANGES)
         if not isinstance(entry, dict) or not entry.get("subnet"):
             yield error(place, "is not a range: it has no subnet", 'write {"subnet": …}')
         else:
@@ -94,6 +103,7 @@ def _static(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Finding]
     for place, entry in _entries(path, ipam, "addresses"):
         if isinstance(entry, dict):
             yield from near_keys(place, entry, keys.OF_ADDRESSES, "an address")
+            entry = _as_read(entry, keys.OF_ADDRESSES)
         if not isinstance(entry, dict) or not entry.get("address"):
             yield error(place, "has no address", 'write {"address": "10.9.0.5/24"}')
         else:
@@ -112,6 +122,7 @@ def _routes(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:
     for place, entry in _entries(path, ipam, "routes"):
         if isinstance(entry, dict):
             yield from near_keys(place, entry, keys.OF_ROUTES, "a route")
+            entry = _as_read(entry, keys.OF_ROUTES)
         if not isinstance(entry, dict) or not entry.get("dst"):
             yield error(place, "has no destination", 'write {"dst": "0.0.0.0/0"}')
         else:
