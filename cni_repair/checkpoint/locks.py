@@ -17,6 +17,10 @@ from cni_repair.base.files import Untrusted, open_private, why_untrusted
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
+WAIT_SECONDS = 45.0
+# How long a plugin whose cni-repair died may go on while somebody waits for its lock.
+_ORPHANS_SECONDS = 30.0
+_END_SECONDS = 5.0  # for the kernel to close the files of who was killed
 _SUFFIX = ".lock"
 # The run directory that is open, at most one: by its path, the descriptor and what is opened.
 _KEPT: dict[str, tuple[int, os.stat_result]] = {}
@@ -98,7 +102,7 @@ def _kept_open(run_dir: str) -> int:
 class Lock(Closeable):
     """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
-    def __init__(self, run_dir: str, name: str, seconds: float = 45.0) -> None:
+    def __init__(self, run_dir: str, name: str, seconds: float = WAIT_SECONDS) -> None:
         self._path = path_of(run_dir, name)
         self._run_dir = run_dir
         self._name = name
@@ -122,6 +126,7 @@ class Lock(Closeable):
             ) from error
 
     def _wait_until(self, deadline: float) -> bool:
+        may_end_orphans = self._seconds >= _ORPHANS_SECONDS
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +135,13 @@ class Lock(Closeable):
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
             if time.monotonic() >= deadline:
+                if may_end_orphans:
+                    may_end_orphans = False
+                    from cni_repair.checkpoint.orphans import end_orphans
+
+                    if end_orphans(self.fd):
+                        deadline = time.monotonic() + _END_SECONDS
+                        continue
                 os.close(self.fd)
                 raise CniError(
                     TRY_AGAIN,
