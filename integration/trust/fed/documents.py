@@ -262,16 +262,16 @@ def _journal(raw: bytes) -> list[Question]:
 _CNI = (CniError,)
 _FROM_CACHES = (CniError, Misfit)
 READERS = (
-    Reader("netconf", "network configurations on stdin", Form.JSON, _netconf, _CNI, 150, _KEYS),
-    Reader("json", "any JSON", Form.JSON, _json, _CNI, 150, _KEYS),
-    Reader("record", "records, and their repair", Form.JSON, _record, _CNI, 10, _KEYS),
+    Reader("netconf", "network configurations on stdin", Form.JSON, _netconf, _CNI, 100, _KEYS),
+    Reader("json", "any JSON", Form.JSON, _json, _CNI, 100, _KEYS),
+    Reader("record", "records, and their repair", Form.JSON, _record, _CNI, 5, _KEYS),
     Reader("legacy", "the predecessor's files", Form.JSON, _legacy, _CNI, 10, _KEYS),
     Reader(
-        "result", "what a delegate prints", Form.JSON, _result, (CniError, ValueError), 40, _KEYS
+        "result", "what a delegate prints", Form.JSON, _result, (CniError, ValueError), 30, _KEYS
     ),
     Reader("error", "a delegate's error", Form.JSON, _error, (), 30, _KEYS),
-    Reader("cache", "libcni's cache", Form.JSON, _cache, (*_FROM_CACHES, ValueError), 30, _KEYS),
-    Reader("config", "configurations in it", Form.JSON, _config, _FROM_CACHES, 40, _KEYS),
+    Reader("cache", "libcni's cache", Form.JSON, _cache, (*_FROM_CACHES, ValueError), 20, _KEYS),
+    Reader("config", "configurations in it", Form.JSON, _config, _FROM_CACHES, 30, _KEYS),
     Reader("multus", "Multus' files", Form.JSON, _multus, _FROM_CACHES, 20, _KEYS),
     Reader("journal", "an upgrade's journal", Form.TEXT, _journal, (), 20, _KEYS),
 )

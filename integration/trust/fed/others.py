@@ -123,21 +123,21 @@ _CNI = (CniError,)
 # Of a record `validate` says more by its schema, with jsonschema, which not every machine has.
 _OF_VALIDATE = () if find_spec("jsonschema") else (ModuleNotFoundError,)
 READERS = (
-    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 4, _WORDS_OF_YAML),
-    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 4, _WORDS_OF_YAML),
+    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 2, _WORDS_OF_YAML),
+    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 2, _WORDS_OF_YAML),
     Reader(
         "nad",
         "NADs and lists, by validate",
         Form.YAML,
         _validated("it.yaml"),
         _OF_VALIDATE,
-        4,
+        2,
         _WORDS_OF_YAML,
     ),
     Reader(
-        "conf", "files of net.d, by validate", Form.JSON, _validated("it.conf"), _OF_VALIDATE, 8
+        "conf", "files of net.d, by validate", Form.JSON, _validated("it.conf"), _OF_VALIDATE, 4
     ),
-    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 250),
-    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 100),
-    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 200, _WORDS_OF_VARIABLES),
+    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 200),
+    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 150),
+    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 300, _WORDS_OF_VARIABLES),
 )
