@@ -11,6 +11,7 @@ import pytest
 from cni_repair.demo.lab import GATEWAY, Lab, poll_until
 from integration.containerd.runtime import Containerd
 from integration.kubelet.private import OWN, enter_private, show_system
+from tests.patience import HANG_SECONDS
 from tests.privately import plugin_in, told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
@@ -18,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be d
 _CONF_DIR = OWN / "net.d"
 _CHECKPOINTS = Path("/var/lib/cni-repair/checkpoints")
 _CACHE = Path("/var/lib/cni/results")
-_LOAD_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ class _Story:
         def is_so() -> bool:
             return self._cri.ready()["NetworkReady"] == there
 
-        poll_until(is_so, _LOAD_SECONDS, "containerd to look at its networks")
+        poll_until(is_so, HANG_SECONDS, "containerd to look at its networks")
 
     def _ipam(self, subnet: str) -> dict[str, Any]:
         return {"type": "host-local", "dataDir": self._lab.ipam_dir, "subnet": subnet}

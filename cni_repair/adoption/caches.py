@@ -20,7 +20,7 @@ import re
 from cni_repair.base import gotypes
 from cni_repair.base import kinds as readers
 from cni_repair.base.errors import DECODE, IO, CniError
-from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
+from cni_repair.base.files import Untrusted, open_private, read_trusted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.gotypes import respelled
 from cni_repair.base.kinds import Misfit
@@ -122,19 +122,18 @@ class _Reading:
     def directory(self, path: str, wanted: Callable[[str], bool], parse: Parse) -> None:
         """Read the files whose names are wanted, but only in a directory that can be trusted."""
         try:
-            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened = open_private(path, last_may_be_link=True)
         except FileNotFoundError:
             return
         except OSError as error:
             self._is_bad(path, IO, f"cannot read {path}", error.strerror or str(error))
             return
+        except Untrusted as error:
+            if _has(path, wanted):
+                self._is_bad(path, IO, f"directory {path} is not trusted", str(error))
+            return
         try:
-            names = sorted(filter(wanted, os.listdir(opened)))
-            why = why_untrusted(os.fstat(opened))
-            if names and why:
-                self._is_bad(path, IO, f"directory {path} is not trusted", why)
-                return
-            for name in names:
+            for name in sorted(filter(wanted, os.listdir(opened))):
                 self._file(opened, f"{path}/{name}", name, parse)
         finally:
             os.close(opened)
@@ -152,6 +151,13 @@ class _Reading:
 
     def _is_bad(self, path: str, code: int, msg: str, details: str) -> None:
         self.bad.append(Unreadable(path, CniError(code, msg, details)))
+
+
+def _has(directory: str, wanted: Callable[[str], bool]) -> bool:
+    try:
+        return any(map(wanted, os.listdir(directory)))
+    except OSError:
+        return True  # which had better be told
 
 
 def _remedy(name: str) -> str:

@@ -6,27 +6,42 @@ writable by anybody else, and is never reached through a symbolic link that anot
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+
+from cni_repair.base.closeable import close_fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _FOR_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = _FOR_READING | os.O_DIRECTORY
+_PASSING = _DIRECTORY | os.O_PATH  # for those who may not list it, too
+_OTHERS_WRITE = 0o022
+_MOST_LINKS = 40  # as many as the kernel follows (MAXSYMLINKS)
 _CHUNK = 1 << 20
 _FOR_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# What an open may say of the file itself: it is a link (O_NOFOLLOW), a socket's, a device's.
+_OF_THE_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
 
 
 class Untrusted(Exception):
     """A file that is not used; the message says why."""
 
 
+class Unreadable(Untrusted):
+    """The system refuses to read it now, which says nothing of what is in it."""
+
+
 def why_untrusted(status: os.stat_result) -> str:
     """Who else could have written to a file or directory; empty where nobody could."""
     if status.st_uid != os.geteuid():
         return f"it belongs to uid {status.st_uid}, not to uid {os.geteuid()}"
-    if status.st_mode & 0o022:
+    if status.st_mode & _OTHERS_WRITE:
         return f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
     return ""
 
@@ -43,7 +58,8 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Untrusted(f"cannot open it: {error.strerror}") from error
+        kind = Untrusted if error.errno in _OF_THE_FILE else Unreadable
+        raise kind(f"cannot open it: {error.strerror}") from error
     status = os.fstat(fd)
     regular = stat.S_ISREG(status.st_mode)
     why = why_untrusted(status) if regular else "it is not a regular file"
@@ -61,7 +77,7 @@ def read_trusted(
     try:
         data = read_all(fd, max_bytes + 1)
     finally:
-        os.close(fd)
+        close_fd(fd)
     if len(data) > max_bytes:
         raise Untrusted(f"it is longer than {max_bytes} bytes")
     return data, status
@@ -76,13 +92,124 @@ def read_all(fd: int, max_bytes: int) -> bytes:
             parts.append(part)
             left -= len(part)
     except OSError as error:
-        raise Untrusted(f"cannot read it: {error.strerror}") from error
+        raise Unreadable(f"cannot read it: {error.strerror}") from error
     return b"".join(parts)
 
 
-def open_directory(path: str) -> int:
-    """Open a directory, which the last name of the path must be itself; the caller closes it."""
-    return os.open(path, _FOR_READING | os.O_DIRECTORY)
+def open_private(path: str, create: bool = False, last_may_be_link: bool = False) -> int:
+    """Open a directory that nobody else can write to, and for which nobody else can put another
+    under its path; the caller closes it. Raises Untrusted, or OSError.
+
+    From the root each name is opened by the descriptor of the directory before it, which is looked
+    at first. A directory in which others may write could be renamed by them, between our look and
+    our use; unless it has the sticky bit, as /tmp has: there they cannot touch what is not theirs.
+    A symbolic link leads on (/var/run) where nobody else could have made it, and not as the last
+    name, unless `last_may_be_link`.
+
+    `create`: what is missing is made, mode 0700 whatever the umask says, and its parents, 0755.
+    """
+    fd = _walk(path, create, last_may_be_link)
+    why = why_untrusted(os.fstat(fd))
+    if why:
+        close_fd(fd)
+        raise Untrusted(why)
+    return fd
+
+
+def make_private(path: str) -> None:
+    """Make a directory as :func:`open_private` does, or see that it is private."""
+    close_fd(open_private(path, create=True))
+
+
+def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
+    names = _names_in(path if path.startswith("/") else f"{os.getcwd()}/{path}")
+    links = 0
+    here = os.open("/", _PASSING if names else _DIRECTORY)
+    try:
+        while names:
+            _check_passable(here)
+            name = names.pop()
+            try:
+                below = _open_below(here, name, not names, create)
+            except OSError as error:
+                if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                    raise
+                target = _target_of(here, name, bool(names) or last_may_be_link)
+                links += 1
+                if not target or links > _MOST_LINKS:
+                    raise
+                names += _names_in(target)
+                below = os.open("/" if target.startswith("/") else ".", _PASSING, dir_fd=here)
+            close_fd(here)
+            here = below
+    except BaseException:
+        close_fd(here)
+        raise
+    return here
+
+
+def _names_in(path: str) -> list[str]:
+    """What a path leads through, the last name first."""
+    return [name for name in reversed(path.split("/")) if name not in ("", ".")]
+
+
+def _open_below(directory: int, name: str, is_last: bool, create: bool) -> int:
+    flags = _DIRECTORY if is_last else _PASSING
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except FileNotFoundError:
+        if not create:
+            raise
+    # With the mode that it is to have: to change it afterwards, one would have to be sure that
+    # nothing else has got the name meanwhile.
+    mask = os.umask(0)
+    try:
+        os.mkdir(name, 0o700 if is_last else 0o755, dir_fd=directory)
+    except FileExistsError:
+        pass  # somebody was quicker; whose it is will be seen
+    finally:
+        os.umask(mask)
+    return os.open(name, flags, dir_fd=directory)
+
+
+def _check_passable(directory: int) -> None:
+    """Refuse a directory whose entries others could rename, or replace by others."""
+    status = os.fstat(directory)
+    if status.st_uid not in (0, os.geteuid()):
+        who = f"uid {status.st_uid}, whose it is,"
+    elif status.st_mode & _OTHERS_WRITE and not status.st_mode & stat.S_ISVTX:
+        who = f"others may write to it (mode {stat.S_IMODE(status.st_mode):04o}), and"
+    else:
+        return
+    raise Untrusted(f"it is below {_path_of(directory)}: {who} could put another in its place")
+
+
+def _target_of(directory: int, name: str, may_be_link: bool) -> str:
+    """Where a symbolic link leads; empty for what is none. Raises Untrusted."""
+    try:
+        target = os.readlink(name, dir_fd=directory)
+    except OSError:
+        return ""
+    if not may_be_link:
+        raise Untrusted("it is a symbolic link: name the directory itself")
+    if os.fstat(directory).st_mode & _OTHERS_WRITE:
+        where = _path_of(directory)
+        raise Untrusted(f"{name} in {where}, where others may write, is a symbolic link")
+    return target
+
+
+def _path_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def is_there(path: str, directory: int | None = None) -> bool:
+    """Whether something has that name. Raises OSError where nobody can tell, for which
+    os.path.exists and os.access say no."""
+    try:
+        os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def replace_durably(directory: int, name: str, data: bytes) -> None:
@@ -117,7 +244,7 @@ def replace_whole(
         os.unlink(temporary, dir_fd=directory)
         raise
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def temporary_name(name: str) -> str:
@@ -138,31 +265,3 @@ def unlink_if_there(name: str, directory: int | None = None) -> None:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         pass
-
-
-def sync_directory(path: str) -> None:
-    """Have the names in a directory survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_private(directory: str) -> None:
-    """Make a directory, mode 0700 whatever the umask says, and its parents, 0755.
-
-    What exists stays as it is. (os.makedirs would leave the parents to the umask.)
-    """
-    _make(directory, 0o700)
-
-
-def _make(directory: str, mode: int) -> None:
-    try:
-        os.mkdir(directory, mode)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make(directory.rpartition("/")[0], 0o755)
-        os.mkdir(directory, mode)
-    os.chmod(directory, mode)

@@ -10,6 +10,9 @@ import os
 from cni_repair.base.frozen import frozen
 
 _boot_id: list[str] = []
+# Of a process that does not exist (any more), before and after its file was opened. Whoever took
+# another errno for its end would take away what it has.
+_ENDED = (FileNotFoundError, NotADirectoryError, ProcessLookupError)
 _INITIAL_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
@@ -48,7 +51,7 @@ def stat_in(directory: str) -> ProcessStat | None:
             # The name in the second field may hold blanks and brackets: begin after its last one.
             fields = file.read(4096).rpartition(b")")[2].split()
         return ProcessStat(fields[0].decode("ascii"), int(fields[3]), int(fields[19]))
-    except (OSError, IndexError, ValueError):
+    except (*_ENDED, IndexError, ValueError):
         return None
 
 
@@ -68,7 +71,7 @@ def cgroups_in(directory: str) -> str:
     try:
         with open(f"{directory}/cgroup", "rb") as file:
             return file.read(1 << 16).decode("utf-8", "replace")
-    except OSError:
+    except _ENDED:
         return ""
 
 

@@ -10,28 +10,51 @@ import fcntl
 import os
 import time
 
-from cni_repair.base.closeable import Closeable
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
-from cni_repair.base.files import make_private, why_untrusted
+from cni_repair.base.files import Untrusted, open_private, why_untrusted
 
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
+_SUFFIX = ".lock"
+# The run directory that is open, at most one: by its path, the descriptor and what is opened.
+_KEPT: dict[str, tuple[int, os.stat_result]] = {}
 
 
 def path_of(run_dir: str, name: str) -> str:
     """The file of the lock of that name; it comes with the first who takes it."""
-    return f"{run_dir}/{name}.lock"
+    return f"{run_dir}/{name}{_SUFFIX}"
+
+
+def names_in(run_dir: str) -> list[str]:
+    """The names of the locks that have a file. Raises FileNotFoundError where nobody ever took
+    one."""
+    files = os.listdir(run_dir)
+    return [name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)]
+
+
+def open_run_dir(run_dir: str, create: bool = False) -> int:
+    """Open the run directory; the caller closes it. Raises OSError, or CniError where others could
+    write there: they could hold, or remove, every lock."""
+    try:
+        return open_private(run_dir, create)
+    except Untrusted as error:
+        raise CniError(IO, f"run directory {run_dir} is not trusted", str(error)) from error
 
 
 def is_held(run_dir: str, name: str) -> bool:
     """Whether somebody has the lock of that name. Raises CniError where nobody can tell."""
-    path = path_of(run_dir, name)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        directory = open_run_dir(run_dir)
+        try:
+            fd = _open(directory, name, os.O_RDONLY)
+        finally:
+            os.close(directory)
     except FileNotFoundError:
         return False
     except OSError as error:
+        path = path_of(run_dir, name)
         raise CniError(IO, f"cannot look at {path}", error.strerror or str(error)) from error
     try:
         # Shared: two that ask at once do not take each other for one who has it.
@@ -41,6 +64,35 @@ def is_held(run_dir: str, name: str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def _open(directory: int, name: str, flags: int) -> int:
+    return os.open(
+        f"{name}{_SUFFIX}", flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+    )
+
+
+def _kept_open(run_dir: str) -> int:
+    """The run directory, which stays open: a repair takes a lock for each of thousands of pods.
+
+    As long as the path leads to it, nobody has put another in its place.
+    """
+    if run_dir in _KEPT:
+        fd, was = _KEPT.pop(run_dir)
+        try:
+            now = os.stat(run_dir)
+            if os.path.samestat(was, now) and not why_untrusted(now):
+                _KEPT[run_dir] = fd, was
+                return fd
+        except OSError:
+            pass  # it is gone
+        os.close(fd)
+    fd = open_run_dir(run_dir, create=True)
+    for other, _ in _KEPT.values():
+        os.close(other)
+    _KEPT.clear()
+    _KEPT[run_dir] = fd, os.fstat(fd)
+    return fd
 
 
 class Lock(Closeable):
@@ -63,23 +115,11 @@ class Lock(Closeable):
 
     def _open(self) -> int:
         try:
-            try:
-                self._check_directory()
-            except FileNotFoundError:
-                make_private(self._run_dir)
-                self._check_directory()
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            return os.open(self._path, flags, 0o600)
+            return _open(_kept_open(self._run_dir), self._name, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise CniError(
                 IO, f"cannot make the lock {self._path}", error.strerror or str(error)
             ) from error
-
-    def _check_directory(self) -> None:
-        """Anyone who can write there could hold, or remove, every lock."""
-        why = why_untrusted(os.stat(self._run_dir))
-        if why:
-            raise CniError(IO, f"run directory {self._run_dir} is not trusted", why)
 
     def _wait_until(self, deadline: float) -> bool:
         while True:
@@ -120,11 +160,12 @@ class Lock(Closeable):
 
     def close(self) -> None:
         # A delegate's daemon may still hold the descriptor that it inherited: only an explicit
-        # unlock ends the lock for all of them.
+        # unlock ends the lock for all of them. (Where it is refused, closing does for the others.)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-        finally:
-            os.close(self.fd)
+        except OSError:
+            pass
+        close_fd(self.fd)
 
 
 def _waited(seconds: float) -> str:

@@ -28,16 +28,19 @@ from cni_repair.base.kinds import (
     any_object,
     any_value,
     camel,
+    family_of,
     flag,
     identifier,
     ifname,
     integer,
+    ip_address,
     list_of,
     object_of,
     record_of,
     some_of,
     text,
 )
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
 from cni_repair.checkpoint.identity import Identity
@@ -82,8 +85,31 @@ class Checkpoint:
     result: dict[str, Any]  # the delegate's, as it came
     attachment: Attachment
     node_links: NodeLinks | None = None  # None: never looked at, or there was nothing
+    accepted_addresses: tuple[str, ...] = ()  # by an operator, beside those that IPAM gave
     min_reader: int = 1
     unknown: tuple[Unknown, ...] = ()
+
+    @property
+    def announceable(self) -> frozenset[str]:
+        """The addresses that the network may be told of: those that the delegate's Result names,
+        which are IPAM's, and those that an operator accepted. Any other the pod may have given
+        itself, its gateway's, say."""
+        return frozenset((*_addresses_in(self.result), *self.accepted_addresses))
+
+
+def _addresses_in(result: dict[str, Any]) -> list[str]:
+    """As the kernel's are written. (checkpoint/result.py reads all of a Result, and imports what a
+    repair has no time for.)"""
+    ips = result.get("ips")
+    found = []
+    for entry in ips if isinstance(ips, list) else ():
+        text = entry.get("address") if isinstance(entry, dict) else None
+        address = text.partition("/")[0] if isinstance(text, str) else ""
+        family = family_of(address)
+        if family is not None:
+            number = AF_INET6 if family == 6 else AF_INET
+            found.append(inet_ntop(number, inet_pton(number, address)))
+    return found
 
 
 def encode(checkpoint: Checkpoint) -> str:
@@ -118,6 +144,8 @@ def encode(checkpoint: Checkpoint) -> str:
         "minReader": checkpoint.min_reader if checkpoint.min_reader > 1 else None,
     }
     document |= {key: value for key, value in late.items() if value is not None}
+    if checkpoint.accepted_addresses:
+        document["acceptedAddresses"] = [*checkpoint.accepted_addresses]
     for key, entries in optional.items():
         if entries:  # an older cni-repair can read what has none
             document[key] = [_plain(entry) for entry in entries]
@@ -229,6 +257,7 @@ def _checkpoint(values: dict[str, Any]) -> Checkpoint:
         result=values["result"],
         attachment=attachment,
         node_links=values.get("node_links"),
+        accepted_addresses=values.get("accepted_addresses", ()),
         min_reader=values.get("min_reader", 1),
     )
 
@@ -297,6 +326,7 @@ _OPTIONAL: dict[str, Kind] = {
     "addr_gen_mode": integer(0, 3),
     "lifetimes_at": integer(0, 1 << 53),
     "min_reader": integer(1, 1 << 31),
+    "accepted_addresses": list_of(ip_address),
     "node_links": record_of(
         NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(records.node_link)}
     ),

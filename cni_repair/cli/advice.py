@@ -9,6 +9,7 @@ import os
 import re
 
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
 from cni_repair.node.masters import DOWN, NO_CARRIER, MasterTroubles
 from cni_repair.node.report import UNREADABLE
@@ -98,7 +99,10 @@ def of_pods(
         lines += _to_repair(in_reach, again, repaired)
     for state, words in _OTHERS.items():
         if any(report.state == state for report in reports):
-            lines += words.format(again=again, directory=scope.checkpoint_dir).splitlines()
+            lines += [
+                line.format(again=again, directory=scope.checkpoint_dir)
+                for line in words.splitlines()
+            ]
     return lines
 
 
@@ -151,9 +155,9 @@ def of_master(trouble: Trouble, then: str) -> list[str]:
     if trouble.what == MISSING and not trouble.reason:
         steps = [f"{name} is missing; {on_it}", *_bring_back(link)]
     elif trouble.what == DOWN:
-        steps = [f"{name} is down; {on_it}", f"ip link set dev {trouble.name} up,"]
+        steps = [f"{name} is down; {on_it}", f"ip link set dev {quoted(trouble.name)} up,"]
     elif trouble.what == NO_CARRIER:
-        cable = f"see to its cable and its switch port (ethtool {trouble.name}),"
+        cable = f"see to its cable and its switch port (ethtool {quoted(trouble.name)}),"
         steps = [f"{name} has no carrier; {on_it}", cable]
     else:
         steps = [f"{name} {_AMISS[trouble.what]}; {on_it}", "do what the reason says,"]

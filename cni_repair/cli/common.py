@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 
 DAMAGED, USAGE, REFUSED, INTERRUPTED = 1, 2, 3, 130
 
@@ -18,10 +18,12 @@ class RefusedError(CniError):
     """Refused for safety, and nothing was touched: exit status 3."""
 
 
-def print_error(text: str) -> None:
+def print_error(text: str, *following: str) -> None:
+    """Say what is wrong, in one line, and what to do in the lines `following`."""
     if sys.stderr is None:  # as it is where the caller has closed it
         return
     try:
-        print(f"cni-repair: {printable(text)}", file=sys.stderr)
+        for line in (f"cni-repair: {text}", *following):
+            say(line, sys.stderr)
     except OSError:
         pass  # the terminal is gone

@@ -211,7 +211,8 @@ def _add_snapshot(commands: Commands) -> None:
         "--accept",
         action="store_true",
         help="of the pods that are named: what is missing or changed now is meant to stay so"
-        " (Multus moved the default route to another interface)",
+        " (Multus moved the default route to another interface), and addresses that IPAM did not"
+        " give are to be announced",
     )
     add_checkpoint_options(parser)
 

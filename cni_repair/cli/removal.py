@@ -20,7 +20,7 @@ from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.common import REFUSED
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.lock import is_at_work
 from cni_repair.upgrade.progress import CUT_SHORT, REBOOTED, RUNNING, progress_of
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     lines = list(in_the_way(Removal(options.plugin, options.records), options.conf_dir))
     for line in lines:
-        print(printable(line).replace("\n", " "))
+        say(line)
     return REFUSED if lines else 0
 
 

@@ -7,8 +7,9 @@ from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import advice
 from cni_repair.cli.common import DAMAGED
-from cni_repair.cli.printable import one_line, printable
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.table import print_table
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.report import Report, document, summary
 
 TYPE_CHECKING = False
@@ -42,29 +43,29 @@ def table(reports: list[Report], scope: Scope, everything: bool, bare: WithoutRe
     if rows:
         print_table(_COLUMNS, rows)
     if reports or not bare.rows:
-        print(_totals(reports, scope))
+        say(_totals(reports, scope))
     for text in (*bare.totals, *advice(reports, scope), *bare.advice):
-        print(text)
+        say(text)
 
 
 def commands(reports: list[Report], scope: Scope) -> None:
     """A shell script that does what a repair would; nothing to do is a comment."""
     for report in reports:
         if report.notes or not report.healthy:
-            print(f"# {one_line(report.title)}: {report.state}: {_reason(report)}")
+            say(f"# {one_line(report.title)}: {report.state}: {_reason(report)}")
         for action in report.actions:
-            print(printable(action))
-    print(f"# {_totals(reports, scope)}")
+            say(action)
+    say(f"# {_totals(reports, scope)}")
 
 
 def repaired(reports: list[Report], scope: Scope) -> None:
     """What was done and what is left, a line an attachment; healthy ones are only counted."""
     told = [one for one in reports if one.actions or one.notes or not one.healthy]
     for line in with_reasons((_done(report), _reason(report)) for report in told):
-        print(line.text)
-    print(_totals(reports, scope))
+        say(line.text)
+    say(_totals(reports, scope))
     for text in advice(reports, scope, repaired=True):
-        print(text)
+        say(text)
 
 
 def _done(report: Report) -> Line:
@@ -80,7 +81,7 @@ def _steps(report: Report) -> str:
 
 
 def _reason(report: Report) -> str:
-    look = f" (look inside: nsenter --net={report.netns} ip -d link)"
+    look = f" (look inside: nsenter --net={quoted(report.netns)} ip -d link)"
     return one_line(report.reason + (look if report.state == "foreign" else ""))
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 
 from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT
 from cni_repair.base.frozen import frozen
@@ -12,10 +10,11 @@ from cni_repair.base.names import bare_id, short_id
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Store
-from cni_repair.cli.common import RefusedError, UsageError
+from cni_repair.cli.common import RefusedError, UsageError, print_error
 from cni_repair.cni.conffile import read_conf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.netlink.netns import netns_id, netns_id_at
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import FOREIGN
 from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
@@ -90,7 +89,7 @@ def _again(options: argparse.Namespace) -> str:
     """The options that the next command has to repeat."""
     given = {"--conf": options.conf, "--checkpoint-dir": options.checkpoint_dir}
     given["--run-dir"] = options.run_dir
-    return "".join(f" {option} {shlex.quote(value)}" for option, value in given.items() if value)
+    return "".join(f" {option} {quoted(value)}" for option, value in given.items() if value)
 
 
 def examined(scope: Scope, force: bool = False) -> list[Report]:
@@ -131,7 +130,7 @@ def with_entries(
                 IO, f"{scope.checkpoint_dir} does not exist", "correct --checkpoint-dir"
             ) from error
         _chosen([], scope)
-        print(f"cni-repair: {scope.checkpoint_dir} does not exist (yet)", file=sys.stderr)
+        print_error(f"{scope.checkpoint_dir} does not exist (yet)")
         return []
 
 

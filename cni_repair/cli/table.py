@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from cni_repair.base.columns import Row, table_of
+from cni_repair.cli.printable import printable, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,11 @@ def print_table(columns: tuple[str, ...], rows: list[Row]) -> None:
 
 def _print(line: Line, colour: str) -> None:
     if not sys.stdout.isatty():
-        print(line.text)
+        say(line.text)
         return
     from rich.console import Console
     from rich.text import Text
 
-    first, rest = line.text[: len(line.state)], line.text[len(line.state) :]
+    text = printable(line.text)
+    first, rest = text[: len(line.state)], text[len(line.state) :]
     Console(highlight=False, soft_wrap=True).print(Text.assemble((first, colour), rest))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from cni_repair.base import log
+from cni_repair.base.closeable import close_fd
 from cni_repair.base.errors import CniError
 from cni_repair.base.files import unlink_if_there
 from cni_repair.base.names import title_of
@@ -19,6 +18,7 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.identity import Identity
     from cni_repair.cni.call import Call
 
 
@@ -76,7 +76,7 @@ def _verified_netns(call: Call, store: Store, key: Key) -> str:
     netns = _safe_netns(call.netns)
     if not netns:
         return ""
-    recorded = recorded_identity(store, key.name + COMMITTED)
+    recorded = _recorded(store, key)
     if recorded is None:
         # There is nothing to compare with, as at the second DEL of a pod. Is it another pod's?
         return "" if _is_anothers(store, key, netns) else netns
@@ -84,7 +84,16 @@ def _verified_netns(call: Call, store: Store, key: Key) -> str:
     try:
         return netns if still_stands(recorded, own, netns) else ""
     finally:
-        os.close(own)
+        close_fd(own)
+
+
+def _recorded(store: Store, key: Key) -> Identity | None:
+    """The identity in the attachment's own record; None where there is none that can be read: a
+    bad block, too, is not to keep an address for ever."""
+    try:
+        return recorded_identity(store, key.name + COMMITTED)
+    except CniError:
+        return None
 
 
 def _is_anothers(store: Store, key: Key, path: str) -> bool:
@@ -97,7 +106,7 @@ def _is_anothers(store: Store, key: Key, path: str) -> bool:
                 if recorded is not None and still_stands(recorded, own, path):
                     return True
     finally:
-        os.close(own)
+        close_fd(own)
     return False
 
 
@@ -113,8 +122,8 @@ def _safe_netns(path: str) -> str:
     try:
         return "" if same_netns(netns, own) else path
     finally:
-        os.close(own)
-        os.close(netns)
+        close_fd(own)
+        close_fd(netns)
 
 
 def _title(call: Call) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from cni_repair.base.closeable import close_fd
 from cni_repair.netlink.netns import entered, open_netns, open_own
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.apply import delete_link
@@ -23,5 +22,5 @@ def remove_link(path: str, ifname: str) -> None:
             if live and live.name == ifname and observed.over_node:
                 delete_link(rtnl, live.link.ifindex)
     finally:
-        os.close(netns)
-        os.close(own)
+        close_fd(netns)
+        close_fd(own)

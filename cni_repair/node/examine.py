@@ -13,6 +13,7 @@ from cni_repair.node.verdict import (
     observe,
     parents_of,
     planned,
+    unannounced,
     unreadable,
 )
 from cni_repair.uplink.plan import REFUSED, RENAMED
@@ -61,6 +62,7 @@ def examine_one(
     if plan.state in REPAIRABLE and parent_plan.state not in (REFUSED, RENAMED):
         actions, notes = masters.steps_for(parents)
         actions += masters.unsaid(step.describe(netns) for step in plan.operations)
+        notes += unannounced(checkpoint, observed.addresses)
     return Report(
         checkpoint.key,
         checkpoint,

@@ -36,9 +36,10 @@ def refresh(
     checkpoint; whether that changed it.
 
     What is not healthy any more, now that its lock is held, is left: a lost interface's emptiness
-    never replaces a good record. Where `recorder` accepts what is missing, missing addresses and
+    never replaces a good record. Where `recorder` accepts the pod as it is, missing addresses and
     routes are taken for somebody's will (Multus moved the default route to another interface), and
-    forgotten. Raises CniError where the record cannot be written; the older one stays whole then.
+    forgotten; addresses that IPAM did not give are announced from then on. Raises CniError where
+    the record cannot be written; the older one stays whole then.
     """
     assert entry.checkpoint is not None
     with Lock(run_dir, entry.key.name) as lock:
@@ -60,12 +61,26 @@ def refresh(
         if state != HEALTHY and not (recorder.accept and state == DEGRADED and _works(observed)):
             return False
         refreshed = _refreshed(recorded, observed, defaults)
+        refreshed = _with_accepted(refreshed, recorder.accept)
         refreshed = recorder.noted(refreshed, observed.link.master if observed.link else 0)
         if refreshed == recorded:
             return False
         store.commit(refreshed.key, encode_checked(refreshed))
         recorder.committed(refreshed)
         return True
+
+
+def _with_accepted(checkpoint: Checkpoint, accept: bool) -> Checkpoint:
+    """With the addresses that an operator has accepted as the pod's own, as far as it has them
+    still; `accept`: all that it has now."""
+    given = replace(checkpoint, accepted_addresses=()).announceable
+    accepted = [
+        address.address
+        for address in checkpoint.attachment.addresses
+        if address.address not in given
+        and (accept or address.address in checkpoint.accepted_addresses)
+    ]
+    return replace(checkpoint, accepted_addresses=tuple(dict.fromkeys(accepted)))
 
 
 def _works(observed: Observed) -> bool:

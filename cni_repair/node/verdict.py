@@ -14,16 +14,19 @@ from cni_repair.uplink.plan import MISSING, READY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Attachment, HostLink, Observed
+    from cni_repair.network.model import Address, Attachment, HostLink, Observed
     from cni_repair.network.planning.plan import Plan
     from cni_repair.uplink.ensure import Parents
     from cni_repair.uplink.plan import ParentPlan
 
 # The states of pods that are there, with an interface that is theirs.
 REPAIRABLE = (HEALTHY, LOST, DEGRADED)
+_MOST_UNANNOUNCED = 4  # to be named: a pod may have given itself thousands
 
 
 def parents_of(checkpoint: Checkpoint) -> Parents:
@@ -104,6 +107,26 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     return (
         f"not verified yet that nobody else has {addresses}, which is in use: a repair is at it, or"
         " was interrupted; cni-repair repair finishes it",
+    )
+
+
+def unannounced(checkpoint: Checkpoint, found: Iterable[Address] = ()) -> tuple[str, ...]:
+    """What is to be said where a repair restores addresses that the network is not told of;
+    `found` are those that were there."""
+    there = {address.key for address in found}
+    silent = [
+        address.address
+        for address in checkpoint.attachment.addresses
+        if address.key not in there and address.address not in checkpoint.announceable
+    ]
+    if not silent:
+        return ()
+    addresses = " ".join(silent[:_MOST_UNANNOUNCED])
+    if len(silent) > _MOST_UNANNOUNCED:
+        addresses += f" and {len(silent) - _MOST_UNANNOUNCED} more"
+    return (
+        f"restored, but not announced: {addresses}: not from IPAM, the pod may have taken it itself"
+        " (cni-repair snapshot --accept POD: to be announced, too)",
     )
 
 

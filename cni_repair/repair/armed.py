@@ -19,7 +19,7 @@ from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.leases import given_addresses, store_of
-from cni_repair.node.verdict import observe, parents_of, planned
+from cni_repair.node.verdict import observe, parents_of, planned, unannounced
 from cni_repair.repair.attachment import is_asked_for
 from cni_repair.repair.firing import ArmedPod, Firing
 from cni_repair.repair.pod import PodLook, as_recorded, with_beginnings_of_ipv6
@@ -210,6 +210,7 @@ class Arming:
             leases=leases,
             mac=mac,
             addresses=addresses,
+            notes=unannounced(checkpoint),
             findings=plan.findings,
             actions=tuple(step.describe(look.netns) for step in plan.operations),
         )
@@ -233,7 +234,7 @@ def _marks_of_leases(checkpoint: Checkpoint) -> tuple[tuple[str, Mark], ...]:
     for address in given_addresses(checkpoint) if store else ():
         try:
             found.append((f"{store}/{address}", mark_of(f"{store}/{address}")))
-        except OSError:
+        except FileNotFoundError:
             continue  # the plan says what that means
     return tuple(found)
 

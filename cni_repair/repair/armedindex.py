@@ -12,6 +12,7 @@ import binascii
 import os
 
 from cni_repair.base.closeable import Closeable
+from cni_repair.base.files import Untrusted
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -40,7 +41,7 @@ def write_index(node: Node, store: Store, run_dir: str, hints: LegacyHints | Non
     try:
         options = RepairOptions(run_dir, 0.0, hints)
         return indexfile.write(node, store, path_of(store, run_dir), options)
-    except OSError:
+    except (OSError, Untrusted):
         return 0
 
 

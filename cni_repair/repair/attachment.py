@@ -11,7 +11,7 @@ from cni_repair.network.model import IFF_NOARP
 from cni_repair.network.planning.plan import DEGRADED, LOST, RELEASED
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
-from cni_repair.node.verdict import failed, findings_of, parents_of, unreadable
+from cni_repair.node.verdict import failed, findings_of, parents_of, unannounced, unreadable
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
@@ -144,7 +144,8 @@ class AttachmentRepair:
         notes += doubts.notes
         if work.before.plan.state == LOST and trouble is not None:
             return replace(report, findings=work.before.plan.findings, error=trouble)
-        return replace(self._done(work, master), notes=tuple(notes))
+        report = self._done(work, master)
+        return replace(report, notes=(*notes, *report.notes))
 
     def _run_with_master(self, checkpoint: Checkpoint) -> Report:
         """Repair a pod that needs a master which nobody has asked for yet."""
@@ -196,7 +197,9 @@ class AttachmentRepair:
         if now.unfinished or (now.plan.operations and ledger.shares_netns(place)):
             ledger.unfinished.append(place)
         report = work.report()
-        report = replace(report, actions=(*fired, *report.actions))
+        found = () if fired else work.before.observed.addresses
+        notes = unannounced(work.now.checkpoint, found)
+        report = replace(report, actions=(*fired, *report.actions), notes=notes)
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report

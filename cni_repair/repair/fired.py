@@ -70,10 +70,14 @@ class FiredRepair:
             return
         if not (has_carrier and master.carrier):
             if self._read(place):
-                ledger.reports[place] = self._report(place, pod, DEGRADED, actions=pod.actions)
+                ledger.reports[place] = self._report(
+                    place, pod, DEGRADED, actions=pod.actions, notes=pod.notes
+                )
                 ledger.unsettled.append(place)
             return
-        report = ledger.reports[place] = self._report(place, pod, HEALTHY, actions=pod.actions)
+        report = ledger.reports[place] = self._report(
+            place, pod, HEALTHY, actions=pod.actions, notes=pod.notes
+        )
         if pod.addresses:
             self._session.announce(master.name, pod.mac, pod.addresses)
         note_restored(self._session, ledger, place, report)

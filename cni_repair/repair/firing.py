@@ -11,6 +11,7 @@ import os
 import struct
 
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.identity import check_cookie, open_identified
 from cni_repair.checkpoint.locks import Lock
@@ -63,6 +64,7 @@ class ArmedPod:
     leases: tuple[tuple[str, Mark], ...]  # IPAM's files which say that the addresses are its own
     mac: str  # to be announced
     addresses: tuple[str, ...]
+    notes: tuple[str, ...]  # what is to be said of it once it is done
     findings: tuple[str, ...]  # what was wrong
     actions: tuple[str, ...]  # the steps in words
 
@@ -190,7 +192,7 @@ class Firing:
             raise
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
-        if os.access(pod.tombstone, os.F_OK):
+        if is_there(pod.tombstone):
             raise _Doubt("it was deleted")
 
     def _enter(self, aim: _Aim) -> None:

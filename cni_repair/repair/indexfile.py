@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import binascii
-import errno
 import marshal
 import os
 import sys
 
 import cni_repair
-from cni_repair.base.files import Untrusted, read_trusted, why_untrusted
+from cni_repair.base.files import Untrusted, open_private, read_trusted
 from cni_repair.base.frozen import fields
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import inventory
@@ -65,7 +64,7 @@ def _sum_of(rows: bytes | memoryview) -> bytes:
 
 def write(node: Node, store: Store, path: str, options: RepairOptions) -> int:
     """Prepare the repair of all attachments as if they were lost, and write it down; how many are
-    armed. Raises OSError."""
+    armed. Raises OSError, or Untrusted: others could have anything fired."""
     from cni_repair.repair.armed import Arming  # of no use to whoever reads
 
     entries = inventory.read_all(store, options.hints)
@@ -80,14 +79,11 @@ def write(node: Node, store: Store, path: str, options: RepairOptions) -> int:
 
 
 def _write(path: str, data: bytes) -> None:
-    from cni_repair.base.files import make_private, open_directory, replace_durably, unlink_if_there
+    from cni_repair.base.files import replace_durably, unlink_if_there
 
     run_dir, _, name = path.rpartition("/")
-    make_private(run_dir)
-    directory = open_directory(run_dir)
+    directory = open_private(run_dir, create=True)
     try:
-        if why_untrusted(os.fstat(directory)):
-            raise PermissionError(errno.EPERM, "others could have anything fired", run_dir)
         unlink_if_there(name, directory)  # none is better than an old one
         replace_durably(directory, name, data)
     finally:
@@ -126,10 +122,13 @@ def _about(entry: Entry) -> About:
 
 def read(store: Store, path: str) -> dict[str, Row]:
     """The rows of the index by the names of their records; none where it is not to be used."""
+    run_dir, _, name = path.rpartition("/")
     try:
-        if why_untrusted(os.stat(path.rpartition("/")[0])):
-            return {}
-        data, _ = read_trusted(path, _MAX_BYTES)
+        directory = open_private(run_dir)
+        try:
+            data, _ = read_trusted(name, _MAX_BYTES, directory)
+        finally:
+            os.close(directory)
     except (OSError, Untrusted):
         return {}
     head = _head(store)

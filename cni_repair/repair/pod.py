@@ -112,11 +112,11 @@ class PodLook:
             return "", ()
         recorded = {address.key for address in self.checkpoint.attachment.addresses}
         unusable = {*self.observed.tentative, *self.observed.dadfailed}
-        # Only what was recorded: the pod may have given itself its gateway's address since.
+        announceable = self.checkpoint.announceable - unusable
         usable = [
             address.address
             for address in self.observed.addresses
-            if address.key in recorded and address.address not in unusable
+            if address.key in recorded and address.address in announceable
         ]
         return live.link.mac, tuple(usable)
 

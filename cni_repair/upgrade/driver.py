@@ -14,9 +14,9 @@ from collections import deque
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.files import make_private
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import process_ids, start_of, stat_of
+from cni_repair.checkpoint.locks import open_run_dir
 from cni_repair.upgrade.drivercommand import SEARCH_PATH
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class Prepared(Closeable):
 
 
 def _spawn(command: tuple[str, ...], run_dir: str) -> subprocess.Popen[bytes]:
-    make_private(run_dir)
+    os.close(open_run_dir(run_dir, create=True))
     for name in (_output(run_dir), _status(run_dir)):
         if os.path.lexists(name):
             os.unlink(name)

@@ -14,10 +14,9 @@ from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import (
     Untrusted,
-    make_private,
+    open_private,
     open_trusted,
     read_all,
-    sync_directory,
     unlink_if_there,
 )
 from cni_repair.base.strictjson import dumps, load_object
@@ -25,9 +24,10 @@ from cni_repair.upgrade.times import clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
 
+    T = TypeVar("T")
     Event = dict[str, Any]
 
 STATE_DIR = "/var/lib/cni-repair/upgrade"
@@ -113,31 +113,52 @@ def begin(directory: str, event: Event) -> tuple[Journal, Event]:
 
     Raises CniError (I/O); the last one stays then.
     """
-    path = journal_path(directory)
-    new = f"{path}.new"
     try:
-        make_private(directory)
-        unlink_if_there(new)  # of a start that was killed
-        journal = Journal(os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600), whole=True)
-        event = journal.commit({"event": "begin", "version": VERSION, **event})
-        if os.path.lexists(path):
-            os.replace(path, f"{path}.last")
-        os.rename(new, path)
-        sync_directory(directory)
-    except OSError as error:
-        raise CniError(
-            IO, f"cannot keep a journal in {directory}", error.strerror or str(error)
-        ) from error
+        fd = open_private(directory, create=True)
+        try:
+            return _begin(fd, event)
+        finally:
+            os.close(fd)
+    except (OSError, Untrusted) as error:
+        raise CniError(IO, f"cannot keep a journal in {directory}", _words(error)) from error
+
+
+def _begin(directory: int, event: Event) -> tuple[Journal, Event]:
+    new = f"{_NAME}.new"
+    unlink_if_there(new, directory)  # of a start that was killed
+    fd = os.open(new, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+    journal = Journal(fd, whole=True)
+    event = journal.commit({"event": "begin", "version": VERSION, **event})
+    within = {"src_dir_fd": directory, "dst_dir_fd": directory}
+    try:
+        os.rename(_NAME, f"{_NAME}.last", **within)
+    except FileNotFoundError:
+        pass  # the first upgrade
+    os.rename(new, _NAME, **within)
+    os.fsync(directory)
     return journal, event
+
+
+def _words(error: OSError | Untrusted) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def _open(directory: str, open_it: Callable[[int], T]) -> T:
+    """What `open_it` opens of the directory's. Raises OSError, or Untrusted."""
+    fd = open_private(directory)
+    try:
+        return open_it(fd)
+    finally:
+        os.close(fd)
 
 
 def go_on(directory: str) -> Journal:
     """The last upgrade's journal, to append to. Where that cannot be (the disk has become
     read-only), it has `trouble`: the pods are to be repaired all the same."""
     try:
-        return Journal(os.open(journal_path(directory), _FLAGS))
-    except OSError as error:
-        return Journal(-1, error.strerror or str(error))
+        return Journal(_open(directory, lambda fd: os.open(_NAME, _FLAGS, dir_fd=fd)))
+    except (OSError, Untrusted) as error:
+        return Journal(-1, _words(error))
 
 
 def read(directory: str) -> list[Event]:
@@ -149,7 +170,7 @@ class Reader:
     """A journal as it grows."""
 
     def __init__(self, directory: str) -> None:
-        self._path = journal_path(directory)
+        self._directory = directory
         self._inode = self._offset = 0
         self._rest = b""
 
@@ -176,7 +197,7 @@ class Reader:
         return events
 
     def _read(self) -> bytes:
-        fd, status = open_trusted(self._path)
+        fd, status = _open(self._directory, lambda directory: open_trusted(_NAME, directory))
         try:
             if status.st_ino != self._inode:
                 self._inode, self._offset, self._rest = status.st_ino, 0, b""
@@ -186,7 +207,7 @@ class Reader:
             os.close(fd)
 
     def _refused(self, why: str) -> CniError:
-        return CniError(IO, f"the journal {self._path} is not used", why)
+        return CniError(IO, f"the journal {journal_path(self._directory)} is not used", why)
 
 
 def events_in(lines: Iterable[bytes]) -> Iterator[Event]:

@@ -7,6 +7,7 @@ import time
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.network.observe import link_named
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.context import wrapped
 from cni_repair.node.verdict import parents_of
 from cni_repair.upgrade.baseline import Demand, demand_on
@@ -161,7 +162,7 @@ def _why_not(name: str, link: HostLink | None, demand: Demand) -> str:
         return f"{name} does not exist"
     if link.mtu < demand.mtu:
         lack = f"{name} has MTU {link.mtu}, pods over it have {demand.mtu}"
-        return f"{lack}: ip link set dev {name} mtu {demand.mtu}"
+        return f"{lack}: ip link set dev {quoted(name)} mtu {demand.mtu}"
     if demand.up and not link.up:
-        return f"{name} is down: ip link set dev {name} up"
+        return f"{name} is down: ip link set dev {quoted(name)} up"
     return f"{name} has no carrier" if demand.carrier and not link.carrier else ""

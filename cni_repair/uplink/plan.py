@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.kernel.link import is_short
 from cni_repair.network.model import HostLink
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.operations.link import AddAltname
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 
@@ -74,7 +75,7 @@ def _why_not_made(wanted: HostLink, below: HostLink | None) -> ParentPlan | None
         return ParentPlan(
             MISSING,
             f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
-            f" ip link set dev {below.name} mtu {wanted.mtu}",
+            f" ip link set dev {quoted(below.name)} mtu {wanted.mtu}",
         )
     if not is_short(wanted.name):
         return ParentPlan(
@@ -96,7 +97,7 @@ def _why_down(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> s
     card = present.get(chain[-1].name)
     if card is None or card.up:
         return ""
-    return f"the node's {card.name} is down: ip link set dev {card.name} up"
+    return f"the node's {card.name} is down: ip link set dev {quoted(card.name)} up"
 
 
 def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
@@ -132,11 +133,12 @@ def same_vlan(wanted: HostLink, below: HostLink, devices: Iterable[HostLink]) ->
 
 def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
     """The verdict where the recorded card is there under another name, and that is not allowed."""
+    now, before = quoted(found.name), quoted(wanted.name)
     return ParentPlan(
         RENAMED,
         f"the node's master {wanted.name} does not exist; its card is called {found.name} now:"
-        f" ip link set dev {found.name} down; ip link set dev {found.name} name {wanted.name};"
-        f" ip link set dev {wanted.name} up",
+        f" ip link set dev {now} down; ip link set dev {now} name {before};"
+        f" ip link set dev {before} up",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ class Attachments:
 
     def get(self, place: Place) -> Attachment | None:
         return self._known.get(place)
+
+    def is_gone(self, place: Place) -> bool:
+        """Whether what is said of one comes too late: its record went while the line was on its
+        way, and nobody would be told again."""
+        return place not in self._known and not os.path.lexists(os.path.join(*place))
 
     def drop(self, place: Place) -> None:
         """Its record is gone."""

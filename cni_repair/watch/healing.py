@@ -207,7 +207,7 @@ class Healing:
     def _judge(self, heal: _Heal, line: dict[str, Any]) -> None:
         """Take in what became of a pod."""
         place = Place(heal.group.directory, line["file"])
-        if place in heal.overtaken:
+        if place in heal.overtaken or self._attachments.is_gone(place):
             return
         before = heal.before.get(place, Attachment(place))
         now = time.monotonic()

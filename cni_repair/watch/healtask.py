@@ -16,7 +16,7 @@ from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
 from cni_repair.uplink.plan import READY, REFUSED
-from cni_repair.watch.seen import seen_of
+from cni_repair.watch.seen import seen_of, still_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,5 +168,6 @@ class _Heal:
         self._channel.send({"restored": entry.file, "at": time.monotonic()})
 
     def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
-        document = seen_of(self._store, entry, report, masters)
-        self._channel.send({**document, "verdict": True, "steps": len(report.actions)})
+        seen = seen_of(self._store, entry, report, masters)
+        said = {**seen, "verdict": True, "steps": len(report.actions)}
+        self._channel.send(still_there(said))

@@ -82,7 +82,7 @@ class Looks:
             self._attachments.drop(place)
             return None
         known = self._attachments.get(place)
-        if known is not None and known.was_lost_since(began):
+        if self._attachments.is_gone(place) or (known and known.was_lost_since(began)):
             return None
         change = self._attachments.saw(directory, line, now)
         one = change.one
@@ -112,6 +112,8 @@ class Looks:
             self._telling.trouble(f"what is in {directory} cannot {verb}: {why}")
             return
         place = Place(directory, files[0])
+        if self._attachments.is_gone(place):
+            return
         one = self._attachments.get(place)
         if kind == LOOK or one is None:
             one = self._attachments.cannot_see(place, why, time.monotonic())
@@ -121,7 +123,7 @@ class Looks:
     def _note_unseen(self, places: Iterable[Place], why: str) -> None:
         """Only what is known has its turn again."""
         for place in places:
-            if self._attachments.get(place) is None:
+            if self._attachments.get(place) is None and not self._attachments.is_gone(place):
                 self._attachments.cannot_see(place, why, time.monotonic())
 
     def _give_up(self, places: Iterable[Place]) -> None:

@@ -8,14 +8,12 @@ import time
 from cni_repair.base.errors import IO, CniError
 from cni_repair.base.files import (
     Untrusted,
-    make_private,
-    open_directory,
     read_trusted,
     replace_whole,
     unlink_if_there,
-    why_untrusted,
 )
 from cni_repair.base.strictjson import MAX_BYTES, dumps, load_object
+from cni_repair.checkpoint.locks import open_run_dir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,11 +28,8 @@ def boot_time() -> float:
 def write(run_dir: str, name: str, document: dict[str, Any]) -> None:
     """Put a document in the place of the last one, whole. Raises CniError."""
     try:
-        if not os.path.isdir(run_dir):
-            make_private(run_dir)
-        directory = open_directory(run_dir)
+        directory = open_run_dir(run_dir, create=True)
         try:
-            _check(run_dir, directory)
             replace_whole(directory, name, dumps(document).encode("ascii") + b"\n")
         finally:
             os.close(directory)
@@ -45,13 +40,12 @@ def write(run_dir: str, name: str, document: dict[str, Any]) -> None:
 def read(run_dir: str, name: str) -> dict[str, Any] | None:
     """A document; None where there is none. Raises CniError where it cannot be read or trusted."""
     try:
-        directory = open_directory(run_dir)
+        directory = open_run_dir(run_dir)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _unusable(f"cannot use the run directory {run_dir}", error) from error
     try:
-        _check(run_dir, directory)
         raw, _ = read_trusted(name, MAX_BYTES, directory)
     except FileNotFoundError:
         return None
@@ -65,15 +59,15 @@ def read(run_dir: str, name: str) -> dict[str, Any] | None:
 def remove(run_dir: str, name: str) -> None:
     """Remove a document, if there is one. Raises CniError."""
     try:
-        unlink_if_there(f"{run_dir}/{name}")
+        directory = open_run_dir(run_dir)
+        try:
+            unlink_if_there(name, directory)
+        finally:
+            os.close(directory)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise _unusable(f"cannot remove {run_dir}/{name}", error) from error
-
-
-def _check(run_dir: str, directory: int) -> None:
-    why = why_untrusted(os.fstat(directory))
-    if why:
-        raise CniError(IO, f"run directory {run_dir} is not trusted", why)
 
 
 def _unusable(what: str, error: OSError) -> CniError:

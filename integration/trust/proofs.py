@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-PROOFS: tuple[str, ...] = ()
+PROOFS: tuple[str, ...] = (
+    "killed",
+    "fed",
+    "crowded",
+    "long",
+    "power",
+)

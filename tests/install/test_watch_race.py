@@ -1,4 +1,4 @@
-"""holdKubelet: onLoss against a kubelet that rebuilds a pod a second after it has lost its address.
+"""holdKubelet: onLoss against a kubelet that rebuilds a pod soon after it has lost its address.
 
 Real: systemd, the watcher by its own unit, the plugins, the pods. Of dockershim's kubelet there is
 what matters here: a service that looks at its pods' addresses, and removes a pod that is without.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from tests.extent import IS_FULL
 from tests.install.machine import UNITS, WATCH, Machine
 from tests.install.node import LAUNCHER
 from tests.install.test_watch_kubelet import KUBELET, NOTE, state
@@ -19,22 +21,24 @@ from tests.patience import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROUNDS = 20
+# The real one's relist leaves a pod without an address for a second. Who is faster is a question
+# for an idle machine; on any other, it is the loss that has kubelet held, not a look (lookEvery).
+ROUNDS, _PATIENCE = (20, 1) if IS_FULL else (4, 10)
 PODS = ("web-1", "web-2", "web-3", "db-0")
 _CONFIG = "/etc/cni-repair/watch.yaml"
-_REBUILT = "/run/rebuilt"
-# It looks often, and gives a pod without an address a second, as the real one's relist does.
+_BEGUN, _REBUILT = "/run/begun", "/run/rebuilt"
+# It looks often.
 _PROGRAM = f"""\
 import subprocess, time
 lost = {{}}
-open("/run/kubelet.log", "a").write("begins\\n")
+open("{_BEGUN}", "a").write("begun\\n")
 while True:
     for pod in {PODS!r}:
         shown = subprocess.run(["ip", "-n", pod, "-4", "addr", "show", "dev", "eth0"],
                                capture_output=True, text=True)
         if "inet " in shown.stdout:
             lost.pop(pod, None)
-        elif time.monotonic() - lost.setdefault(pod, time.monotonic()) >= 1:
+        elif time.monotonic() - lost.setdefault(pod, time.monotonic()) >= {_PATIENCE}:
             open("{_REBUILT}", "a").write(pod + "\\n")
             lost.pop(pod)
     time.sleep(0.05)
@@ -69,6 +73,12 @@ def watch(machine: Machine, hold: str) -> None:
     eventually(lambda: states(machine) == f"{len(PODS)} healthy", "the watcher to see all pods")
 
 
+def has_begun(machine: Machine, times: int) -> bool:
+    """Whether kubelet has begun to work so often: systemd calls it active before."""
+    path = machine.path(_BEGUN)
+    return path.exists() and len(path.read_text().splitlines()) == times
+
+
 def states(machine: Machine) -> str:
     first, *_ = machine.run(LAUNCHER, "status", env={"PATH": "/usr/bin:/bin"}).stdout.splitlines()
     return first.partition(": ")[2]
@@ -88,6 +98,7 @@ def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:
 def test_wins_each_time(machine: Machine) -> None:
     watch(machine, "onLoss")
     for number in range(ROUNDS):
+        eventually(partial(has_begun, machine, 1 + number), "kubelet to be at work")
         machine.shell("ip link delete eth0")
         eventually(lambda: state(machine) == ("masked", "inactive"), "kubelet to be held")
         assert rebuilt(machine) == [], f"lost the race in round {number}"
@@ -96,5 +107,4 @@ def test_wins_each_time(machine: Machine) -> None:
         assert states(machine) == f"{len(PODS)} healthy"
     eventually(lambda: not machine.path(NOTE).exists(), "the note to go")
     assert rebuilt(machine) == []
-    begun = machine.path("/run/kubelet.log").read_text().splitlines()
-    assert len(begun) == 1 + ROUNDS
+    eventually(partial(has_begun, machine, 1 + ROUNDS), "kubelet to be at work again")

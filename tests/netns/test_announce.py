@@ -10,7 +10,15 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from tests.netns.rig import HANG_SECONDS, PATIENT, Attachment, Rig, eventually
+from tests.netns.rig import (
+    HANG_SECONDS,
+    PATIENT,
+    Attachment,
+    Rig,
+    entry_of,
+    eventually,
+    options,
+)
 
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33
@@ -111,16 +119,70 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def test_every_ipv4_address_is_announced(rig: Rig) -> None:
-    was = rig.attach("pod1")
-    rig.ip("addr add 10.9.0.200/24 dev eth0", was.pod)
-    rig.ip("addr add 198.51.100.7/24 dev eth0", was.pod)
-    rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
-    wanted = {was.address, "10.9.0.200", "198.51.100.7"}
+def test_every_address_of_ipam_is_announced(rig: Rig) -> None:
+    conf = rig.conf()
+    conf["ipam"]["ranges"].append([{"subnet": "198.51.100.0/24"}])
+    was = rig.attach("pod1", conf)
+    wanted = {entry["address"].partition("/")[0] for entry in was.result["ips"]}
+    assert len(wanted) == 2
     rig.reload()
     with Wire(rig) as wire:
         rig.plugin("REPAIR", was.pod).ok()
         eventually(lambda: announced_by_arp(wire.read(), mac_of(was)) >= wanted, "announcements")
+
+
+@pytest.mark.parametrize("recorded_by", ["CHECK", "snapshot", "snapshot, not armed"])
+def test_what_a_pod_gave_itself_is_restored_unannounced(rig: Rig, recorded_by: str) -> None:
+    """Its gateway's address, say, before its record is brought up to date."""
+    was = rig.attach("pod1")
+    rig.ip("addr add 10.9.0.1/32 dev eth0", was.pod)
+    if recorded_by == "CHECK":
+        rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
+    else:
+        assert rig.cli("snapshot", *options(rig)).status == 0
+    if recorded_by == "snapshot, not armed":
+        (index,) = (rig.base / "run").glob("armed-*")
+        index.unlink()
+    rig.reload()
+    planned = rig.cli("plan", *options(rig)).out
+    with Wire(rig) as wire:
+        entry = entry_of(rig.plugin("REPAIR").report(0), was.pod)
+        assert announced_of(wire, was) == {was.address}
+    assert "10.9.0.1/32" in rig.ip("-br addr show eth0", was.pod)
+    (note,) = entry["notes"]
+    assert note.startswith("restored, but not announced: 10.9.0.1: ")
+    assert note in planned
+    assert rig.cli("status", *options(rig)).out == "1 attachment: 1 healthy\n"
+
+
+def test_what_an_operator_accepted_is_announced(rig: Rig) -> None:
+    """For as long as the pod has it."""
+    was = rig.attach("pod1")
+    rig.ip("addr add 10.9.0.200/24 dev eth0", was.pod)
+    rig.ip("addr add 198.51.100.7/24 dev eth0", was.pod)
+    assert rig.cli("snapshot", "--accept", "shop/pod1", *options(rig)).status == 0
+    rig.ip("addr del 198.51.100.7/24 dev eth0", was.pod)
+    assert rig.cli("snapshot", "--accept", "shop/pod1", *options(rig)).status == 0
+    rig.ip("addr add 198.51.100.7/24 dev eth0", was.pod)
+    assert rig.cli("snapshot", *options(rig)).status == 0
+    rig.reload()
+    with Wire(rig) as wire:
+        entry = entry_of(rig.plugin("REPAIR").report(0), was.pod)
+        eventually(
+            lambda: len(announced_by_arp(wire.read(), mac_of(was))) >= 2, "both announcements"
+        )
+        assert announced_by_arp(wire.frames, mac_of(was)) == {was.address, "10.9.0.200"}
+    assert [note for note in entry["notes"] if "not announced: 198.51.100.7: " in note]
+
+
+@pytest.mark.parametrize("missing", ["10.9.0.1/32", ""], ids=["address", "route"])
+def test_only_what_is_restored_is_told(rig: Rig, missing: str) -> None:
+    was = rig.attach("pod1")
+    rig.ip("addr add 10.9.0.1/32 dev eth0", was.pod)
+    assert rig.cli("snapshot", *options(rig)).status == 0
+    rig.ip(f"addr del {missing} dev eth0" if missing else "route del default", was.pod)
+    entry = entry_of(rig.plugin("REPAIR").report(0), was.pod)
+    assert (entry["notes"] != []) is bool(missing)
 
 
 @pytest.mark.slow

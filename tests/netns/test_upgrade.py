@@ -237,7 +237,7 @@ def no_more_disk(rig: Rig) -> None:
 
 def no_writable_disk(rig: Rig) -> None:
     state_dir(rig).mkdir(mode=0o700)
-    rig.run("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state_dir(rig)))
+    rig.run("mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", str(state_dir(rig)))
 
 
 def read_only_records(rig: Rig) -> None:
@@ -454,11 +454,21 @@ def test_driver_command_that_fails(rig: Rig) -> None:
 @pytest.mark.slow
 def test_driver_command_that_hangs_is_killed(rig: Rig) -> None:
     pods = attached(rig)
-    # (Long enough for the reload, on any machine.)
-    path = plan(rig, f"{RELOAD}; sleep 600; echo never", driver={"deadline": "5s"})
-    done = start(rig, path)
+    command = f"{RELOAD}; touch {{base}}/reloaded; sleep 600; echo never"
+    overdue = f"""
+import os
+from cni_repair.base.frozen import replace
+from cni_repair.upgrade import driver
+watch = driver.watch
+def overdue(running, run_dir, on_progress, meanwhile):
+    while not os.path.exists({str(rig.base / "reloaded")!r}):
+        meanwhile(0.05)
+    return watch(replace(running, deadline=0.0), run_dir, on_progress, meanwhile)
+driver.watch = overdue
+"""
+    done = start(rig, plan(rig, command), patch=overdue)
     assert done.status == FAILED
-    assert " driver     FAILED: killed at its deadline of 5 s" in done.out
+    assert " driver     FAILED: killed at its deadline of 300 s" in done.out
     assert "| never" not in done.out
     assert_as_before(rig, pods)
 

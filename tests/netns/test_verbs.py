@@ -14,6 +14,7 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
+from cni_repair.checkpoint.locks import Lock
 from tests.netns.rig import (
     HANG_SECONDS,
     PLUGINS,
@@ -241,27 +242,23 @@ delegate.call = lambda *a, **k: os.kill(os.getpid(), 9)
 KILL_BETWEEN_WRITE_AND_RENAME = """
 import os
 from cni_repair.checkpoint.store import Store
-commit = Store.commit
+fulfil = Store.fulfil
 def killed(self, key, text):
     os.rename = lambda *a, **k: os.kill(os.getpid(), 9)
-    commit(self, key, text)
-Store.commit = killed
+    fulfil(self, key, text)
+Store.fulfil = killed
+"""
+KILL_BETWEEN_RENAMES = """
+import os
+from cni_repair.checkpoint import store
+whole = store.replace_whole
+store.replace_whole = lambda *a, **k: (whole(*a, **k), os.kill(os.getpid(), 9))
 """
 KILL_AFTER_COMMIT = """
 import os
 from cni_repair.checkpoint.store import Store
-commit = Store.commit
-Store.commit = lambda *a: (commit(*a), os.kill(os.getpid(), 9))
-"""
-KILL_BETWEEN_COMMIT_AND_INTENT = """
-import os
-from cni_repair.checkpoint.store import Store
-write = Store._write
-def written(self, name, text):
-    write(self, name, text)
-    if name.endswith(".json"):
-        os.kill(os.getpid(), 9)
-Store._write = written
+fulfil = Store.fulfil
+Store.fulfil = lambda *a: (fulfil(*a), os.kill(os.getpid(), 9))
 """
 KILL_ON_ROLL_BACK = """
 import os
@@ -280,9 +277,10 @@ delete.delete_locked = lambda *a: os.kill(os.getpid(), 9)
         KILL_BEFORE_DELEGATE,
         KILL_BEFORE_COMMIT,
         KILL_BETWEEN_WRITE_AND_RENAME,
+        KILL_BETWEEN_RENAMES,
         KILL_ON_ROLL_BACK,
     ],
-    ids=["before the delegate", "before commit", "before rename", "on roll-back"],
+    ids=["before the delegate", "before commit", "before rename", "between", "on roll-back"],
 )
 @pytest.mark.parametrize("then", slow_but(["ADD", "DEL", "ADD by another pod"], "DEL"))
 def test_killed_before_the_commit(rig: Rig, patch: str, then: str) -> None:
@@ -304,12 +302,10 @@ def test_killed_before_the_commit(rig: Rig, patch: str, then: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "patch", [KILL_AFTER_COMMIT, KILL_BETWEEN_COMMIT_AND_INTENT], ids=["after", "between"]
-)
-def test_killed_after_the_commit_nothing_is_lost(rig: Rig, patch: str) -> None:
+def test_killed_after_the_commit_nothing_is_lost(rig: Rig) -> None:
     pod = rig.pod("pod1")
-    assert rig.plugin("ADD", pod, patch=patch).status == -signal.SIGKILL
+    assert rig.plugin("ADD", pod, patch=KILL_AFTER_COMMIT).status == -signal.SIGKILL
+    assert rig.kept() == [rig.checkpoint(pod).name]
     was = rig.state(pod)
     rig.reload()
     rig.plugin("REPAIR", pod).ok()
@@ -752,6 +748,51 @@ def test_gc_takes_the_remains_of_a_killed_add(rig: Rig) -> None:
     assert rig.plugin("ADD", pod, patch=KILL_BEFORE_COMMIT).status == -signal.SIGKILL
     collect(rig).ok()
     assert_nothing_left(rig, pod)
+
+
+KILL_AT_FORGETTING = """
+import os
+from cni_repair.checkpoint.locks import Lock
+Lock.forget = lambda self: os.kill(os.getpid(), 9)
+"""
+KILL_IN_WRITING_THE_INTENT = """
+import os
+os.rename = lambda *a, **k: os.kill(os.getpid(), 9)
+"""
+
+
+def locks_of_pods(rig: Rig) -> set[str]:
+    return {name for name in os.listdir(rig.base / "run") if "@" in name}
+
+
+@pytest.mark.parametrize("verb", ["GC", "DEL"])
+def test_gc_sweeps_up_a_lock_that_a_killed_one_left(rig: Rig, verb: str) -> None:
+    keep, drop = rig.attach("pod1"), rig.attach("pod2")
+    if verb == "GC":
+        assert collect(rig, (keep.pod, "eth0"), patch=KILL_AT_FORGETTING).status == -signal.SIGKILL
+    else:
+        killed = rig.plugin("DEL", drop.pod, patch=KILL_AT_FORGETTING)
+        assert killed.status == -signal.SIGKILL
+    assert locks_of_pods(rig) == {f"{one.pod.id}@eth0.lock" for one in (keep, drop)}
+    collect(rig, (keep.pod, "eth0")).ok()
+    assert locks_of_pods(rig) == {f"{keep.pod.id}@eth0.lock"}
+    assert rig.state(keep.pod) == keep.state
+
+
+def test_gc_sweeps_up_what_was_half_written(rig: Rig) -> None:
+    pod = rig.pod("pod1")
+    assert rig.plugin("ADD", pod, patch=KILL_IN_WRITING_THE_INTENT).status == -signal.SIGKILL
+    assert rig.kept() == [f".{pod.id}@eth0.intent.tmp"]
+    collect(rig).ok()
+    assert_nothing_left(rig, pod)
+
+
+def test_gc_leaves_what_is_being_worked_on(rig: Rig) -> None:
+    """An ADD has its lock before its intent."""
+    rig.attach("pod1")
+    with Lock(str(rig.base / "run"), "another@eth0"):
+        collect(rig).ok()
+        assert locks_of_pods(rig) == {"another@eth0.lock"}
 
 
 BOTH = ("cni.dev/valid-attachments", "cni.dev/attachments")

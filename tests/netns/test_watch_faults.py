@@ -39,12 +39,21 @@ def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
         watch.until_said("eth0 cannot be looked at: ")
 
 
-def test_a_pod_that_is_deleted_during_a_look_is_not_lost(rig: Rig) -> None:
-    """DEL buries the record, then takes away the interface: a look may come in between."""
+# How DEL says so, before it takes away the interface; on a disk that is full, say, in the run
+# directory, and the record stays.
+BURIED = {
+    "its record is gone": "store.tombstone(entry.key)",
+    "its record stays": "tombstones.put({run!r}, store, entry.key)",
+}
+
+
+@pytest.mark.parametrize("how", BURIED)
+def test_a_pod_that_is_deleted_during_a_look_is_not_lost(rig: Rig, how: str) -> None:
     rig.attach("a")
     going = rig.attach("going")
     rig.ip("link del eth0", going.pod)
     deleted = f"""
+from cni_repair.checkpoint import tombstones
 from cni_repair.checkpoint.store import Store
 from cni_repair.watch import tasks
 
@@ -52,7 +61,7 @@ def deleted_before(work):
     def look(node, entry, *more):
         if entry.key.container_id.startswith("going"):
             with Store({str(rig.checkpoints)!r}) as store:
-                store.tombstone(entry.key)
+                {BURIED[how].format(run=str(rig.base / "run"))}
         return work(node, entry, *more)
     return look
 
@@ -61,6 +70,39 @@ tasks.examine_one = deleted_before(tasks.examine_one)
     with watching(rig, patch=deleted) as watch:
         watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
         assert "lost: " not in watch.said
+
+
+@pytest.mark.parametrize("ends", ["", "raise crew.TaskFailed('ended')"], ids=["said", "failed"])
+def test_what_is_said_of_a_pod_that_is_deleted_meanwhile(rig: Rig, ends: str) -> None:
+    """The line was on its way, or its task failed."""
+    rig.attach("a")
+    going = rig.attach("going")
+    rig.ip("link del eth0", going.pod)
+    arrived, deleted = rig.base / "arrived", rig.base / "deleted"
+    late = f"""
+import asyncio, os
+from cni_repair.watch import crew
+lines = crew.Task.lines
+
+async def late(self):
+    async for line in lines(self):
+        if line.get("containerID", "").startswith("going"):
+            open({str(arrived)!r}, "w").close()
+            while not os.path.exists({str(deleted)!r}):
+                await asyncio.sleep(0.01)
+            {ends}
+        yield line
+
+crew.Task.lines = late
+"""
+    with watching(rig, patch=late, lookEvery="1h", rememberAfter="1h") as watch:
+        eventually(arrived.exists, "the line")
+        rig.plugin("DEL", going.pod).ok()
+        deleted.touch()
+        watch.until(lambda status: status["lastLook"], "the look to end")
+        watch.until(lambda status: status["attachments"] == {"healthy": 1}, "the other pod")
+        assert "lost: " not in watch.said
+        assert "cannot be looked at" not in watch.said
 
 
 class TestNoProcess:

@@ -19,7 +19,9 @@ from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
 
 Path = tuple[str | int, ...]
 NAME = f"{CHECKPOINT.key.name}.json"
-FULL = replace(CHECKPOINT, attachment=SETTLED, node_links=NODE_LINKS)
+FULL = replace(
+    CHECKPOINT, attachment=SETTLED, node_links=NODE_LINKS, accepted_addresses=("fe80::155",)
+)
 
 
 def _pattern(

@@ -315,4 +315,5 @@ def checkpoints(draw: st.DrawFn) -> Checkpoint:
         result=draw(json_objects),
         attachment=attachment,
         node_links=draw(optional(node_links)),
+        accepted_addresses=tuple(draw(st.lists(ips(4) | ips(6), max_size=3))),
     )

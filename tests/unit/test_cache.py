@@ -455,6 +455,20 @@ def test_a_directory_of_others_with_nothing_in_it_that_counts(cache: Path) -> No
     assert [one.file for one in read_caches([str(cache)])[1]] == [str(cache)]
 
 
+def test_a_directory_below_one_of_others(cache: Path) -> None:
+    entry(cache, v1())
+    cache.chmod(0o777)
+    assert f"it is below {cache}: others may write" in why(cache)
+
+
+def test_a_directory_that_was_moved_to_another_disk(cache: Path, tmp_path: Path) -> None:
+    """Only root can have made the link."""
+    entry(cache, v1())
+    (cache / "results").rename(tmp_path / "disk")
+    (cache / "results").symlink_to(tmp_path / "disk")
+    assert read(cache).network == "podnet"
+
+
 def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
     put(tmp_path / "results", "")
     assert "cannot read" in why(tmp_path)

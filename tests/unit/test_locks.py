@@ -194,6 +194,107 @@ def test_directory_that_others_may_write_to_is_refused(run_dir: str) -> None:
         pass
 
 
+@pytest.fixture
+def swapped(run_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run directory will be swapped for a link to this one, right after we have looked."""
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    (target / "a.lock").touch(mode=0o600)
+    plain = locks.open_run_dir
+
+    def then_swap(path: str, create: bool = False) -> int:
+        fd = plain(path, create)
+        Path(run_dir).rename(tmp_path / "before")
+        Path(run_dir).symlink_to(target)
+        return fd
+
+    monkeypatch.setattr(locks, "open_run_dir", then_swap)
+    return target
+
+
+def test_lock_does_not_follow_a_swapped_directory(run_dir: str, swapped: Path) -> None:
+    """It is not the lock that others will find: it is taken again, and refused."""
+    with pytest.raises(CniError, match="symbolic link") as caught, Lock(run_dir, "a", DEADLINE):
+        pass
+    assert caught.value.code == IO
+    with open(swapped / "a.lock", encoding="ascii") as untouched:
+        fcntl.flock(untouched, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def spoil_mode(run_dir: Path) -> None:
+    run_dir.chmod(0o770)
+
+
+def put_a_link_there(run_dir: Path) -> None:
+    run_dir.rename(run_dir.with_name("before"))
+    make_private(str(run_dir.with_name("other")))
+    run_dir.symlink_to("other")
+
+
+def put_anothers_there(run_dir: Path) -> None:
+    run_dir.rename(run_dir.with_name("before"))
+    run_dir.mkdir(mode=0o700)
+    os.chown(run_dir, 1234, 1234)
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize("spoil", [spoil_mode, put_a_link_there, put_anothers_there])
+def test_directory_that_was_trusted_once_is_looked_at_again(
+    run_dir: str, spoil: Callable[[Path], None]
+) -> None:
+    with Lock(run_dir, "a"):
+        pass
+    spoil(Path(run_dir))
+    for _ in range(2):
+        with pytest.raises(CniError, match="not trusted"), Lock(run_dir, "b"):
+            pass
+
+
+def test_directory_that_was_removed_meanwhile_is_made_again(run_dir: str) -> None:
+    with Lock(run_dir, "a") as lock:
+        lock.forget()
+    os.rmdir(run_dir)
+    with Lock(run_dir, "a"):
+        assert os.listdir(run_dir) == ["a.lock"]
+
+
+def test_locks_of_many_directories_keep_one_open(tmp_path: Path) -> None:
+    def take(name: str) -> int:
+        with Lock(str(tmp_path / name), "a"):
+            pass
+        return len(os.listdir("/proc/self/fd"))
+
+    assert len({take(name) for name in "xyzxy"}) == 1
+
+
+def test_who_asks_for_a_lock_does_not_follow_a_swapped_directory(
+    run_dir: str, swapped: Path
+) -> None:
+    make_private(run_dir)
+    with open(swapped / "a.lock", encoding="ascii") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not locks.is_held(run_dir, "a")
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775], ids=oct)
+def test_directory_below_one_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public").chmod(mode)
+    run_dir = str(tmp_path / "public" / "run")
+    for _ in range(2):
+        with (
+            pytest.raises(CniError, match=f"below {tmp_path}/public") as caught,
+            Lock(run_dir, "a"),
+        ):
+            pass
+        assert caught.value.code == IO
+        assert not os.path.exists(run_dir)
+    make_private(str(tmp_path / "private"))
+    os.rename(tmp_path / "private", run_dir)
+    with pytest.raises(CniError, match="not trusted"):
+        locks.is_held(run_dir, "a")
+
+
 def test_waiter_on_a_forgotten_lock_opens_the_new_one(run_dir: str) -> None:
     path = Path(run_dir, "a.lock")
     heard, said = os.pipe()

@@ -58,6 +58,7 @@ def test_what_is_written_is_read_and_fits_the_schema(checkpoint: model.Checkpoin
 
 OPTIONAL = {
     "rules", "neighbours", "absentRoutes", "settled", "addrGenMode", "lifetimesAt", "nodeLinks",
+    "acceptedAddresses",
 }  # fmt: skip
 
 
@@ -130,6 +131,25 @@ def test_empty_list_is_as_good_as_none(key: str) -> None:
     document = {**document_of(FULL), key: []}
     assert VALIDATOR.is_valid(document)
     assert is_read(document)
+
+
+@pytest.mark.parametrize(
+    ("ips", "announceable"),
+    [
+        (None, set()),
+        ({"address": "10.0.0.9/24"}, set()),
+        ([{"address": "10.0.0.9/24"}, {"address": "FD00:0::9/64"}], {"10.0.0.9", "fd00::9"}),
+        ([{"address": "10.0.0.9"}, {"address": 7}, "10.0.0.8/24", {}], {"10.0.0.9"}),
+        ([{"address": "a.b/24"}, {"address": "10.0.0.9/24", "interface": 4}], {"10.0.0.9"}),
+    ],
+    ids=["none", "no list", "both families", "odd entries", "odd address"],
+)
+def test_only_addresses_of_the_result_are_announced(ips: object, announceable: set[str]) -> None:
+    """And those that an operator accepted; those that the pod has, it may have taken itself."""
+    checkpoint = replace(CHECKPOINT, result={"cniVersion": "1.0.0", "ips": ips})
+    assert checkpoint.announceable == announceable
+    accepted = replace(checkpoint, accepted_addresses=("10.9.9.9",))
+    assert accepted.announceable == announceable | {"10.9.9.9"}
 
 
 def test_text_that_looks_like_a_checksum_stays_as_it_is() -> None:

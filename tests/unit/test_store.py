@@ -13,6 +13,7 @@ import pytest
 from cni_repair.base import files
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import make_private
+from cni_repair.checkpoint import store as stores
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, Key, Store
 
 KEY = Key("06c9b8d0a800", "eth0")
@@ -47,7 +48,7 @@ class Recorder:
 
     def open(self, path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         fd = os.open(path, flags, mode, dir_fd=dir_fd)
-        self._names[fd] = path if dir_fd is not None else "directory"
+        self._names[fd] = "directory" if flags & os.O_DIRECTORY else path
         return fd
 
     def write(self, fd: int, data: bytes) -> int:
@@ -83,16 +84,25 @@ def test_write_is_durable_in_the_only_order_that_is(
     ]
 
 
-def test_intent_goes_only_after_its_checkpoint_is_safe(
+def test_intent_becomes_the_record_and_never_stands_beside_it(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Store(str(directory)) as store:
         store.write_intent(KEY, "{}")
     recorder = Recorder()
     monkeypatch.setattr(files, "os", recorder)
+    monkeypatch.setattr(stores, "os", recorder)
     with Store(str(directory)) as store:
-        store.commit(KEY, "{}")
-    assert recorder.diary[-2:] == ["fsync directory", f"unlink {KEY.name}{INTENT}"]
+        store.fulfil(KEY, '{"network": "pods"}')
+    intent, temporary = f"{KEY.name}{INTENT}", f".{KEY.name}{INTENT}.tmp"
+    assert recorder.diary == [
+        f"write {temporary}",
+        f"fsync {temporary}",
+        f"rename {temporary} {intent}",
+        f"rename {intent} {NAME}",
+        "fsync directory",
+    ]
+    assert os.listdir(directory) == [NAME]
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o777], ids=oct)
@@ -340,6 +350,24 @@ def test_directory_that_others_may_write_is_refused(directory: Path, mode: int) 
 def test_directory_of_another_user_is_refused(directory: Path) -> None:
     os.chown(directory, 1, 0)
     assert "uid 0" in refused_directory(directory).details
+
+
+@pytest.mark.parametrize("create", [False, True])
+@pytest.mark.parametrize("mode", [0o777, 0o775], ids=oct)
+def test_directory_below_one_that_others_may_write_is_refused(
+    directory: Path, create: bool, mode: int
+) -> None:
+    directory.parent.chmod(mode)
+    assert (
+        f"it is below {directory.parent}: others may"
+        in refused_directory(directory, create).details
+    )
+
+
+def test_directory_below_one_with_the_sticky_bit_is_used(directory: Path) -> None:
+    directory.parent.chmod(0o1777)
+    with Store(str(directory), create=True) as store:
+        store.commit(KEY, "{}")
 
 
 def test_directory_below_a_file_cannot_be_made(tmp_path: Path) -> None:

@@ -76,3 +76,13 @@ def test_it_says_where_it_could_not_be_put(store: Store, tmp_path: Path) -> None
         tombstones.put(str(tmp_path / "nowhere"), store, KEY)
     assert refused.value.code == IO
     assert store.directory in refused.value.msg and "nowhere" in refused.value.msg
+
+
+def test_none_is_put_below_a_directory_of_others(store: Store, tmp_path: Path) -> None:
+    public = tmp_path / "public"
+    (public / "run").mkdir(mode=0o700, parents=True)
+    public.chmod(0o777)
+    with pytest.raises(CniError, match="not trusted") as caught:
+        tombstones.put(str(public / "run"), store, KEY)
+    assert caught.value.code == IO
+    assert list((public / "run").iterdir()) == []

@@ -248,3 +248,20 @@ def test_followed_before_it_is_there(tmp_path: Path) -> None:
     assert reader.fresh() == []
     journals.begin(str(tmp_path), BEGIN)[0].close()
     assert [event["event"] for event in reader.fresh()] == ["begin"]
+
+
+def test_journal_below_a_directory_of_others_is_not_used(tmp_path: Path) -> None:
+    """A resume runs the commands that it finds there."""
+    public = tmp_path / "public"
+    directory = str(public / "state")
+    public.mkdir()
+    journals.begin(directory, BEGIN)[0].close()
+    public.chmod(0o777)
+    why = f"it is below {public}: others may write to it"
+    for work in (journals.read, lambda where: journals.begin(where, BEGIN)):
+        with pytest.raises(CniError) as caught:
+            work(directory)
+        assert why in str(caught.value)
+    with journals.go_on(directory) as journal:
+        assert why in journal.trouble
+    assert os.listdir(directory) == ["journal"]

@@ -720,3 +720,16 @@ def test_json_is_as_published(tmp_path: Path) -> None:
 )
 def test_near(word: str, known: tuple[str, ...], meant: str) -> None:
     assert near(word, known) == meant
+
+
+def test_names_in_a_file_and_of_it_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    keys = {"mas\x1b[31mter": "lo", "a\n10-pods.conf: a valid network configuration": 1}
+    files = [tmp_path / name for name in ("a\x1b]0;x\x07.conf", "b\n.conf", "c\x9b1m.yaml")]
+    files[0].write_text(json.dumps(GOOD | keys | {"ipam": {"type": "host-local", "\x1b": 1}}))
+    files[1].write_text('{"\\u001ba": 1, "\\u001ba": 2}')
+    files[2].write_text('version: 1\n"\\e[2J": 2\nmasters: "\\e[3m"\n')
+    status, out, err = ran(*map(str, files))
+    assert status == 1
+    lines = (out + err).splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert all(line.startswith(f"{tmp_path}/") for line in lines)

@@ -143,6 +143,20 @@ def test_a_run_directory_of_others_is_not_used(run_dir: str) -> None:
         assert "others may write to it" in str(caught.value)
 
 
+def test_a_run_directory_below_one_of_others_is_not_used(tmp_path: Path) -> None:
+    """Nor is a file of that name removed where such a path leads."""
+    (tmp_path / "public").mkdir()
+    run_dir = str(tmp_path / "public" / "run")
+    os.mkdir(run_dir, 0o700)
+    put(run_dir, document())
+    os.chmod(tmp_path / "public", 0o777)
+    for work in (read_pause, resume, lambda where: pause(where, 60.0, "bob", "x")):
+        with pytest.raises(CniError) as caught:
+            work(run_dir)
+        assert f"it is below {tmp_path}/public: others may write to it" in str(caught.value)
+    assert os.listdir(run_dir) == [NAME]
+
+
 def test_a_run_directory_that_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.write_text("")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cni_repair.adoption import verdict as adopting
 from cni_repair.adoption.adopt import Adopter
@@ -19,10 +18,11 @@ from cni_repair.base.names import short_id, title_of
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, UsageError, print_error
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.context import Node
 from cni_repair.node.report import DOCUMENT_VERSION
 
@@ -93,12 +93,12 @@ def run(options: argparse.Namespace) -> int:
     else:
         _show(found, directories)
         if any(one.state == adopting.ADOPTED and one.lost for one in found.adoptions):
-            print(f"lost: cni-repair repair --all{scope.again} brings them back")
+            say(f"lost: cni-repair repair --all{scope.again} brings them back")
         if not options.write:
             would = any(one.state in _FOR_WRITE for one in found.adoptions)
             write = f"cni-repair adopt --write{_again(options, scope)}"
             then = f"; {write} commits" if would else ", and --write would write nothing, either"
-            print(f"dry run: nothing was written{then}")
+            say(f"dry run: nothing was written{then}")
     return 0 if found.complete else DAMAGED
 
 
@@ -117,10 +117,7 @@ def _check_caches(directories: Sequence[str]) -> None:
 
 
 def _again(options: argparse.Namespace, scope: Scope) -> str:
-    return (
-        "".join(f" --cache-dir {shlex.quote(path)}" for path in options.cache_dir or ())
-        + scope.again
-    )
+    return "".join(f" --cache-dir {quoted(path)}" for path in options.cache_dir or ()) + scope.again
 
 
 def _work(scope: Scope, directories: Sequence[str], write: bool) -> Found:
@@ -216,12 +213,12 @@ def _configured(plugin: dict[str, Any] | None, given: NetConf | None) -> Configu
 
 def _show(found: Found, directories: Sequence[str]) -> None:
     for line in table(found.adoptions):
-        print(line)
+        say(line)
     for bad in found.unreadable:
-        print(f"{_UNREADABLE}: {one_line(str(bad.error))}")
+        say(f"{_UNREADABLE}: {one_line(str(bad.error))}")
     for pod in found.unmanaged:
-        print(f"{_UNMANAGED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
-    print(_totals(found, directories))
+        say(f"{_UNMANAGED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
+    say(_totals(found, directories))
 
 
 def table(adoptions: list[Adoption]) -> list[str]:

@@ -13,7 +13,7 @@ import time
 
 from cni_repair.base.errors import CniError
 from cni_repair.cli.common import DAMAGED
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.privileges import why_refused
 from cni_repair.network.planning.plan import LOST
 from cni_repair.node.report import UNREADABLE
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the line; 0 all is well, 1 a problem, 2 nobody can tell."""
     subjects = options.subjects or SUBJECTS
     status, line = within(_SECONDS, lambda: _answer(options.config, subjects))
-    print(fitted(one_line(line)))
+    say(fitted(one_line(line)))
     return status
 
 

@@ -7,7 +7,7 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, print_error
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.network.operations.iproute2 import quoted
@@ -85,23 +85,24 @@ def _status_of(forgotten: list[Forgotten], dry_run: bool) -> int:
 
 def _show(forgotten: list[Forgotten], scope: Scope, dry_run: bool) -> None:
     for one in forgotten:
-        print(f"{one.outcome:11} {one_line(one.report.title)}")
-        print(f"    {one_line(one.reason)}")
+        say(f"{one.outcome:11} {one_line(one.report.title)}")
+        say(f"    {one_line(one.reason)}")
     if not forgotten:
-        print(f"no stale record in {scope.checkpoint_dir}: nothing to forget")
+        say(f"no stale record in {scope.checkpoint_dir}: nothing to forget")
     kept = [one for one in forgotten if one.outcome == KEPT]
     gone = [one for one in forgotten if one.outcome == FORGOTTEN]
     forgettable = [one for one in forgotten if one.outcome == FORGETTABLE]
     # (Where nothing is removed, their addresses stay as they are, too.)
     _show_reserved([path for one in (forgettable if dry_run else gone) for path in one.reserved])
     if kept and not dry_run and not gone:
-        print("nothing was removed, because of what is kept")
+        say("nothing was removed, because of what is kept")
     for state in sorted({_kind(one) for one in kept}):
-        print(_REMEDY[state].format(again=scope.again, directory=scope.checkpoint_dir))
+        for line in _REMEDY[state].splitlines():
+            say(line.format(again=scope.again, directory=scope.checkpoint_dir))
     if kept and forgettable and not dry_run:
-        print("  next: cni-repair forget, without what is kept")
+        say("  next: cni-repair forget, without what is kept")
     if dry_run and forgettable:
-        print("dry run: nothing was removed; without --dry-run it is")
+        say("dry run: nothing was removed; without --dry-run it is")
 
 
 def _kind(one: Forgotten) -> str:
@@ -114,7 +115,7 @@ def _show_reserved(paths: list[str]) -> None:
     """Say what IPAM is left with: records are ours, addresses are not."""
     if not paths:
         return
-    print("IPAM was not asked: addresses stay reserved until the runtime's DEL, which needs")
-    print("no record. Only if the runtime has forgotten the pod, too, and none will come:")
+    say("IPAM was not asked: addresses stay reserved until the runtime's DEL, which needs")
+    say("no record. Only if the runtime has forgotten the pod, too, and none will come:")
     for path in paths:
-        print(f"  rm {quoted(path)}")
+        say(f"  rm {quoted(path)}")

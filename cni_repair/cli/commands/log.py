@@ -10,7 +10,7 @@ from cni_repair.base.names import bare_id, short_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.arguments import columns
 from cni_repair.cli.journal import Query, read
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.node.report import DOCUMENT_VERSION
 from cni_repair.upgrade.times import clock
 
@@ -54,9 +54,9 @@ def run(options: argparse.Namespace) -> int:
         print(dumps(document(entries)))
     else:
         for line in shown(entries, columns()):
-            print(line)
+            say(line)
         if not entries:
-            print(_none(options, pods))
+            say(_none(options, pods))
     return 0
 
 

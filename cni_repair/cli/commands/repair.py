@@ -60,9 +60,9 @@ def _told_of_no_record(scope: Scope, reports: list[Report]) -> bool:
     text = f"{count}, which no repair brings back: {', '.join(pods)}"
     log.event("trouble", text)
     print_error(
-        f"{text}\n"
-        f"  next: cni-repair adopt --write{scope.again},\n"
-        f"        then cni-repair repair --all{scope.again}"
+        text,
+        f"  next: cni-repair adopt --write{scope.again},",
+        f"        then cni-repair repair --all{scope.again}",
     )
     return True
 

@@ -6,7 +6,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, USAGE, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import scope_of, with_entries
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.network.operations.iproute2 import quoted
@@ -75,23 +75,23 @@ def show(found: Snapshot, scope: Scope, check: bool, more: tuple[str, ...] = ())
     """What keeps the coverage from being complete, a line each, and the totals last."""
     for record in found.records:
         if record.reason:
-            print(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
+            say(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
     kept = {_name(one.report) for one in found.records if _could_be_accepted(one)}
     if kept and not check:
         which = kept.pop() if len(kept) == 1 else "NAMESPACE/NAME"
-        print(
+        say(
             "record kept: where what is missing or changed is meant to stay so,"
             f" cni-repair snapshot --accept{scope.again} {which}"
         )
     for pod in found.unmanaged:
-        print(f"{'unmanaged':15} {one_line(str(pod))}")
+        say(f"{'unmanaged':15} {one_line(str(pod))}")
     for line in more:
-        print(line)
+        say(line)
     if not check:
         summary = found.summary()
         counts = [f"{summary[one]} {one}" for one in (REFRESHED, UNCHANGED, KEPT) if summary[one]]
-        print(f"records: {', '.join(counts) or 'none'}")
-    print(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
+        say(f"records: {', '.join(counts) or 'none'}")
+    say(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
 
 
 def _could_be_accepted(record: Record) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni_repair.cli import render
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.coverage import shown, uncovered_beside
+from cni_repair.cli.printable import say
 from cni_repair.cli.scope import examined, scope_of
 from cni_repair.cli.watch import beside
 
@@ -24,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
         render.table(reports, scope, options.all, shown(bare, scope, "status"))
         if scope.whole_node:
             for line in beside.lines(scope.run_dir):
-                print(line)
+                say(line)
     return DAMAGED if bare.failed else render.status_of(reports)

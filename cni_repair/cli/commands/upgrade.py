@@ -9,12 +9,12 @@ import sys
 import time
 
 from cni_repair.base import log
-from cni_repair.base.errors import CniError
+from cni_repair.base.errors import CniError, set_last_words
 from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import INTERRUPTED, USAGE, print_error
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 from cni_repair.cli.upgrade import follow as upgradefollow
 from cni_repair.cli.upgrade import status as upgradestatus
 from cni_repair.cli.upgrade.consent import is_given
@@ -30,7 +30,7 @@ from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.lock import Refused, exclusive
 from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
+from cni_repair.upgrade.procedure import FINE, REFUSED
 from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
 from cni_repair.upgrade.report import Seen
 
@@ -72,9 +72,11 @@ def _start(options: argparse.Namespace) -> int:
     plan, settings = read_plan(options.plan), settings_of(options)
     as_json = options.output == "json"
     if not as_json:
-        print(f"upgrade of this node by {printable(options.plan)}:")
-        for line in steps(plan, settings):
-            print(f"  {printable(line)}".replace("\n", "\n" + 13 * " "))
+        say(f"upgrade of this node by {options.plan}:")
+        for step in steps(plan, settings):
+            first, *more = step.split("\n")  # of a driver command
+            for line in (f"  {first}", *(13 * " " + line for line in more)):
+                say(line)
         with contextlib.suppress(OSError):
             sys.stdout.flush()  # what may become of the kubelet is said before the start
     if options.dry_run:
@@ -112,10 +114,10 @@ def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_jso
         print(dumps(report.dry_run_document(steps(plan, settings), problems, now)))
     else:
         for problem in problems:
-            print(f"preflight FAILED: {printable(problem)}")
+            say(f"preflight FAILED: {problem}")
         if not problems:
-            print(f"preflight: {printable(found.words)}")
-        print("dry run: nothing was done")
+            say(f"preflight: {found.words}")
+        say("dry run: nothing was done")
     return REFUSED if problems else FINE
 
 
@@ -213,6 +215,13 @@ def _run(
     for number in (signal.SIGHUP, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminated)
+
+    def cut_short(error: CniError) -> None:
+        _, go_on = ways_on(options, progress_of(events))
+        print_error(f"{error}: go on with {go_on}")
+        log.event("failed", f"upgrade cut short: {error}", REASON=str(error))
+
+    set_last_words(cut_short)
     with shown(options.output != "json") as show, journal:
         try:
             show(events[-1])
@@ -221,11 +230,6 @@ def _run(
         except KeyboardInterrupt:
             status = INTERRUPTED
             log.event("failed", "upgrade cut short by a signal: cni-repair upgrade --resume")
-        except RuntimeError as error:
-            _, go_on = ways_on(options, progress_of(events))
-            print_error(f"{error}: go on with {go_on}")
-            log.event("failed", f"upgrade cut short: {error}", REASON=str(error))
-            status = FAILED
     if journal.trouble:
         log.event("trouble", "the upgrade's journal is not complete", REASON=journal.trouble)
         print_error(f"the journal in {options.state_dir} is not complete: {journal.trouble}")

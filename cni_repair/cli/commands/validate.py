@@ -7,7 +7,7 @@ import sys
 from cni_repair.base.frozen import frozen
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, USAGE
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 from cni_repair.cli.validation.files import check_file
 from cni_repair.cli.validation.findings import (
     ERROR,
@@ -80,11 +80,11 @@ def _show(file: File) -> None:
     for part in file.parts:
         where = _place(file, part)
         for finding in _by_severity(part, ERROR, WARNING):
-            print(printable(f"{where}: {finding}"), file=sys.stderr)
+            say(f"{where}: {finding}", sys.stderr)
         if not part.counts(ERROR) and not part.why_not_ours:
-            print(printable(f"{where}: {_verdict(part)}"))
+            say(f"{where}: {_verdict(part)}")
         for finding in _by_severity(part, NOTE):
-            print(printable(f"{where}: {finding}"))
+            say(f"{where}: {finding}")
 
 
 def _by_severity(part: Part, *severities: str) -> list[Finding]:

@@ -9,7 +9,7 @@ from cni_repair.base.strictjson import dumps
 from cni_repair.cli.advice import of_node, of_pods, troubles_of, unwell
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
-from cni_repair.cli.printable import one_line
+from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import check_place, scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.node.verify import (
@@ -71,13 +71,13 @@ def show(verdicts: list[Verdict], scope: Scope, everything: bool, bare: WithoutR
     if rows:
         print_table(_COLUMNS, rows)
     if verdicts or not bare.rows:
-        print(_totals(verdicts, scope))
+        say(_totals(verdicts, scope))
     for line in bare.totals:
-        print(line)
+        say(line)
     if not everything and any(one.passed and one.verdict == NOT_VERIFIED for one in verdicts):
-        print(_WHY_NOT_VERIFIED)
+        say(_WHY_NOT_VERIFIED)
     for line in (*_advice(verdicts, scope), *bare.advice):
-        print(line)
+        say(line)
 
 
 def _advice(verdicts: list[Verdict], scope: Scope) -> list[str]:

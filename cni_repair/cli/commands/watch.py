@@ -8,7 +8,7 @@ import time
 
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, REFUSED, USAGE, print_error
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import printable, say
 from cni_repair.cli.privileges import why_refused
 from cni_repair.cli.watch import view
 from cni_repair.node.report import DOCUMENT_VERSION
@@ -90,11 +90,11 @@ def _ask(options: argparse.Namespace) -> int:
     elif options.status:
         mistaken = _mistaken(options.config)
         for line in view.lines(standing, in_force, time.time(), rundir.boot_time(), mistaken):
-            print(printable(line))
+            say(line)
     else:
-        print(printable(words))
+        say(words)
         if standing.name != RUNNING:
-            print(f"{_NOBODY}{': one that is started meanwhile begins so' if in_force else ''}")
+            say(f"{_NOBODY}{': one that is started meanwhile begins so' if in_force else ''}")
     return DAMAGED if options.status and standing.name != RUNNING else 0
 
 

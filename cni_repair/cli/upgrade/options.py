@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 
 from cni_repair.checkpoint.store import CHECKPOINT_DIR
 from cni_repair.cli.scope import conf_of
 from cni_repair.cni.legacy_hints import hints_of
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.upgrade.journal import STATE_DIR
 from cni_repair.upgrade.report import resume_command
 from cni_repair.upgrade.settings import Settings
@@ -84,7 +84,7 @@ def again(options: argparse.Namespace) -> str:
     """The options that a next command has to repeat, with a blank before each."""
     if options.state_dir == STATE_DIR:
         return ""
-    return f" --state-dir {shlex.quote(options.state_dir)}"
+    return f" --state-dir {quoted(options.state_dir)}"
 
 
 def ways_on(options: argparse.Namespace, progress: Progress) -> tuple[str, str]:

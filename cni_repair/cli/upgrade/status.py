@@ -10,7 +10,7 @@ from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import INTERRUPTED, print_error
-from cni_repair.cli.printable import printable
+from cni_repair.cli.printable import say
 from cni_repair.cli.upgrade.options import again
 from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
@@ -51,12 +51,12 @@ def print_report(options: argparse.Namespace, progress: Progress, status: int) -
         if options.output == "json":
             print(dumps(report.document(progress, seen)))
         else:
-            print()
+            say()
             for line in report.lines(progress, seen):
-                print(printable(line))
+                say(line)
             if standing == CUT_SHORT:
                 _say_driver(progress)
-            print(_VERDICTS.get(status, "upgrade FAILED: see above"))
+            say(_VERDICTS.get(status, "upgrade FAILED: see above"))
         sys.stdout.flush()
     except OSError:
         forget_stdout()
@@ -74,10 +74,10 @@ def status(options: argparse.Namespace) -> int:
         print(dumps(report.document(progress, seen)))
     else:
         begun = clock(progress.begin["at"])
-        plan = printable(progress.begin["planFile"])
-        print(f"upgrade by {plan}, begun {begun}: {_where(progress, seen)}")
+        plan = progress.begin["planFile"]
+        say(f"upgrade by {plan}, begun {begun}: {_where(progress, seen)}")
         for line in report.lines(progress, seen):
-            print(printable(line))
+            say(line)
         if seen.standing == CUT_SHORT:
             _say_driver(progress)
     return FINE if progress.end and progress.end["status"] == FINE else FAILED
@@ -87,7 +87,7 @@ def _say_none(options: argparse.Namespace, words: str) -> None:
     if options.output == "json":
         print(dumps(report.document(progress_of([]), Seen(NONE, time.time()))))
     else:
-        print(words)
+        say(words)
 
 
 def _where(progress: Progress, seen: Seen) -> str:
@@ -106,7 +106,7 @@ def _say_driver(progress: Progress) -> None:
     if noted is None or progress.boot_id != boot_id():
         return
     if driver.is_alive(driver.noted(noted), RUN_DIR):
-        print(f"the driver command is still at work (PID {noted['pid']}), and is left alone")
+        say(f"the driver command is still at work (PID {noted['pid']}), and is left alone")
 
 
 def release(options: argparse.Namespace) -> int:
@@ -128,9 +128,9 @@ def release(options: argparse.Namespace) -> int:
         now = progress_of(journals.read(options.state_dir))
         print(dumps(report.document(now, Seen(ENDED, time.time(), again(options)))))
     else:
-        print(words)
+        say(words)
         if ended != FINE and progress.touched:
-            print("the upgrade is given up; the pods: cni-repair status")
+            say("the upgrade is given up; the pods: cni-repair status")
         _say_driver(progress)
     if journal.trouble:
         print_error(f"the journal in {options.state_dir} cannot be kept: {journal.trouble}")

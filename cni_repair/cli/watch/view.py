@@ -7,6 +7,7 @@ import textwrap
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.names import short_id
 from cni_repair.cli.printable import one_line
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.upgrade.times import clock, duration
 from cni_repair.watch.policy import HEALING, UPGRADING
 from cni_repair.watch.status import DEAD, HUNG, NONE, RUNNING
@@ -86,12 +87,12 @@ def _what_to_do(status: dict[str, Any]) -> Iterator[str]:
 
 def _name(refused: dict[str, Any]) -> str:
     """By which a command finds a pod; one that is short enough for a line."""
-    pod = one_line(refused["pod"])
+    pod = quoted(refused["pod"]) if refused["pod"] else ""
     return pod if pod and len(pod) <= _LONGEST_NAME else short_id(refused["containerID"])
 
 
 def _validate(path: str) -> str:
-    return f"cni-repair validate {one_line(path)}"
+    return f"cni-repair validate {quoted(path)}"
 
 
 def _not_seeing(standing: Standing, mistaken: str) -> Iterator[str]:

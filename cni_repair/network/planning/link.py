@@ -13,6 +13,7 @@ from cni_repair.network.model import (
     LiveLink,
     PodLink,
 )
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.operations.link import (
     AddAltname,
     AddPodLink,
@@ -194,7 +195,7 @@ def _mtu_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) ->
         # macvlan_device_event() took the pod's down together with the master's, and never up.
         yield Drift(
             f"{name} has MTU {live.link.mtu}, it had {wanted}: its master {master.name} has"
-            f" {master.mtu}: ip link set dev {master.name} mtu {wanted},"
+            f" {master.mtu}: ip link set dev {quoted(master.name)} mtu {wanted},"
             " then cni-repair repair again",
             None,
         )

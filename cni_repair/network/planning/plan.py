@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.network.model import Address, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.address import (
     added_at_once,
     address_drifts,
@@ -107,7 +108,7 @@ def _plan_lost(
         # macvlan_common_newlink() refuses an MTU above the master's
         findings.append(
             f"master {master.name} has MTU {master.mtu}, the interface had {link.mtu}:"
-            f" ip link set dev {master.name} mtu {link.mtu}, then cni-repair repair again"
+            f" ip link set dev {quoted(master.name)} mtu {link.mtu}, then cni-repair repair again"
         )
         if desired.settled:
             # A network with smaller packets, not none; what it lacks is told from then on. (Of a
@@ -195,7 +196,7 @@ def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
     name = (master or desired.parents[0]).name
     if master is not None and not master.up:
         uplink = desired.parents[-1].name if desired.parents[1:] else name
-        return f"the node's {name} is down: ip link set dev {uplink} up"
+        return f"the node's {name} is down: ip link set dev {quoted(uplink)} up"
     return f"look at the node's {name}"
 
 

@@ -264,6 +264,9 @@ def check_restored(check: Checks, wire: Wire, carrier: float) -> None:
 
 def check_told(check: Checks, watcher: Watcher, pods: int) -> None:
     """In the journal, a line each, with how long it was."""
+    # A look may see a pod well before its heal has said so.
+    with contextlib.suppress(LabError):
+        poll_until(lambda: len(watcher.events("healed")) >= pods, WATCH_SECONDS, "all to be told")
     lost, healed = watcher.events("lost"), watcher.events("healed")
     right = all(
         int(one["OUTAGE_MS"]) > 0 and one["POD"].startswith("shop/") and one["IFNAME"] == "eth0"

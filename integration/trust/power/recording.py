@@ -1,0 +1,160 @@
+"""A recording: a disk as it was, what it was told then, and what was promised meanwhile.
+
+begin    the disk before anything happened
+log      what it was told (writelog)
+done     the calls, and what each had left on it (workload), as JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cni_repair.demo.lab import Lab, poll_until
+from integration.errors import RigError
+from integration.trust.power.disk import FILE_SYSTEMS, FileSystem, copy, make_disk, mounted
+from integration.trust.power.workload import Done, Workload, done_from
+from integration.trust.power.writelog import Event, mark, read_log
+
+_DAEMON = "/usr/bin/qemu-storage-daemon"
+PROGRAMS = {_DAEMON: "qemu-system-common"}
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded on one file system, in files of a directory."""
+
+    where: str  # on whose kernel
+    system: FileSystem
+    directory: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.where}/{self.system.name}"
+
+    @property
+    def begin(self) -> Path:
+        return self.directory / "begin"
+
+    @property
+    def log(self) -> Path:
+        return self.directory / "log"
+
+    @property
+    def done(self) -> Done:
+        return done_from(json.loads((self.directory / "done").read_text()))
+
+    def events(self) -> Iterator[Event]:
+        return read_log(self.log, self.system.marks_at)
+
+
+def recording_in(directory: Path) -> Recording:
+    """One that was kept."""
+    where, name = directory.name.split("-", 1)
+    return Recording(where, system_named(name), directory)
+
+
+def system_named(name: str) -> FileSystem:
+    return next(system for system in FILE_SYSTEMS if system.name == name)
+
+
+def prepared(where: str, system: FileSystem, above: Path) -> Recording:
+    """A directory with an empty disk, `disk`, and an empty log."""
+    recording = Recording(where, system, above / f"{where}-{system.name}")
+    recording.directory.mkdir()
+    make_disk(system, recording.begin)
+    copy(recording.begin, recording.directory / "disk")
+    recording.log.touch()
+    return recording
+
+
+def record_here(system: FileSystem, above: Path, command: list[str]) -> Recording:
+    """Record on this machine's kernel: a loop device, whose file is QEMU's, by FUSE."""
+    recording = prepared("here", system, above)
+    with _recorded(recording) as disk, disk.open("r+b", buffering=0) as behind:
+
+        def note(document: dict[str, Any]) -> None:
+            os.pwrite(behind.fileno(), mark(document), system.marks_at)
+
+        work(recording.directory, disk, system, command, note)
+    (recording.directory / "disk").unlink()
+    return recording
+
+
+def work(
+    directory: Path,
+    disk: Path,
+    system: FileSystem,
+    command: list[str],
+    note: Callable[[dict[str, Any]], None],
+) -> None:
+    """Do what is to be recorded, and write down what was done."""
+    with (
+        # Duplicate detection would be waited for, and writes nothing.
+        Lab(command=command, ipv6=False) as lab,
+        mounted(disk, system, lab.directory / "disk") as place,
+    ):
+        done = Workload(lab, place, note).run()
+    (directory / "done").write_text(json.dumps(done.document()))
+
+
+@contextlib.contextmanager
+def _recorded(recording: Recording) -> Iterator[Path]:
+    """Context: the file of a disk that writes down what it is told."""
+    place = recording.directory / "export"
+    place.touch()
+    export = f"type=fuse,id=export,node-name=disk,mountpoint={place},writable=on"
+    options = [*recorded_disk("disk", recording.directory), "--export", export]
+    with (recording.directory / "daemon").open("wb") as said:
+        daemon = subprocess.Popen(
+            # With us it ends, whatever ended us.
+            ["setpriv", "--pdeathsig", "KILL", _DAEMON, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+    try:
+        poll_until(
+            lambda: place.stat().st_size or daemon.poll() is not None,
+            _START_SECONDS,
+            "QEMU's storage daemon",
+        )
+        if daemon.poll() is not None:
+            why = (recording.directory / "daemon").read_text().strip()
+            raise RigError(f"qemu-storage-daemon: {why or daemon.returncode}")
+        yield place
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
+def recorded_disk(node: str, directory: Path) -> list[str]:
+    """QEMU's options for a disk (a block node of that name) whose writes it writes down."""
+    file, log = f"{node}-file", f"{node}-log"
+    return [
+        *("--blockdev", f"driver=file,node-name={file},filename={directory / 'disk'}"),
+        *("--blockdev", f"driver=file,node-name={log},filename={directory / 'log'}"),
+        *("--blockdev", f"driver=blklogwrites,node-name={node},file={file},log={log}"),
+    ]
+
+
+def note_on(device: Path, system: FileSystem) -> Callable[[dict[str, Any]], None]:
+    """How marks are made on a real disk: past the page cache, or they would come late."""
+    fd = os.open(device, os.O_WRONLY | os.O_DIRECT)
+
+    def note(document: dict[str, Any]) -> None:
+        data = mark(document)
+        with mmap.mmap(-1, len(data)) as aligned:
+            aligned.write(data)
+            os.pwrite(fd, aligned, system.marks_at)
+
+    return note
