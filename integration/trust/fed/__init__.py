@@ -30,7 +30,7 @@ WHAT = (
 
 _SAMPLE = 25_000  # inputs
 _FULL = 10_000_000
-_GUIDED = 1_000_000  # besides, of --full
+_GUIDED = 500_000  # besides, of --full
 _ROUND = 5  # times each reader's share
 _AFTERWARDS = 3.0  # seconds that minimising may take of a sample's
 _NOT_YET = float("inf")

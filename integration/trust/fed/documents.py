@@ -24,7 +24,9 @@ from cni_repair.node.capture import kept
 from cni_repair.node.capture import pod_of as adopted_pod
 from cni_repair.node.leases import given_addresses, store_of
 from cni_repair.upgrade.journal import events_in
+from cni_repair.upgrade.progress import progress_of, remaining
 from cni_repair.uplink.fallback import other_masters
+from cni_repair.watch import pausing, status
 from integration.trust.fed.reader import Answer, Form, Odd, Question, Reader
 
 _CONTAINER = "0123456789abcdef" * 4
@@ -257,7 +259,19 @@ def _candidates(remembered: list[caches.Remembered]) -> None:
 
 
 def _journal(raw: bytes) -> list[Question]:
-    list(events_in(raw.split(b"\n")))
+    progress = progress_of(events_in(raw.split(b"\n")))
+    progress.standing("boot", alive=False)
+    remaining(progress)
+    return []
+
+
+def _run_dir(raw: bytes) -> list[Question]:
+    """What the watcher has left, for its views."""
+    document = load_object(raw, "it")
+    try:
+        status._check(document, "/run")
+    except CniError:
+        pausing._pause_of(document, "it").words(5.0)
     return []
 
 
@@ -275,5 +289,6 @@ READERS = (
     Reader("cache", "libcni's cache", Form.JSON, _cache, (*_FROM_CACHES, ValueError), 20, _KEYS),
     Reader("config", "configurations in it", Form.JSON, _config, _FROM_CACHES, 30, _KEYS),
     Reader("multus", "Multus' files", Form.JSON, _multus, _FROM_CACHES, 20, _KEYS),
+    Reader("rundir", "the watcher's status and pause", Form.JSON, _run_dir, _CNI, 10),
     Reader("journal", "an upgrade's journal", Form.TEXT, _journal, (), 20, _KEYS),
 )
