@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
+from integration.driver import program
 from integration.driver.evidence import Evidence
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
@@ -80,8 +80,11 @@ def _run(options: argparse.Namespace) -> int:
     guests = 1 if options.plot else options.guests  # two would slow each other down
     kernel = prepare()
     runtime.prepare()
-    with _work_directory() as directory:
-        command = _command(_copy(CHECKOUT, directory), install(options.source.resolve(), directory))
+    with program.work_directory("driver") as directory:
+        launcher = install(options.source.resolve(), directory)
+        command = program.command(
+            program.copied(CHECKOUT, directory), "integration.driver.inside", str(launcher)
+        )
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
@@ -100,30 +103,6 @@ def _draw(outage: Outage) -> None:
         file = (CHECKOUT / _PLOT).with_suffix(suffix)
         file.write_text(content, "utf-8")
         print(f"written: {file}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _work_directory() -> Iterator[Path]:
-    # Not in /run or /tmp: these are the guest's own.
-    with tempfile.TemporaryDirectory(prefix="cni-repair-driver-", dir="/var/tmp") as name:
-        yield Path(name)
-
-
-def _copy(checkout: Path, directory: Path) -> Path:
-    """Copy what the guest imports to where it sees it, wherever the checkout is; the copy."""
-    copy = directory / "checkout"
-    for package in ("cni_repair", "conf", "integration"):
-        shutil.copytree(checkout / package, copy / package)
-    return copy
-
-
-def _command(checkout: Path, launcher: Path) -> list[str]:
-    """What the guest runs: a checkout's scenarios, with the distribution's own Python."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(checkout)!r});"
-        " from integration.driver.inside import main; main(sys.argv[1])"
-    )
-    return ["/usr/bin/python3", "-IB", "-c", program, str(launcher)]
 
 
 def run_scenarios(

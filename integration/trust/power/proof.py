@@ -16,6 +16,7 @@ from integration.errors import RigError
 from integration.packages import need_programs
 from integration.trust.power.disk import FILE_SYSTEMS, can_mount
 from integration.trust.power.examine import Examination, Found, Sample
+from integration.trust.power.guestrecording import record_in_guest
 from integration.trust.power.reboot import another_boot
 from integration.trust.power.recording import PROGRAMS, Recording, record_here, recording_in
 from integration.trust.proof import Extent, Failure, Outcome
@@ -55,8 +56,15 @@ def prove(extent: Extent) -> Outcome:
     share, reboots = _FULL if extent.full else _SAMPLE
     deadline = None if extent.full else time.monotonic() + extent.seconds
     with tempfile.TemporaryDirectory(prefix="power-", dir=RUN) as above:
-        recordings = list(_recordings(Path(above)))
+        recordings = [*_recorded_here(Path(above))]
+        notes = []
+        if extent.full:
+            try:
+                recordings += record_in_guest(Path(above))
+            except RigError as error:
+                notes.append(("guest", f"left out: {error}"))
         tally = _examined(recordings, Sample(extent.seed, share, reboots), deadline)
+        tally.figures += notes
         if tally.failures:
             tally.failures = _kept(tally.failures, Path(above))
     return _outcome(tally)
@@ -76,7 +84,7 @@ def _missing() -> str:
     return ""
 
 
-def _recordings(above: Path) -> Iterator[Recording]:
+def _recorded_here(above: Path) -> Iterator[Recording]:
     for system in FILE_SYSTEMS:
         if not can_mount(system):
             yield record_here(system, above, product())
