@@ -26,6 +26,7 @@ WHAT = "the power goes at any write: no acknowledged record lost, no torn one be
 
 # Of all cuts, and of these, those after which the runtime takes the pods away.
 _SAMPLE, _FULL = (0.08, 0.08), (1.0, 0.2)
+_LEAST = 10  # cuts of each file system, however slow the machine is
 
 
 @dataclass
@@ -95,10 +96,12 @@ def _examined(recordings: list[Recording], sample: Sample, deadline: float | Non
     tally = _Tally()
     for number, recording in enumerate(recordings):
         before, left = tally.tried, len(recordings) - number
-        until = deadline and time.monotonic() + max(0.0, deadline - time.monotonic()) / left
+        now = time.monotonic()
+        until = None if deadline is None else now + (deadline - now) / left
         for found in _each(recording, sample):
             tally.add(recording, found)
-            if until and time.monotonic() >= until:
+            late = until is not None and time.monotonic() >= until
+            if late and tally.tried - before >= _LEAST:
                 break
         calls = len(recording.done.steps)
         tally.figures.append((recording.name, f"{tally.tried - before} cuts of {calls} calls"))
