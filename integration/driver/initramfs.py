@@ -77,7 +77,7 @@ exec switch_root /mnt /lib/systemd/systemd --unit=rig.service
 
 
 def build_initramfs(kernel: Kernel, target: Path, more: tuple[str, ...] = ()) -> None:
-    """Write the initramfs: busybox, modules and `more` of them, all that they need, and the unit."""
+    """Write the initramfs: busybox, the modules and `more` of them, their needs, and the unit."""
     modules = (*_MODULES, *more)
     later = [module for module in modules if module not in _ROOT_MODULES]
     modprobe = "\n".join(f"modprobe {module} {_OPTIONS.get(module, '')}" for module in later)
