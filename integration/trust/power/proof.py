@@ -47,7 +47,7 @@ class _Tally:
 
 def prove(extent: Extent) -> Outcome:
     """Record on each file system, and look at what each cut leaves."""
-    if why := _missing():
+    if why := missing():
         return Outcome(0, left_out=why)
     isolate()
     if extent.case is not None:
@@ -71,7 +71,7 @@ def prove(extent: Extent) -> Outcome:
     return _outcome(tally)
 
 
-def _missing() -> str:
+def missing() -> str:
     """Why nothing can be recorded here; empty where it can."""
     if not os.path.exists("/dev/fuse"):
         return "no FUSE here (/dev/fuse): nobody can write down what a disk is told"
