@@ -45,7 +45,7 @@ while True:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A node with pods, and a kubelet that rebuilds them."""
     with Machine() as machine:
@@ -66,7 +66,7 @@ def machine() -> Iterator[Machine]:
 
 
 def watch(machine: Machine, hold: str) -> None:
-    # Twenty losses in a row are to be healed without a wait.
+    # Many losses in a row are to be healed without a wait.
     text = f"version: 1\nholdKubelet: {hold}\nbackOff: {{first: 0.1s, most: 0.1s}}\n"
     machine.write(_CONFIG, text)
     assert machine.systemctl("restart", WATCH).returncode == 0
@@ -89,12 +89,6 @@ def rebuilt(machine: Machine) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:
-    watch(machine, "never")
-    machine.shell("ip link delete eth0")
-    eventually(lambda: set(rebuilt(machine)) == set(PODS), "the pods to be rebuilt")
-
-
 def test_wins_each_time(machine: Machine) -> None:
     watch(machine, "onLoss")
     for number in range(ROUNDS):
@@ -108,3 +102,9 @@ def test_wins_each_time(machine: Machine) -> None:
     eventually(lambda: not machine.path(NOTE).exists(), "the note to go")
     assert rebuilt(machine) == []
     eventually(partial(has_begun, machine, 1 + ROUNDS), "kubelet to be at work again")
+
+
+def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:
+    watch(machine, "never")
+    machine.shell("ip link delete eth0")
+    eventually(lambda: set(rebuilt(machine)) == set(PODS), "the pods to be rebuilt")
