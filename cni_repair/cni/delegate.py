@@ -19,6 +19,7 @@ import stat
 import time
 
 from cni_repair.base.errors import DECODE, DELEGATE, ENVIRONMENT, TRY_AGAIN, CniError, DelegateError
+from cni_repair.base.gotypes import ERROR, respelled
 from cni_repair.base.names import valid_id
 from cni_repair.base.strictjson import dumps, load_object
 
@@ -109,8 +110,6 @@ def _environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _error_of(plugin: str, status: int, output: bytes) -> CniError:
-    from cni_repair.base.gotypes import ERROR, respelled
-
     try:
         document = respelled(load_object(output, "its output"), ERROR)
     except CniError:

@@ -634,6 +634,26 @@ def test_a_tombstone_is_for_one_record(rig: Rig) -> None:
     assert states(rig.plugin("REPAIR").report(0)) == {again.pod.id: "healthy"}
 
 
+@pytest.mark.parametrize("before", ["observe_pod", "chain_from"])
+def test_add_whose_master_goes_away_just_after_the_plugins_work(rig: Rig, before: str) -> None:
+    """It is to be tried again: nothing is wrong with the plugin, nor with the record."""
+    gone = f"""
+import subprocess
+from cni_repair.node import capture
+look = capture.{before}
+def after_the_loss(*arguments, **options):
+    subprocess.run(["ip", "link", "del", "eth0"], check=True)
+    return look(*arguments, **options)
+capture.{before} = after_the_loss
+"""
+    pod = rig.pod("pod1")
+    told = rig.plugin("ADD", pod, rig.conf(), patch=gone).error(11)
+    assert told.startswith("eth0 went away with its master while it was attached")
+    assert (rig.kept(), rig.leases()) == ([], {})
+    rig.uplink_up()
+    rig.plugin("ADD", pod, rig.conf()).ok()
+
+
 def test_del_that_can_be_remembered_nowhere_takes_nothing_away(rig: Rig) -> None:
     was = rig.attach("pod1")
     read_only(rig)

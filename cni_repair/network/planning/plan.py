@@ -30,7 +30,7 @@ from cni_repair.network.planning.rule import rule_drifts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cni_repair.network.operations.base import Operation
     from cni_repair.network.planning.address import AddressDrift
@@ -152,6 +152,7 @@ def _plan_present(
         *observed.troubles,
         *(drift.finding for drift in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
+        *_tentative_findings(desired, observed),
         *(drift.finding for drift in (*carried.drifts, *carried.rules)),
     ]
     steps = _steps(wrong)
@@ -197,6 +198,14 @@ def _carried(desired: Attachment, observed: Observed, addresses: list[AddressDri
 
 def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
     return [drift.step for drift in drifts if drift.step is not None]
+
+
+def _tentative_findings(desired: Attachment, observed: Observed) -> Iterator[str]:
+    """Nobody can use such an address yet. It becomes usable by itself, unless somebody has it."""
+    recorded = {address.address for address in desired.addresses}
+    for address in observed.tentative:
+        if address in recorded:
+            yield f"address {address} is tentative: duplicate address detection has not ended"
 
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:
