@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -252,10 +253,9 @@ def _shown(value: Any) -> str:
 
 
 def _replaced(text: str, names: Mapping[str, str]) -> str:
-    # The longest first: 10.9.0.12 before 10.9.0.1, pod12 before pod1.
-    for name in sorted(names, key=len, reverse=True):
-        text = text.replace(name, names[name])
-    return text
+    """Each name by what it stands for; as a whole: 10.9.0.25 is no part of 10.9.0.255."""
+    whole = "|".join(map(re.escape, names))
+    return re.sub(rf"\b({whole})\b", lambda match: names[match[0]], text) if names else text
 
 
 def _without(value: Any, keys: Sequence[str]) -> Any:
