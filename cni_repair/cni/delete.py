@@ -53,6 +53,10 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: st
     netns = _verified_netns(call, store, key)
     phase = store.phase(key)
     is_here = phase is None or _bury(store, conf.run_dir, key)
+    if lock.is_unfinished:
+        from cni_repair.node.detach import remove_temporary_link
+
+        remove_temporary_link(lock, key, netns)
     _detach(call, conf, netns, lock, cause)
     if phase in (INTENT, DELETING):
         _remove_half_made(call, conf, netns)
