@@ -7,4 +7,5 @@ PROOFS: tuple[str, ...] = (
     "crowded",
     "long",
     "power",
+    "lied_to",
 )
