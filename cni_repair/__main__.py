@@ -13,6 +13,18 @@ def main() -> int:
     Everything is written by then, and taking the interpreter apart would cost 2 ms more: the
     process ends at once.
     """
+    try:
+        return _run()
+    except KeyboardInterrupt:  # before, or while, anything was done
+        if os.environ.get("CNI_COMMAND"):
+            os._exit(_fail("cni-repair was interrupted before it started"))
+        print("cni-repair: interrupted", file=sys.stderr)
+        return 130
+    except (OSError, ImportError, MemoryError) as error:
+        os._exit(_fail(f"cni-repair cannot start: {type(error).__name__}: {error}"))
+
+
+def _run() -> int:
     from cni_repair.base import pack
 
     pack.use()
@@ -23,13 +35,29 @@ def main() -> int:
         from cni_repair.cni.plugin import run as run_plugin
 
         os._exit(run_plugin())
-    try:
-        from cni_repair.cli.main import run
+    from cni_repair.cli.main import run
 
-        os._exit(run(sys.argv[1:]))
-    except KeyboardInterrupt:  # before, or while, anything was done
-        print("cni-repair: interrupted", file=sys.stderr)
-        return 130
+    os._exit(run(sys.argv[1:]))
+
+
+def _fail(why: str) -> int:
+    """Tell, with what any process has, what there is no frame to tell: there is no descriptor left,
+    no memory, or a file of ours cannot be read. The exit status."""
+    why = " ".join(why.split())
+    if os.environ.get("CNI_COMMAND"):
+        quoted = why.encode("ascii", "replace").decode().replace("\\", "/").replace('"', "'")
+        said = f'{{"cniVersion":"1.0.0","code":5,"msg":"{quoted}","details":"call again"}}\n'
+        _write(1, said)
+    else:
+        _write(2, f"{why}\n")
+    return 1
+
+
+def _write(fd: int, text: str) -> None:
+    try:
+        os.write(fd, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # there is nobody to tell
 
 
 def console() -> None:

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from cni_repair.demo.lab import product
 from integration.errors import RigError
 
 INSTALL_SECONDS = 600.0
+_CHECKOUT = Path(__file__).resolve().parents[1]
+# What `watch` needs beyond Python's own.
+_LIBRARIES = ("pyroute2", "yaml", "inotify_simple")
+
+
+@contextmanager
+def command_here() -> Iterator[list[str]]:
+    """What starts this checkout: as it is, where this Python has all libraries, else installed."""
+    if all(find_spec(name) for name in _LIBRARIES):
+        yield product()
+        return
+    with tempfile.TemporaryDirectory(prefix="cni-repair-", dir="/var/tmp") as name:
+        yield [str(install(_CHECKOUT, Path(name)))]
 
 
 def install(source: Path, directory: Path) -> Path:

@@ -13,7 +13,6 @@ Where nothing is at the path, the pod is gone, unless other processes have mount
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
@@ -22,7 +21,7 @@ from cni_repair.adoption.verdict import GONE, REFUSED, NotAdopted
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
 from cni_repair.checkpoint.identity import names_container
-from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns, same_netns
+from cni_repair.netlink.netns import NoNetns, netns_id_at, netns_id_if_seen, open_netns, same_netns
 from cni_repair.node.namespaces import OUT_OF_SIGHT, RUN_ON_THE_NODE, sees_the_node
 
 TYPE_CHECKING = False
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 _OF_A_TASK = ("ns", "fd")  # directories of /proc/PID that lead to namespaces
 _MOST_LINKS = 40  # as the kernel follows (MAXSYMLINKS)
 _SLACK_MS = 2000  # between the clocks of processes and of files
-# No such file, a file in a directory's place, no such process; and a file that is no namespace (any
-# more): that is left of a bind mount.
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENOTTY)
 _CONTAINER = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])")
 _REMEDY = "if its pod lives, have it made anew; nothing has to be removed"
 
@@ -68,9 +64,6 @@ def open_sandbox(candidate: Candidate, own: int) -> Sandbox:
 
 def why_absent(path: str, error: NoNetns) -> NotAdopted:
     """What it means that no namespace could be opened at a path."""
-    cause = error.__cause__
-    if isinstance(cause, OSError) and cause.errno not in _ABSENT:
-        return NotAdopted(REFUSED, f"{path} cannot be opened: {cause.strerror}")
     if _is_of_a_task(path) and not sees_the_node():
         return _out_of_sight(path)
     holder = _holder_of(path)
@@ -89,11 +82,18 @@ def _holder_of(path: str) -> int | None:
     if _is_of_a_task(path):
         return None  # another PID namespace's processes are others
     directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
-    alive = {netns_id_at(f"/proc/{pid}/ns/net") for pid in process_ids()} - {None}
+    alive = {netns_id_if_seen(f"/proc/{pid}/ns/net") for pid in process_ids()} - {None}
     holders = _of_other_mounts() if alive else []
-    # (Not opened: it may be anything that a container has put there.)
     at = f"{directory}/{name}"
-    return next((pid for pid in holders if netns_id_at(f"/proc/{pid}/root{at}") in alive), None)
+    return next((pid for pid in holders if _netns_seen_by(pid, at) in alive), None)
+
+
+def _netns_seen_by(pid: int, path: str) -> tuple[int, int] | None:
+    """(Not opened: it may be anything that a container has put there, and answer as that likes.)"""
+    try:
+        return netns_id_at(f"/proc/{pid}/root{path}")
+    except OSError:
+        return None
 
 
 def _is_of_a_task(path: str) -> bool:

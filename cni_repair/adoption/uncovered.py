@@ -16,7 +16,7 @@ from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.base.procfs import cgroups_of, process_ids
 from cni_repair.checkpoint.store import COMMITTED, Store
-from cni_repair.netlink.netns import entered, netns_id_at
+from cni_repair.netlink.netns import entered, netns_id_at, netns_id_if_seen
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.model import KINDS
 from cni_repair.network.observe import names_of_links
@@ -117,7 +117,7 @@ def _is_kubernetes(path: str) -> bool:
     """Whether a process of a pod is in the namespace: dockershim's sandboxes are docker's, too."""
     wanted = netns_id_at(path)
     return any(
-        netns_id_at(f"/proc/{pid}/ns/net") == wanted and "kubepods" in cgroups_of(pid)
+        netns_id_if_seen(f"/proc/{pid}/ns/net") == wanted and "kubepods" in cgroups_of(pid)
         for pid in process_ids()
     )
 

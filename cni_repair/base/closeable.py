@@ -6,12 +6,23 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeVar
 
     T = TypeVar("T", bound="Closeable")
+
+
+def close_fd(fd: int) -> None:
+    """Close a descriptor. What the system says of it is not a failure: the descriptor is free
+    whatever that is (close(2)), and whether what was written is on disk, fsync has told."""
+    try:
+        os.close(fd)
+    except OSError:
+        pass
 
 
 class Closeable:

@@ -6,6 +6,15 @@ configuration, 11 try again later; "STATUS": 50, 51); a plugin's own start at 10
 
 from __future__ import annotations
 
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+_PACKAGE = "/cni_repair/"
+
 INCOMPATIBLE_VERSION = 1
 ENVIRONMENT = 4
 IO = 5
@@ -27,6 +36,11 @@ DELEGATE = 109
 ADDRESS_GONE = 110
 # Nothing was tried: it would not have been safe.
 REFUSALS = frozenset((FOREIGN, STALE, EXISTS, MASTER_REFUSED, ADDRESS_GONE))
+
+
+# What the system refuses: an errno, memory, or a part of our own code, which cannot be read now
+# (the interpreter takes an errno for its absence).
+SYSTEM_ERRORS = (OSError, MemoryError, ImportError)
 
 
 class CniError(Exception):
@@ -66,3 +80,58 @@ class DelegateError(CniError):
 
     def document(self, cni_version: str) -> dict[str, object]:
         return self._document
+
+
+def of_system(error: BaseException) -> CniError:
+    """One of SYSTEM_ERRORS as what it is: no bug of ours, but something to be put right, or to be
+    tried again. What was being done is told by the place, for lack of a better word."""
+    place = _place_of(error)
+    if isinstance(error, MemoryError):
+        return CniError(IO, "the system has no memory left", f"{place}; call again")
+    if isinstance(error, ImportError):
+        return CniError(
+            IO,
+            f"a part of cni-repair cannot be loaded: {error}",
+            f"{place}; call again, and if that does not help, install it anew",
+        )
+    assert isinstance(error, OSError)
+    why = error.strerror or str(error)
+    if isinstance(error.filename, (str, bytes)):  # (of a descriptor it is a number)
+        name = os.fsdecode(error.filename)
+        return CniError(IO, f"cannot use {name}: {why}", f"{place}; put that right, call again")
+    return CniError(IO, f"the system refused: {why}", f"{place}; put that right, call again")
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in cni-repair it was met."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if _PACKAGE in code.co_filename:
+            file = code.co_filename.rpartition(_PACKAGE)[2]
+            place = f"in {file}, line {trace.tb_lineno} ({code.co_name})"
+        trace = trace.tb_next
+    return place or "while it was started"
+
+
+# What the face that this process has says last, and the process: what it forks has another's words.
+_last_words: list[tuple[int, Callable[[CniError], object]]] = []
+
+
+def set_last_words(say: Callable[[CniError], object]) -> None:
+    """How :func:`end_process` tells this process's caller why."""
+    _last_words[:] = [(os.getpid(), say)]
+
+
+def end_process(error: CniError) -> NoReturn:
+    """End this process at once: nothing that it did from here on would be safe, not even what is
+    usually done to clean up."""
+    try:
+        for process, say in _last_words:
+            if process == os.getpid():
+                say(error)
+                break
+        else:
+            os.write(2, f"cni-repair: {error}\n".encode())
+    finally:
+        os._exit(1)

@@ -10,6 +10,8 @@ import errno
 import os
 import stat
 
+from cni_repair.base.closeable import close_fd
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,16 @@ _CHUNK = 1 << 20
 _FOR_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# What an open may say of the file itself: it is a link (O_NOFOLLOW), a socket's, a device's.
+_OF_THE_FILE = (errno.ELOOP, errno.ENXIO, errno.ENODEV)
+
+
 class Untrusted(Exception):
     """A file that is not used; the message says why."""
+
+
+class Unreadable(Untrusted):
+    """The system refuses to read it now, which says nothing of what is in it."""
 
 
 def why_untrusted(status: os.stat_result) -> str:
@@ -48,7 +58,8 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise Untrusted(f"cannot open it: {error.strerror}") from error
+        kind = Untrusted if error.errno in _OF_THE_FILE else Unreadable
+        raise kind(f"cannot open it: {error.strerror}") from error
     status = os.fstat(fd)
     regular = stat.S_ISREG(status.st_mode)
     why = why_untrusted(status) if regular else "it is not a regular file"
@@ -66,7 +77,7 @@ def read_trusted(
     try:
         data = read_all(fd, max_bytes + 1)
     finally:
-        os.close(fd)
+        close_fd(fd)
     if len(data) > max_bytes:
         raise Untrusted(f"it is longer than {max_bytes} bytes")
     return data, status
@@ -81,7 +92,7 @@ def read_all(fd: int, max_bytes: int) -> bytes:
             parts.append(part)
             left -= len(part)
     except OSError as error:
-        raise Untrusted(f"cannot read it: {error.strerror}") from error
+        raise Unreadable(f"cannot read it: {error.strerror}") from error
     return b"".join(parts)
 
 
@@ -95,19 +106,20 @@ def open_private(path: str, create: bool = False, last_may_be_link: bool = False
     A symbolic link leads on (/var/run) where nobody else could have made it, and not as the last
     name, unless `last_may_be_link`.
 
-    `create`: what is missing is made, mode 0700 whatever the umask says, and its parents, 0755.
+    `create`: what is missing is made, mode 0700 whatever the umask says, and its parents, 0755; it
+    outlives a power cut, or what is synced into it would be lost with it.
     """
     fd = _walk(path, create, last_may_be_link)
     why = why_untrusted(os.fstat(fd))
     if why:
-        os.close(fd)
+        close_fd(fd)
         raise Untrusted(why)
     return fd
 
 
 def make_private(path: str) -> None:
     """Make a directory as :func:`open_private` does, or see that it is private."""
-    os.close(open_private(path, create=True))
+    close_fd(open_private(path, create=True))
 
 
 def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
@@ -129,10 +141,10 @@ def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
                     raise
                 names += _names_in(target)
                 below = os.open("/" if target.startswith("/") else ".", _PASSING, dir_fd=here)
-            os.close(here)
+            close_fd(here)
             here = below
     except BaseException:
-        os.close(here)
+        close_fd(here)
         raise
     return here
 
@@ -158,7 +170,17 @@ def _open_below(directory: int, name: str, is_last: bool, create: bool) -> int:
         pass  # somebody was quicker; whose it is will be seen
     finally:
         os.umask(mask)
+    _sync_entries(directory)
     return os.open(name, flags, dir_fd=directory)
+
+
+def _sync_entries(directory: int) -> None:
+    """Have the names in a directory survive a power cut. (Whoever was quicker may not have.)"""
+    fd = os.open(".", _DIRECTORY, dir_fd=directory)  # an O_PATH descriptor cannot be synced
+    try:
+        os.fsync(fd)
+    finally:
+        close_fd(fd)
 
 
 def _check_passable(directory: int) -> None:
@@ -189,6 +211,16 @@ def _target_of(directory: int, name: str, may_be_link: bool) -> str:
 
 def _path_of(fd: int) -> str:
     return os.readlink(f"/proc/self/fd/{fd}")
+
+
+def is_there(path: str, directory: int | None = None) -> bool:
+    """Whether something has that name. Raises OSError where nobody can tell, for which
+    os.path.exists and os.access say no."""
+    try:
+        os.stat(path, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def replace_durably(directory: int, name: str, data: bytes) -> None:
@@ -223,7 +255,7 @@ def replace_whole(
         os.unlink(temporary, dir_fd=directory)
         raise
     finally:
-        os.close(fd)
+        close_fd(fd)
 
 
 def temporary_name(name: str) -> str:

@@ -16,6 +16,7 @@ import time
 
 from cni_repair import __version__
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.closeable import close_fd
 from cni_repair.base.errors import REFUSALS
 
 TYPE_CHECKING = False
@@ -193,7 +194,7 @@ def _send_unsent() -> bool:
         return False
     finally:
         if journal is not None:
-            journal.close()
+            close_fd(journal.detach())
     return True
 
 

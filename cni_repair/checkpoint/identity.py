@@ -8,14 +8,13 @@ PID.
 
 from __future__ import annotations
 
-import os
-
-from cni_repair.base.errors import STALE, CniError
+from cni_repair.base.closeable import close_fd
+from cni_repair.base.errors import IO, STALE, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id
 from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
-from cni_repair.netlink.netns import cookie_inside, cookie_of, netns_id, open_netns
+from cni_repair.netlink.netns import NoNetns, cookie_inside, cookie_of, netns_id, open_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,13 +64,18 @@ def identify(path: str, netns: int, sock: socket.socket) -> Identity:
 
 
 def recorded_identity(store: Store, name: str) -> Identity | None:
-    """The identity in a record, by its file's name; None where there is no usable one.
+    """The identity in a record, by its file's name; None where there is no usable one. Raises
+    CniError (I/O) where that cannot be told.
 
     The rest of the record is not read: DEL needs no more, and has no time for it.
     """
     try:
         found = load_object(store.read(name), name).get("netns")
-    except (FileNotFoundError, CniError):
+    except FileNotFoundError:
+        return None
+    except CniError as error:
+        if error.code == IO:
+            raise
         return None
     if not isinstance(found, dict):
         return None
@@ -90,8 +94,8 @@ def open_identified(identity: Identity, own: int, given_path: str = "") -> int:
 
     `given_path` (CNI_NETNS) is another path to it, where the caller knows a better one than the
     record; it must lead to that same namespace. `own` is the node's, which is never an
-    attachment's. Raises Stale or NoNetns. The cookie is not compared here, but by
-    :func:`check_cookie`: it takes a socket made inside.
+    attachment's. Raises Stale or NoNetns; CniError (I/O), or OSError, where it cannot be told. The
+    cookie is not compared here, but by :func:`check_cookie`: it takes a socket made inside.
     """
     if identity.boot_id != boot_id():
         raise Stale("the node was rebooted since the pod was attached")
@@ -99,8 +103,8 @@ def open_identified(identity: Identity, own: int, given_path: str = "") -> int:
     netns = open_netns(path)
     try:
         _check(identity, path, netns, own)
-    except CniError:
-        os.close(netns)
+    except BaseException:
+        close_fd(netns)
         raise
     return netns
 
@@ -126,17 +130,18 @@ def _compare(identity: Identity, cookie: int | None) -> None:
 
 
 def still_stands(identity: Identity, own: int, given_path: str = "") -> bool:
-    """Whether the namespace exists and is the recorded one, its cookie included."""
+    """Whether the namespace exists and is the recorded one, its cookie included. Raises CniError
+    (I/O), or OSError, where that cannot be told."""
     try:
         netns = open_identified(identity, own, given_path)
-    except CniError:
+    except (Stale, NoNetns):
         return False
     try:
         _compare(identity, cookie_inside(netns, own))
     except Stale:
         return False
     finally:
-        os.close(netns)
+        close_fd(netns)
     return True
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
+from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -123,17 +122,25 @@ def _read(
         return None
     except CniError as error:
         entry = Entry(name, raw, None, error)
-    return None if _is_deleted(entry) else entry
+    try:
+        return None if is_deleted(entry) else entry
+    except CniError as error:
+        return Entry(name, raw, None, error)
 
 
-def _is_deleted(entry: Entry) -> bool:
-    """Whether a DEL came that could not write to the checkpoint directory."""
+def is_deleted(entry: Entry) -> bool:
+    """Whether a DEL came that could not write to the checkpoint directory. Raises CniError (I/O)
+    where that cannot be told."""
     run_dir = run_dir_of(entry, "")
-    if not os.access(tombstone_in(run_dir, entry.key), os.F_OK):
-        return False
-    from cni_repair.checkpoint.tombstones import is_deleted  # rare
+    path = tombstone_in(run_dir, entry.key)
+    try:
+        if not is_there(path):
+            return False
+    except OSError as error:
+        raise CniError(IO, f"cannot look at {path}", error.strerror or str(error)) from error
+    from cni_repair.checkpoint import tombstones  # rare
 
-    return is_deleted(run_dir, entry.key, entry.raw)
+    return tombstones.is_deleted(run_dir, entry.key, entry.raw)
 
 
 def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoint:

@@ -10,20 +10,32 @@ import fcntl
 import os
 import time
 
-from cni_repair.base.closeable import Closeable
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import Untrusted, open_private, why_untrusted
 
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
+WAIT_SECONDS = 45.0
+# How long a plugin whose cni-repair died may go on while somebody waits for its lock.
+_ORPHANS_SECONDS = 30.0
+_END_SECONDS = 5.0  # for the kernel to close the files of who was killed
+_SUFFIX = ".lock"
 # The run directory that is open, at most one: by its path, the descriptor and what is opened.
 _KEPT: dict[str, tuple[int, os.stat_result]] = {}
 
 
 def path_of(run_dir: str, name: str) -> str:
     """The file of the lock of that name; it comes with the first who takes it."""
-    return f"{run_dir}/{name}.lock"
+    return f"{run_dir}/{name}{_SUFFIX}"
+
+
+def names_in(run_dir: str) -> list[str]:
+    """The names of the locks that have a file. Raises FileNotFoundError where nobody ever took
+    one."""
+    files = os.listdir(run_dir)
+    return [name.removesuffix(_SUFFIX) for name in files if name.endswith(_SUFFIX)]
 
 
 def open_run_dir(run_dir: str, create: bool = False) -> int:
@@ -59,7 +71,9 @@ def is_held(run_dir: str, name: str) -> bool:
 
 
 def _open(directory: int, name: str, flags: int) -> int:
-    return os.open(f"{name}.lock", flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    return os.open(
+        f"{name}{_SUFFIX}", flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory
+    )
 
 
 def _kept_open(run_dir: str) -> int:
@@ -88,7 +102,7 @@ def _kept_open(run_dir: str) -> int:
 class Lock(Closeable):
     """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
-    def __init__(self, run_dir: str, name: str, seconds: float = 45.0) -> None:
+    def __init__(self, run_dir: str, name: str, seconds: float = WAIT_SECONDS) -> None:
         self._path = path_of(run_dir, name)
         self._run_dir = run_dir
         self._name = name
@@ -112,6 +126,7 @@ class Lock(Closeable):
             ) from error
 
     def _wait_until(self, deadline: float) -> bool:
+        may_end_orphans = self._seconds >= _ORPHANS_SECONDS
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,6 +135,13 @@ class Lock(Closeable):
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
             if time.monotonic() >= deadline:
+                if may_end_orphans:
+                    may_end_orphans = False
+                    from cni_repair.checkpoint.orphans import end_orphans
+
+                    if end_orphans(self.fd):
+                        deadline = time.monotonic() + _END_SECONDS
+                        continue
                 os.close(self.fd)
                 raise CniError(
                     TRY_AGAIN,
@@ -150,11 +172,12 @@ class Lock(Closeable):
 
     def close(self) -> None:
         # A delegate's daemon may still hold the descriptor that it inherited: only an explicit
-        # unlock ends the lock for all of them.
+        # unlock ends the lock for all of them. (Where it is refused, closing does for the others.)
         try:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-        finally:
-            os.close(self.fd)
+        except OSError:
+            pass
+        close_fd(self.fd)
 
 
 def _waited(seconds: float) -> str:

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import os
 
-from cni_repair.base.closeable import Closeable
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import (
+    Unreadable,
     Untrusted,
+    is_there,
     open_private,
     read_trusted,
     replace_durably,
+    replace_whole,
     temporary_name,
     unlink_if_there,
 )
@@ -72,7 +75,7 @@ class Store(Closeable):
             ) from error
 
     def close(self) -> None:
-        os.close(self.fd)
+        close_fd(self.fd)
 
     def committed(self) -> list[str]:
         """The file names of committed attachments, ours and the predecessor's, sorted."""
@@ -85,17 +88,19 @@ class Store(Closeable):
     def phase(self, key: Key) -> str | None:
         """How far the attachment has come: COMMITTED, INTENT or DELETING; None if unknown here."""
         for phase in (COMMITTED, INTENT, DELETING):
-            try:
-                os.lstat(key.name + phase, dir_fd=self.fd)
-            except FileNotFoundError:
-                continue
-            return phase
+            if is_there(key.name + phase, self.fd):
+                return phase
         return None
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file. Raises FileNotFoundError, or CniError for a file not to trust."""
+        """The bytes of one file. Raises FileNotFoundError, or CniError: for a file not to trust, or
+        (I/O) for one that cannot be read now."""
         try:
             return read_trusted(name, MAX_BYTES, self.fd)[0]
+        except Unreadable as error:
+            raise CniError(
+                IO, f"checkpoint {self.directory}/{name} cannot be read", str(error)
+            ) from error
         except Untrusted as error:
             raise CniError(
                 BAD_CHECKPOINT, f"checkpoint {self.directory}/{name} is not used", str(error)
@@ -103,12 +108,25 @@ class Store(Closeable):
 
     def write_intent(self, key: Key, text: str) -> None:
         """Note durably that an ADD is about to change something."""
-        self._write(key.name + INTENT, text)
+        _write(self, key.name + INTENT, text)
+
+    def fulfil(self, key: Key, text: str) -> None:
+        """Put the record of an ADD in the place of its intent, durably.
+
+        The intent's file becomes the record's by a rename: whenever we are killed, there is one of
+        them, and never both.
+        """
+        intent = key.name + INTENT
+        try:
+            replace_whole(self.fd, intent, text.encode("ascii"), sync=os.fsync)
+            os.rename(intent, key.name + COMMITTED, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.fsync(self.fd)
+        except OSError as error:
+            raise _unusable(self.directory, error) from error
 
     def commit(self, key: Key, text: str) -> None:
-        """Put the attachment's record in place durably; its intent is no longer needed."""
-        self._write(key.name + COMMITTED, text)
-        self.remove_file(key.name + INTENT)
+        """Put an attachment's record in place durably, as it is now."""
+        _write(self, key.name + COMMITTED, text)
 
     def tombstone(self, key: Key) -> None:
         """Mark the attachment as being deleted: from now on nobody repairs it.
@@ -140,11 +158,26 @@ class Store(Closeable):
         except OSError as error:
             raise _unusable(self.directory, error) from error
 
-    def _write(self, name: str, text: str) -> None:
-        try:
-            replace_durably(self.fd, name, text.encode("ascii"))
-        except OSError as error:
-            raise _unusable(self.directory, error) from error
+
+def _write(store: Store, name: str, text: str) -> None:
+    try:
+        replace_durably(store.fd, name, text.encode("ascii"))
+    except OSError as error:
+        raise _unusable(store.directory, error) from error
+
+
+def half_written(store: Store) -> list[str]:
+    """The names of attachments of which a file is being written, or was when its writer was
+    killed."""
+    found = []
+    for phase in (INTENT, COMMITTED):
+        before, after = temporary_name("/" + phase).split("/")
+        found += [
+            name.removeprefix(before).removesuffix(after)
+            for name in os.listdir(store.fd)
+            if name.startswith(before) and name.endswith(after)
+        ]
+    return found
 
 
 def mark_of(path: str, directory: int | None = None) -> Mark:

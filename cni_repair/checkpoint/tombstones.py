@@ -11,7 +11,7 @@ import binascii
 import os
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.files import Untrusted, read_trusted, replace_durably
+from cni_repair.base.files import Unreadable, Untrusted, read_trusted, replace_durably
 from cni_repair.checkpoint.locks import open_run_dir
 from cni_repair.checkpoint.store import COMMITTED, DELETING, tombstone_in
 
@@ -49,9 +49,13 @@ def put(run_dir: str, store: Store, key: Key) -> None:
 
 
 def is_deleted(run_dir: str, key: Key, raw: bytes) -> bool:
-    """Whether the record with these bytes has a tombstone there."""
+    """Whether the record with these bytes has a tombstone there. Raises CniError (I/O) where that
+    cannot be told."""
+    path = tombstone_in(run_dir, key)
     try:
-        return read_trusted(tombstone_in(run_dir, key), _MAX_BYTES)[0] == _mark(raw)
+        return read_trusted(path, _MAX_BYTES)[0] == _mark(raw)
+    except Unreadable as error:
+        raise CniError(IO, f"{path} cannot be read", str(error)) from error
     except (FileNotFoundError, Untrusted):
         return False
 

@@ -6,9 +6,18 @@ imported where it is needed.
 
 from __future__ import annotations
 
-import os
-
-from cni_repair.base.errors import ENVIRONMENT, EXISTS, CniError
+from cni_repair.base.closeable import close_fd
+from cni_repair.base.errors import (
+    DECODE,
+    ENVIRONMENT,
+    EXISTS,
+    IO,
+    SYSTEM_ERRORS,
+    CniError,
+    DelegateError,
+    of_system,
+)
+from cni_repair.base.gotypes import RESULT, misfit, respelled
 from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
@@ -21,6 +30,8 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_repair.cni.call import Call
     from cni_repair.node.capture import Prepared
 
@@ -48,7 +59,7 @@ def add(call: Call) -> tuple[str, int]:
                 _roll_back(call, conf, store, lock, error)
                 raise
     finally:
-        os.close(netns)
+        close_fd(netns)
 
 
 def _open_pod(path: str) -> int:
@@ -60,9 +71,9 @@ def _open_pod(path: str) -> int:
         ) from error
     own = open_own()
     is_own = same_netns(netns, own)
-    os.close(own)
+    close_fd(own)
     if is_own:
-        os.close(netns)
+        close_fd(netns)
         raise CniError(ENVIRONMENT, f"CNI_NETNS {path} is the node's own network namespace")
     return netns
 
@@ -90,7 +101,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
 def _is_alive(store: Store, key: Key) -> bool:
     """Whether a committed attachment's namespace still exists.
 
-    False where its record cannot be read: ADD can harm nothing then.
+    False where its record cannot be used: ADD can harm nothing then.
     """
     from cni_repair.checkpoint.identity import recorded_identity, still_stands
 
@@ -99,7 +110,7 @@ def _is_alive(store: Store, key: Key) -> bool:
     try:
         return recorded is not None and still_stands(recorded, own)
     finally:
-        os.close(own)
+        close_fd(own)
 
 
 def _is_deleted(store: Store, key: Key, conf: NetConf) -> bool:
@@ -133,18 +144,26 @@ def _attach(
         meanwhile=lambda: prepared.append(_prepare(key, call.netns, netns)),
         keep_open=lock.fd,
     )
-    result = load_object(output, f"the Result of plugin {conf.delegate}")
-    from cni_repair.base.gotypes import RESULT, respelled
+    result = _result_in(output, conf.delegate)
     from cni_repair.node.capture import Configuration, capture
-
-    result = respelled(result, RESULT)
 
     configuration = Configuration(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
     )
-    store.commit(key, capture(prepared[0], call.args, configuration, result))
+    store.fulfil(key, capture(prepared[0], call.args, configuration, result))
     _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
+
+
+def _result_in(output: bytes, plugin: str) -> dict[str, Any]:
+    """The Result as the runtime, in Go, reads it. Raises CniError where that would not take it."""
+    result: dict[str, Any] = respelled(
+        load_object(output, f"the Result of plugin {plugin}"), RESULT
+    )
+    why = misfit(result, RESULT)
+    if why:
+        raise CniError(DECODE, f"what plugin {plugin} has printed is no Result", f"${why}")
+    return result
 
 
 def _log_added(
@@ -184,10 +203,18 @@ def _roll_back(call: Call, conf: NetConf, store: Store, lock: Lock, cause: BaseE
         delete_locked(call, conf, store, lock, "its ADD failed")
         lock.forget()
     except CniError as error:
-        # A plugin that was killed may have left its link: the files stay, and the runtime's DEL or
-        # the next ADD cleans up. Otherwise the link is gone, and there is nothing to remember.
-        if not isinstance(error, delegate.TimedOut):
+        # A plugin that was killed, or could not be called, may have left its link: the files stay,
+        # and the runtime's DEL or the next ADD cleans up. Otherwise the link is gone, and there is
+        # nothing to remember.
+        refused = error.code == IO and not isinstance(error, DelegateError)
+        if not refused and not isinstance(error, delegate.TimedOut):
             store.remove(Key(call.container_id, call.ifname))
             lock.forget()
-        if isinstance(cause, CniError):
-            cause.details = f"{cause.details}; clean-up failed, too: {error}".lstrip("; ")
+        _add_to(cause, error)
+    except SYSTEM_ERRORS as error:  # the files stay, for the same reason
+        _add_to(cause, of_system(error))
+
+
+def _add_to(cause: BaseException, failure: CniError) -> None:
+    if isinstance(cause, CniError):
+        cause.details = f"{cause.details}; clean-up failed, too: {failure}".lstrip("; ")

@@ -34,6 +34,8 @@ class Verb:
     required: tuple[str, ...] = ()  # the variables that it cannot do without
     required_of_one: tuple[str, ...] = ()  # besides, where there is a CNI_CONTAINERID
     asks_only: bool = False  # its failure is an answer, asked for again and again
+    # Takes back what was done, where nobody could be told of it.
+    undo: Callable[[Call], object] | None = None
 
 
 def check(environ: Mapping[str, str], stdin: bytes, verbs: Mapping[str, Verb]) -> Call:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import os
-
 from cni_repair.base import log
+from cni_repair.base.closeable import close_fd
 from cni_repair.base.errors import CniError
 from cni_repair.base.files import unlink_if_there
 from cni_repair.base.names import title_of
 from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, Key, Store, tombstone_in
+from cni_repair.checkpoint.store import (
+    COMMITTED,
+    DELETING,
+    INTENT,
+    Key,
+    Store,
+    tombstone_in,
+)
 from cni_repair.cni import delegate
 from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import likely_master
@@ -19,6 +25,7 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cni_repair.checkpoint.identity import Identity
     from cni_repair.cni.call import Call
 
 
@@ -44,8 +51,11 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: st
     """
     key = Key(call.container_id, call.ifname)
     netns = _verified_netns(call, store, key)
-    is_here = store.phase(key) is None or _bury(store, conf.run_dir, key)
+    phase = store.phase(key)
+    is_here = phase is None or _bury(store, conf.run_dir, key)
     _detach(call, conf, netns, lock, cause)
+    if phase in (INTENT, DELETING):
+        _remove_half_made(call, conf, netns)
     try:
         store.remove(key)
     except CniError as error:
@@ -53,6 +63,17 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: st
         return
     if is_here:
         unlink_if_there(tombstone_in(conf.run_dir, key))
+
+
+def _remove_half_made(call: Call, conf: NetConf, netns: str) -> None:
+    """What the plugins of an ADD leave, and no DEL of theirs finds, where they are killed with us
+    (as a control group is)."""
+    from cni_repair.node.detach import remove_half_made
+    from cni_repair.node.leases import remove_torn
+
+    if netns:
+        remove_half_made(netns, call.ifname)
+    remove_torn(conf.rest, conf.name)
 
 
 def _bury(store: Store, run_dir: str, key: Key) -> bool:
@@ -76,7 +97,7 @@ def _verified_netns(call: Call, store: Store, key: Key) -> str:
     netns = _safe_netns(call.netns)
     if not netns:
         return ""
-    recorded = recorded_identity(store, key.name + COMMITTED)
+    recorded = _recorded(store, key)
     if recorded is None:
         # There is nothing to compare with, as at the second DEL of a pod. Is it another pod's?
         return "" if _is_anothers(store, key, netns) else netns
@@ -84,7 +105,16 @@ def _verified_netns(call: Call, store: Store, key: Key) -> str:
     try:
         return netns if still_stands(recorded, own, netns) else ""
     finally:
-        os.close(own)
+        close_fd(own)
+
+
+def _recorded(store: Store, key: Key) -> Identity | None:
+    """The identity in the attachment's own record; None where there is none that can be read: a
+    bad block, too, is not to keep an address for ever."""
+    try:
+        return recorded_identity(store, key.name + COMMITTED)
+    except CniError:
+        return None
 
 
 def _is_anothers(store: Store, key: Key, path: str) -> bool:
@@ -97,7 +127,7 @@ def _is_anothers(store: Store, key: Key, path: str) -> bool:
                 if recorded is not None and still_stands(recorded, own, path):
                     return True
     finally:
-        os.close(own)
+        close_fd(own)
     return False
 
 
@@ -113,8 +143,8 @@ def _safe_netns(path: str) -> str:
     try:
         return "" if same_netns(netns, own) else path
     finally:
-        os.close(own)
-        os.close(netns)
+        close_fd(own)
+        close_fd(netns)
 
 
 def _title(call: Call) -> str:

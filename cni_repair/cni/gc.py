@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from cni_repair.base.errors import CONFIG, REPAIR_FAILED, CniError
+from cni_repair.base.errors import CONFIG, REPAIR_FAILED, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.gotypes import ATTACHMENT, respelled
 from cni_repair.base.strictjson import dumps, load_object
-from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, Key, Store, is_legacy
+from cni_repair.checkpoint.locks import Lock, names_in
+from cni_repair.checkpoint.store import (
+    COMMITTED,
+    DELETING,
+    INTENT,
+    Key,
+    Store,
+    half_written,
+    is_legacy,
+)
 from cni_repair.cni.delete import delete_locked
 from cni_repair.cni.netconf import VALID_ATTACHMENTS, parse
 from cni_repair.cni.version import pass_on
@@ -39,7 +47,7 @@ def delete_stale(call: Call) -> tuple[str, int]:
     Each one under its own lock and with a tombstone, as DEL does it.
     """
     conf = parse(call.stdin, tolerant=True)
-    valid = _valid_attachments(conf)
+    valid = valid_attachments(conf)
     failures = []
     for stored in _stored_of(conf):
         if stored.key not in valid:
@@ -47,13 +55,14 @@ def delete_stale(call: Call) -> tuple[str, int]:
                 _delete(call, conf, stored)
             except CniError as error:
                 failures.append(f"{stored.key.name}: {error}")
+    _sweep(conf)
     pass_on(call, conf)
     if failures:
         raise CniError(REPAIR_FAILED, "some attachments could not be deleted", "; ".join(failures))
     return "", 0
 
 
-def _valid_attachments(conf: NetConf) -> set[Key]:
+def valid_attachments(conf: NetConf) -> set[Key]:
     """What is there by the runtime's word; all of it is read before anything is deleted.
 
     libcni says it under two keys. Where they differ, what either names is valid: a record too many
@@ -125,6 +134,33 @@ def _pod_in(document: dict[str, Any]) -> dict[str, str]:
     pod = document.get("pod")
     known = pod if isinstance(pod, dict) else {}
     return {f"K8S_POD_{part.upper()}": str(known.get(part, "")) for part in ("namespace", "name")}
+
+
+def _sweep(conf: NetConf) -> None:
+    """Remove what belongs to no attachment: a lock's file, or a file half written, may be all that
+    is left of an ADD, DEL or GC that was killed at its beginning or its end.
+
+    Of whichever network: neither says. What somebody works on is locked.
+    """
+    try:
+        with Store(conf.checkpoint_dir) as store:
+            for name in {*names_in(conf.run_dir), *half_written(store)}:
+                container_id, _, ifname = name.partition("@")
+                if ifname:
+                    _forget(conf.run_dir, store, Key(container_id, ifname))
+    except FileNotFoundError:
+        pass
+
+
+def _forget(run_dir: str, store: Store, key: Key) -> None:
+    try:
+        with Lock(run_dir, key.name, 0.0) as lock:
+            if store.phase(key) is None:
+                store.remove(key)
+                lock.forget()
+    except CniError as error:
+        if error.code != TRY_AGAIN:
+            raise
 
 
 def _delete(call: Call, conf: NetConf, stored: _Stored) -> None:

@@ -6,8 +6,11 @@ every plugin takes an altname, and none one of more than 15 bytes.
 
 from __future__ import annotations
 
+import errno
+import fcntl
+
+from cni_repair.base import lightsocket as socket
 from cni_repair.base.errors import MASTER_REFUSED, TRY_AGAIN, CniError
-from cni_repair.base.lightsocket import if_indextoname, if_nametoindex
 from cni_repair.base.names import valid_ifname
 
 TYPE_CHECKING = False
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
 
 # They take the default route's device where their configuration names no master.
 _TAKE_THE_DEFAULT_ROUTE = ("macvlan", "ipvlan")
+_SIOCGIFNAME, _SIOCGIFINDEX = 0x8910, 0x8933  # include/uapi/linux/sockios.h
+_IFREQ, _NAME = 40, 16  # bytes of struct ifreq, and of the name that it begins with
 
 
 def uplink(conf: NetConf) -> str | None:
@@ -101,10 +106,19 @@ def first_name(name: str) -> str | None:
     """The first name of the link that the kernel finds by that name; None where it finds none."""
     if not valid_ifname(name):
         return _first_name_of_long(name)
+    # (Not socket.if_nametoindex: of its failures it does not say which they are, and a link that
+    # could not be asked for would pass for one that is not there.)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-        return if_indextoname(if_nametoindex(name))
-    except OSError:
-        return None
+        found = fcntl.ioctl(sock, _SIOCGIFINDEX, name.encode().ljust(_IFREQ, b"\0"))
+        named = fcntl.ioctl(sock, _SIOCGIFNAME, found)
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise
+    finally:
+        sock.close()
+    return named[:_NAME].partition(b"\0")[0].decode("ascii", "surrogateescape")
 
 
 def _first_name_of_long(name: str) -> str | None:

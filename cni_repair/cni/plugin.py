@@ -27,6 +27,12 @@ def _add(call: Call) -> tuple[str, int]:
     return add(call)
 
 
+def _undo_add(call: Call) -> None:
+    from cni_repair.cni.delete import delete
+
+    delete(call)
+
+
 def _delete(call: Call) -> tuple[str, int]:
     from cni_repair.cni.delete import delete
 
@@ -75,7 +81,7 @@ def _collect_garbage() -> None:
 
 # SPEC, "Section 2: Parameters"; REPAIR is our own.
 VERBS = {
-    "ADD": Verb(_add, ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")),
+    "ADD": Verb(_add, ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"), undo=_undo_add),
     "DEL": Verb(_delete, ("CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH")),
     "CHECK": Verb(_check, ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH")),
     "STATUS": Verb(_status, ("CNI_PATH",), asks_only=True),

@@ -6,11 +6,12 @@ namespace itself.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
 from cni_repair.base import lightsocket as socket
-from cni_repair.base.errors import STALE, CniError
+from cni_repair.base.errors import IO, STALE, CniError, end_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ _NS_GET_NSTYPE = 0xB703  # ioctl, include/uapi/linux/nsfs.h, since 4.11
 _SO_NETNS_COOKIE = 71  # include/uapi/asm-generic/socket.h, since 5.14
 
 
+# What it means that a path leads nowhere (any more): the name is gone, or the process is. Any other
+# errno says nothing of the namespace: whoever took that for its end would take away what is alive.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+# A socket's, or a device's, in the place of the namespace; of other files, the ioctl's.
+_OTHER_FILE = (errno.ENXIO, errno.ENODEV)
+_NOT_NSFS = (errno.ENOTTY, errno.EINVAL)
+
+
 class NoNetns(CniError):
     """The path leads to no network namespace (any more)."""
 
@@ -30,24 +39,38 @@ class NoNetns(CniError):
 
 
 def open_netns(path: str) -> int:
-    """Open a network namespace; raises NoNetns where the path is anything else.
+    """Open a network namespace; raises NoNetns where the path leads to nothing, or to anything
+    else; CniError (I/O) where that cannot be told.
 
     The caller closes the descriptor.
     """
     try:
         # O_NONBLOCK: a FIFO in the place of the namespace must not hang us.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        raise NoNetns(path, getattr(error, "strerror", None) or str(error)) from error
+    except ValueError as error:  # no path: it has a NUL inside
+        raise NoNetns(path, str(error)) from error
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise NoNetns(path, os.strerror(error.errno)) from error
+        if error.errno in _OTHER_FILE:
+            raise NoNetns(path, "it is not a namespace file") from error
+        raise _unknown(path, error) from error
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError as error:
         os.close(fd)
-        raise NoNetns(path, "it is not a namespace file") from error
+        if error.errno in _NOT_NSFS:
+            raise NoNetns(path, "it is not a namespace file") from error
+        raise _unknown(path, error) from error
     if kind != CLONE_NEWNET:
         os.close(fd)
         raise NoNetns(path, "it is a namespace of another type")
     return fd
+
+
+def _unknown(path: str, error: OSError) -> CniError:
+    why = f"{error.strerror}; whether its pod lives cannot be told, call again"
+    return CniError(IO, f"cannot open netns {path}", why)
 
 
 def open_own() -> int:
@@ -66,7 +89,19 @@ def netns_id_at(path: str) -> tuple[int, int] | None:
     """As :func:`netns_id`; None where the path leads nowhere (any more)."""
     try:
         return netns_id(path)
-    except (OSError, ValueError):
+    except ValueError:
+        return None
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+def netns_id_if_seen(path: str) -> tuple[int, int] | None:
+    """As :func:`netns_id_at`; None, too, where a process hides: as init may, which is in no pod."""
+    try:
+        return netns_id_at(path)
+    except PermissionError:
         return None
 
 
@@ -153,6 +188,7 @@ class entered:  # noqa: N801 - reads as a word: `with entered(fd):`
         try:
             self._setns(self._home, CLONE_NEWNET)
         except OSError as failure:
-            # Not a CniError or OSError, which callers take for one pod's failure: all that follows
-            # would happen in the wrong namespace.
-            raise RuntimeError("cannot return to the node's network namespace") from failure
+            # No exception: whatever a caller did about it, such as cleaning up, it would do in the
+            # pod's namespace.
+            why = failure.strerror or str(failure)
+            end_process(CniError(IO, "cannot return to the node's network namespace", why))

@@ -265,6 +265,7 @@ def netnsid_request(netns: int) -> nl.Message:
     return nl.Message(rt.RTM_GETNSID, 0, bytes(4) + nl.u32(rt.NETNSA_FD, netns))
 
 
+@nl.decoder
 def netnsid_in(answer: bytes | Ack) -> int | None:
     """The answer to :func:`netnsid_request`; None where there is no id yet."""
     if isinstance(answer, Ack):
@@ -364,12 +365,14 @@ def read_secret(ifname: str) -> tuple[tuple[str, str], ...]:
 def _read_sysctl(key: str, ifname: str) -> str | None:
     try:
         fd = os.open(path_of(key, ifname), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None  # this kernel does not have it, or IPv6 is off
     try:
         return os.read(fd, 64).decode("ascii").strip()
-    except OSError:
-        return None  # EIO: no secret was ever set
+    except OSError as error:
+        if key == STABLE_SECRET and error.errno == errno.EIO:
+            return None  # none was ever set (addrconf_sysctl_stable_secret)
+        raise
     finally:
         os.close(fd)
 

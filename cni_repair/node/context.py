@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import struct
 
-from cni_repair.base.closeable import Closeable
-from cni_repair.base.errors import INTERNAL, IO, CniError
+from cni_repair.base.closeable import Closeable, close_fd
+from cni_repair.base.errors import INTERNAL, SYSTEM_ERRORS, CniError, of_system
 from cni_repair.checkpoint.identity import Stale, belongs_to_sandbox, check_cookie, open_identified
 from cni_repair.netlink.netns import entered, open_netns, open_own, same_netns, setns_function
 from cni_repair.netlink.socket import Rtnetlink
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-# What work on one attachment may fail with, and the others go on. The last two would be of a
-# checkpoint that cannot be put into a message. (RuntimeError is not among them: see `entered`.)
-POD_FAILURES = (CniError, OSError, ValueError, LookupError, struct.error)
+# What work on one attachment may fail with, and the others go on. The last three would be of a
+# checkpoint that cannot be put into a message.
+POD_FAILURES = (CniError, *SYSTEM_ERRORS, ValueError, LookupError, struct.error)
 
 
 class Node(Closeable):
@@ -36,7 +36,7 @@ class Node(Closeable):
 
     def close(self) -> None:
         self.rtnl.close()
-        os.close(self.own)
+        close_fd(self.own)
 
 
 def in_pod(
@@ -51,7 +51,7 @@ def in_pod(
                 check_cookie(checkpoint.netns, rtnl.sock)
             return work(NamespacePair(rtnl, netns, path, node.rtnl, node.own))
     finally:
-        os.close(netns)
+        close_fd(netns)
 
 
 def _open(node: Node, checkpoint: Checkpoint, given_netns: str) -> int:
@@ -73,6 +73,6 @@ def wrapped(error: Exception) -> CniError:
     """One of POD_FAILURES as the CniError that a report holds."""
     if isinstance(error, CniError):
         return error
-    if not isinstance(error, OSError):
-        return CniError(INTERNAL, f"a bug in cni-repair: {type(error).__name__}: {error}")
-    return CniError(IO, "the system refused", f"{error.strerror} ({error.filename or error.errno})")
+    if isinstance(error, SYSTEM_ERRORS):
+        return of_system(error)
+    return CniError(INTERNAL, f"a bug in cni-repair: {type(error).__name__}: {error}")

@@ -14,7 +14,13 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.identity import process_of
 from cni_repair.checkpoint.store import COMMITTED
-from cni_repair.netlink.netns import entered, netns_id, netns_id_at, open_netns
+from cni_repair.netlink.netns import (
+    entered,
+    netns_id,
+    netns_id_at,
+    netns_id_if_seen,
+    open_netns,
+)
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.observe import (
     chain_from,
@@ -174,7 +180,7 @@ def _of_unreadable(store: Store | None, key: Key) -> NetnsId | None:
 def _of_sandbox(container_id: str) -> NetnsId | None:
     """The namespace of a process whose cgroup names the sandbox."""
     pid = process_of(container_id)
-    return netns_id_at(f"/proc/{pid}/ns/net") if pid else None
+    return netns_id_if_seen(f"/proc/{pid}/ns/net") if pid else None
 
 
 def counted_twice(reports: Iterable[Report], found: Iterable[Unmanaged]) -> int:
@@ -188,7 +194,7 @@ def counted_twice(reports: Iterable[Report], found: Iterable[Unmanaged]) -> int:
 def _namespaces(node: Node) -> list[tuple[str, NetnsId]]:
     """Path, device and inode of every network namespace but the node's own."""
     own = netns_id(node.own)
-    return sorted((path, one) for one, path in namespaces().items() if one != own)
+    return sorted((path, one) for one, path in namespaces(skip_hidden=True).items() if one != own)
 
 
 def _children(node: Node, path: str) -> list[LiveLink]:

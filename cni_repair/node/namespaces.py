@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, CniError
 from cni_repair.base.procfs import comms, process_ids, sees_all_processes
-from cni_repair.netlink.netns import netns_id_at
+from cni_repair.netlink.netns import netns_id_at, netns_id_if_seen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ DOCKERS = "/var/run/docker/netns"
 _NAMED_IN = ("/run/netns", DOCKERS)
 # Who sees one of these sees the pods that it made, also where the node is a container (kind).
 _RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
+_OF_INIT = "/proc/1/ns/net"  # the node's init, which may hide: it is in no pod
+_OF_THE_DEAD = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # the last: of a zombie
 OUT_OF_SIGHT = "the node's processes are not to be seen from here"
 RUN_ON_THE_NODE = "run cni-repair on the node, or in a container with hostPID"  # the remedy
 
@@ -29,11 +32,13 @@ def sees_the_node() -> bool:
     return sees_all_processes() or bool(comms() & _RUNTIMES)
 
 
-def namespaces() -> dict[NetnsId, str]:
-    """Every network namespace, and one path to it: a name before a process."""
+def namespaces(skip_hidden: bool = False) -> dict[NetnsId, str]:
+    """Every network namespace, and one path to it: a name before a process. Raises OSError where
+    one cannot be asked for; `skip_hidden`: except for processes that hide from this one."""
     found: dict[NetnsId, str] = {}
     for path in (*_names(), *_of_processes()):
-        identity = netns_id_at(path)
+        may_hide = skip_hidden or path == _OF_INIT
+        identity = netns_id_if_seen(path) if may_hide else netns_id_at(path)
         if identity is not None:
             found.setdefault(identity, path)
     return found
@@ -42,9 +47,10 @@ def namespaces() -> dict[NetnsId, str]:
 def _names() -> Iterator[str]:
     for directory in _NAMED_IN:
         try:
-            yield from (f"{directory}/{name}" for name in sorted(os.listdir(directory)))
-        except OSError:
+            names = sorted(os.listdir(directory))
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        yield from (f"{directory}/{name}" for name in names)
 
 
 def _of_processes() -> Iterable[str]:
@@ -75,8 +81,10 @@ def mounted_namespaces() -> dict[NetnsId, str]:
                 f"the mounts of PID {pid} cannot be read",
                 "run cni-repair as root, with all capabilities",
             ) from error
-        except OSError:
-            continue  # it has ended (a zombie's are EINVAL)
+        except OSError as error:
+            if error.errno not in _OF_THE_DEAD:
+                raise
+            continue
         seen.add(mounts)
         for identity, where in held:
             found.setdefault(identity, f"/proc/{pid}/root{where}")

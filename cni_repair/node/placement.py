@@ -12,7 +12,7 @@ import os
 from cni_repair.base.errors import ENVIRONMENT, CniError
 from cni_repair.base.names import short_id
 from cni_repair.base.procfs import boot_id
-from cni_repair.netlink.netns import netns_id_at
+from cni_repair.netlink.netns import netns_id_at, netns_id_if_seen
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, RENAMED
 from cni_repair.node.context import POD_FAILURES, in_pod
 from cni_repair.node.masters import MasterTroubles
@@ -56,7 +56,7 @@ class Hidden(CniError):
 def _is_hidden(identity: Identity) -> bool:
     if identity.boot_id != boot_id() or netns_id_at(identity.path) is not None:
         return False
-    return netns_id_at(_INITS_ROOT + identity.path) == identity.netns_id
+    return netns_id_if_seen(_INITS_ROOT + identity.path) == identity.netns_id
 
 
 def is_beside_the_node(node: Node, reports: Sequence[Report]) -> bool:

@@ -11,6 +11,7 @@ import os
 import struct
 
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.identity import check_cookie, open_identified
 from cni_repair.checkpoint.locks import Lock
@@ -191,7 +192,7 @@ class Firing:
             raise
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
-        if os.access(pod.tombstone, os.F_OK):
+        if is_there(pod.tombstone):
             raise _Doubt("it was deleted")
 
     def _enter(self, aim: _Aim) -> None:

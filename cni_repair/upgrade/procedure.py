@@ -73,8 +73,6 @@ def _do(upgrade: Upgrade, phase: str, work: PhaseWork) -> bool:
     upgrade.events.add("phase", durable=phase not in _BEGIN_HURRIED, phase=phase)
     try:
         ok, text, data = work(upgrade)
-    except RuntimeError:
-        raise  # in the wrong namespace (see `entered`): nothing may be done any more
     except Exception as error:  # a bug, too, must not leave the kubelet held, pods unrepaired
         ok, text, data = False, str(wrapped(error)), {}
     durable = phase not in _END_HURRIED

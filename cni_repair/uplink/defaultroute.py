@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from cni_repair.base.lightsocket import AF_INET, if_indextoname
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
@@ -56,5 +58,7 @@ def _devices(body: bytes) -> Iterator[int]:
 def _name(ifindex: int) -> str | None:
     try:
         return if_indextoname(ifindex)
-    except OSError:
-        return None  # it has gone since
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            return None  # it has gone since
+        raise

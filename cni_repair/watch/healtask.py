@@ -16,11 +16,11 @@ from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
 from cni_repair.uplink.plan import READY, REFUSED
-from cni_repair.watch.seen import seen_of
+from cni_repair.watch.seen import seen_of, still_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
@@ -82,11 +82,18 @@ class _Heal:
         self._armed = arm(
             self._node,
             self._store,
-            [*self._entries.values()],
+            self._told_one_by_one(),
             self._options(),
             processes if processes > 1 else 0,
         )
         self._channel.send({"armed": self._armed.count, "of": count})
+
+    def _told_one_by_one(self) -> Iterator[Entry]:
+        """All of them, each told before its turn: should the child hang or die in its namespace,
+        the daemon knows whom to leave out."""
+        for entry in self._entries.values():
+            self._channel.send({"arming": entry.file})
+            yield entry
 
     def _read_new(self) -> None:
         """Take in the records that are there now; those known already are read again where it
@@ -168,5 +175,6 @@ class _Heal:
         self._channel.send({"restored": entry.file, "at": time.monotonic()})
 
     def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
-        document = seen_of(self._store, entry, report, masters)
-        self._channel.send({**document, "verdict": True, "steps": len(report.actions)})
+        seen = seen_of(self._store, entry, report, masters)
+        said = {**seen, "verdict": True, "steps": len(report.actions)}
+        self._channel.send(still_there(said))

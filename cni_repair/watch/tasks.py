@@ -24,7 +24,7 @@ from cni_repair.node.verdict import unreadable
 from cni_repair.uplink.belongings import NodeRecords
 from cni_repair.watch.channel import Channel, Closed
 from cni_repair.watch.healtask import heal
-from cni_repair.watch.seen import seen_of
+from cni_repair.watch.seen import seen_of, still_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def _look(channel: Channel, request: dict[str, Any]) -> None:
                     channel.send({"file": name, "gone": True})
                     continue
                 seen = seen_of(store, entry, examine_one(node, entry, masters), masters)
-                # (A DEL takes away the record first, then the interface: that is no loss.)
-                channel.send(seen if seen["mark"] else {"file": name, "gone": True})
+                channel.send(still_there(seen))
             gc.collect()
 
 
@@ -97,14 +96,13 @@ def _remember(channel: Channel, request: dict[str, Any]) -> None:
             masters = MasterSteps(node.rtnl, None)
             taken = snapshot(node, store, entries, options, of_node)
             for entry, record in zip(entries, taken.records):
-                channel.send(
-                    {
-                        **seen_of(store, entry, record.report, masters),
-                        "outcome": record.outcome,
-                        "restorable": record.restorable,
-                        "trouble": record.reason if record.failed else "",
-                    }
-                )
+                seen = {
+                    **seen_of(store, entry, record.report, masters),
+                    "outcome": record.outcome,
+                    "restorable": record.restorable,
+                    "trouble": record.reason if record.failed else "",
+                }
+                channel.send(still_there(seen))
 
 
 def _entry(channel: Channel, store: Store, name: str) -> Entry | None:

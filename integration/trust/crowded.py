@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from cni_repair.base.errors import EXISTS, TRY_AGAIN
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.lab import Lab, Netns, poll_until
+from integration.product import command_here
 from integration.trust.proof import Extent, Failure, Outcome
 from integration.trust.watched.calls import Calls, Done, is_node_busy, netconf_of
 from integration.trust.watched.leftovers import leases, leftovers
@@ -43,7 +44,7 @@ def prove(extent: Extent) -> Outcome:
     """Ten minutes of it, or some seconds."""
     scale = Scale(100, 50, _FULL_SECONDS) if extent.full else Scale(12, 8, extent.seconds * 0.6)
     # Each ADD would wait for the kernel's detection for two seconds, and the rest be the same.
-    with Lab(detect_duplicates=False) as lab:
+    with command_here() as command, Lab(command=command, detect_duplicates=False) as lab:
         crowd = Crowd(lab, scale, extent.seed)
         try:
             crowd.run()

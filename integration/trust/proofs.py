@@ -4,6 +4,8 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = (
     "killed",
+    "fed",
     "crowded",
+    "long",
     "power",
 )

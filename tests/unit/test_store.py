@@ -13,6 +13,7 @@ import pytest
 from cni_repair.base import files
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import make_private
+from cni_repair.checkpoint import store as stores
 from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, Key, Store
 
 KEY = Key("06c9b8d0a800", "eth0")
@@ -83,16 +84,25 @@ def test_write_is_durable_in_the_only_order_that_is(
     ]
 
 
-def test_intent_goes_only_after_its_checkpoint_is_safe(
+def test_intent_becomes_the_record_and_never_stands_beside_it(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Store(str(directory)) as store:
         store.write_intent(KEY, "{}")
     recorder = Recorder()
     monkeypatch.setattr(files, "os", recorder)
+    monkeypatch.setattr(stores, "os", recorder)
     with Store(str(directory)) as store:
-        store.commit(KEY, "{}")
-    assert recorder.diary[-2:] == ["fsync directory", f"unlink {KEY.name}{INTENT}"]
+        store.fulfil(KEY, '{"network": "pods"}')
+    intent, temporary = f"{KEY.name}{INTENT}", f".{KEY.name}{INTENT}.tmp"
+    assert recorder.diary == [
+        f"write {temporary}",
+        f"fsync {temporary}",
+        f"rename {temporary} {intent}",
+        f"rename {intent} {NAME}",
+        "fsync directory",
+    ]
+    assert os.listdir(directory) == [NAME]
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o777], ids=oct)

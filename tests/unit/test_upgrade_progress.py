@@ -229,21 +229,6 @@ def test_bug_in_a_phase_is_its_failure(tmp_path: Path) -> None:
     assert "a bug in cni-repair: KeyError" in run.progress.done[VERIFY].words
 
 
-def test_wrong_namespace_ends_everything(tmp_path: Path) -> None:
-    """As `entered` raises it where it cannot come home."""
-    run = Run(str(tmp_path), dict.fromkeys(PHASES, True))
-
-    class Lost(dict[str, bool]):
-        def __missing__(self, _: str) -> bool:
-            raise RuntimeError("cannot return to the node's network namespace")
-
-    run.outcomes = Lost({name: True for name in PHASES if name != REPAIR})
-    with pytest.raises(RuntimeError, match="cannot return"):
-        run.go()
-    assert run.did[-1][-1] == REPAIR
-    assert remaining(run.progress) == (HOLD, REPAIR, VERIFY, RELEASE)
-
-
 # --- what a journal tells ------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from cni_repair.base import log
-from cni_repair.base.errors import CniError
+from cni_repair.base.errors import CniError, set_last_words
 from cni_repair.base.procfs import boot_id
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -30,7 +30,7 @@ from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.lock import Refused, exclusive
 from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
+from cni_repair.upgrade.procedure import FINE, REFUSED
 from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
 from cni_repair.upgrade.report import Seen
 
@@ -215,6 +215,13 @@ def _run(
     for number in (signal.SIGHUP, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminated)
+
+    def cut_short(error: CniError) -> None:
+        _, go_on = ways_on(options, progress_of(events))
+        print_error(f"{error}: go on with {go_on}")
+        log.event("failed", f"upgrade cut short: {error}", REASON=str(error))
+
+    set_last_words(cut_short)
     with shown(options.output != "json") as show, journal:
         try:
             show(events[-1])
@@ -223,11 +230,6 @@ def _run(
         except KeyboardInterrupt:
             status = INTERRUPTED
             log.event("failed", "upgrade cut short by a signal: cni-repair upgrade --resume")
-        except RuntimeError as error:
-            _, go_on = ways_on(options, progress_of(events))
-            print_error(f"{error}: go on with {go_on}")
-            log.event("failed", f"upgrade cut short: {error}", REASON=str(error))
-            status = FAILED
     if journal.trouble:
         log.event("trouble", "the upgrade's journal is not complete", REASON=journal.trouble)
         print_error(f"the journal in {options.state_dir} is not complete: {journal.trouble}")

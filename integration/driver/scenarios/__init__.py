@@ -11,6 +11,7 @@ from collections.abc import Callable
 from integration.driver.checks import Checks
 from integration.driver.node import Node
 from integration.driver.scenarios import (
+    armed,
     bond,
     clash,
     containerd,
@@ -40,6 +41,7 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **upgrade.SCENARIOS,
     **legs.SCENARIOS,
     **watched.SCENARIOS,
+    **armed.SCENARIOS,
 }
 
 # What runs only where it is named: it measures, and has little to check that others do not; or it
@@ -47,4 +49,8 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
 MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS, **watched.LONG}
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.
-PLOTTED: dict[str, Callable[[Node, Checks], None]] = {**outage.SCENARIOS}
+AGAINST_PODS = "against-pods"
+PLOTTED: dict[str, Callable[[Node, Checks], None]] = {
+    **outage.SCENARIOS,
+    AGAINST_PODS: armed.against_pods,
+}

@@ -23,7 +23,14 @@ from integration.command import CHECKOUT
 from integration.trust.proof import Extent, Failure, Outcome
 from integration.trust.refused.judge import wrong_with
 from integration.trust.refused.situations import HOLDS, SITUATIONS, Situation
-from integration.trust.tracing import Point, point_named, points_in, reached, refused, traced
+from integration.trust.refused.tracing import (
+    Point,
+    point_named,
+    points_in,
+    reached,
+    refused,
+    traced,
+)
 
 NAME = "refused"
 WHAT = "a system call fails once: each of ADD, DEL, REPAIR, --all, snapshot, adopt, status"
@@ -131,8 +138,8 @@ def prove(extent: Extent) -> Outcome:
 
 
 def packed(directory: Path) -> tuple[str, ...]:
-    """The command that starts cni-repair from a copy, with its pack, as install.sh makes it: reading
-    that may fail, too."""
+    """The command that starts cni-repair from a copy, with its pack, as install.sh makes it
+    (to read that may fail, too)."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(CHECKOUT / "cni_repair", directory / "cni_repair", ignore=skip)
     python = (sys.executable, "-I", "-S", "-c")

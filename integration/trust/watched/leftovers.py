@@ -54,6 +54,6 @@ def _files(directory: str) -> set[str]:
         return set()
 
 
-def inodes(*directories: str) -> int:
-    """How many files and directories there are below these."""
-    return sum(1 for directory in directories for _ in Path(directory).rglob("*"))
+def inodes(*directories: str, pattern: str = "*") -> int:
+    """How many files and directories with such names there are below these."""
+    return sum(1 for directory in directories for _ in Path(directory).rglob(pattern))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from integration.trust.tracing import point_named, points_in, reached, refused, traced
+from integration.trust.refused.tracing import point_named, points_in, reached, refused, traced
 
 COMMAND = ["/bin/mkdir", "-p", "a/b"]
 

@@ -41,16 +41,7 @@ def traced(command: Sequence[str], diary: Path, calls: Collection[str]) -> list[
 
 def refused(command: Sequence[str], diary: Path, point: Point, error: str) -> list[str]:
     """The command, with the system call at `point` not carried out, but answered with `error`."""
-    return _injected(command, diary, point, f"error={error}")
-
-
-def killed(command: Sequence[str], diary: Path, point: Point) -> list[str]:
-    """The command, killed on its way into the system call at `point`, which is not carried out."""
-    return _injected(command, diary, point, "signal=KILL")
-
-
-def _injected(command: Sequence[str], diary: Path, point: Point, what: str) -> list[str]:
-    rule = f"inject={point.name}:{what}:when={point.number}"
+    rule = f"inject={point.name}:error={error}:when={point.number}"
     return traced(["-e", rule, *command], diary, [point.name])
 
 
