@@ -32,8 +32,8 @@ class FileSystem:
         return self.size
 
 
-# As small as each may be: a disk is copied for each cut. 4096: what a node has. nouuid: the last disk
-# may be there still, in the mount namespace of a child that is about to end.
+# As small as each may be: a disk is copied for each cut. 4096: what a node has. nouuid: the disk of
+# the cut before may be there still, in the mount namespace of a child that is about to end.
 FILE_SYSTEMS = (
     FileSystem("ext4", 24 * _MIB, ("/sbin/mkfs.ext4", "-q", "-F", "-b", "4096"), "e2fsprogs"),
     FileSystem("xfs", 300 * _MIB, ("/sbin/mkfs.xfs", "-q", "-f"), "xfsprogs", ("nouuid",)),
