@@ -57,13 +57,12 @@ class Recording:
 
 
 def recording_in(directory: Path) -> Recording:
-    """One that was kept."""
-    where, name = directory.name.split("-", 1)
-    return Recording(where, system_named(name), directory)
-
-
-def system_named(name: str) -> FileSystem:
-    return next(system for system in FILE_SYSTEMS if system.name == name)
+    """One that was kept. Raises RigError where there is none."""
+    where, _, name = directory.name.partition("-")
+    for system in FILE_SYSTEMS:
+        if system.name == name and (directory / "done").exists():
+            return Recording(where, system, directory)
+    raise RigError(f"no recording in {directory}: name a case as a failure does")
 
 
 def prepared(where: str, system: FileSystem, above: Path) -> Recording:
