@@ -14,6 +14,7 @@ import pytest
 from cni_repair.demo.lab import Lab, LabError
 from tests import beside
 from tests.background import Background
+from tests.extent import guest_scenarios
 from tests.leaks import enter_own_mounts, expect_no_more_than, traces
 
 _IS_ROOT = os.geteuid() == 0
@@ -76,7 +77,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     running = session.config.stash[_background] = {}
     for number, (name, command) in enumerate(_BACKGROUND.items(), 1):
         if number in wanted:
-            running[name] = Background(command)
+            scenarios = guest_scenarios() if name == "driver_run" else []
+            running[name] = Background([*command, *scenarios])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
