@@ -9,4 +9,5 @@ PROOFS: tuple[str, ...] = (
     "long",
     "power",
     "lied_to",
+    "mutants",
 )
