@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import prepare
 from integration.driver.outage import from_json
 from integration.driver.outagechart import chart
-from integration.driver.scenarios import SCENARIOS
 from tests.background import Background
+from tests.extent import IS_FULL, guest_scenarios
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2500)]
 
@@ -36,7 +38,7 @@ def outcomes(driver_run: Background) -> dict[str, dict[str, Any]]:
     return {outcome["scenario"]: outcome for outcome in json.loads(out)}
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", guest_scenarios())
 def test_scenario_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
     outcome = outcomes[name]
     failed = [check for check in outcome["checks"] if not check["holds"]]
@@ -64,12 +66,29 @@ def test_unknown_scenario_is_wrong_usage() -> None:
     assert "no scenario nonsense" in done.stderr
 
 
-def test_plot_from_a_checkout_below_tmp() -> None:
-    """The guest has a /tmp of its own, and imports the scenarios all the same."""
+@contextlib.contextmanager
+def run_below_tmp() -> Iterator[Path]:
+    """A checkout's rig. The guest has a /tmp of its own, and imports the scenarios all the same."""
     with tempfile.TemporaryDirectory(dir="/tmp") as clone:
         for package in ("cni_repair", "conf", "integration"):
             shutil.copytree(_CHECKOUT / package, Path(clone) / package)
-        run = Path(clone) / _RUN.relative_to(_CHECKOUT)
+        yield Path(clone) / _RUN.relative_to(_CHECKOUT)
+
+
+@pytest.mark.skipif(IS_FULL, reason="with --full it is one of the scenarios")
+def test_control_from_a_checkout_below_tmp() -> None:
+    with run_below_tmp() as run:
+        done = subprocess.run(
+            [str(run), "--source", str(_CHECKOUT), "control"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 scenarios, 3 checks: all hold" in done.stdout
+
+
+@pytest.mark.skipif(not IS_FULL, reason="takes minutes: tests/run --full")
+def test_plot_from_a_checkout_below_tmp() -> None:
+    with run_below_tmp() as run:
         drawn = [run.with_name(f"outage.{suffix}") for suffix in ("json", "svg")]
         for file in drawn:
             file.unlink()

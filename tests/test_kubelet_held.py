@@ -81,7 +81,7 @@ os.execv({runtime.RUNC!r}, ["runc", *sys.argv[1:]])
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine(kubelet_build: Background) -> Iterator[Machine]:
     """A node whose kubelet has made its pods."""
     runtime.prepare()
@@ -187,7 +187,7 @@ def watch(machine: Machine, hold: str) -> None:
     machine.write("/etc/cni-repair/watch.yaml", text)
     machine.write(f"{UNITS}/{WATCH}", UNIT)
     machine.systemctl("daemon-reload")
-    assert machine.systemctl("start", WATCH).returncode == 0
+    assert machine.systemctl("restart", WATCH).returncode == 0
     wait_healthy(machine)
 
 
@@ -214,12 +214,6 @@ def kubelet_is(machine: Machine, *state: str) -> bool:
     return (shown["LoadState"], shown["ActiveState"]) == state
 
 
-def test_control_without_it_the_sandboxes_are_removed(machine: Machine) -> None:
-    watch(machine, "never")
-    machine.shell("ip link delete eth0")
-    eventually(lambda: len({*lines(machine, _REMOVED)}) == len(PODS), "the sandboxes to go")
-
-
 def test_wins_each_time(machine: Machine) -> None:
     before = containers(machine)
     watch(machine, "onLoss")
@@ -231,5 +225,14 @@ def test_wins_each_time(machine: Machine) -> None:
         make_uplink(machine)
         eventually(lambda: kubelet_is(machine, "loaded", "active"), "kubelet to be released")
         wait_healthy(machine)
+    eventually(partial(has_begun, machine, ROUNDS + 1), "kubelet to be at work again")
     assert lines(machine, _REMOVED) == []
     assert containers(machine) == before
+
+
+def test_control_without_it_the_sandboxes_are_removed(machine: Machine) -> None:
+    """(Last: it leaves no pods.)"""
+    watch(machine, "never")
+    machine.shell("ip link delete eth0")
+    removed = partial(lines, machine, _REMOVED)
+    eventually(lambda: len({*removed()}) == len(PODS), "the sandboxes to go", seconds=_SECONDS)

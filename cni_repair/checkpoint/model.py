@@ -35,6 +35,7 @@ from cni_repair.base.kinds import (
     integer,
     ip_address,
     list_of,
+    mac,
     object_of,
     record_of,
     some_of,
@@ -71,6 +72,14 @@ class Pod:
 
 
 @frozen
+class GatewayMac:
+    """Which MAC has answered for a gateway."""
+
+    address: str
+    mac: str
+
+
+@frozen
 class Checkpoint:
     """One attachment as it was committed."""
 
@@ -86,6 +95,7 @@ class Checkpoint:
     attachment: Attachment
     node_links: NodeLinks | None = None  # None: never looked at, or there was nothing
     accepted_addresses: tuple[str, ...] = ()  # by an operator, beside those that IPAM gave
+    gateway_macs: tuple[GatewayMac, ...] = ()  # as a snapshot saw them
     min_reader: int = 1
     unknown: tuple[Unknown, ...] = ()
 
@@ -146,6 +156,8 @@ def encode(checkpoint: Checkpoint) -> str:
     document |= {key: value for key, value in late.items() if value is not None}
     if checkpoint.accepted_addresses:
         document["acceptedAddresses"] = [*checkpoint.accepted_addresses]
+    if checkpoint.gateway_macs:
+        document["gatewayMacs"] = [_plain(one) for one in checkpoint.gateway_macs]
     for key, entries in optional.items():
         if entries:  # an older cni-repair can read what has none
             document[key] = [_plain(entry) for entry in entries]
@@ -258,6 +270,7 @@ def _checkpoint(values: dict[str, Any]) -> Checkpoint:
         attachment=attachment,
         node_links=values.get("node_links"),
         accepted_addresses=values.get("accepted_addresses", ()),
+        gateway_macs=values.get("gateway_macs", ()),
         min_reader=values.get("min_reader", 1),
     )
 
@@ -327,6 +340,7 @@ _OPTIONAL: dict[str, Kind] = {
     "lifetimes_at": integer(0, 1 << 53),
     "min_reader": integer(1, 1 << 31),
     "accepted_addresses": list_of(ip_address),
+    "gateway_macs": list_of(record_of(GatewayMac, {"address": ip_address, "mac": mac})),
     "node_links": record_of(
         NodeLinks, {"seen_at": integer(0, 1 << 53), "links": list_of(records.node_link)}
     ),

@@ -171,7 +171,8 @@ def _add_verify(commands: Commands) -> None:
         "  configured-not-verified  as recorded, but there is nobody to ask: no gateway, or\n"
         "                           one with a permanent neighbour entry\n"
         "  unreachable              a gateway does not answer, or there is no carrier\n"
-        "  conflict                 another host has one of the pod's addresses\n"
+        "  conflict                 another host has one of the pod's addresses, or two answer\n"
+        "                           for its gateway, or another MAC than before\n"
         "or what `status` says: lost, degraded, stale, foreign, renamed, released,\n"
         "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
         "has nobody to ask, or is renamed or stale, and every pod has a record; else 1.",

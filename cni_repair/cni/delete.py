@@ -9,7 +9,14 @@ from cni_repair.base.files import unlink_if_there
 from cni_repair.base.names import title_of
 from cni_repair.checkpoint.identity import recorded_identity, still_stands
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import COMMITTED, Key, Store, tombstone_in
+from cni_repair.checkpoint.store import (
+    COMMITTED,
+    DELETING,
+    INTENT,
+    Key,
+    Store,
+    tombstone_in,
+)
 from cni_repair.cni import delegate
 from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import likely_master
@@ -44,8 +51,15 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: st
     """
     key = Key(call.container_id, call.ifname)
     netns = _verified_netns(call, store, key)
-    is_here = store.phase(key) is None or _bury(store, conf.run_dir, key)
+    phase = store.phase(key)
+    is_here = phase is None or _bury(store, conf.run_dir, key)
+    if lock.is_unfinished:
+        from cni_repair.node.detach import remove_temporary_link
+
+        remove_temporary_link(lock, key, netns)
     _detach(call, conf, netns, lock, cause)
+    if phase in (INTENT, DELETING):
+        _remove_half_made(call, conf, netns)
     try:
         store.remove(key)
     except CniError as error:
@@ -53,6 +67,17 @@ def delete_locked(call: Call, conf: NetConf, store: Store, lock: Lock, cause: st
         return
     if is_here:
         unlink_if_there(tombstone_in(conf.run_dir, key))
+
+
+def _remove_half_made(call: Call, conf: NetConf, netns: str) -> None:
+    """What the plugins of an ADD leave, and no DEL of theirs finds, where they are killed with us
+    (as a control group is)."""
+    from cni_repair.node.detach import remove_half_made
+    from cni_repair.node.leases import remove_torn
+
+    if netns:
+        remove_half_made(netns, call.ifname)
+    remove_torn(conf.rest, conf.name)
 
 
 def _bury(store: Store, run_dir: str, key: Key) -> bool:

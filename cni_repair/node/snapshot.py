@@ -122,6 +122,7 @@ class SnapshotOptions:
     write: bool  # refresh the records, too
     all_pods: bool  # look for interfaces without a record; else the entries are all that is meant
     accept: bool = False  # what is missing on an interface that works is not to come back any more
+    new_gateways: bool = False  # a gateway that has another MAC now is meant to
 
 
 def log_snapshot(found: Snapshot) -> None:
@@ -156,7 +157,8 @@ def snapshot(
     """Compare, and where it is to be written refresh, the record of each entry; `of_node`: those of
     the store, where they were read already."""
     records = []
-    recorder = NodeRecorder(node.rtnl, of_node or NodeRecords(store, entries), options.accept)
+    of_node = of_node or NodeRecords(store, entries)
+    recorder = NodeRecorder(node.rtnl, of_node, options.accept, options.new_gateways)
     for entry, report in zip(entries, examine(node, entries)):
         record = judge(report)
         if options.write and (report.healthy or (options.accept and _accepts(report))):

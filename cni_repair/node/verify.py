@@ -14,7 +14,7 @@ import time
 
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import DAMAGED, CniError
-from cni_repair.base.frozen import frozen
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import (
     DEGRADED,
@@ -25,14 +25,17 @@ from cni_repair.network.planning.plan import (
     RENAMED,
     STALE,
 )
-from cni_repair.network.reachability.duplicates import Duplicates, Holder, close_all
+from cni_repair.network.reachability.duplicates import PROBES, Duplicates, Holder, close_all
 from cni_repair.network.reachability.gateways import (
     ANSWERED,
+    DOUBTFUL,
+    MAX_GATEWAYS,
     PERMANENT,
     REFUSED,
     SILENT,
     Gateway,
     Gateways,
+    gateways_of,
 )
 from cni_repair.node.context import POD_FAILURES, Node, in_pod, wrapped
 from cni_repair.node.examine import examine
@@ -59,7 +62,7 @@ if TYPE_CHECKING:
 # A verdict is CHECK's state where that is not healthy, HEALTHY where every gateway answered, or
 NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask
 UNREACHABLE = "unreachable"  # a gateway is silent, or the link has no carrier
-CONFLICT = "conflict"  # somebody else has one of the pod's addresses
+CONFLICT = "conflict"  # somebody else has one of the pod's addresses, or perhaps its gateway's
 VERDICTS = (
     HEALTHY, NOT_VERIFIED, UNREACHABLE, CONFLICT,
     LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE,
@@ -67,12 +70,10 @@ VERDICTS = (
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 
-# What a pod may have us ask: it decides about its routes and addresses, all pods share the kernel's
-# neighbour table.
-MAX_GATEWAYS = 16
-MAX_ADDRESSES = 64
-
-_UNICAST = 1  # RTN_UNICAST
+MAX_ADDRESSES = 64  # of one pod, which decides how many it has
+# Who else answers for a gateway answers as fast as it.
+_GATEWAY_PROBES = 1
+_MOST_MACS = 4  # to be named: a pod may answer with any number
 _SOCKETS_PER_POD = 3
 
 
@@ -101,6 +102,17 @@ class Conflict:
 
 
 @frozen
+class PodHere:
+    """A pod of this node, by whose MAC somebody answers."""
+
+    name: str
+    addresses: frozenset[str] = frozenset()  # those that are its own by IPAM's word
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@frozen
 class Answers:
     """What was seen and heard from inside one pod."""
 
@@ -108,7 +120,7 @@ class Answers:
     mac: str = ""
     dadfailed: tuple[str, ...] = ()
     gateways: tuple[Gateway, ...] = ()
-    holders: tuple[Holder, ...] = ()
+    holders: tuple[Holder, ...] = ()  # of the pod's addresses, and of its gateways'
     error: CniError | None = None  # why there is not more
 
 
@@ -205,9 +217,11 @@ def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Ver
     reports = examine(node, entries)
     answers = _ask(node, reports, options)
     pods = {
-        heard.mac: report.pod or short_id(report.key.container_id)
+        heard.mac: PodHere(
+            report.pod or short_id(report.key.container_id), report.checkpoint.announceable
+        )
         for heard, report in zip(answers, reports)
-        if heard.mac
+        if heard.mac and report.checkpoint is not None
     }
     return [judge(report, heard, pods) for report, heard in zip(reports, answers)]
 
@@ -288,12 +302,16 @@ class _Probe(Closeable):
             raise CniError(DAMAGED, "the interface has gone since it was checked")
         self._seen = Answers(live.carrier, live.link.mac, observed.dadfailed)
         addresses = observed.dadfailed[:MAX_ADDRESSES]  # the kernel does not tell who has them
+        gateways: list[str] = []
         if self._report.healthy or (self._options.damaged_too and live.up and live.carrier):
-            self._gateways = Gateways(live.link.ifindex, self._at_most_gateways(attachment))
+            gateways = self._at_most_gateways(attachment)
+            self._gateways = Gateways(live.link.ifindex, gateways)
         if self._report.healthy and self._options.duplicates:
             addresses = self._at_most_addresses(attachment)
-        if addresses:
-            self.duplicates = Duplicates(namespaces.pod, live, addresses)
+        if addresses or gateways:
+            both = [*dict.fromkeys((*addresses, *gateways))]
+            probes = PROBES if addresses else _GATEWAY_PROBES
+            self.duplicates = Duplicates(namespaces.pod, live, both, probes)
 
     def _at_most_gateways(self, attachment: Attachment) -> list[str]:
         return self._at_most(MAX_GATEWAYS, "gateways", gateways_of(attachment))
@@ -343,24 +361,46 @@ class _Probe(Closeable):
         )
 
 
-def gateways_of(attachment: Attachment) -> list[str]:
-    """The gateways of an attachment's recorded routes, those of its default routes first."""
-    routes = [route for route in attachment.routes if route.type == _UNICAST]
-    routes.sort(key=lambda route: not route.dst.endswith("/0"))
-    return list(dict.fromkeys(route.gateway for route in routes if route.gateway))
-
-
-def judge(report: Report, answers: Answers, pods: Mapping[str, str]) -> Verdict:
+def judge(report: Report, answers: Answers, pods: Mapping[str, PodHere]) -> Verdict:
     """What CHECK found and what was heard, weighed; `pods` are the node's, by their MACs. Pure."""
     conflicts = _conflicts(answers, pods)
+    weighed = [_weighed(gateway, report, answers, pods) for gateway in answers.gateways]
+    gateways = tuple(gateway for gateway, _ in weighed)
     heard = [str(conflict) for conflict in conflicts]
-    heard += [text for text in map(_about, answers.gateways) if text]
-    if report.healthy and not answers.gateways and answers.error is None:
+    heard += [text for _, text in weighed if text]
+    if report.healthy and not gateways and answers.error is None:
         heard.append("no gateway to ask")
-    verdict = _verdict(report, answers, conflicts)
+    verdict = _verdict(report, replace(answers, gateways=gateways), conflicts)
     return Verdict(
-        report, verdict, tuple(heard), answers.gateways, conflicts, answers.error, answers.carrier
+        report, verdict, tuple(heard), gateways, conflicts, answers.error, answers.carrier
     )
+
+
+def _weighed(
+    gateway: Gateway, report: Report, answers: Answers, pods: Mapping[str, PodHere]
+) -> tuple[Gateway, str]:
+    """A gateway, and what is to be said of it; nothing of one that alone has answered."""
+    if gateway.state != ANSWERED:
+        return gateway, _about(gateway)
+    others = (one.mac for one in answers.holders if one.address == gateway.address)
+    macs = [*dict.fromkeys((gateway.mac, *others))]
+    known = report.checkpoint.gateway_macs if report.checkpoint else ()
+    recorded = next((one.mac for one in known if one.address == gateway.address), "")
+    said = [f"{mac} ({pods[mac]} on this node)" if mac in pods else mac for mac in macs]
+    name = f"gateway {gateway.address}"
+    if macs[1:]:
+        more = f" and {len(said) - _MOST_MACS} more" if said[_MOST_MACS:] else ""
+        why = f"{name} has {len(said)} answers: {', '.join(said[:_MOST_MACS])}{more}"
+    elif gateway.mac in pods and gateway.address not in pods[gateway.mac].addresses:
+        why = f"{name} is answered for by {said[0]}"
+    elif recorded and gateway.mac != recorded:
+        why = (
+            f"{name} is answered for by {said[0]}, it was {recorded} (cni-repair snapshot takes"
+            " that for its new MAC)"
+        )
+    else:
+        return gateway, ""
+    return replace(gateway, state=DOUBTFUL), why
 
 
 def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) -> str:
@@ -370,14 +410,19 @@ def _verdict(report: Report, answers: Answers, conflicts: tuple[Conflict, ...]) 
         # (A repair first, where one can help: an interface that is down has no carrier, either.)
         return report.state if answers.carrier or report.actions else UNREACHABLE
     states = {gateway.state for gateway in answers.gateways}
+    if DOUBTFUL in states:
+        return CONFLICT
     if states & {SILENT, REFUSED}:
         return UNREACHABLE
     return HEALTHY if states == {ANSWERED} and answers.error is None else NOT_VERIFIED
 
 
-def _conflicts(answers: Answers, pods: Mapping[str, str]) -> tuple[Conflict, ...]:
+def _conflicts(answers: Answers, pods: Mapping[str, PodHere]) -> tuple[Conflict, ...]:
+    gateways = {gateway.address for gateway in answers.gateways}
     heard = [
-        Conflict(holder.address, holder.mac, pods.get(holder.mac, "")) for holder in answers.holders
+        Conflict(holder.address, holder.mac, str(pods.get(holder.mac, "")))
+        for holder in answers.holders
+        if holder.address not in gateways
     ]
     known = {conflict.address for conflict in heard}
     silent = [Conflict(address, "") for address in answers.dadfailed if address not in known]
@@ -385,7 +430,7 @@ def _conflicts(answers: Answers, pods: Mapping[str, str]) -> tuple[Conflict, ...
 
 
 def _about(gateway: Gateway) -> str:
-    """What is to be said of a gateway; nothing of one that answered."""
+    """What is to be said of a gateway that did not answer."""
     if gateway.state == SILENT:
         question = "neighbour solicitations" if ":" in gateway.address else "ARP"
         return f"gateway {gateway.address} does not answer {question}"

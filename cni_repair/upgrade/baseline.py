@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from cni_repair.base.frozen import asdict, fields, frozen
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST, RELEASED
-from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT
+from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, SILENT, gateways_of
 from cni_repair.node.report import NO_FAILURE
-from cni_repair.node.verify import gateways_of
 from cni_repair.upgrade.progress import VERIFY
 
 TYPE_CHECKING = False

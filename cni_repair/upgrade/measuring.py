@@ -5,6 +5,7 @@ from __future__ import annotations
 from cni_repair.base.frozen import replace
 from cni_repair.network.observe import legs_of, link_named
 from cni_repair.network.planning.plan import STALE
+from cni_repair.network.reachability.gateways import gateways_of
 from cni_repair.node import verify as verifying
 from cni_repair.node.verdict import parents_of
 from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
@@ -51,7 +52,7 @@ def _is_news(entry: Entry, known: Measure) -> bool:
     if entry.checkpoint is None:
         return False
     was = known.pods.get(entry.key.name)
-    gateways = verifying.gateways_of(entry.checkpoint.attachment)
+    gateways = gateways_of(entry.checkpoint.attachment)
     return was is None or not set(gateways) <= was.gateways.keys()
 
 

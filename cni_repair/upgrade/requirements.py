@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT
+from cni_repair.network.reachability.gateways import ANSWERED, DOUBTFUL, PERMANENT
 from cni_repair.upgrade.baseline import NOT_ASKED
 from cni_repair.upgrade.pods import group_by_reason, summarise
 
@@ -59,9 +59,15 @@ def _silent_gateways(scope: Required, measure: Measure) -> list[str]:
 def _unheard(pod: PodFacts, scope: Required) -> list[str]:
     """Which of the gateways that must answer a pod do not."""
     return [
-        f"gateway {address} cannot be asked now ({pod.reason or state})"
-        if state == NOT_ASKED
-        else f"gateway {address} does not answer now"
+        _why_unheard(pod, address, state)
         for address, state in pod.gateways.items()
         if state not in (ANSWERED, PERMANENT) and (scope.everything or address in scope.names)
     ]
+
+
+def _why_unheard(pod: PodFacts, address: str, state: str) -> str:
+    if state == NOT_ASKED:
+        return f"gateway {address} cannot be asked now ({pod.reason or state})"
+    if state == DOUBTFUL:
+        return f"who answers for gateway {address} is not certain ({pod.reason})"
+    return f"gateway {address} does not answer now"

@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 class NodeRecorder:
     """One pass over the node's side; each chain is looked at once for all its pods."""
 
-    def __init__(self, rtnl: Rtnetlink, records: NodeRecords, accept: bool = False) -> None:
-        """`accept`: what is missing now is not to come back any more."""
+    def __init__(
+        self,
+        rtnl: Rtnetlink,
+        records: NodeRecords,
+        accept: bool = False,
+        new_gateways: bool = False,
+    ) -> None:
+        """`accept`: what is missing now is not to come back any more. `new_gateways`: a gateway
+        that has another MAC now is meant to."""
         self.accept = accept
+        self.new_gateways = new_gateways
         self._rtnl = rtnl
         self._records = records
         self._looks: dict[Names, NodeLinks] = {}

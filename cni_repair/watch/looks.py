@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
+from cni_repair.node.report import UNREADABLE
 from cni_repair.watch.attachments import Place
-from cni_repair.watch.crew import TaskFailed
+from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,14 +49,18 @@ class Looks:
             await self.task(kind, directory, names)
 
     async def task(self, kind: str, directory: str, files: list[str]) -> None:
-        """Have some looked at; where that fails with one, go on with the next, but not for ever."""
-        left, why = files, ""
+        """Have some looked at; where that fails with one, go on with the next, but not for ever.
+        What failed the last time comes last: the others do not wait for it again."""
+        left = sorted(files, key=lambda file: self._is_unreadable(Place(directory, file)))
+        why = ""
         for _ in range(_MOST_FAILURES):
             began = time.monotonic()
             changes: list[Change] = []
             request = {"task": kind, "directory": directory, "files": left}
             try:
                 async with self._crew.task(request) as task:
+                    if kind == REMEMBER:
+                        task.patience = WAITING_SECONDS  # for locks
                     async for line in task.lines():
                         left = left[1:]
                         change = self._take(kind, directory, line, began)
@@ -73,6 +78,10 @@ class Looks:
         if kind == LOOK:
             self._note_unseen(places, why)
         self._give_up(places)
+
+    def _is_unreadable(self, place: Place) -> bool:
+        one = self._attachments.get(place)
+        return one is not None and one.state == UNREADABLE
 
     def _take(self, kind: str, directory: str, line: dict[str, Any], began: float) -> Change | None:
         """Take in what a task that began then says of one; None where that is no news."""
@@ -142,6 +151,7 @@ class Looks:
         found: list[str] | None = None
         try:
             async with self._crew.task(request) as task:
+                task.patience = WAITING_SECONDS  # it says one word, of all pods
                 async for line in task.lines():
                     found = line["unmanaged"]
         except TaskFailed as error:

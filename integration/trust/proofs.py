@@ -4,7 +4,9 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = (
     "killed",
+    "fed",
     "crowded",
     "long",
     "power",
+    "lied_to",
 )

@@ -38,8 +38,8 @@ pytestmark = pytest.mark.slow  # many, though each is short
 SILENT = "10.9.0.99"  # nobody has it
 SOON: Json = {"verify": {"timeout": "0.5s"}}
 RELOAD_ETH1 = (
-    "ip link del eth1; ip link add eth1 address 02:00:00:00:0a:00 type veth peer name tor1 netns"
-    " tor; ip link set eth1 up"
+    "ip link del eth1; ip link add eth1 address 02:00:00:00:0a:00 type veth"
+    " peer name tor1 address 02:00:00:00:0a:01 netns tor; ip link set eth1 up"
 )
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 
 import pytest
 
@@ -74,6 +75,23 @@ def other_host(rig: Rig, address: str) -> str:
     rig.ip("link set eth0 up", "other")
     rig.ip(f"addr add {address} dev eth0" + (" nodad" if ":" in address else ""), "other")
     return mac(rig, "eth0", "other")
+
+
+# Says again and again, to one pod, that an address is at a MAC.
+_FORGER = """
+import socket, struct, sys, time
+mac, victim = (bytes.fromhex(word.replace(":", "")) for word in sys.argv[1:3])
+arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2) + mac + socket.inet_aton(sys.argv[3]) + victim
+forger = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+forger.bind(("eth0", 0))
+while True:
+    forger.send(victim + mac + b"\\x08\\x06" + arp + bytes(4))
+    time.sleep(0.001)
+"""
+
+
+def snapshot(rig: Rig, *words: str) -> int:
+    return rig.cli("snapshot", *words, "--checkpoint-dir", str(rig.checkpoints)).status
 
 
 def arp_listener(rig: Rig, netns: str) -> socket.socket:
@@ -174,6 +192,51 @@ def test_gateway_with_a_new_mac(rig: Rig) -> None:
     assert entry["verdict"] == "healthy"
     assert entry["gateways"][0]["mac"] == "02:00:00:00:77:77"
     assert rig.ping(was.pod, GATEWAY4)
+
+
+def test_gateway_with_another_mac_than_a_snapshot_saw(rig: Rig) -> None:
+    """Whoever answers while the gateway is away; an operator says if it is a new router."""
+    was = rig.attach("pod1")
+    assert rig.ping(was.pod, GATEWAY4)
+    assert snapshot(rig) == 0
+    before = mac(rig, "tor0", "tor")
+    assert of(rig, was, 0)["verdict"] == "healthy"
+    rig.ip("link set tor0 address 02:00:00:00:77:77", "tor")
+    entry = of(rig, was, 1)
+    assert (entry["verdict"], entry["gateways"][0]["state"]) == ("conflict", "doubtful")
+    assert f"is answered for by 02:00:00:00:77:77, it was {before}" in reason_of(entry)
+    assert snapshot(rig, "--check") == 0
+    assert of(rig, was, 1)["verdict"] == "conflict"
+    assert snapshot(rig) == 0
+    assert of(rig, was, 0)["verdict"] == "healthy"
+
+
+@pytest.mark.parametrize("gateway_is", ["there", "away"])
+def test_pod_that_answers_for_the_gateway(rig: Rig, gateway_is: str) -> None:
+    was, liar = dual_stack(rig, "pod1"), dual_stack(rig, "pod2")
+    for address in (f"{GATEWAY4}/32", f"{GATEWAY6}/128 nodad"):
+        rig.ip(f"addr add {address} dev eth0", liar.pod)
+    if gateway_is == "away":
+        rig.ip("addr flush dev tor0", "tor")
+    entry = of(rig, was, 1)
+    assert entry["verdict"] == "conflict"
+    assert [one["state"] for one in entry["gateways"]] == ["doubtful", "doubtful"]
+    assert f"{mac(rig, 'eth0', liar.pod)} (shop/pod2 on this node)" in reason_of(entry)
+    assert ("has 2 answers" in reason_of(entry)) is (gateway_is == "there")
+    assert entry["conflicts"] == []
+
+
+def test_answer_from_a_mac_that_no_pod_has(rig: Rig) -> None:
+    """A packet socket writes any sender into its frames."""
+    was, liar = rig.attach("pod1"), rig.attach("pod2")
+    assert rig.ping(was.pod, GATEWAY4)
+    assert snapshot(rig) == 0
+    victim, made_up = mac(rig, "eth0", was.pod), "02:66:66:66:66:66"
+    rig.ip("addr flush dev tor0", "tor")
+    with rig.started_in(liar.pod, sys.executable, "-c", _FORGER, made_up, victim, GATEWAY4):
+        entry = of(rig, was, 1)
+    assert entry["verdict"] == "conflict"
+    assert f"is answered for by {made_up}, it was" in reason_of(entry)
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from tests.netns.rig import HANG_SECONDS, Attachment, Json, Outcome, Rig, eventu
 FINE, FAILED, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
 DOWN = "ip link del eth0"
 UP = (
-    "ip link add eth0 address 02:00:00:00:09:00 type veth peer name tor0 netns tor;"
-    " ip -n tor addr add 10.9.0.1/24 dev tor0; ip -n tor link set tor0 up; ip link set eth0 up"
+    "ip link add eth0 address 02:00:00:00:09:00 type veth"
+    " peer name tor0 address 02:00:00:00:09:01 netns tor; ip -n tor addr add 10.9.0.1/24 dev"
+    " tor0; ip -n tor link set tor0 up; ip link set eth0 up"
 )
 RELOAD = f"{DOWN}; sleep 0.1; {UP}"
 GATE = "until test -e {base}/go; do sleep 0.02; done"

@@ -20,7 +20,11 @@ from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
 Path = tuple[str | int, ...]
 NAME = f"{CHECKPOINT.key.name}.json"
 FULL = replace(
-    CHECKPOINT, attachment=SETTLED, node_links=NODE_LINKS, accepted_addresses=("fe80::155",)
+    CHECKPOINT,
+    attachment=SETTLED,
+    node_links=NODE_LINKS,
+    accepted_addresses=("fe80::155",),
+    gateway_macs=(model.GatewayMac("10.161.72.1", "52:54:00:00:00:fe"),),
 )
 
 

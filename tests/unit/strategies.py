@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cni_repair.checkpoint.identity import Identity
-from cni_repair.checkpoint.model import Checkpoint, Pod
+from cni_repair.checkpoint.model import Checkpoint, GatewayMac, Pod
 from cni_repair.checkpoint.store import Key
 from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS
 from cni_repair.network.model import (
@@ -299,6 +299,9 @@ node_links = st.builds(
 )
 
 
+gateway_macs = st.builds(GatewayMac, ips(4) | ips(6), macs)
+
+
 @st.composite
 def checkpoints(draw: st.DrawFn) -> Checkpoint:
     attachment = draw(attachments)
@@ -316,4 +319,5 @@ def checkpoints(draw: st.DrawFn) -> Checkpoint:
         attachment=attachment,
         node_links=draw(optional(node_links)),
         accepted_addresses=tuple(draw(st.lists(ips(4) | ips(6), max_size=3))),
+        gateway_macs=tuple(draw(st.lists(gateway_macs, max_size=2))),
     )

@@ -58,7 +58,7 @@ def test_what_is_written_is_read_and_fits_the_schema(checkpoint: model.Checkpoin
 
 OPTIONAL = {
     "rules", "neighbours", "absentRoutes", "settled", "addrGenMode", "lifetimesAt", "nodeLinks",
-    "acceptedAddresses",
+    "acceptedAddresses", "gatewayMacs",
 }  # fmt: skip
 
 

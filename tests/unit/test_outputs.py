@@ -80,7 +80,7 @@ def verified() -> list[verify.Verdict]:
         verify.Answers(dadfailed=("fd00::7",), carrier=False),
         verify.Answers(error=AWAY),
     ]
-    pods = {"02:00:00:00:00:07": "shop/other"}
+    pods = {"02:00:00:00:00:07": verify.PodHere("shop/other")}
     return [verify.judge(report, one, pods) for report in REPORTS for one in answers]
 
 

@@ -10,9 +10,16 @@ import pytest
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.network.reachability.duplicates import Holder
-from cni_repair.network.reachability.gateways import ANSWERED, PERMANENT, REFUSED, SILENT, Gateway
+from cni_repair.network.reachability.gateways import (
+    ANSWERED,
+    PERMANENT,
+    REFUSED,
+    SILENT,
+    Gateway,
+    gateways_of,
+)
 from cni_repair.node.report import Report
-from cni_repair.node.verify import Answers, gateways_of, judge
+from cni_repair.node.verify import Answers, judge
 from cni_repair.upgrade.baseline import (
     BETTER,
     NOT_ASKED,

@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from cni_repair.base.errors import DAMAGED, CniError
 from cni_repair.base.frozen import replace
+from cni_repair.checkpoint.model import GatewayMac
 from cni_repair.cli import advice
 from cni_repair.cli.commands import verify as cli
 from cni_repair.cli.coverage import WithoutRecord
@@ -30,6 +31,7 @@ from cni_repair.network.reachability.gateways import (
     ANSWERED,
     ASK_ALL,
     ASK_KNOWN,
+    DOUBTFUL,
     NUD_DELAY,
     NUD_FAILED,
     NUD_INCOMPLETE,
@@ -45,6 +47,7 @@ from cni_repair.network.reachability.gateways import (
     WAIT,
     Gateway,
     Neighbour,
+    gateways_of,
     next_step,
 )
 from cni_repair.node.masters import MasterTroubles
@@ -54,9 +57,9 @@ from cni_repair.node.verify import (
     NOT_VERIFIED,
     UNREACHABLE,
     Answers,
+    PodHere,
     Verdict,
     document,
-    gateways_of,
     judge,
 )
 from tests.unit.samples import ATTACHMENT, CHECKPOINT, KEY, NETNS
@@ -249,11 +252,50 @@ def test_verdict(found: Report, answers: Answers, verdict: str, words: list[str]
 
 
 def test_holder_that_is_a_pod_of_this_node() -> None:
-    judged = judge(report(), Answers(gateways=(OK,), holders=(HELD,)), {MAC: "shop/cart-1"})
+    here = PodHere("shop/cart-1", frozenset({"10.9.0.1"}))
+    judged = judge(report(), Answers(gateways=(OK,), holders=(HELD,)), {MAC: here})
     assert judged.document()["conflicts"] == [
         {"address": "10.9.0.7", "mac": MAC, "pod": "shop/cart-1"}
     ]
     assert judged.reason == f"{MAC} (shop/cart-1 on this node) has address 10.9.0.7, too"
+
+
+LIAR = "02:00:00:00:66:66"
+ROUTER = PodHere("shop/router", frozenset({"10.9.0.1"}))
+POD = {LIAR: PodHere("shop/liar", frozenset({"10.9.0.7"}))}
+
+
+@pytest.mark.parametrize(
+    ("answered", "others", "recorded", "pods", "words"),
+    [
+        (MAC, [], "", {}, ""),
+        (MAC, [MAC], MAC, POD, ""),
+        (LIAR, [], MAC, {}, f"is answered for by {LIAR}, it was {MAC}"),
+        (LIAR, [], "", POD, f"is answered for by {LIAR} (shop/liar on this node)"),
+        (LIAR, [], LIAR, POD, f"is answered for by {LIAR} (shop/liar on this node)"),
+        (LIAR, [], LIAR, {LIAR: ROUTER}, ""),
+        (MAC, [LIAR], MAC, POD, f"has 2 answers: {MAC}, {LIAR} (shop/liar on this node)"),
+        (LIAR, [MAC, LIAR], "", {}, f"has 2 answers: {LIAR}, {MAC}"),
+        (MAC, [f"02::{n}" for n in range(9)], MAC, {}, "has 10 answers: "),
+    ],
+    ids=[
+        "alone", "as recorded", "another than recorded", "a pod here", "a pod that was recorded",
+        "a pod by IPAM's word", "two", "two, nothing recorded", "many",
+    ],
+)  # fmt: skip
+def test_who_answers_for_a_gateway(
+    answered: str, others: list[str], recorded: str, pods: dict[str, PodHere], words: str
+) -> None:
+    """A pod that does makes others look healthy."""
+    known = (GatewayMac("10.9.0.1", recorded),) if recorded else ()
+    found = replace(report(), checkpoint=replace(CHECKPOINT, gateway_macs=known))
+    holders = tuple(Holder("10.9.0.1", mac) for mac in others)
+    answers = Answers(gateways=(replace(OK, mac=answered),), holders=holders)
+    judged = judge(found, answers, pods)
+    assert judged.verdict == (CONFLICT if words else HEALTHY)
+    assert judged.gateways[0].state == (DOUBTFUL if words else ANSWERED)
+    assert words in judged.reason and len(judged.reason) < 200
+    assert judged.conflicts == ()
 
 
 def test_holder_that_was_heard_is_not_unknown_as_well() -> None:

@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     scope = scope_of(options)
     everything = scope.whole_node
-    how = SnapshotOptions(scope.run_dir, not options.check, everything, options.accept)
+    how = SnapshotOptions(
+        scope.run_dir, not options.check, everything, options.accept, new_gateways=True
+    )
 
     def work(node: Node, store: Store, entries: list[Entry]) -> list[Snapshot]:
         taken = snapshot(node, store, entries, how)

@@ -12,6 +12,7 @@ from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import check_place, scope_of, with_entries
 from cni_repair.cli.table import print_table
+from cni_repair.network.reachability.gateways import DOUBTFUL
 from cni_repair.node.verify import (
     CONFLICT,
     NOT_VERIFIED,
@@ -95,7 +96,7 @@ def _advice(verdicts: list[Verdict], scope: Scope) -> list[str]:
         ]
     if any(one.verdict == CONFLICT for one in verdicts):
         lines += [
-            "conflict: somebody else has a pod's address",
+            "conflict: somebody else has a pod's address, or answers for its gateway",
             "  next: look for the MAC in the switches' tables, have one of the two give it up,",
             f"        then {verify} --duplicates",
         ]
@@ -118,7 +119,7 @@ def _row(verdict: Verdict) -> Row:
 
 
 def _gateway(gateway: Gateway) -> str:
-    if gateway.milliseconds is None:
+    if gateway.milliseconds is None or gateway.state == DOUBTFUL:
         return f"{gateway.address} {gateway.state}"
     return f"{gateway.address} {gateway.milliseconds:.0f} ms"
 

@@ -51,19 +51,22 @@ _CLOSERS = 64
 
 @frozen
 class Holder:
-    """Another interface that says it has one of the pod's addresses."""
+    """Another interface that says it has an address."""
 
     address: str
     mac: str
 
 
 class Duplicates(Closeable):
-    """The addresses of one pod while they are probed.
+    """Addresses while they are probed: those of a pod, which nobody else may have, or those of its
+    gateways, which one alone may have.
 
     Make it inside the pod's namespace: the sockets stay there, whichever namespace its user is in.
     """
 
-    def __init__(self, rtnl: Rtnetlink, live: LiveLink, addresses: Sequence[str]) -> None:
+    def __init__(
+        self, rtnl: Rtnetlink, live: LiveLink, addresses: Sequence[str], probes: int = PROBES
+    ) -> None:
         ipv6 = [address for address in addresses if ":" in address]
         ipv4 = [address for address in addresses if ":" not in address]
         self._listeners: list[_Arp | _Discovery] = []
@@ -72,6 +75,7 @@ class Duplicates(Closeable):
         # frames; and where a pod has two interfaces on one wire, the kernel answers ARP for the
         # addresses of both through each (arp_ignore 0).
         self._own = macs_of(rtnl, _MAX_LINKS)
+        self._probes = probes
         self._sent = 0
         self._next = 0.0
         try:
@@ -90,12 +94,12 @@ class Duplicates(Closeable):
     @property
     def decided(self) -> bool:
         """Whether the last probe was sent, and waited for."""
-        return self._sent == PROBES and time.monotonic() >= self._next
+        return self._sent == self._probes and time.monotonic() >= self._next
 
     def advance(self) -> None:
         """Hear who answered; probe again when it is time."""
         self._hear()
-        if self._sent < PROBES and time.monotonic() >= self._next:
+        if self._sent < self._probes and time.monotonic() >= self._next:
             for listener in self._listeners:
                 listener.probe()
             self._sent += 1

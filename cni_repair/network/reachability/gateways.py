@@ -27,20 +27,27 @@ from cni_repair.network.kernel.neighbour import MAX_READ, neighbours_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from cni_repair.network.model import Attachment
 
 # include/uapi/linux/neighbour.h
 NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0, 0x01, 0x02, 0x04, 0x08
 NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x10, 0x20, 0x40, 0x80
+_HEARD = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE
 _NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
 _NDA_FLAGS_EXT = 15
 _MOST_AGAIN = 64  # messages: a pod may wait for any number
+# Of one pod, which decides about its routes; all pods share the kernel's neighbour table.
+MAX_GATEWAYS = 16
+_UNICAST = 1  # RTN_UNICAST
 
 # What may come of a gateway.
 ANSWERED = "answered"
 SILENT = "silent"  # as long as we asked
 PERMANENT = "permanent"  # its entry is kept by somebody else: ours to read only
 REFUSED = "refused"  # the kernel does not ask
+DOUBTFUL = "doubtful"  # it was answered, perhaps by somebody else
 
 # What is to be done next about one that is not decided.
 WAIT = "wait"
@@ -66,6 +73,25 @@ class Gateway:
     mac: str = ""
     milliseconds: float | None = None  # until the answer was seen
     refusal: str = ""
+
+
+def gateways_of(attachment: Attachment) -> list[str]:
+    """The gateways of an attachment's recorded routes, those of its default routes first."""
+    routes = [route for route in attachment.routes if route.type == _UNICAST]
+    routes.sort(key=lambda route: not route.dst.endswith("/0"))
+    return list(dict.fromkeys(route.gateway for route in routes if route.gateway))
+
+
+def known_macs(rtnl: Rtnetlink, ifindex: int, addresses: Sequence[str]) -> dict[str, str]:
+    """The MACs of those neighbours that a pod's kernel has heard from; asks nobody."""
+    questions = [_Question(ifindex, address) for address in addresses]
+    answers = rtnl.get([question.look for question in questions])
+    entries = {one.address: _neighbour(answer) for one, answer in zip(questions, answers)}
+    return {
+        address: entry.mac
+        for address, entry in entries.items()
+        if entry.mac and entry.state & _HEARD and not entry.kept
+    }
 
 
 def next_step(entry: Neighbour, asked: bool) -> str:

@@ -15,6 +15,18 @@ _ATTACHED_ALREADY = 106
 _NONE_IS_VALID: dict[str, Any] = {"cni.dev/valid-attachments": []}
 
 
+# The kernel says EEXIST, as one before 6.15 does where the node has a link of that index (all have
+# lo, with index 1): the link is made in the node then, and moved.
+_OLD_KERNEL = """\
+from cni_repair.base.frozen import replace
+from cni_repair.network.operations.link import AddPodLink
+requests = AddPodLink.requests
+def refused(self, target):
+    return requests(replace(self, ifname="lo", link=replace(self.link, ifindex=1)), target)
+AddPodLink.requests = refused
+"""
+
+
 @dataclass
 class Scene:
     """What an act is done to."""

@@ -57,13 +57,12 @@ class Recording:
 
 
 def recording_in(directory: Path) -> Recording:
-    """One that was kept."""
-    where, name = directory.name.split("-", 1)
-    return Recording(where, system_named(name), directory)
-
-
-def system_named(name: str) -> FileSystem:
-    return next(system for system in FILE_SYSTEMS if system.name == name)
+    """One that was kept. Raises RigError where there is none."""
+    where, _, name = directory.name.partition("-")
+    for system in FILE_SYSTEMS:
+        if system.name == name and (directory / "done").exists():
+            return Recording(where, system, directory)
+    raise RigError(f"no recording in {directory}: name a case as a failure does")
 
 
 def prepared(where: str, system: FileSystem, above: Path) -> Recording:
@@ -84,26 +83,25 @@ def record_here(system: FileSystem, above: Path, command: list[str]) -> Recordin
         def note(document: dict[str, Any]) -> None:
             os.pwrite(behind.fileno(), mark(document), system.marks_at)
 
-        work(recording.directory, disk, system, command, note)
+        write_done(recording, work(disk, system, command, note))
     (recording.directory / "disk").unlink()
     return recording
 
 
+def write_done(recording: Recording, done: Done) -> None:
+    (recording.directory / "done").write_text(json.dumps(done.document()))
+
+
 def work(
-    directory: Path,
-    disk: Path,
-    system: FileSystem,
-    command: list[str],
-    note: Callable[[dict[str, Any]], None],
-) -> None:
-    """Do what is to be recorded, and write down what was done."""
+    disk: Path, system: FileSystem, command: list[str], note: Callable[[dict[str, Any]], None]
+) -> Done:
+    """Do what is to be recorded on a disk."""
     with (
         # Duplicate detection would be waited for, and writes nothing.
         Lab(command=command, ipv6=False) as lab,
         mounted(disk, system, lab.directory / "disk") as place,
     ):
-        done = Workload(lab, place, note).run()
-    (directory / "done").write_text(json.dumps(done.document()))
+        return Workload(lab, place, note).run()
 
 
 @contextlib.contextmanager
