@@ -141,12 +141,19 @@ def prove(extent: Extent) -> Outcome:
         ]
         with ProcessPoolExecutor(processes, fork) as pool:
             tallies = list(pool.map(_carry_out, work))
-    ends = sum((tally.ends for tally in tallies), Counter[str]())
+    ends = {name: Counter[str]() for name in names}
+    for part, tally in zip(work, tallies, strict=True):
+        ends[part.situation] += tally.ends
     return Outcome(
         sum(tally.tried for tally in tallies),
         tuple(failure for tally in tallies for failure in tally.failures),
-        tuple((name, f"{number:,}") for name, number in sorted(ends.items())),
+        tuple((name, _in_words(one)) for name, one in ends.items()),
     )
+
+
+def _in_words(ends: Counter[str]) -> str:
+    said = [f"{number:,} {end}" for end, number in ends.most_common()]
+    return f"{ends.total():,} cases: {', '.join(said)}"
 
 
 def packed(directory: Path) -> tuple[str, ...]:
