@@ -87,7 +87,7 @@ class _Part:
     product: tuple[str, ...]  # the command that starts it
     number: int = 0
     parts: int = 1
-    until: float = float("inf")
+    seconds: float = float("inf")
 
     def cases(self, points: list[Point]) -> Iterator[tuple[Point, str]]:
         if self.extent.case:
@@ -126,16 +126,17 @@ def _likeness(point: Point) -> str:
 
 def prove(extent: Extent) -> Outcome:
     """Carry out all cases, or a sample of them."""
-    until = float("inf") if extent.full else time.monotonic() + extent.seconds
     names = [extent.case.rsplit(" ", 2)[0]] if extent.case else list(SITUATIONS)
     # (Most of a case is waiting for one process after the other to start and end.)
     processes = (os.cpu_count() or 1) * (_FULL_PROCESSES if extent.full else 1)
     parts = processes if extent.full and not extent.case else 1
+    # Of a sample each situation has its share, however slow the machine is.
+    seconds = float("inf") if extent.full else extent.seconds * processes / len(names)
     fork = multiprocessing.get_context("fork")  # (a Lab's mounts are its process's)
     with tempfile.TemporaryDirectory(prefix="cni-repair-refused-", dir="/var/tmp") as directory:
         product = packed(Path(directory))
         work = [
-            _Part(name, extent, product, number, parts, until)
+            _Part(name, extent, product, number, parts, seconds)
             for name in names
             for number in range(parts)
         ]
@@ -179,9 +180,9 @@ def _carry_out(part: _Part) -> _Tally:
     with Lab(kind.pods, ipv6=False, command=part.product) as lab:
         case = _Case(kind(lab))
         tally = _Tally()
-        for point, error in part.cases(case.points()):
-            if time.monotonic() > part.until:
-                break
+        cases = part.cases(case.points())
+        until = time.monotonic() + part.seconds
+        for point, error in cases:
             tally.tried += 1
             try:
                 saw = case.wrong(point, error)
@@ -190,6 +191,8 @@ def _carry_out(part: _Part) -> _Tally:
             if saw:
                 tally.failures.append(Failure(f"{part.situation} {point} {error}", saw))
             tally.ends[case.end] += 1
+            if time.monotonic() > until:
+                break
     return tally
 
 
