@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from cni_repair.base.errors import IO, CniError, of_system
 from cni_repair.base.files import Unreadable, Untrusted, is_there, open_trusted
-from cni_repair.netlink.netns import NoNetns, netns_id_at, open_netns
+from cni_repair.netlink.netns import NoNetns, cookie_of, netns_id_at, open_netns
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = ("ENOENT", "ENOTDIR", "ESRCH")
@@ -100,6 +101,22 @@ def test_a_link_is_a_bad_file(tmp_path: Path) -> None:
     with pytest.raises(Untrusted) as caught:
         open_trusted(str(tmp_path / "link"))
     assert not isinstance(caught.value, Unreadable)
+
+
+@pytest.mark.parametrize(("answer", "known"), [("ENOPROTOOPT", True), ("ENOMEM", False)])
+def test_only_an_old_kernel_has_no_cookies(answer: str, known: bool) -> None:
+    number = getattr(errno, answer)
+
+    class Refusing(socket.socket):
+        def getsockopt(self, *_: int) -> bytes:  # type: ignore[override]
+            raise OSError(number, os.strerror(number))
+
+    with Refusing() as sock:
+        if known:
+            assert cookie_of(sock) is None
+            return
+        with pytest.raises(OSError, match=os.strerror(number)):
+            cookie_of(sock)
 
 
 ENDS = """
