@@ -4,6 +4,7 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = (
     "killed",
+    "refused",
     "fed",
     "crowded",
     "long",
