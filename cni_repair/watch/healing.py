@@ -45,6 +45,20 @@ class _Heal:
     # Lost again since it began to repair: what it says of them is out of date.
     overtaken: set[Place] = field(default_factory=set)
 
+    def go(self, choosing: Choosing) -> None:
+        """Have the task look for its master again, where it waits and something has happened."""
+        if not self.is_waiting or not self.is_news or self.task is None:
+            return
+        _, wait = choosing.ready(self.group, self.places, time.monotonic())
+        if self.later is not None:
+            self.later.cancel()  # one for each message would be thousands
+        if wait:
+            self.later = asyncio.get_running_loop().call_later(wait, self.go, choosing)
+            return
+        self.is_news = self.is_waiting = False
+        self.task.patience = WAITING_SECONDS
+        self.task.tell({"go": True})
+
 
 class Healing:
     """All that is healed at a time: one task for each uplink of each directory, and for others."""
@@ -103,7 +117,7 @@ class Healing:
         self._away = away
         for heal in self._heals.values():
             heal.is_news = True
-            self._go(heal)
+            heal.go(self.choosing)
 
     def consider(self) -> None:
         """Begin what is to be healed, and may be."""
@@ -153,7 +167,7 @@ class Healing:
                 heal.task = task
                 async for line in task.lines():
                     self._take(heal, line)
-            self.choosing.ended(group)
+            self.choosing.suspects.ended_well(group)
         except TaskFailed as error:
             if self._mode is not None and self._mode.heals:
                 self._failed(heal, str(error))
@@ -174,7 +188,7 @@ class Healing:
             self.choosing.failed(group, heal.places, time.monotonic())
         else:  # the others do without it
             self._telling.trouble(f"{one.title} cannot be armed, and is healed by itself: {why}")
-            self.choosing.suspect(place)
+            self.choosing.suspects.add(place)
 
     def _take(self, heal: _Heal, line: dict[str, Any]) -> None:
         if "verdict" in line:
@@ -200,24 +214,10 @@ class Healing:
             heal.task.patience = None
             for why in line["refusals"]:
                 self._telling.trouble(f"what is over {heal.group.uplink} is not healed: {why}")
-            self._go(heal)
+            heal.go(self.choosing)
         elif "gone" in line:
             self._attachments.drop(Place(heal.group.directory, line["file"]))
         self._telling.changed()
-
-    def _go(self, heal: _Heal) -> None:
-        """Have a task look for its master again, where it waits and something has happened."""
-        if not heal.is_waiting or not heal.is_news or heal.task is None:
-            return
-        _, wait = self.choosing.ready(heal.group, heal.places, time.monotonic())
-        if heal.later is not None:
-            heal.later.cancel()  # one for each message would be thousands
-        if wait:
-            heal.later = asyncio.get_running_loop().call_later(wait, self._go, heal)
-            return
-        heal.is_news = heal.is_waiting = False
-        heal.task.patience = WAITING_SECONDS
-        heal.task.tell({"go": True})
 
     def _judge(self, heal: _Heal, line: dict[str, Any]) -> None:
         """Take in what became of a pod."""

@@ -142,7 +142,9 @@ class _Heal:
         options = replace(
             self._options(),
             armed=self._armed,
-            on_restored=lambda report: self._say_restored(files[report.key]),
+            on_restored=lambda report: self._channel.send(
+                {"restored": files[report.key].file, "at": time.monotonic()}
+            ),
         )
         self._channel.send({"firing": len(ready), "at": time.monotonic()})
         left = []
@@ -170,9 +172,6 @@ class _Heal:
             ipv6_detection=self._request["ipv6Detection"],
             carrier_seconds=_CARRIER_SECONDS,
         )
-
-    def _say_restored(self, entry: Entry) -> None:
-        self._channel.send({"restored": entry.file, "at": time.monotonic()})
 
     def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
         seen = seen_of(self._store, entry, report, masters)
