@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni_repair.base.errors import CONFIG, DECODE, INCOMPATIBLE_VERSION, CniError
 from cni_repair.base.frozen import frozen
+from cni_repair.base.gotypes import OF_EVERY_PLUGIN, misfit, respelled
 from cni_repair.base.names import OWN_TYPE, valid_id, valid_link_name
 from cni_repair.base.strictjson import fold, load_configuration
 from cni_repair.checkpoint.locks import RUN_DIR
@@ -87,7 +88,7 @@ def parse(raw: bytes, tolerant: bool = False) -> NetConf:
 
 def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
     """Read a configuration that is decoded already; see :func:`parse`."""
-    values = _known(document, tolerant)
+    known = values = _known(document, tolerant)
     if values.get("plugins") is not None:
         raise _wrong("plugins: this is a list; pass one plugin's entry, with the list's name")
     if values.get("linkInContainer") and not tolerant:
@@ -105,7 +106,7 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
             raise
 
     read(_boolean("probeBeforeRepair"), True)  # which REPAIR reads in the record
-    return NetConf(
+    conf = NetConf(
         cni_version=version,
         name=_name(values.get("name")),
         masters=read(_masters, ()),
@@ -121,6 +122,9 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
     )
+    if not tolerant:
+        _check_types({**values, "type": known.get("type")})
+    return conf
 
 
 def _wrong(why: str) -> CniError:
@@ -182,6 +186,13 @@ def _delegate(value: Any, tolerant: bool) -> tuple[str, dict[str, Any]]:
         if key in overrides and not tolerant:
             raise _wrong(f"delegate: {key} belongs to the network; remove it from the delegate")
     return kind, {key: one for key, one in overrides.items() if key not in _OF_THE_NETWORK}
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    """Refuse before anything is done what no plugin in Go can decode."""
+    why = misfit(respelled(values, OF_EVERY_PLUGIN), OF_EVERY_PLUGIN)
+    if why:
+        raise _wrong(f"{why.removeprefix('.')}; plugins cannot read it otherwise")
 
 
 def _masters(values: dict[str, Any]) -> tuple[str, ...]:

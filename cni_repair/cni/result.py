@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
+from cni_repair.base.gotypes import RESULT, misfit
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -20,8 +23,12 @@ def convert(result: dict[str, Any], version: str) -> dict[str, Any]:
     """A Result of any version in the form of `version`.
 
     Before 1.0.0 each of `ips` names its family in `version`; since then it must not. The
-    predecessor's Results have no cniVersion, and the form of 0.3.0.
+    predecessor's Results have no cniVersion, and the form of 0.3.0. Raises CniError
+    (BAD_CHECKPOINT).
     """
+    why = misfit(result, RESULT)
+    if why:
+        raise CniError(BAD_CHECKPOINT, "the recorded Result is none", f"$.result{why}")
     # Go writes an empty list as null.
     converted = {key: value for key, value in result.items() if value is not None}
     if is_by_family(converted):

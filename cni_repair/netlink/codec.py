@@ -11,13 +11,17 @@ from __future__ import annotations
 import struct
 
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink.constants import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, NLM_F_ACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, ParamSpec, TypeVar
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
 
 # How the kernel numbers the families that we speak of.
 FAMILIES = {socket.AF_INET: 4, socket.AF_INET6: 6}
@@ -49,6 +53,25 @@ class Message:
     def acknowledged(self) -> Message:
         """The same, to be answered where it succeeds, too."""
         return Message(self.type, self.flags | NLM_F_ACK, self.body)
+
+
+class Malformed(CniError):
+    """An answer that no kernel gives."""
+
+
+def decoder(read: Callable[P, T]) -> Callable[P, T]:
+    """Have a function raise Malformed, and nothing else, for bytes that it cannot read."""
+
+    def checked(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return read(*args, **named)
+        except (struct.error, LookupError, ValueError) as error:
+            why = f"{read.__name__}: {type(error).__name__}: {error}"
+            raise Malformed(
+                REPAIR_FAILED, "an answer of the kernel is not understood", why
+            ) from error
+
+    return checked
 
 
 HEADER_SIZE = _HEADER.size
@@ -253,12 +276,14 @@ def unpack_nexthops(data: bytes) -> list[tuple[int, int, int, dict[int, bytes]]]
     return found
 
 
+@decoder
 def unpack_link(body: bytes) -> tuple[int, int, dict[int, bytes]]:
     """(ifindex, flags, attributes) of an RTM_NEWLINK."""
     _, _, ifindex, flags, _ = _IFINFO.unpack_from(body)
     return ifindex, flags, attributes_of(body, _IFINFO.size)
 
 
+@decoder
 def is_about_bridge_port(body: bytes) -> bool:
     """Whether a link's message is a bridge's, of its port: RTM_DELLINK says then that the port has
     left the bridge, not that the link is gone; and such a message has not all of the link."""

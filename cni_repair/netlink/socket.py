@@ -14,7 +14,14 @@ from cni_repair.base import lightsocket as socket
 from cni_repair.base.closeable import Closeable
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.netlink.codec import HEADER_SIZE, Message, attributes_of, framed, messages_in
+from cni_repair.netlink.codec import (
+    HEADER_SIZE,
+    Message,
+    attributes_of,
+    decoder,
+    framed,
+    messages_in,
+)
 from cni_repair.netlink.constants import NLM_F_DUMP, NLM_F_REQUEST
 
 TYPE_CHECKING = False
@@ -25,6 +32,7 @@ _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK = 270
+_MAX_ERRNO = 4095  # include/linux/err.h
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
 _U32 = struct.Struct("=I")
 
@@ -104,7 +112,7 @@ class Rtnetlink(Closeable):
         while True:
             for kind, flags, sequence, body in self._read():
                 if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
-                    answers[sequence - first] = _ack_in(flags, body)
+                    answers[sequence - first] = ack_in(flags, body)
                     if sequence == self._sequence:
                         return answers
 
@@ -117,7 +125,7 @@ class Rtnetlink(Closeable):
             for kind, flags, sequence, body in self._read():
                 if first <= sequence <= self._sequence:
                     answers[sequence - first] = (
-                        _ack_in(flags, body) if kind == _NLMSG_ERROR else body
+                        ack_in(flags, body) if kind == _NLMSG_ERROR else body
                     )
         return [answers[i] for i in range(len(messages))]
 
@@ -175,7 +183,7 @@ class Rtnetlink(Closeable):
                 if kind == _NLMSG_DONE:
                     return None if interrupted else entries
                 if kind == _NLMSG_ERROR:
-                    raise _refused_dump(_ack_in(flags, body), what)
+                    raise _refused_dump(ack_in(flags, body), what)
                 seen += 1
                 if seen > at_most:
                     raise TooMany(REPAIR_FAILED, f"more than {at_most} {what}: too many to mirror")
@@ -220,11 +228,14 @@ def _refused_dump(ack: Ack, what: str) -> CniError:
     return kind(REPAIR_FAILED, f"the kernel refuses to list {what}", str(ack))
 
 
-def _ack_in(flags: int, body: bytes) -> Ack:
+@decoder
+def ack_in(flags: int, body: bytes) -> Ack:
     """struct nlmsgerr: the negative errno, the request's header, then the kernel's own words."""
     if body[:4] == _NO_ERROR:
         return _SUCCESS
     (code,) = struct.unpack_from("=i", body)
+    if not -_MAX_ERRNO <= code < 0:
+        raise ValueError(f"{code} is no error number")
     words = b""
     if flags & _NLM_F_ACK_TLVS:
         request_length = _U32.unpack_from(body, 4)[0]

@@ -265,6 +265,7 @@ def netnsid_request(netns: int) -> nl.Message:
     return nl.Message(rt.RTM_GETNSID, 0, bytes(4) + nl.u32(rt.NETNSA_FD, netns))
 
 
+@nl.decoder
 def netnsid_in(answer: bytes | Ack) -> int | None:
     """The answer to :func:`netnsid_request`; None where there is no id yet."""
     if isinstance(answer, Ack):

@@ -28,7 +28,7 @@ from cni_repair.repair.session import detects_beside
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
@@ -45,7 +45,7 @@ _MOST_MESSAGES = 50
 
 
 def arm(
-    node: Node, store: Store, entries: Sequence[Entry], options: RepairOptions, processes: int = 0
+    node: Node, store: Store, entries: Iterable[Entry], options: RepairOptions, processes: int = 0
 ) -> Armed:
     """Prepare the repair of the attachments that are lost; the caller closes the answer.
 

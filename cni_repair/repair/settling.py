@@ -89,8 +89,8 @@ def _has_settled(
     if now.plan.unverified and not last:
         detection.take(place, now, master)
     state, findings = now.plan.state, now.findings
-    if last and now.tentative:
-        state = DEGRADED if state == HEALTHY else state
+    if last and state == HEALTHY and now.tentative:  # the link-local address
+        state = DEGRADED
         findings += (f"still tentative: {', '.join(now.tentative)}",)
     notes = (*report.notes, *(notes_of(now.plan) if last else ()))
     ledger.reports[place] = replace(

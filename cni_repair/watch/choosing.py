@@ -103,6 +103,19 @@ class Choosing:
             self._suspects.update(places)
             self.ended(group)
 
+    def suspect(self, place: Place) -> None:
+        """This one has ended a task: the others are healed without it."""
+        self._suspects.add(place)
+
+    def left_out(self, group: Group) -> list[str]:
+        """The files of what a task is not to touch."""
+        return [
+            one.place.file
+            for one in self._attachments
+            if one.place.directory == group.directory
+            and (self.why_refused(one) or (group.uplink and one.place in self._suspects))
+        ]
+
     def not_healed(self, one: Attachment, code: int) -> None:
         """A repair has left it damaged: it is tried again later, or where that would come to the
         same, not before something about it has changed."""

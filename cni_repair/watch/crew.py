@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from cni_repair.watch.healer import Healer
 
-# A repair waits for locks for 45 s, and a heal for carrier for 30.
-PATIENCE_SECONDS = 90.0
+# How long a child may say nothing: at work on one pod after the other; and where it waits, as a
+# repair does for locks for 45 s, and a heal for carrier for 30.
+WORKING_SECONDS = 30.0
+WAITING_SECONDS = 90.0
 
 
 class TaskFailed(Exception):
@@ -36,7 +38,7 @@ class Task:
         self._number = number
         self._reader, self._writer = streams
         # How long it may say nothing; None: as long as it likes, since it waits for us.
-        self.patience: float | None = PATIENCE_SECONDS
+        self.patience: float | None = WORKING_SECONDS
         self._heard_at = time.monotonic()
 
     def tell(self, document: Mapping[str, Any]) -> None:

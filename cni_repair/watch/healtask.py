@@ -20,7 +20,7 @@ from cni_repair.watch.seen import seen_of, still_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
@@ -82,11 +82,18 @@ class _Heal:
         self._armed = arm(
             self._node,
             self._store,
-            [*self._entries.values()],
+            self._told_one_by_one(),
             self._options(),
             processes if processes > 1 else 0,
         )
         self._channel.send({"armed": self._armed.count, "of": count})
+
+    def _told_one_by_one(self) -> Iterator[Entry]:
+        """All of them, each told before its turn: should the child hang or die in its namespace,
+        the daemon knows whom to leave out."""
+        for entry in self._entries.values():
+            self._channel.send({"arming": entry.file})
+            yield entry
 
     def _read_new(self) -> None:
         """Take in the records that are there now; those known already are read again where it

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
-from cni_repair.watch.attachments import Place
-from cni_repair.watch.crew import TaskFailed
+from cni_repair.node.report import UNREADABLE
+from cni_repair.watch.attachments import Place, is_gone
+from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,14 +49,18 @@ class Looks:
             await self.task(kind, directory, names)
 
     async def task(self, kind: str, directory: str, files: list[str]) -> None:
-        """Have some looked at; where that fails with one, go on with the next, but not for ever."""
-        left, why = files, ""
+        """Have some looked at; where that fails with one, go on with the next, but not for ever.
+        What failed the last time comes last: the others do not wait for it again."""
+        left = sorted(files, key=lambda file: self._is_unreadable(Place(directory, file)))
+        why = ""
         for _ in range(_MOST_FAILURES):
             began = time.monotonic()
             changes: list[Change] = []
             request = {"task": kind, "directory": directory, "files": left}
             try:
                 async with self._crew.task(request) as task:
+                    if kind == REMEMBER:
+                        task.patience = WAITING_SECONDS  # for locks
                     async for line in task.lines():
                         left = left[1:]
                         change = self._take(kind, directory, line, began)
@@ -74,6 +79,10 @@ class Looks:
             self._note_unseen(places, why)
         self._give_up(places)
 
+    def _is_unreadable(self, place: Place) -> bool:
+        one = self._attachments.get(place)
+        return one is not None and one.state == UNREADABLE
+
     def _take(self, kind: str, directory: str, line: dict[str, Any], began: float) -> Change | None:
         """Take in what a task that began then says of one; None where that is no news."""
         now = time.monotonic()
@@ -82,7 +91,7 @@ class Looks:
             self._attachments.drop(place)
             return None
         known = self._attachments.get(place)
-        if self._attachments.is_gone(place) or (known and known.was_lost_since(began)):
+        if is_gone(self._attachments, place) or (known and known.was_lost_since(began)):
             return None
         change = self._attachments.saw(directory, line, now)
         one = change.one
@@ -112,7 +121,7 @@ class Looks:
             self._telling.trouble(f"what is in {directory} cannot {verb}: {why}")
             return
         place = Place(directory, files[0])
-        if self._attachments.is_gone(place):
+        if is_gone(self._attachments, place):
             return
         one = self._attachments.get(place)
         if kind == LOOK or one is None:
@@ -123,7 +132,7 @@ class Looks:
     def _note_unseen(self, places: Iterable[Place], why: str) -> None:
         """Only what is known has its turn again."""
         for place in places:
-            if self._attachments.get(place) is None and not self._attachments.is_gone(place):
+            if self._attachments.get(place) is None and not is_gone(self._attachments, place):
                 self._attachments.cannot_see(place, why, time.monotonic())
 
     def _give_up(self, places: Iterable[Place]) -> None:
@@ -142,6 +151,7 @@ class Looks:
         found: list[str] | None = None
         try:
             async with self._crew.task(request) as task:
+                task.patience = WAITING_SECONDS  # it says one word, of all pods
                 async for line in task.lines():
                     found = line["unmanaged"]
         except TaskFailed as error:

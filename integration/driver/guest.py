@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,14 @@ UPLINK_MACS = ("52:54:00:00:00:01", "52:54:00:00:00:02")
 FAR_MAC = "52:54:00:00:00:0f"
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What a guest has beside the NICs."""
+
+    modules: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()  # QEMU's options
+
+
 class Guest:
     """Context: a guest that runs one scenario after the other as it is given them, by `command`.
 
@@ -31,8 +40,11 @@ class Guest:
     leaving, a guest that is still there is killed.
     """
 
-    def __init__(self, kernel: Kernel, directory: Path, command: list[str]) -> None:
+    def __init__(
+        self, kernel: Kernel, directory: Path, command: list[str], extra: Extra | None = None
+    ) -> None:
         self._kernel = kernel
+        self._extra = extra or Extra()
         self._directory = directory
         self._job = directory / "job"
         self._events = self._job / "events"
@@ -43,7 +55,7 @@ class Guest:
         self._job.mkdir(parents=True)
         self._events.touch()
         (self._job / "start").write_text(f"exec {shlex.join(self._start)}\n")
-        build_initramfs(self._kernel, self._directory / "initramfs")
+        build_initramfs(self._kernel, self._directory / "initramfs", self._extra.modules)
         with (self._directory / "qemu").open("wb") as said:
             self._process = subprocess.Popen(
                 # With us ends QEMU, whatever ended us.
@@ -77,6 +89,7 @@ class Guest:
             *_nic(0, "e1000e", UPLINK_MACS[0]),
             *_nic(1, "e1000e", UPLINK_MACS[1]),
             *_nic(2, "virtio-net-pci", FAR_MAC),
+            *self._extra.devices,
         ]  # fmt: skip
 
     def give(self, scenario: str) -> None:

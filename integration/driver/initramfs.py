@@ -76,9 +76,10 @@ exec switch_root /mnt /lib/systemd/systemd --unit=rig.service
 """
 
 
-def build_initramfs(kernel: Kernel, target: Path) -> None:
-    """Write the initramfs: busybox, the modules and what they need, script and unit."""
-    later = [module for module in _MODULES if module not in _ROOT_MODULES]
+def build_initramfs(kernel: Kernel, target: Path, more: tuple[str, ...] = ()) -> None:
+    """Write the initramfs: busybox, the modules and `more` of them, their needs, and the unit."""
+    modules = (*_MODULES, *more)
+    later = [module for module in modules if module not in _ROOT_MODULES]
     modprobe = "\n".join(f"modprobe {module} {_OPTIONS.get(module, '')}" for module in later)
     init = _INIT.format(
         root_modules=" ".join(_ROOT_MODULES),
@@ -91,7 +92,7 @@ def build_initramfs(kernel: Kernel, target: Path) -> None:
     base = f"lib/modules/{kernel.release}"
     dependencies = _dependencies(kernel.modules / "modules.dep")
     built_in = (kernel.modules / "modules.builtin").read_text().splitlines()
-    loaded = [name for name in _MODULES if name not in map(_name_of, built_in)]
+    loaded = [name for name in modules if name not in map(_name_of, built_in)]
     chosen = list(dict.fromkeys(_with_needed(dependencies, loaded)))
     files |= {f"{base}/{path}": (kernel.modules / path).read_bytes() for path in chosen}
     lines = [f"{path}: {' '.join(dependencies[path])}\n" for path in chosen]

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
@@ -16,13 +15,14 @@ from typing import Any
 
 from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
+from integration.driver import pods, program
 from integration.driver.evidence import Evidence
 from integration.driver.guest import Guest
 from integration.driver.kernel import Kernel, prepare
 from integration.driver.outage import Outage, Run, to_json
 from integration.driver.outagechart import chart
 from integration.driver.report import DRIVER, Outcome, print_title
-from integration.driver.scenarios import MEASURED, PLOTTED, SCENARIOS
+from integration.driver.scenarios import AGAINST_PODS, MEASURED, PLOTTED, SCENARIOS
 from integration.product import install
 
 # From one check to the next. Emulated, on a machine that has other work to do: generous. The guest
@@ -31,7 +31,7 @@ SILENCE_SECONDS = 1000.0
 _POLL_SECONDS = 0.1
 
 _NAME = "integration/driver/run"
-_PLOT = "integration/driver/outage"
+_PLOT, _PODS_PLOT = "integration/driver/outage", "integration/driver/pods"
 _MACHINE = "The machine, with its NIC, is emulated in software (QEMU without KVM)"
 
 
@@ -61,7 +61,8 @@ def _parse() -> argparse.Namespace:
         "--plot",
         action="store_true",
         help="instead of the scenarios: measure what pods lose by a reload without and with a"
-        f" repair, one after the other in one guest, and write {_PLOT}.json and .svg",
+        " repair, one after the other in one guest, and how long a repair of more and more pods"
+        f" takes; write {_PLOT}.json and .svg, {_PODS_PLOT}.json and .svg",
     )
     add_options(parser)
     options = parser.parse_args()
@@ -80,8 +81,11 @@ def _run(options: argparse.Namespace) -> int:
     guests = 1 if options.plot else options.guests  # two would slow each other down
     kernel = prepare()
     runtime.prepare()
-    with _work_directory() as directory:
-        command = _command(_copy(CHECKOUT, directory), install(options.source.resolve(), directory))
+    with program.work_directory("driver") as directory:
+        launcher = install(options.source.resolve(), directory)
+        command = program.command(
+            program.copied(CHECKOUT, directory), "integration.driver.inside", str(launcher)
+        )
         set_up = time.monotonic() - began
         if not options.json:
             print_title(kernel.release, set_up)
@@ -90,40 +94,24 @@ def _run(options: argparse.Namespace) -> int:
             outcomes = print_each(_in_turn(names, coming), options, evidence)
     status = conclude(outcomes, options, evidence, began)
     if options.plot and status == 0:
-        _draw(Outage(kernel.release, DRIVER, _MACHINE, [Run(**one.measured) for one in outcomes]))
+        _draw(kernel.release, {one.scenario: one.measured for one in outcomes})
     return status
 
 
-def _draw(outage: Outage) -> None:
-    """Write what was measured, and a chart of just that."""
-    for suffix, content in ((".json", to_json(outage)), (".svg", chart(outage))):
-        file = (CHECKOUT / _PLOT).with_suffix(suffix)
+def _draw(kernel: str, measured: dict[str, dict[str, Any]]) -> None:
+    """Write what was measured, and charts of just that."""
+    sizes = measured.pop(AGAINST_PODS)["sizes"]
+    outage = Outage(kernel, DRIVER, _MACHINE, [Run(**one) for one in measured.values()])
+    _write(_PLOT, to_json(outage), chart(outage))
+    document = pods.to_json({"kernel": kernel, "driver": DRIVER, "machine": _MACHINE}, sizes)
+    _write(_PODS_PLOT, document, pods.drawn(document))
+
+
+def _write(name: str, document: str, picture: str) -> None:
+    for suffix, content in ((".json", document), (".svg", picture)):
+        file = (CHECKOUT / name).with_suffix(suffix)
         file.write_text(content, "utf-8")
         print(f"written: {file}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _work_directory() -> Iterator[Path]:
-    # Not in /run or /tmp: these are the guest's own.
-    with tempfile.TemporaryDirectory(prefix="cni-repair-driver-", dir="/var/tmp") as name:
-        yield Path(name)
-
-
-def _copy(checkout: Path, directory: Path) -> Path:
-    """Copy what the guest imports to where it sees it, wherever the checkout is; the copy."""
-    copy = directory / "checkout"
-    for package in ("cni_repair", "conf", "integration"):
-        shutil.copytree(checkout / package, copy / package)
-    return copy
-
-
-def _command(checkout: Path, launcher: Path) -> list[str]:
-    """What the guest runs: a checkout's scenarios, with the distribution's own Python."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(checkout)!r});"
-        " from integration.driver.inside import main; main(sys.argv[1])"
-    )
-    return ["/usr/bin/python3", "-IB", "-c", program, str(launcher)]
 
 
 def run_scenarios(

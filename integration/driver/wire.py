@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
+import math
 import selectors
 import socket
 import struct
@@ -65,15 +66,24 @@ class Frame:
 class Wire:
     """Context: pings from all pods, all the time, and the frames that arrive at the far end.
 
+    Without pods nobody pings: where there are many, that alone keeps this guest busy.
+
     The attributes grow while it is open: `sent`, the time of each round of pings (its index is the
     pings' number), `replies`, those that each target got, and `frames`.
     """
 
-    def __init__(self, far: Netns, far_nic: str, pods: Iterable[Netns]) -> None:
+    def __init__(
+        self,
+        far: Netns,
+        far_nic: str,
+        pods: Iterable[Netns] = (),
+        families: tuple[int, ...] = (4, 6),
+    ) -> None:
         self.sent: list[float] = []
         self.replies: dict[Target, list[Reply]] = {}
         self.frames: list[Frame] = []
-        self._far, self._far_nic, self._pods = far, far_nic, list(pods)
+        self._far, self._far_nic = far, far_nic
+        self._targets = [Target(pod, family) for pod in pods for family in families]
         self._sockets: dict[Target, socket.socket] = {}
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work)
@@ -83,7 +93,7 @@ class Wire:
         with ExitStack() as opened:
             with inside(self._far.path):
                 self._tap = opened.enter_context(_tap(self._far_nic))
-            for target in (Target(pod, family) for pod in self._pods for family in (4, 6)):
+            for target in self._targets:
                 with inside(target.pod.path):
                     self._sockets[target] = opened.enter_context(_ping_socket(target.family))
                 self.replies[target] = []
@@ -181,6 +191,14 @@ class Wire:
         """How many frames came from a MAC after `since`, by VLAN id (None: untagged)."""
         wanted = [one for one in list(self.frames) if one.at > since and one.source == mac]
         return dict(collections.Counter(frame.vlan for frame in wanted))
+
+    def first_announced(self, macs: Iterable[str], since: float) -> list[float]:
+        """When the first gratuitous ARP of each came after `since`; infinity where none did."""
+        first: dict[str, float] = {}
+        for frame in list(self.frames):
+            if frame.at > since and frame.announced:
+                first.setdefault(frame.source, frame.at)
+        return [first.get(mac, math.inf) for mac in macs]
 
     def announced(self, since: float) -> set[tuple[str, str]]:
         """(MAC, IPv4 address) of each gratuitous ARP after `since`."""

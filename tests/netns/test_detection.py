@@ -53,6 +53,11 @@ detection.Asker = Held
 detection._MOST_SECONDS = 1000.0
 """
 
+IMPATIENT = """
+from cni_repair.repair import scheduler
+scheduler.SETTLE_SECONDS = 0.5
+"""
+
 
 def held(rig: Rig, go: bool = False) -> str:
     if go:
@@ -174,6 +179,50 @@ def test_killed_meanwhile(rig: Rig, settled: bool) -> None:
     again = entry_of(rig.plugin("REPAIR", patch=held(rig)).report(0), was.pod)
     assert (again["actions"], again["notes"]) == ([], [])
     assert len(asked(rig)) == 2
+
+
+def add_anew(rig: Rig, was: Attachment, probes: int) -> None:
+    """Have the recorded address deleted and added, as the pod may; the kernel asks so often, once a
+    second, before anybody may use it."""
+    rig.sysctl(was.pod, "net/ipv6/conf/eth0/dad_transmits", str(probes))
+    for what in ("del", "add"):
+        rig.ip(f"addr {what} {six(was)}/64 dev eth0", was.pod)
+    assert flags(rig, was.pod)[six(was)] == {"tentative"}
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_tentative_address_is_not_healthy(rig: Rig, settled: bool) -> None:
+    """Nobody can use it, whoever added it: somebody in the pod, or a repair that was killed."""
+    was = attach(rig)
+    if settled:
+        rig.cli("snapshot", *options(rig))
+    add_anew(rig, was, 1000)
+    finding = f"address {six(was)} is tentative: duplicate address detection has not ended"
+    for command in ("status", "plan"):
+        entry = entry_of(rig.cli(command, "-o", "json", *options(rig)).report(1), was.pod)
+        assert (entry["state"], entry["findings"]) == ("degraded", [finding])
+    conf = {**rig.conf(v6=True), "prevResult": was.result}
+    assert finding in rig.plugin("CHECK", was.pod, conf).error(101)
+    for _ in range(2):  # which waits for it
+        entry = entry_of(rig.plugin("REPAIR", patch=IMPATIENT).report(1), was.pod)
+        assert (entry["state"], entry["findings"]) == ("degraded", [finding])
+        assert entry["actions"] == []
+
+
+def test_tentative_address_is_waited_for(rig: Rig) -> None:
+    was = attach(rig)
+    add_anew(rig, was, 2)
+    entry = entry_of(rig.plugin("REPAIR", patch=PATIENT).report(0), was.pod)
+    assert (entry["state"], entry["findings"], entry["actions"]) == ("healthy", [], [])
+    assert flags(rig, was.pod)[six(was)] == set()
+
+
+def test_tentative_address_of_the_pods_own_is_its_own_affair(rig: Rig) -> None:
+    was = attach(rig)
+    rig.sysctl(was.pod, "net/ipv6/conf/eth0/dad_transmits", "1000")
+    rig.ip("addr add fd00:77::1/64 dev eth0", was.pod)
+    entry = entry_of(rig.plugin("REPAIR", patch=IMPATIENT).report(0), was.pod)
+    assert (entry["state"], entry["findings"]) == ("healthy", [])
 
 
 def test_another_host_answers(rig: Rig) -> None:

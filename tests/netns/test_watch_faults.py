@@ -16,7 +16,7 @@ AT_ONE_POD = """
 import os, time
 from cni_repair.watch import crew, tasks
 
-crew.PATIENCE_SECONDS = 2.0
+crew.WORKING_SECONDS = 2.0
 
 def faulty(work):
     def at_one_pod(node, entry, *more):
@@ -37,6 +37,35 @@ def test_a_child_that_does_not_end_a_look(rig: Rig, fault: str) -> None:
     with watching(rig, patch=AT_ONE_POD.format(fault=FAULTS[fault])) as watch:
         watch.until(lambda status: status["attachments"] == {"healthy": 1, "unreadable": 1}, "both")
         watch.until_said("eth0 cannot be looked at: ")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_pod_that_cannot_be_armed_does_not_hold_the_others(rig: Rig, fault: str) -> None:
+    """They are armed without it; it is healed by itself once the uplink is back."""
+    bad, good = rig.attach("bad"), rig.attach("good")
+    at_one_pod = f"""
+import os, time
+from cni_repair.repair.armed import Arming
+from cni_repair.watch import crew
+
+crew.WORKING_SECONDS = 2.0
+add = Arming.add
+
+def faulty(self, entry):
+    if entry.key.container_id.startswith("bad"):
+        {FAULTS[fault]}
+    add(self, entry)
+
+Arming.add = faulty
+"""
+    with watching(rig, patch=at_one_pod) as watch:
+        watch.until_healthy(2)
+        rig.uplink_down()
+        watch.until_armed(1)
+        watch.until_said("bad eth0 cannot be armed, and is healed by itself: ")
+        rig.uplink_up()
+        watch.until_healthy(2)
+    assert [rig.state(one.pod) for one in (bad, good)] == [bad.state, good.state]
 
 
 # How DEL says so, before it takes away the interface; on a disk that is full, say, in the run
@@ -223,7 +252,11 @@ journal.armed = armed
 def test_the_healer_is_stopped(rig: Rig) -> None:
     """Nobody ends its children then, nor begins any: that pods are not looked at is told."""
     rig.attach("a")
-    impatient = "from cni_repair.watch import crew\ncrew.PATIENCE_SECONDS = 2.0\n"
+    impatient = """
+from cni_repair.watch import crew
+
+crew.WORKING_SECONDS = crew.WAITING_SECONDS = 2.0
+"""
     with watching(rig, patch=impatient) as watch:
         watch.until_healthy(1)
         healer = str(watch.processes()[1])

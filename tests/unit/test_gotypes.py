@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cni_repair.base.gotypes import CONFIGURATION, RESULT, field_of, respelled
+from cni_repair.base.gotypes import CONFIGURATION, RESULT, field_of, misfit, respelled
 from cni_repair.checkpoint.legacy import decode
 from tests.unit.samples import SEED, SEED_NAME
 
@@ -37,6 +37,31 @@ def test_keys_of_maps_stay() -> None:
         "ipam": {"Ranges": [{"Subnet": 1}]},
     }
     assert respelled(plugin, CONFIGURATION) == plugin
+
+
+@pytest.mark.parametrize(
+    ("result", "where"),
+    [
+        ({"ips": {}}, ".ips: expected a list"),
+        ({"ips": [{}, {"address": 1}]}, ".ips[1].address: expected a text"),
+        ({"ips": [{"interface": 1.0}]}, ".ips[0].interface: expected an integer"),
+        ({"ips": [{"interface": True}]}, ".ips[0].interface: expected an integer"),
+        ({"interfaces": [{"mtu": 1 << 63}]}, ".interfaces[0].mtu: expected an integer"),
+        ({"ip4": "a"}, ".ip4: expected an object"),
+        ({"ip4": {"routes": [[]]}}, ".ip4.routes[0]: expected an object"),
+        ({"dns": {"search": [1]}}, ".dns.search[0]: expected a text"),
+    ],
+    ids=str,
+)
+def test_what_go_does_not_decode_is_named(result: Any, where: str) -> None:
+    assert misfit(result, RESULT) == where
+
+
+@pytest.mark.parametrize(
+    "result", [{}, {"ips": None, "odd": 1}, {"ips": [None, {"interface": None}]}], ids=str
+)
+def test_what_go_decodes(result: Any) -> None:
+    assert misfit(result, RESULT) == ""
 
 
 @pytest.mark.parametrize("key", ["dataDir", "datadir", "DATADIR"])

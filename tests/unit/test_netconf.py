@@ -195,6 +195,41 @@ def test_key_beside_its_synonym_is_refused(both: tuple[str, str]) -> None:
         netconf.check({**MINIMAL, first: 3, second: 4})
 
 
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"type": 3}, "type: expected a text"),
+        ({"ipam": "host-local"}, "ipam: expected an object"),
+        ({"ipam": {"TYPE": 3}}, "ipam.type: expected a text"),
+        ({"capabilities": {"mac": 1}}, "capabilities: expected an object of true and false"),
+        ({"dns": {"Search": "a.b"}}, "dns.search: expected a list"),
+        ({"dns": {"options": ["a", 1]}}, "dns.options[1]: expected a text"),
+        ({"prevResult": []}, "prevResult: expected an object"),
+    ],
+    ids=str,
+)
+def test_what_no_plugin_in_go_decodes_is_refused_for_new_pods(
+    changes: dict[str, Any], where: str
+) -> None:
+    error = ack(**changes)
+    assert error.code == CONFIG
+    assert error.details.startswith(where)
+    netconf.check({**MINIMAL, **changes}, tolerant=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ipam": None, "dns": None, "capabilities": None, "prevResult": None, "type": None},
+        {"ipam": {"type": None, "odd": 1}, "dns": {"search": [None]}, "capabilities": {"a": None}},
+        {"mtu": "x", "args": 1, "runtimeConfig": []},  # the wrapped plugin's own affair
+    ],
+    ids=str,
+)
+def test_what_go_decodes_is_taken(changes: dict[str, Any]) -> None:
+    parsed(**changes)
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("master", 5, "list of"),
     ("master", 0, "list of"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.cni.result import convert
 from tests.unit.samples import SEED
 
@@ -121,3 +122,13 @@ def test_there_and_back(version: str) -> None:
 def test_null_for_a_list_is_an_empty_one(key: str, version: str) -> None:
     """Go writes a nil slice as null."""
     assert not convert(result("1.0.0", **{key: None}), version).get(key)
+
+
+@pytest.mark.parametrize(
+    "recorded", [{"ips": "x"}, {"ips": [1]}, {"ip4": "m"}, {"routes": [{"dst": 1}]}], ids=str
+)
+def test_what_is_no_result_is_refused_by_name(recorded: dict[str, Any]) -> None:
+    for version in VERSIONS:
+        with pytest.raises(CniError, match=r"\$\.result\.(ip|routes).*: expected") as caught:
+            convert(recorded, version)
+        assert caught.value.code == BAD_CHECKPOINT

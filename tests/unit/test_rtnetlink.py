@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+from collections.abc import Callable
 from socket import AF_INET
 from typing import Any
 
@@ -16,8 +17,9 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Ack, _ack_in
+from cni_repair.netlink.socket import Ack, ack_in
 from cni_repair.network import observe
+from cni_repair.network.kernel import address, link, neighbour, route, rule
 from cni_repair.network.kernel.link import link_request
 from cni_repair.network.kernel.sysctl import BY_MESSAGE, sysctls_in
 from cni_repair.network.model import IFF_UP, SETTABLE_FLAGS, Address, PodLink, Route, Vlan
@@ -339,9 +341,45 @@ def test_flags_of_an_attributes_type_are_no_part_of_it() -> None:
 def test_refusal_in_the_kernels_words(flags: int, tail: bytes, words: str) -> None:
     request_length = HEADER if flags & 0x100 else HEADER + 4
     header = struct.pack("=IHHII", request_length, 16, 0, 1, 0)
-    ack = _ack_in(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
+    ack = ack_in(flags, struct.pack("=i", -errno.EINVAL) + header + tail)
     assert ack == Ack(errno.EINVAL, words)
     assert str(ack) == ("Invalid argument" + (f" ({words})" if words else ""))
+
+
+_LINK = nl.link_body(5, 0, 0, nl.text(rt.IFLA_IFNAME, "a"))  # without an MTU
+_VLAN = nl.u32(rt.IFLA_MTU, 1500) + nl.link_info("vlan", b"")  # without its id
+_IPV4 = nl.address_body(2, 24, 0, 0, 5, b"")  # without its lifetimes
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (link.name_in, b""),
+        (link.host_link, _LINK),
+        (link.host_link, _LINK + _VLAN),
+        (link.live_link, _LINK),
+        (lambda body: address.addresses_in([body], 5, ""), b""),
+        (lambda body: address.addresses_in([body], 5, ""), _IPV4),
+        (lambda body: route.routes_in([body], 5, str), b"\2"),
+        (lambda body: rule.rules_in([body]), b"\2"),
+        (lambda body: neighbour.neighbours_in([body], 5), b"\2"),
+        (neighbour.is_permanent, b"\2"),
+        (observe.netnsid_in, b""),
+        (observe.netnsid_in, bytes(4) + nl.attribute(rt.NETNSA_NSID, b"\1")),
+        (nl.unpack_link, b"\2"),
+        (nl.is_about_bridge_port, b""),
+        (lambda body: ack_in(0, body), b"\1"),
+        (lambda body: ack_in(0x200, body), b"\xff\xff\xff\xff"),
+        (lambda body: ack_in(0, body), struct.pack("=i", -(1 << 31))),
+        (lambda body: ack_in(0, body), struct.pack("=i", 1)),
+    ],
+)
+def test_answer_that_no_kernel_gives_is_one_error(
+    read: Callable[[bytes], object], body: bytes
+) -> None:
+    with pytest.raises(nl.Malformed, match="not understood") as caught:
+        read(body)
+    assert caught.value.details
 
 
 @given(st.binary().filter(lambda raw: not raw.endswith(b"\0")))

@@ -93,7 +93,9 @@ def definition(config: object, name: str = "macvlan-conf", **more: Any) -> dict[
         ({"cniVersion": "2.0.0"}, "$.cniVersion: config is '2.0.0'", "1.1.0"),
         ({"Mode": "bridge", "mode": ABSENT}, "$.Mode: key 'Mode'", "write it 'mode'"),
         ({"fallbackMaster": True}, "$.fallbackMaster: there is only one master", "list others"),
-        ({"ipam": "host-local"}, "$.ipam: is not an object", '{"type": "host-local", …}'),
+        ({"ipam": "host-local"}, "$.ipam: expected an object", "cannot read it otherwise"),
+        ({"dns": {"search": "a.b"}}, "$.dns: dns.search: expected a list", "otherwise"),
+        ({"capabilities": {"ips": "yes"}}, "$.capabilities: expected an object of true", ""),
         (
             {"ipam": {"type": "host-local", "ranges": [{"subnet": "10.9.0.0/24"}]}},
             "$.ipam.ranges[0]: is not a list of ranges",

@@ -23,9 +23,6 @@ _ROOM = 2  # bits that are no part of the network's prefix: host-local refuses f
 def check_ipam(path: str, conf: NetConf, machine: Machine) -> Iterator[Finding]:
     """All that is to be said of `ipam`, which `path` leads to."""
     ipam = conf.rest.get("ipam")
-    if ipam is not None and not isinstance(ipam, dict):
-        yield error(path, "is not an object", 'write {"type": "host-local", …}')
-        return
     kind = conf.ipam_type
     if not ipam:
         yield warning(path, "there is none: pods get no address", "name an IPAM plugin")

@@ -54,7 +54,7 @@ def check_plugin(path: str, plugin: dict[str, Any], machine: Machine) -> list[Fi
         *_masters(path, plugin, conf, machine),
         *_directories(path, conf),
         *_delegate(path, plugin, conf, machine),
-        *check_ipam(f"{path}.ipam", conf, machine),
+        *(check_ipam(f"{path}.ipam", conf, machine) if "ipam" not in refused else ()),
     ]
 
 

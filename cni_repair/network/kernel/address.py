@@ -146,6 +146,7 @@ def addresses_request(ifindex: int) -> nl.Message:
     return nl.Message(rt.RTM_GETADDR, 0, nl.address_body(0, 0, 0, 0, ifindex, b""))
 
 
+@nl.decoder
 def addresses_in(bodies: Iterable[bytes], ifindex: int, mac: str) -> Addresses:
     """Those of a link, of a dump; its MAC tells on older kernels which one the kernel made of
     it."""

@@ -189,6 +189,7 @@ def links_request(kind: str = "") -> nl.Message:
 # --- reading --------------------------------------------------------------------------------------
 
 
+@nl.decoder
 def name_in(body: bytes) -> str:
     """The name of a link."""
     return nl.string_of(nl.unpack_link(body)[2][rt.IFLA_IFNAME])
@@ -199,9 +200,11 @@ def names_in(attributes: dict[int, bytes]) -> tuple[str, ...]:
     return (nl.string_of(attributes.get(rt.IFLA_IFNAME, b"")), *_altnames(attributes))
 
 
+@nl.decoder
 def host_link(body: bytes) -> HostLink:
     """A link of the node, as the kernel shows it."""
     ifindex, flags, attributes = nl.unpack_link(body)
+    _check_complete(attributes)
     kind, data = _info(attributes)
     values = HOST.decode(attributes)
     values.setdefault("mac", "")
@@ -217,12 +220,18 @@ def host_link(body: bytes) -> HostLink:
     return HostLink(**values)
 
 
+def _check_complete(attributes: dict[int, bytes]) -> None:
+    if not {rt.IFLA_IFNAME, rt.IFLA_MTU} <= attributes.keys():
+        raise ValueError("a link without a name or an MTU")
+
+
 def _running(flags: int, attributes: dict[int, bytes]) -> int:
     """IFF_RUNNING, where it is so. A new link has that flag, too, until linkwatch has worked: its
     operstate is unknown (netif_oper_up), though it is told already that there is no carrier."""
     return flags & IFF_RUNNING if attributes.get(rt.IFLA_CARRIER) != b"\0" else 0
 
 
+@nl.decoder
 def live_link(body: bytes, sysctls: bool = True) -> LiveLink:
     """A pod's interface, as the kernel shows it; `sysctls`: whether those of one that is up are
     wanted."""
@@ -241,6 +250,7 @@ def live_link(body: bytes, sysctls: bool = True) -> LiveLink:
 
 
 def _pod_link(ifindex: int, flags: int, attributes: dict[int, bytes]) -> PodLink:
+    _check_complete(attributes)
     kind, data = _info(attributes)
     values = TABLE.decode(attributes)
     TABLE.decode_own(values, kind, data)

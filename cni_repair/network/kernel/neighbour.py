@@ -65,11 +65,13 @@ def neighbours_request(ifindex: int, proxy: bool) -> nl.Message:
     return nl.Message(rt.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
 
 
+@nl.decoder
 def is_permanent(body: bytes) -> bool:
     """Whether somebody made an entry of the dump to stay."""
     return bool(_STATE.unpack_from(body)[0] & NUD_PERMANENT)
 
 
+@nl.decoder
 def neighbours_in(bodies: Iterable[bytes], ifindex: int) -> tuple[Neighbour, ...]:
     """The entries of a dump."""
     found = {entry for body in bodies if (entry := decode(body, ifindex)) is not None}

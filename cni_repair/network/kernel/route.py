@@ -231,6 +231,7 @@ def routes_request(ifindex: int) -> nl.Message:
     return nl.Message(rt.RTM_GETROUTE, 0, nl.route_body((0,) * 9, attributes))
 
 
+@nl.decoder
 def routes_in(bodies: Iterable[bytes], ifindex: int, name_of: Callable[[int], str]) -> Routes:
     """Those of a dump that go through a link; of an IPv4 multipath route all of its next hops.
 

@@ -145,6 +145,7 @@ def rules_request() -> nl.Message:
     return nl.Message(rt.RTM_GETRULE, 0, nl.rule_body((0,) * 7, b""))
 
 
+@nl.decoder
 def rules_in(bodies: Iterable[bytes]) -> tuple[Rule, ...]:
     """The rules of a dump, but for those that a checkpoint cannot hold."""
     found = (decode(body) for body in bodies)

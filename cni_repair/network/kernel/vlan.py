@@ -109,6 +109,8 @@ TABLE = Table(
 def decode(data: dict[int, bytes]) -> Vlan:
     """The attributes of IFLA_INFO_DATA. The kernel leaves flags out where none is set
     (vlan_fill_info), although a new VLAN has one."""
+    if rt.IFLA_VLAN_ID not in data:
+        raise ValueError("a VLAN without its id")
     return Vlan(**{**TABLE.decode(data), **({} if rt.IFLA_VLAN_FLAGS in data else {"flags": 0})})
 
 

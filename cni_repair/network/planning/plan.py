@@ -7,7 +7,14 @@ plan and planning again gives nothing.
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.model import Address, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.model import (
+    TEMPORARY,
+    Address,
+    Attachment,
+    HostLink,
+    LiveLink,
+    Observed,
+)
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.address import (
     added_at_once,
@@ -23,7 +30,7 @@ from cni_repair.network.planning.rule import rule_drifts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cni_repair.network.operations.base import Operation
     from cni_repair.network.planning.address import AddressDrift
@@ -83,7 +90,9 @@ def plan(
     # (An altname: the kernel finds a link by those, too.)
     if live is not None and live.name != desired.ifname and renamed is None:
         renamed = live
-    if renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
+    if renamed is not None and _is_on_its_way(renamed.name):
+        observed = replace(observed, at_ifindex=None, ifindex_taken_by=None)
+    elif renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
         return Plan(RENAMED, _renamed_findings(desired, observed, renamed))
     if live is None:
         return _plan_lost(desired, observed, master, beside)
@@ -91,6 +100,12 @@ def plan(
     if stranger:
         return Plan(FOREIGN, (stranger,))
     return _plan_present(desired, observed, live, master)
+
+
+def _is_on_its_way(name: str) -> bool:
+    """A repair was killed while it moved the interface into the pod, or moves it now: the next one
+    removes it first."""
+    return name.startswith(TEMPORARY)
 
 
 def _plan_lost(
@@ -137,6 +152,7 @@ def _plan_present(
         *observed.troubles,
         *(drift.finding for drift in wrong),
         *(f"address {one} is in use by another host (dadfailed)" for one in observed.dadfailed),
+        *_tentative_findings(desired, observed),
         *(drift.finding for drift in (*carried.drifts, *carried.rules)),
     ]
     steps = _steps(wrong)
@@ -182,6 +198,14 @@ def _carried(desired: Attachment, observed: Observed, addresses: list[AddressDri
 
 def _steps(drifts: Iterable[AnyDrift]) -> list[Operation]:
     return [drift.step for drift in drifts if drift.step is not None]
+
+
+def _tentative_findings(desired: Attachment, observed: Observed) -> Iterator[str]:
+    """Nobody can use such an address yet. It becomes usable by itself, unless somebody has it."""
+    recorded = {address.address for address in desired.addresses}
+    for address in observed.tentative:
+        if address in recorded:
+            yield f"address {address} is tentative: duplicate address detection has not ended"
 
 
 def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -> tuple[str, ...]:

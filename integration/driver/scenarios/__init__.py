@@ -11,6 +11,7 @@ from collections.abc import Callable
 from integration.driver.checks import Checks
 from integration.driver.node import Node
 from integration.driver.scenarios import (
+    armed,
     bond,
     clash,
     containerd,
@@ -40,11 +41,20 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
     **upgrade.SCENARIOS,
     **legs.SCENARIOS,
     **watched.SCENARIOS,
+    **armed.SCENARIOS,
 }
 
 # What runs only where it is named: it measures, and has little to check that others do not; or it
-# takes minutes.
-MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS, **watched.LONG}
+# takes minutes; or it is a part of another.
+MEASURED: dict[str, Callable[[Node, Checks], None]] = {
+    **many.SCENARIOS,
+    **watched.LONG,
+    **upgrade.BRIEF,
+}
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.
-PLOTTED: dict[str, Callable[[Node, Checks], None]] = {**outage.SCENARIOS}
+AGAINST_PODS = "against-pods"
+PLOTTED: dict[str, Callable[[Node, Checks], None]] = {
+    **outage.SCENARIOS,
+    AGAINST_PODS: armed.against_pods,
+}

@@ -17,7 +17,7 @@ _ROUNDS = 3
 def many(node: Node, check: Checks) -> None:
     """Before 6.15 a link that is made in the node and moved costs 20-32 ms, under the RTNL."""
     node.up()
-    _attach(node, check)
+    attach_ipv4(node, check, _PODS)
     indices = {int(node.link("eth0", pod)["ifindex"]) for pod in node.pods}
     node.unload()
     node.load()
@@ -35,16 +35,19 @@ def many(node: Node, check: Checks) -> None:
         node.ip("link delete eth0.3")
 
 
-def _attach(node: Node, check: Checks) -> None:
+def attach_ipv4(node: Node, check: Checks, count: int) -> None:
+    """So many more pods, on VLAN 3."""
     conf = node.netconf()
     for key in ("ranges", "routes"):
         del conf["ipam"][key][1:]  # duplicate detection would be waited for, and measured
-    node.pods = [Netns(f"many-{number}") for number in range(1, _PODS + 1)]
-    for pod in node.pods:
+    first = len(node.pods) + 1
+    more = [Netns(f"many-{number}") for number in range(first, first + count)]
+    for pod in more:
         node.add_netns(pod)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        added = list(pool.map(lambda pod: node.cni("ADD", pod, conf), node.pods))
-    check(f"{_PODS} pods: ADD", not any(one.returncode for one in added), [*map(said, added)])
+        added = list(pool.map(lambda pod: node.cni("ADD", pod, conf), more))
+    check(f"{count} pods: ADD", not any(one.returncode for one in added), [*map(said, added)])
+    node.pods += more
 
 
 def _repair(node: Node, check: Checks, what: str) -> set[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import atexit
+import io
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.util import find_spec
 from pathlib import Path
 
 from cni_repair.base import strictyaml
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import title_of
+from cni_repair.cli.commands import validate
 from cni_repair.cli.validation.files import check_file
 from cni_repair.cli.validation.machine import Machine
 from cni_repair.cni.call import check, pod_of
 from cni_repair.cni.plugin import VERBS
 from cni_repair.netlink import codec, constants
-from cni_repair.netlink.socket import _ack_in
+from cni_repair.netlink.socket import ack_in
 from cni_repair.network.kernel import address, link, neighbour, route, rule
 from cni_repair.network.observe import netnsid_in
 from cni_repair.network.reachability import frames
@@ -28,11 +32,11 @@ _MAC = "02:00:00:00:00:05"
 _IFINDEX = 5
 _RTM_NEWNSID = 88
 _WORDS_OF_YAML = (
-    "version: 1", "driver:", "command: [true]", "- ", ": ", "{", "}", "[", "]", "&a ", "*a", "<<: *a",
-    "!!python/object:os.system x", "|\n", ">-\n", "---\n", "...\n", "\t", "#", "'", '"', "\\U00110000",
-    "\ufeff", "yes", "12:30", "0x10", "1e999", "~", "kind: NetworkAttachmentDefinition",
-    "apiVersion: k8s.cni.cncf.io/v1", "spec:", "config: ", "metadata:", "name: ", "holdKubelet: onLoss",
-    "lookEvery: 30s", "9" * 400,
+    "version: 1", "driver:", "command: [true]", "- ", ": ", "{", "}", "[", "]", "&a ", "*a", "'",
+    "<<: *a", "!!python/object:os.system x", "|\n", ">-\n", "---\n", "...\n", "\t", "#", '"',
+    "\\U00110000", "\ufeff", "yes", "12:30", "0x10", "1e999", "~", "spec:", "metadata:", "name: ",
+    "kind: NetworkAttachmentDefinition", "apiVersion: k8s.cni.cncf.io/v1", "config: ",
+    "holdKubelet: onLoss", "lookEvery: 30s", "9" * 400,
 )  # fmt: skip
 _WORDS_OF_VARIABLES = (
     "CNI_COMMAND=ADD", "CNI_COMMAND=GC", "CNI_CONTAINERID=", "CNI_IFNAME=", "CNI_NETNS=",
@@ -65,10 +69,12 @@ def _validated(name: str) -> Callable[[bytes], list[Question]]:
         _directory.mkdir(exist_ok=True)
         path = _directory / name
         path.write_bytes(raw)
-        for part in check_file(str(path), Machine(())):
-            for finding in part.findings:
-                if not str(finding).isprintable():
-                    raise Odd(f"printed raw: {finding!r}")
+        parts = check_file(str(path), Machine(()))
+        printed = io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(printed):
+            validate._show(validate.File(str(path), tuple(parts)))
+        if not printed.getvalue().replace("\n", "").isprintable():
+            raise Odd(f"printed raw: {printed.getvalue()!r}")
         return []
 
     return read
@@ -83,7 +89,7 @@ def _netlink(raw: bytes) -> list[Question]:
     for kind, flags, _, body in codec.messages_in(raw):
         bodies.setdefault(kind, []).append(body)
         if kind == 2:  # NLMSG_ERROR
-            str(_ack_in(flags, body))
+            str(ack_in(flags, body))
     for body in bodies.get(constants.RTM_NEWLINK, ()):
         codec.is_about_bridge_port(body)
         link.host_link(body)
@@ -119,20 +125,24 @@ def _variables(raw: bytes) -> list[Question]:
 
 
 _CNI = (CniError,)
+# Of a record `validate` says more by its schema, with jsonschema, which not every machine has.
+_OF_VALIDATE = () if find_spec("jsonschema") else (ModuleNotFoundError,)
 READERS = (
-    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 4, _WORDS_OF_YAML),
-    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 4, _WORDS_OF_YAML),
+    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 2, _WORDS_OF_YAML),
+    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 2, _WORDS_OF_YAML),
     Reader(
         "nad",
         "NADs and lists, by validate",
         Form.YAML,
         _validated("it.yaml"),
-        (),
-        4,
+        _OF_VALIDATE,
+        2,
         _WORDS_OF_YAML,
     ),
-    Reader("conf", "files of /etc/cni, by validate", Form.JSON, _validated("it.conf"), (), 8),
-    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 250),
-    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 100),
-    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 200, _WORDS_OF_VARIABLES),
+    Reader(
+        "conf", "files of net.d, by validate", Form.JSON, _validated("it.conf"), _OF_VALIDATE, 4
+    ),
+    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 200),
+    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 150),
+    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 300, _WORDS_OF_VARIABLES),
 )

@@ -1,20 +1,24 @@
 """What a disk may hold after its power was cut: all that was durable, and any part of the rest.
 
 A disk may keep what it was sent in a cache until it is asked to flush it, and write that to its
-medium in any order, in sectors. So between two flushes everything is possible: none of the writes,
-the first ones, any choice of them, and of a write any of its sectors. Pure.
+medium in any order, block by block. So between two flushes everything is possible: none of the
+writes, the first ones, any choice of them, and of a long write any of its blocks. Pure.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from integration.trust.power.writelog import SECTOR, Event, Flush, Mark, Write
+from integration.trust.power.writelog import Event, Flush, Mark, Write
 
 _CHOICES = 4  # by chance, an epoch: the same ones each time
+# What today's disks write as a whole; of a torn block ext4 itself cannot tell what it was (its
+# superblock is longer than the sectors of old).
+_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -69,22 +73,24 @@ def cuts(epoch: Epoch, before: Iterable[dict[str, Any]]) -> Iterator[Cut]:
         else:
             lasted.append(event)
             yield Cut(f"{epoch.number}/first-{len(lasted)}", tuple(lasted), marks)
-    for number in range(_CHOICES if _sectors(lasted) > 1 else 0):
+    for number in range(_CHOICES if sum(1 for write in lasted for _ in _blocks(write)) > 1 else 0):
         chance = random.Random(f"{epoch.number}/{number}")
         chosen = tuple(part for write in lasted for part in _some(write, chance))
         yield Cut(f"{epoch.number}/choice-{number}", chosen, all_marks)
 
 
-def _sectors(writes: Iterable[Write]) -> int:
-    return sum(len(write.data) // SECTOR for write in writes)
-
-
 def _some(write: Write, chance: random.Random) -> Iterator[Write]:
-    """All of it, nothing, or some of its sectors."""
-    what = 0 if write.durable else chance.choice((0, 0, 1, 1, 2))
-    if what == 0:
+    """All of it, nothing, or some of its blocks."""
+    what = "all" if write.durable else chance.choice(("all", "all", "nothing", "nothing", "some"))
+    if what == "all":
         yield write
-    elif what == 2:
-        for at in range(0, len(write.data), SECTOR):
-            if chance.random() < 0.5:
-                yield Write(write.offset + at, write.data[at : at + SECTOR])
+    elif what == "some":
+        yield from (block for block in _blocks(write) if chance.random() < 0.5)
+
+
+def _blocks(write: Write) -> Iterator[Write]:
+    """The parts of a write, cut where the disk's blocks begin."""
+    end = write.offset + len(write.data)
+    starts = [write.offset, *range((write.offset // _BLOCK + 1) * _BLOCK, end, _BLOCK), end]
+    for start, stop in itertools.pairwise(starts):
+        yield Write(start, write.data[start - write.offset : stop - write.offset])

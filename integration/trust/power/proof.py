@@ -16,6 +16,7 @@ from integration.errors import RigError
 from integration.packages import need_programs
 from integration.trust.power.disk import FILE_SYSTEMS, can_mount
 from integration.trust.power.examine import Examination, Found, Sample
+from integration.trust.power.guestrecording import record_in_guest
 from integration.trust.power.reboot import another_boot
 from integration.trust.power.recording import PROGRAMS, Recording, record_here, recording_in
 from integration.trust.proof import Extent, Failure, Outcome
@@ -25,6 +26,7 @@ WHAT = "the power goes at any write: no acknowledged record lost, no torn one be
 
 # Of all cuts, and of these, those after which the runtime takes the pods away.
 _SAMPLE, _FULL = (0.08, 0.08), (1.0, 0.2)
+_LEAST = 10  # cuts of each file system, however slow the machine is
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Tally:
 
 def prove(extent: Extent) -> Outcome:
     """Record on each file system, and look at what each cut leaves."""
-    if why := _missing():
+    if why := missing():
         return Outcome(0, left_out=why)
     isolate()
     if extent.case is not None:
@@ -55,14 +57,24 @@ def prove(extent: Extent) -> Outcome:
     share, reboots = _FULL if extent.full else _SAMPLE
     deadline = None if extent.full else time.monotonic() + extent.seconds
     with tempfile.TemporaryDirectory(prefix="power-", dir=RUN) as above:
-        recordings = list(_recordings(Path(above)))
+        try:
+            recordings = [*_recorded_here(Path(above))]
+        except RigError as error:  # of the machine: what cni-repair does wrong is a LabError
+            return Outcome(0, left_out=str(error))
+        notes = []
+        if extent.full:
+            try:
+                recordings += record_in_guest(Path(above))
+            except RigError as error:
+                notes.append(("guest", f"left out: {error}"))
         tally = _examined(recordings, Sample(extent.seed, share, reboots), deadline)
+        tally.figures += notes
         if tally.failures:
             tally.failures = _kept(tally.failures, Path(above))
     return _outcome(tally)
 
 
-def _missing() -> str:
+def missing() -> str:
     """Why nothing can be recorded here; empty where it can."""
     if not os.path.exists("/dev/fuse"):
         return "no FUSE here (/dev/fuse): nobody can write down what a disk is told"
@@ -76,7 +88,7 @@ def _missing() -> str:
     return ""
 
 
-def _recordings(above: Path) -> Iterator[Recording]:
+def _recorded_here(above: Path) -> Iterator[Recording]:
     for system in FILE_SYSTEMS:
         if not can_mount(system):
             yield record_here(system, above, product())
@@ -87,10 +99,12 @@ def _examined(recordings: list[Recording], sample: Sample, deadline: float | Non
     tally = _Tally()
     for number, recording in enumerate(recordings):
         before, left = tally.tried, len(recordings) - number
-        until = deadline and time.monotonic() + max(0.0, deadline - time.monotonic()) / left
+        now = time.monotonic()
+        until = None if deadline is None else now + (deadline - now) / left
         for found in _each(recording, sample):
             tally.add(recording, found)
-            if until and time.monotonic() >= until:
+            late = until is not None and time.monotonic() >= until
+            if late and tally.tried - before >= _LEAST:
                 break
         calls = len(recording.done.steps)
         tally.figures.append((recording.name, f"{tally.tried - before} cuts of {calls} calls"))

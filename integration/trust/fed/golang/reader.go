@@ -72,12 +72,13 @@ func ask(letter byte, first, second []byte) (answer, error) {
 		if err := json.Unmarshal(second, &other); err != nil {
 			return answer{}, err
 		}
-		if err := json.Unmarshal(first, &more); err != nil {
-			return answer{}, err
-		}
 		read := one
 		one.Type, other.Type = "", ""
-		return answer{Same: reflect.DeepEqual(one, other), Read: read, Beside: &more}, nil
+		said := answer{Same: reflect.DeepEqual(one, other), Read: read}
+		if err := json.Unmarshal(first, &more); err == nil {
+			said.Beside = &more
+		}
+		return said, nil
 	case 'C': // an entry of libcni's cache
 		var one cachedInfo
 		err := json.Unmarshal(first, &one)
