@@ -26,35 +26,6 @@ class Group(NamedTuple):
     file: str = ""  # the one that it is for, where with others it may have ended their task
 
 
-class Suspects:
-    """Those that have ended their task, or may have: the others are healed without them."""
-
-    def __init__(self) -> None:
-        self._failures: Counter[Group] = Counter()  # tasks that did not end well, in a row
-        self._places: set[Place] = set()
-
-    def __contains__(self, place: Place) -> bool:
-        return place in self._places
-
-    def add(self, place: Place) -> None:
-        """This one it was."""
-        self._places.add(place)
-
-    def clear(self, place: Place) -> None:
-        self._places.discard(place)
-
-    def failed(self, group: Group, places: Iterable[Place]) -> None:
-        """A task for these did not end well: after the second time in a row each is healed on its
-        own, since one of them may be what ends their task."""
-        self._failures[group] += 1
-        if self._failures[group] > 1:
-            self._places.update(places)
-            self.ended_well(group)
-
-    def ended_well(self, group: Group) -> None:
-        self._failures.pop(group, None)
-
-
 class Choosing:
     """The choice, by how the attachments are and by what became of the last attempts.
 
@@ -66,7 +37,8 @@ class Choosing:
         self._attachments = attachments
         self._restraint = restraint
         self._tried: set[Place] = set()  # with all of their uplink, since they were last well
-        self.suspects = Suspects()
+        self._failures: Counter[Group] = Counter()  # tasks that did not end well, in a row
+        self.suspects: set[Place] = set()  # what may have ended them: each is healed alone
 
     def lost(self, uplink: str, gone: Iterable[Attachment], now: float) -> None:
         """These stand on a link that is gone: another loss than the last one, and whatever a repair
@@ -74,7 +46,7 @@ class Choosing:
         self._restraint.uplink_lost(uplink, now)
         for one in gone:
             self._tried.discard(one.place)
-            self.suspects.clear(one.place)
+            self.suspects.discard(one.place)
             self._restraint.reconsider(one.place)
 
     def groups(
@@ -86,7 +58,7 @@ class Choosing:
         for one in self._attachments:
             if not one.is_damaged:
                 self._tried.discard(one.place)
-                self.suspects.clear(one.place)
+                self.suspects.discard(one.place)
             # An interrupted heal may have left one that is well in need of its last step.
             wanted = one.unverified or is_wanted(heal, one.cause, one.state)
             if wanted and one.place not in busy and not self.why_refused(one):
@@ -119,19 +91,23 @@ class Choosing:
         for name in [group.uplink] if group.uplink else map(_name, places):
             self._restraint.healed(name, now)
 
-    def failed(self, group: Group, places: Iterable[Place], now: float) -> None:
-        """A task did not end well: try again later."""
-        self.begun(group, places, now)
-        self.suspects.failed(group, places)
+    def ended(self, group: Group) -> None:
+        self._failures.pop(group, None)
 
-    def left_out(self, group: Group) -> list[str]:
-        """The files of what a task is not to touch."""
-        return [
-            one.place.file
-            for one in self._attachments
-            if one.place.directory == group.directory
-            and (self.why_refused(one) or (group.uplink and one.place in self.suspects))
-        ]
+    def failed(
+        self, group: Group, places: Iterable[Place], now: float, culprit: Place | None = None
+    ) -> None:
+        """A task did not end well: try again later; after the second time each on its own, since
+        one of them may be what ends their task. Where the culprit is known, it alone is left out,
+        and the others are tried again at once."""
+        if culprit is not None:
+            self.suspects.add(culprit)
+            return
+        self.begun(group, places, now)
+        self._failures[group] += 1
+        if self._failures[group] > 1:
+            self.suspects.update(places)
+            self.ended(group)
 
     def not_healed(self, one: Attachment, code: int) -> None:
         """A repair has left it damaged: it is tried again later, or where that would come to the
@@ -147,7 +123,7 @@ class Choosing:
     def forget(self, place: Place) -> None:
         """It is no more."""
         self._tried.discard(place)
-        self.suspects.clear(place)
+        self.suspects.discard(place)
         self._restraint.forget(place, _name(place))
 
     def why_refused(self, one: Attachment) -> str:
@@ -162,6 +138,16 @@ def are_left(attachments: Attachments, choosing: Choosing) -> bool:
         one.is_damaged and one.cause != DRIFT and not choosing.why_refused(one)
         for one in attachments
     )
+
+
+def left_out(attachments: Attachments, choosing: Choosing, group: Group) -> list[str]:
+    """The files of the directory that the group's task is not to touch."""
+    return [
+        one.place.file
+        for one in attachments
+        if one.place.directory == group.directory
+        and (choosing.why_refused(one) or (group.uplink and one.place in choosing.suspects))
+    ]
 
 
 def _name(place: Place) -> str:

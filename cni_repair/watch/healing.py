@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cni_repair.network.planning.plan import HEALTHY
 from cni_repair.watch import journal
 from cni_repair.watch.attachments import Attachment, Place, is_gone
+from cni_repair.watch.choosing import left_out
 from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Heal:
     is_waiting: bool = False  # for its master
     is_news: bool = False  # a link has come, or changed, since it last looked for it
     later: asyncio.TimerHandle | None = None  # when it may look for it again: its uplink flaps
-    arming: str = ""  # the file of the one that is being prepared
+    arming: Place | None = None  # the one that is being prepared
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
     # How they were as it began: a look that sees one well before its verdict is told would take
@@ -44,20 +45,6 @@ class _Heal:
     before: dict[Place, Attachment] = field(default_factory=dict)
     # Lost again since it began to repair: what it says of them is out of date.
     overtaken: set[Place] = field(default_factory=set)
-
-    def go(self, choosing: Choosing) -> None:
-        """Have the task look for its master again, where it waits and something has happened."""
-        if not self.is_waiting or not self.is_news or self.task is None:
-            return
-        _, wait = choosing.ready(self.group, self.places, time.monotonic())
-        if self.later is not None:
-            self.later.cancel()  # one for each message would be thousands
-        if wait:
-            self.later = asyncio.get_running_loop().call_later(wait, self.go, choosing)
-            return
-        self.is_news = self.is_waiting = False
-        self.task.patience = WAITING_SECONDS
-        self.task.tell({"go": True})
 
 
 class Healing:
@@ -117,7 +104,7 @@ class Healing:
         self._away = away
         for heal in self._heals.values():
             heal.is_news = True
-            heal.go(self.choosing)
+            self._go(heal)
 
     def consider(self) -> None:
         """Begin what is to be healed, and may be."""
@@ -160,17 +147,23 @@ class Healing:
             "files": None if group.uplink else [place.file for place in heal.places],
             "wait": bool(group.uplink),
             "ipv6Detection": self._telling.settings.ipv6_detection,
-            "except": self.choosing.left_out(group),
+            "except": left_out(self._attachments, self.choosing, group),
         }
         try:
             async with self._crew.task(request) as task:
                 heal.task = task
                 async for line in task.lines():
                     self._take(heal, line)
-            self.choosing.suspects.ended_well(group)
+            self.choosing.ended(group)
         except TaskFailed as error:
             if self._mode is not None and self._mode.heals:
-                self._failed(heal, str(error))
+                culprit, at = heal.arming, ""
+                if culprit is not None:
+                    known = self._attachments.get(culprit)
+                    at = f" arming {known.title if known else culprit.file}, which is healed alone"
+                over = group.uplink or group.directory
+                self._telling.trouble(f"a heal over {over} failed{at}: {error}")
+                self.choosing.failed(group, heal.places, time.monotonic(), culprit)
         finally:
             heal.is_waiting = False
             del self._heals[group]
@@ -178,25 +171,13 @@ class Healing:
         self.consider()
         self._telling.changed()
 
-    def _failed(self, heal: _Heal, why: str) -> None:
-        group = heal.group
-        place = Place(group.directory, heal.arming)
-        one = self._attachments.get(place) if group.uplink else None
-        if one is None:
-            over = group.uplink or group.directory
-            self._telling.trouble(f"a heal over {over} failed: {why}")
-            self.choosing.failed(group, heal.places, time.monotonic())
-        else:  # the others do without it
-            self._telling.trouble(f"{one.title} cannot be armed, and is healed by itself: {why}")
-            self.choosing.suspects.add(place)
-
     def _take(self, heal: _Heal, line: dict[str, Any]) -> None:
         if "verdict" in line:
             self._judge(heal, line)
         elif "restored" in line:
             heal.restored[line["restored"]] = line["at"]
         elif "arming" in line:
-            heal.arming = line["arming"]
+            heal.arming = Place(heal.group.directory, line["arming"])
             return  # nothing to be told
         elif "firing" in line:
             assert heal.task is not None
@@ -206,7 +187,7 @@ class Healing:
             heal.before = {one.place: replace(one) for one in self._attachments}
             self.choosing.begun(heal.group, heal.places, time.monotonic())
         elif "armed" in line:
-            heal.arming, heal.armed = "", line["armed"]
+            heal.arming, heal.armed = None, line["armed"]
             journal.armed(heal.group.uplink, line["armed"], line["of"])
         elif "waiting" in line:
             assert heal.task is not None
@@ -214,10 +195,24 @@ class Healing:
             heal.task.patience = None
             for why in line["refusals"]:
                 self._telling.trouble(f"what is over {heal.group.uplink} is not healed: {why}")
-            heal.go(self.choosing)
+            self._go(heal)
         elif "gone" in line:
             self._attachments.drop(Place(heal.group.directory, line["file"]))
         self._telling.changed()
+
+    def _go(self, heal: _Heal) -> None:
+        """Have a task look for its master again, where it waits and something has happened."""
+        if not heal.is_waiting or not heal.is_news or heal.task is None:
+            return
+        _, wait = self.choosing.ready(heal.group, heal.places, time.monotonic())
+        if heal.later is not None:
+            heal.later.cancel()  # one for each message would be thousands
+        if wait:
+            heal.later = asyncio.get_running_loop().call_later(wait, self._go, heal)
+            return
+        heal.is_news = heal.is_waiting = False
+        heal.task.patience = WAITING_SECONDS
+        heal.task.tell({"go": True})
 
     def _judge(self, heal: _Heal, line: dict[str, Any]) -> None:
         """Take in what became of a pod."""

@@ -82,18 +82,11 @@ class _Heal:
         self._armed = arm(
             self._node,
             self._store,
-            self._told_one_by_one(),
+            _each_told(self._channel, [*self._entries.values()]),
             self._options(),
             processes if processes > 1 else 0,
         )
         self._channel.send({"armed": self._armed.count, "of": count})
-
-    def _told_one_by_one(self) -> Iterator[Entry]:
-        """All of them, each told before its turn: should the child hang or die in its namespace,
-        the daemon knows whom to leave out."""
-        for entry in self._entries.values():
-            self._channel.send({"arming": entry.file})
-            yield entry
 
     def _read_new(self) -> None:
         """Take in the records that are there now; those known already are read again where it
@@ -142,9 +135,7 @@ class _Heal:
         options = replace(
             self._options(),
             armed=self._armed,
-            on_restored=lambda report: self._channel.send(
-                {"restored": files[report.key].file, "at": time.monotonic()}
-            ),
+            on_restored=lambda report: self._say_restored(files[report.key]),
         )
         self._channel.send({"firing": len(ready), "at": time.monotonic()})
         left = []
@@ -173,7 +164,18 @@ class _Heal:
             carrier_seconds=_CARRIER_SECONDS,
         )
 
+    def _say_restored(self, entry: Entry) -> None:
+        self._channel.send({"restored": entry.file, "at": time.monotonic()})
+
     def _say_verdict(self, entry: Entry, report: Report, masters: MasterSteps) -> None:
         seen = seen_of(self._store, entry, report, masters)
         said = {**seen, "verdict": True, "steps": len(report.actions)}
         self._channel.send(still_there(said))
+
+
+def _each_told(channel: Channel, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Each is told before its turn: should the child hang or die in its namespace, the daemon knows
+    whom to leave out."""
+    for entry in entries:
+        channel.send({"arming": entry.file})
+        yield entry

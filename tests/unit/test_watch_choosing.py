@@ -149,7 +149,7 @@ class TestATaskThatFails:
     def test_counts_only_in_a_row(self, known: Attachments, choosing: Choosing) -> None:
         lose(known, choosing)
         choosing.failed(ALL, [place("a")], 3.0)
-        choosing.suspects.ended_well(ALL)
+        choosing.ended(ALL)
         choosing.failed(ALL, [place("a")], 5.0)
         assert choosing.groups(UPLINK, (), ()) == {ALL: {place("a"), place("b")}}
 
