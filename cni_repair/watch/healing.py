@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
 from cni_repair.watch import journal
-from cni_repair.watch.attachments import Attachment, Place
+from cni_repair.watch.attachments import Attachment, Place, is_gone
 from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class Healing:
     def _judge(self, heal: _Heal, line: dict[str, Any]) -> None:
         """Take in what became of a pod."""
         place = Place(heal.group.directory, line["file"])
-        if place in heal.overtaken or self._attachments.is_gone(place):
+        if place in heal.overtaken or is_gone(self._attachments, place):
             return
         before = heal.before.get(place, Attachment(place))
         now = time.monotonic()

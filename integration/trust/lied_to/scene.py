@@ -14,7 +14,7 @@ from typing import Any
 
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.lab import GATEWAY, PATH, Lab, Netns, Outcome, poll_until
-from cni_repair.uplink.read import TEMPORARY
+from cni_repair.network.model import TEMPORARY
 from integration.bench.podstate import pod_state
 from integration.trust.lied_to.cases import ATTACHED, LOST, Case
 from integration.trust.lied_to.liar import Liar
