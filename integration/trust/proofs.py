@@ -8,4 +8,5 @@ PROOFS: tuple[str, ...] = (
     "crowded",
     "long",
     "power",
+    "supplied",
 )
