@@ -23,7 +23,7 @@ from tests.patience import HANG_SECONDS, eventually
 
 _TESTS = (
     "tests/install/*", "tests/test_adopt_containerd.py", "tests/test_containerd.py",
-    "tests/test_kubelet*.py", "tests/test_prometheus.py", "tests/test_soak.py",
+    "tests/test_kubelet*.py", "tests/test_prometheus.py",
 )  # fmt: skip
 _END_SECONDS = 2 * HANG_SECONDS
 _ELSEWHERE = pytest.StashKey[bool]()

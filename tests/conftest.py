@@ -14,6 +14,7 @@ import pytest
 from cni_repair.demo.lab import Lab, LabError
 from tests import beside
 from tests.background import Background
+from tests.extent import guest_scenarios
 from tests.leaks import enter_own_mounts, expect_no_more_than, traces
 
 _IS_ROOT = os.geteuid() == 0
@@ -21,7 +22,7 @@ _FOR_EVERYONE = Path(__file__).parent / "unit"
 _RIGS = Path(__file__).parents[1] / "integration"
 # By the fixture that tests wait for it with: in the order in which they are at their end.
 _BACKGROUND = {
-    "kubelet_build": ["nice", "-n19", f"{_RIGS}/kubelet/run", "--build"],
+    "kubelet_build": ["nice", "-n5", f"{_RIGS}/kubelet/run", "--build"],
     # One guest keeps one core busy.
     "driver_run": [f"{_RIGS}/driver/run", "--json", "--guests=1"],
 }
@@ -76,7 +77,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     running = session.config.stash[_background] = {}
     for number, (name, command) in enumerate(_BACKGROUND.items(), 1):
         if number in wanted:
-            running[name] = Background(command)
+            scenarios = guest_scenarios() if name == "driver_run" else []
+            running[name] = Background([*command, *scenarios])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
