@@ -22,7 +22,7 @@ _FOR_EVERYONE = Path(__file__).parent / "unit"
 _RIGS = Path(__file__).parents[1] / "integration"
 # By the fixture that tests wait for it with: in the order in which they are at their end.
 _BACKGROUND = {
-    "kubelet_build": ["nice", "-n19", f"{_RIGS}/kubelet/run", "--build"],
+    "kubelet_build": ["nice", "-n5", f"{_RIGS}/kubelet/run", "--build"],
     # One guest keeps one core busy.
     "driver_run": [f"{_RIGS}/driver/run", "--json", "--guests=1"],
 }

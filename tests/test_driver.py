@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,29 +64,13 @@ def test_unknown_scenario_is_wrong_usage() -> None:
     assert "no scenario nonsense" in done.stderr
 
 
-@contextlib.contextmanager
-def run_below_tmp() -> Iterator[Path]:
-    """A checkout's rig. The guest has a /tmp of its own, and imports the scenarios all the same."""
+@pytest.mark.skipif(not IS_FULL, reason="takes minutes: tests/run --full")
+def test_plot_from_a_checkout_below_tmp() -> None:
+    """The guest has a /tmp of its own, and imports the scenarios all the same."""
     with tempfile.TemporaryDirectory(dir="/tmp") as clone:
         for package in ("cni_repair", "conf", "integration"):
             shutil.copytree(_CHECKOUT / package, Path(clone) / package)
-        yield Path(clone) / _RUN.relative_to(_CHECKOUT)
-
-
-@pytest.mark.skipif(IS_FULL, reason="with --full it is one of the scenarios")
-def test_control_from_a_checkout_below_tmp() -> None:
-    with run_below_tmp() as run:
-        done = subprocess.run(
-            [str(run), "--source", str(_CHECKOUT), "control"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 scenarios, 3 checks: all hold" in done.stdout
-
-
-@pytest.mark.skipif(not IS_FULL, reason="takes minutes: tests/run --full")
-def test_plot_from_a_checkout_below_tmp() -> None:
-    with run_below_tmp() as run:
+        run = Path(clone) / _RUN.relative_to(_CHECKOUT)
         drawn = [run.with_name(f"outage.{suffix}") for suffix in ("json", "svg")]
         for file in drawn:
             file.unlink()
