@@ -460,7 +460,19 @@ write_launcher() {
 import sys
 
 sys.path.append("$(site_packages)")
-from cni_repair.__main__ import main
+
+try:
+    from cni_repair.__main__ import main
+except (ImportError, MemoryError, OSError, SystemError) as error:  # no descriptor, no memory, a bad disk
+    from posix import environ
+
+    # (A message may have quotes, and there is no json to be had.)
+    why = "".join(char for char in str(error) if char.isalnum() or char in " /._-")
+    if b"CNI_COMMAND" in environ:
+        said = '{"cniVersion":"1.0.0","code":5,"msg":"cni-repair cannot be loaded","details":"%s"}'
+        print(said % why)
+        sys.exit(1)
+    sys.exit(f"cni-repair: cannot be loaded: {why}")
 
 sys.exit(main())
 EOF

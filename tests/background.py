@@ -8,6 +8,7 @@ import tempfile
 
 # Opened before the tests leave it: what the command does there is no trace of theirs.
 _MACHINES_MOUNTS = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+_END_SECONDS = 120.0
 
 
 def in_machines_mounts() -> list[str]:
@@ -39,6 +40,6 @@ class Background:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(_END_SECONDS)
         self._out.close()
         self._err.close()

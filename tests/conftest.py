@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from cni_repair.demo.lab import Lab, LabError
+from tests import beside
 from tests.background import Background
+from tests.extent import guest_scenarios
 from tests.leaks import enter_own_mounts, expect_no_more_than, traces
 
 _IS_ROOT = os.geteuid() == 0
@@ -20,19 +22,23 @@ _FOR_EVERYONE = Path(__file__).parent / "unit"
 _RIGS = Path(__file__).parents[1] / "integration"
 # By the fixture that tests wait for it with: in the order in which they are at their end.
 _BACKGROUND = {
-    "kubelet_build": ["nice", "-n19", f"{_RIGS}/kubelet/run", "--build"],
+    "kubelet_build": ["nice", "-n5", f"{_RIGS}/kubelet/run", "--build"],
     # One guest keeps one core busy.
     "driver_run": [f"{_RIGS}/driver/run", "--json", "--guests=1"],
 }
 
 
-def pytest_configure() -> None:
-    if not _IS_ROOT:
-        return
-    try:
-        enter_own_mounts()
-    except LabError as error:
-        pytest.exit(str(error), returncode=2)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    beside.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if _IS_ROOT:
+        try:
+            enter_own_mounts()
+        except LabError as error:
+            pytest.exit(str(error), returncode=2)
+    beside.register(config)
 
 
 _background = pytest.StashKey[dict[str, Background]]()
@@ -64,13 +70,15 @@ def _leave_to_root(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 def pytest_runtestloop(session: pytest.Session) -> None:
     """What takes longer than all the tests begins before them: they leave a core idle."""
-    wanted = {number for number in map(_waits_for, session.items) if number}
+    here = filter(beside.runs_here, session.items)
+    wanted = {number for number in map(_waits_for, here) if number}
     if session.config.option.collectonly:
         return
     running = session.config.stash[_background] = {}
     for number, (name, command) in enumerate(_BACKGROUND.items(), 1):
         if number in wanted:
-            running[name] = Background(command)
+            scenarios = guest_scenarios() if name == "driver_run" else []
+            running[name] = Background([*command, *scenarios])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

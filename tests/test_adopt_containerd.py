@@ -123,7 +123,7 @@ class _Story:
             self._containers[name] = self._cri.run_container(self._ids[name], "sleep", "1000")
 
     def _pings(self, name: str) -> bool:
-        command = ("ping", "-c", "1", "-W", "1", GATEWAY)
+        command = ("ping", "-c", "1", "-W", "30", GATEWAY)
         return self._cri.execute(self._containers[name], *command)[0] == 0
 
     def _seen(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.privately import plugin_in, told_by
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
 
-_PING = ("ping", "-c", "1", "-W", "1", "10.9.0.1")
+_PING = ("ping", "-c", "1", "-W", "30", "10.9.0.1")
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import prepare
 from integration.driver.outage import from_json
 from integration.driver.outagechart import chart
-from integration.driver.scenarios import SCENARIOS
 from tests.background import Background
+from tests.extent import IS_FULL, guest_scenarios
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2500)]
 
@@ -36,7 +36,7 @@ def outcomes(driver_run: Background) -> dict[str, dict[str, Any]]:
     return {outcome["scenario"]: outcome for outcome in json.loads(out)}
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+@pytest.mark.parametrize("name", guest_scenarios())
 def test_scenario_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
     outcome = outcomes[name]
     failed = [check for check in outcome["checks"] if not check["holds"]]
@@ -64,6 +64,7 @@ def test_unknown_scenario_is_wrong_usage() -> None:
     assert "no scenario nonsense" in done.stderr
 
 
+@pytest.mark.skipif(not IS_FULL, reason="takes minutes: tests/run --full")
 def test_plot_from_a_checkout_below_tmp() -> None:
     """The guest has a /tmp of its own, and imports the scenarios all the same."""
     with tempfile.TemporaryDirectory(dir="/tmp") as clone:

@@ -96,6 +96,14 @@ def read_all(fd: int, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+def is_directory(path: str) -> bool:
+    """Whether a path leads to a directory. Raises OSError where nobody can tell."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def open_private(path: str, create: bool = False, last_may_be_link: bool = False) -> int:
     """Open a directory that nobody else can write to, and for which nobody else can put another
     under its path; the caller closes it. Raises Untrusted, or OSError.

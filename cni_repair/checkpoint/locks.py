@@ -108,6 +108,8 @@ class Lock(Closeable):
         self._name = name
         self._seconds = seconds
         self.fd = -1
+        # Whether who had it last noted that it was doing something, and never that it was done.
+        self.is_unfinished = False
 
     def __enter__(self) -> Lock:
         deadline = time.monotonic() + self._seconds
@@ -156,15 +158,25 @@ class Lock(Closeable):
             named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return os.path.samestat(named, os.fstat(self.fd))
+        own = os.fstat(self.fd)
+        self.is_unfinished = own.st_size > 0
+        return os.path.samestat(named, own)
+
+    def note_unfinished(self, is_unfinished: bool) -> None:
+        """Note that something is being done which, if we are killed, the next holder has to look
+        after; or that it is done. (A file's size costs nothing, where the disk is full, too.)"""
+        os.ftruncate(self.fd, int(is_unfinished))
+        self.is_unfinished = is_unfinished
 
     def forget(self) -> None:
         """Remove the lock's file, once its attachment no longer exists.
 
         Otherwise /run would keep an inode for every pod that the node ever had. This is safe:
         whoever waits for the removed file checks (:meth:`is_named`) before it believes that it
-        has the lock.
+        has the lock. What is noted there must be looked after first.
         """
+        if self.is_unfinished:
+            return
         try:
             os.unlink(self._path)
         except FileNotFoundError:

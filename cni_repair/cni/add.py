@@ -92,7 +92,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
             f"{key.ifname} of container {key.container_id} is attached already",
             "the runtime must DEL it first; to bring a lost interface back, use REPAIR",
         )
-    if phase is not None:
+    if phase is not None or lock.is_unfinished:
         from cni_repair.cni.delete import delete_locked
 
         delete_locked(call, conf, store, lock, "an ADD or DEL of it did not come to its end")

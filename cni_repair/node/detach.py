@@ -5,12 +5,15 @@ from __future__ import annotations
 from cni_repair.base.closeable import close_fd
 from cni_repair.netlink.netns import entered, open_netns, open_own
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.apply import delete_link
+from cni_repair.network.apply import delete_link, remove_temporary, temporary_name
 from cni_repair.network.observe import links_like_pods, observe_pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from cni_repair.checkpoint.locks import Lock
+    from cni_repair.checkpoint.store import Key
 
 _MAX_LINKS = 4096  # of a pod
 # What the plugins call a link until it has its name: this, and eight such digits
@@ -41,6 +44,18 @@ def remove_half_made(path: str, ifname: str) -> None:
                 delete_link(rtnl, live.link.ifindex)
 
     _inside(path, remove)
+
+
+def remove_temporary_link(lock: Lock, key: Key, netns: str) -> None:
+    """Remove what a repair that was killed has left of a link on its way into the pod, as the
+    attachment's lock notes it (network/apply): in the node, or in the namespace at a path, where
+    that is given."""
+    name = temporary_name(key.name)
+    with Rtnetlink() as node:
+        remove_temporary(node, name)
+    if netns:
+        _inside(netns, lambda pod, _: remove_temporary(pod, name))
+    lock.note_unfinished(False)
 
 
 def _is_on_its_way(name: str) -> bool:

@@ -98,11 +98,6 @@ class Attachments:
     def get(self, place: Place) -> Attachment | None:
         return self._known.get(place)
 
-    def is_gone(self, place: Place) -> bool:
-        """Whether what is said of one comes too late: its record went while the line was on its
-        way, and nobody would be told again."""
-        return place not in self._known and not os.path.lexists(os.path.join(*place))
-
     def drop(self, place: Place) -> None:
         """Its record is gone."""
         self._known.pop(place, None)
@@ -178,6 +173,12 @@ class Attachments:
         if self._masters is None:
             self._masters = Counter(name for one in self._known.values() for name in one.chain)
         return self._masters
+
+
+def is_gone(attachments: Attachments, place: Place) -> bool:
+    """Whether what is said of one comes too late: its record went while the line was on its way,
+    and nobody would be told again."""
+    return attachments.get(place) is None and not os.path.lexists(os.path.join(*place))
 
 
 def _cause(before: str, healthy_over: int, over: int) -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from cni_repair.demo.lab import LabError, poll_until
 
-END_SECONDS = 20.0
+END_SECONDS = 60.0
 MOUNTED = Path("/sys/fs/cgroup")
 
 _PROCS = "cgroup.procs"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = (
     "killed",
+    "refused",
     "fed",
     "crowded",
     "long",
     "power",
     "supplied",
+    "lied_to",
+    "mutants",
 )

@@ -269,18 +269,17 @@ def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
         stdin=subprocess.PIPE,
     )
     try:
-        for _ in range(2):
-            done = node.install("--wheels", str(wheels), umask=0)
-            assert (done.returncode, done.stderr) == (0, "")
-            assert_installed_for_all(node)
+        done = node.install("--wheels", str(wheels), umask=0)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert_installed_for_all(node)
     finally:
         node.write("/run/stop", "")
     for process in loops:
         calls = process.communicate()[0].removesuffix("stopped\n")
         assert calls
         assert calls == expected * (len(calls) // len(expected))
-    assert len(node.versions()) == 3
-    assert {first, node.version_in_service()} < node.versions()
+    assert len(node.versions()) == 2
+    assert {first, node.version_in_service()} == node.versions()
     watch.communicate(b"\n")
     assert watch.returncode == 0
 

@@ -46,7 +46,7 @@ while True:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A node with pods, and a kubelet that rebuilds them."""
     with Machine() as machine:
@@ -67,7 +67,7 @@ def machine() -> Iterator[Machine]:
 
 
 def watch(machine: Machine, hold: str) -> None:
-    # Twenty losses in a row are to be healed without a wait.
+    # Many losses in a row are to be healed without a wait.
     text = f"version: 1\nholdKubelet: {hold}\nbackOff: {{first: 0.1s, most: 0.1s}}\n"
     machine.write(_CONFIG, text)
     assert machine.systemctl("restart", WATCH).returncode == 0
@@ -95,12 +95,6 @@ def states_seen(machine: Machine) -> dict[str, int]:
 def rebuilt(machine: Machine) -> list[str]:
     path = machine.path(_REBUILT)
     return path.read_text().split() if path.exists() else []
-
-
-def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:
-    watch(machine, "never")
-    machine.shell("ip link delete eth0")
-    eventually(lambda: set(rebuilt(machine)) == set(PODS), "the pods to be rebuilt")
 
 
 def test_wins_each_time(machine: Machine) -> None:
@@ -142,3 +136,9 @@ def test_a_watcher_that_is_stopped_releases_it(machine: Machine) -> None:
     eventually(lambda: state(machine) == ("masked", "inactive"), "kubelet to be held")
     assert machine.systemctl("stop", WATCH).returncode == 0
     assert state(machine) == ("loaded", "active")
+
+
+def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:
+    watch(machine, "never")
+    machine.shell("ip link delete eth0")
+    eventually(lambda: set(rebuilt(machine)) == set(PODS), "the pods to be rebuilt")

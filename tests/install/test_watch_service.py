@@ -29,7 +29,7 @@ def machine() -> Iterator[Machine]:
     with Machine() as machine:
         node_with_pods(machine)
         with_kubelet(machine)
-        # What happens ten times in a row is to be healed without a wait.
+        # What happens again and again is to be healed without a wait.
         text = "version: 1\nholdKubelet: onLoss\nbackOff: {first: 0.1s, most: 0.1s}\n"
         machine.write("/etc/cni-repair/watch.yaml", text)
         machine.write(f"{UNITS}/{WATCH}", UNIT)

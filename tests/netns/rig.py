@@ -293,7 +293,7 @@ class Rig:
         }
 
     def ping(self, pod: Pod, to: str, ifname: str = "eth0") -> bool:
-        words = ["ping", "-q", "-c", "1", "-W", "5", "-I", ifname, to]
+        words = ["ping", "-q", "-c", "1", "-W", "30", "-I", ifname, to]
         return self.lab.run(pod, words).returncode == 0
 
     # --- the plugin --------------------------------------------------------------------------

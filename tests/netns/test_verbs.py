@@ -654,6 +654,22 @@ capture.{before} = after_the_loss
     rig.plugin("ADD", pod, rig.conf()).ok()
 
 
+def test_an_address_is_freed_once_its_pod_does_not_answer_for_it_any_more(rig: Rig) -> None:
+    """The plugin frees it first, and then takes the interface away: killed in between, it would
+    leave a pod that answers for an address of the next one's."""
+    up = rig.base / "up"
+    rig.write_plugin(
+        "host-local",
+        "#!/bin/sh\n"
+        f'[ "$CNI_COMMAND" != DEL ] || nsenter --net="$CNI_NETNS" ip -o link show up >{up}\n'
+        f"exec {PLUGINS}/host-local\n",
+    )
+    was = rig.attach("pod1")
+    rig.plugin("DEL", was.pod).ok()
+    assert "eth0" not in up.read_text()
+    assert rig.leases() == {}
+
+
 def test_del_that_can_be_remembered_nowhere_takes_nothing_away(rig: Rig) -> None:
     was = rig.attach("pod1")
     read_only(rig)

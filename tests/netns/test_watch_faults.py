@@ -62,7 +62,7 @@ Arming.add = faulty
         watch.until_healthy(2)
         rig.uplink_down()
         watch.until_armed(1)
-        watch.until_said("bad eth0 cannot be armed, and is healed by itself: ")
+        watch.until_said("a heal over eth0 failed arming shop/bad eth0, which is healed alone: ")
         rig.uplink_up()
         watch.until_healthy(2)
     assert [rig.state(one.pod) for one in (bad, good)] == [bad.state, good.state]

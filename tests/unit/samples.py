@@ -185,6 +185,6 @@ def run_module(
         env={"PATH": os.environ["PATH"], "COLUMNS": "100", **(environ or {})},
         input=stdin,
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )

@@ -86,8 +86,9 @@ def test_what_go_says(answer: dict[str, object], may_refuse: bool, complaint: st
 @pytest.mark.parametrize("name", READERS)
 def test_corpus_of_each_reader_is_read(name: str) -> None:
     """And at least one of it is accepted: else its mutations would show little."""
-    fed_with_corpus = feed(name, 1, 0, len(READERS[name].seeds()), FOREVER, None)
+    fed_with_corpus = feed(name, 1, 0, 0, FOREVER, None)
     assert fed_with_corpus.faults == {}
+    assert fed_with_corpus.tried == len(READERS[name].seeds())
     assert fed_with_corpus.accepted > 0
 
 

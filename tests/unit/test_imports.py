@@ -45,7 +45,7 @@ def python(code: str, *options: str, environ: dict[str, str] | None = None) -> s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     return done.stdout

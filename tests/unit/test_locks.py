@@ -387,6 +387,21 @@ def test_never_two_holders(run_dir: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert [exit_status(pid) for pid in pids] == [0] * len(pids)
 
 
+def test_what_was_noted_is_told_to_the_next_and_not_forgotten_meanwhile(run_dir: str) -> None:
+    with Lock(run_dir, "a") as lock:
+        assert not lock.is_unfinished
+        lock.note_unfinished(True)  # … and killed
+    with Lock(run_dir, "a") as lock:
+        assert lock.is_unfinished
+        lock.forget()
+        assert os.listdir(run_dir) == ["a.lock"]
+        lock.note_unfinished(False)
+    with Lock(run_dir, "a") as lock:
+        assert not lock.is_unfinished
+        lock.forget()
+    assert os.listdir(run_dir) == []
+
+
 def test_symlink_in_the_locks_place_is_refused(run_dir: str, tmp_path: Path) -> None:
     make_private(run_dir)
     Path(run_dir, "a.lock").symlink_to(tmp_path / "target")

@@ -165,7 +165,7 @@ def with_streams(close: str, verb: str, **environ: str) -> subprocess.CompletedP
         env={"PATH": os.environ["PATH"], "CNI_COMMAND": verb, **environ},
         input=json.dumps(CONF).encode(),
         capture_output=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

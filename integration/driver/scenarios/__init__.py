@@ -45,8 +45,12 @@ SCENARIOS: dict[str, Callable[[Node, Checks], None]] = {
 }
 
 # What runs only where it is named: it measures, and has little to check that others do not; or it
-# takes minutes.
-MEASURED: dict[str, Callable[[Node, Checks], None]] = {**many.SCENARIOS, **watched.LONG}
+# takes minutes; or it is a part of another.
+MEASURED: dict[str, Callable[[Node, Checks], None]] = {
+    **many.SCENARIOS,
+    **watched.LONG,
+    **upgrade.BRIEF,
+}
 
 # What `run --plot` runs, and nobody else: their checks are among those of the others.
 AGAINST_PODS = "against-pods"

@@ -206,6 +206,15 @@ def check_free(check: Checks, node: Node, files: set[Path], unit: str) -> None:
 
 def resume(node: Node, check: Checks) -> None:
     """One upgrade is killed and given up. The next is killed again and again, and resumed."""
+    _resume(node, check, _PHASES[:-1])
+
+
+def resume_briefly(node: Node, check: Checks) -> None:
+    """The next is killed where kubelet is held, and in the middle of the driver command."""
+    _resume(node, check, ["hold", "driver"])
+
+
+def _resume(node: Node, check: Checks, cut_in: list[str]) -> None:
     node.up()
     wire = node.attach()
     before, files = node.interfaces(), runtime_files()
@@ -217,7 +226,7 @@ def resume(node: Node, check: Checks) -> None:
         check_held(check, node)
         check_let_go(check, node, files)
         since = time.monotonic()
-        check_cuts(check, node)
+        check_cuts(check, node, cut_in)
         answer = node.cli("upgrade", "--resume")
         check("the last resume: exit 0", answer.returncode == 0, said(answer))
         check_report(check, node)
@@ -231,11 +240,11 @@ def resume(node: Node, check: Checks) -> None:
     check.outage = wire.outage(since)
 
 
-def check_cuts(check: Checks, node: Node) -> None:
-    """At every phase's boundary, and in the middle of the driver command."""
+def check_cuts(check: Checks, node: Node, phases: list[str]) -> None:
+    """At the ends of these phases, and in the middle of the driver command."""
     answers = [cut(node, ["upgrade", str(PLAN)], "begin")]
     held = []
-    for phase in _PHASES[:-1]:
+    for phase in phases:
         if phase == "driver":
             answers.append(cut(node, ["upgrade", "--resume"], "lost", "eth0"))
             held.append(is_held(node))
@@ -612,3 +621,5 @@ SCENARIOS = {
     "failing": failing,
     "hangup": hangup,
 }
+# The namespaces' tests cut at every boundary, too: tests/netns/test_upgrade_killed.py.
+BRIEF = {"resume-briefly": resume_briefly}

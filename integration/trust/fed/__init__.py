@@ -31,7 +31,7 @@ WHAT = (
 _SAMPLE = 25_000  # inputs
 _FULL = 10_000_000
 _GUIDED = 500_000  # besides, of --full
-_ROUND = 5  # times each reader's share
+_ROUND = 1  # times each reader's share
 _AFTERWARDS = 3.0  # seconds that minimising may take of a sample's
 _NOT_YET = float("inf")
 

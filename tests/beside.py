@@ -1,0 +1,186 @@
+"""Two sessions at once (`--beside`): tests that wait for systemd, installers and other people's
+daemons run in one of their own, and what came of each is told here as if it had run here.
+
+Each session has its own mounts and its own mark (tests/leaks.py): neither sees the other's traces.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from tests.background import in_machines_mounts
+from tests.patience import HANG_SECONDS, eventually
+
+_TESTS = (
+    "tests/install/*", "tests/test_adopt_containerd.py", "tests/test_containerd.py",
+    "tests/test_kubelet*.py", "tests/test_prometheus.py",
+)  # fmt: skip
+_END_SECONDS = 2 * HANG_SECONDS
+_ELSEWHERE = pytest.StashKey[bool]()
+
+
+def runs_here(item: pytest.Item) -> bool:
+    """Whether a test is this session's own."""
+    return not item.stash.get(_ELSEWHERE, False)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cni-repair")
+    group.addoption(
+        "--beside", action="store_true", help="run some tests in a session beside this one"
+    )
+    group.addoption("--tell", metavar="FILE", help="write there what came of each test")
+
+
+def register(config: pytest.Config) -> None:
+    if config.option.tell:
+        config.pluginmanager.register(Teller(config, Path(config.option.tell)))
+    if config.option.beside and not config.option.collectonly:
+        config.pluginmanager.register(Beside(config))
+
+
+class Teller:
+    """Of the session beside: writes its reports, a line each."""
+
+    def __init__(self, config: pytest.Config, path: Path) -> None:
+        self._config = config
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        hook = self._config.hook
+        self._tell(hook.pytest_report_to_serializable(config=self._config, report=report))
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self._tell({"finished": nodeid})
+
+    def pytest_unconfigure(self) -> None:
+        self._file.close()
+
+    def _tell(self, document: dict[str, Any]) -> None:
+        self._file.write(json.dumps(document) + "\n")
+
+
+class Beside:
+    """Of the session that people see: starts the other, and replays what that tells."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._items = dict[str, pytest.Item]()
+        self._reports = dict[str, list[dict[str, Any]]]()  # of tests that are finished, or at work
+        self._finished = set[str]()
+        self._read = 0  # characters of what it has told
+        where = config.option.basetemp  # whoever gave it removes what is next to it
+        prefix = f"{where}-" if where else f"{tempfile.gettempdir()}/cni-repair-tests-"
+        self._directory = Path(tempfile.mkdtemp(prefix=prefix))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Those that run beside come last here: by then most of them have ended."""
+        beside = [item for item in items if _is_beside(item)]
+        here = [item for item in items if not _is_beside(item)]
+        if here and beside:
+            self._items = {item.nodeid: item for item in beside}
+            for item in beside:
+                item.stash[_ELSEWHERE] = True
+            items[:] = [*here, *beside]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        if not self._items:
+            return
+        names = self._directory / "names"
+        names.write_text("\n".join(self._items), encoding="utf-8")
+        # (With us ends the other, whatever ended us.)
+        command = ["setpriv", "--pdeathsig", "INT", "env", f"--chdir={self._config.rootpath}"]
+        command += [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+        command += [f"--tell={self._told}", f"--basetemp={self._directory}/pytest", f"@{names}"]
+        self._told.touch()
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                [*in_machines_mounts(), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> object | None:
+        is_beside = item.nodeid in self._items
+        if not is_beside and (nextitem is None or nextitem.nodeid not in self._items):
+            return None  # as ever
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        if is_beside:
+            for report in self._reports_of(item):
+                hook.pytest_runtest_logreport(report=report)
+        else:
+            # The last one here: what is of the whole session ends with it.
+            runtestprotocol(item, nextitem=None)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def pytest_sessionfinish(self) -> None:
+        """Whatever ends this session ends the other, too; Ctrl-C has reached it already."""
+        if self._process is not None and self._process.poll() is None:
+            if self._items.keys() - self._finished:
+                self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        subprocess.run(["rm", "-rf", "--", self._directory], check=True)
+
+    @property
+    def _told(self) -> Path:
+        return self._directory / "told"
+
+    @property
+    def _said(self) -> Path:
+        return self._directory / "said"
+
+    def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        """What came of a test, once it has ended."""
+        eventually(lambda: self._has_finished(item.nodeid), item.nodeid, float("inf"), 0.1)
+        for document in self._reports.pop(item.nodeid, []):
+            if isinstance(document["longrepr"], list):  # a skip's, which JSON made of a tuple
+                document["longrepr"] = tuple(document["longrepr"])
+            yield self._config.hook.pytest_report_from_serializable(
+                config=self._config, data=document
+            )
+        if item.nodeid not in self._finished:
+            said = self._said.read_text(errors="replace")[-4000:]
+            why = f"the session beside ended before this test:\n{said}"
+            yield pytest.TestReport(
+                item.nodeid, item.location, {}, "failed", why, "call", duration=0.0
+            )
+
+    def _has_finished(self, nodeid: str) -> bool:
+        """Whether a test has ended; or the whole session, so that it never will."""
+        assert self._process is not None
+        running = self._process.poll() is None  # asked before: what it tells last is not missed
+        *lines, _ = self._told.read_text(encoding="utf-8")[self._read :].split("\n")
+        self._read += sum(len(line) + 1 for line in lines)
+        for document in map(json.loads, lines):
+            if "finished" in document:
+                self._finished.add(document["finished"])
+            else:
+                self._reports.setdefault(document["nodeid"], []).append(document)
+        return nodeid in self._finished or not running
+
+
+def _is_beside(item: pytest.Item) -> bool:
+    return any(item.path.match(str(item.config.rootpath / pattern)) for pattern in _TESTS)
