@@ -47,7 +47,7 @@ _buffer = bytearray(1 << 18)
 
 
 class TooMany(CniError):
-    """A dump is longer than its reader can bear."""
+    """A dump is longer, or changes faster, than its reader can bear."""
 
 
 class NotSupported(CniError):
@@ -147,7 +147,7 @@ class Rtnetlink(Closeable):
             entries = self._dump_once(message, at_most, what, keep, at_most_bytes)
             if entries is not None:
                 return entries
-        raise CniError(
+        raise TooMany(
             REPAIR_FAILED,
             "the kernel's tables change too fast to be read",
             f"{_DUMP_TRIES} dumps in a row were interrupted",

@@ -11,4 +11,5 @@ PROOFS: tuple[str, ...] = (
     "power",
     "lied_to",
     "mutants",
+    "supplied",
 )

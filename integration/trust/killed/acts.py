@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from cni_repair.demo.lab import GATEWAY, Netns
-from integration.trust.killed.stage import LIBCNI, Kill, Picture, Stage, Traced, good
-from integration.trust.tracer import ALL, COMMAND
+from cni_repair.demo.lab import GATEWAY
+from integration.trust.killed.scene import Scene
+from integration.trust.killed.stage import LIBCNI, Kill, Stage, Traced, good
+from integration.trust.killed.watching import killed_watch, watch_again
+from integration.trust.tracer import ALL, CALLER, COMMAND
 
 _ATTACHED_ALREADY = 106
 _NONE_IS_VALID: dict[str, Any] = {"cni.dev/valid-attachments": []}
@@ -26,15 +28,6 @@ def refused(self, target):
     return requests(replace(self, ifname="lo", link=replace(self.link, ifindex=1)), target)
 AddPodLink.requests = refused
 """
-
-
-@dataclass
-class Scene:
-    """What an act is done to."""
-
-    stage: Stage
-    pods: list[Netns]
-    exact: Picture = field(default_factory=dict)  # to be as it was, to the index
 
 
 @dataclass(frozen=True)
@@ -213,5 +206,6 @@ ACTS = {
         ),
         Act("adopt", _adoptable, _command(*_ADOPT), {"adopt": _again(*_ADOPT), "DEL": _delete}),
         Act("upgrade", _planned, _upgrade, {"resume": _resume}, (COMMAND,)),
+        Act("watch", _attached, killed_watch, {"watch": watch_again}, (COMMAND, CALLER)),
     )
 }

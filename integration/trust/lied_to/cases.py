@@ -263,8 +263,9 @@ def _said(way: str) -> Callable[[Liar], object]:
     return lambda liar: liar.alias(liar.words[way])
 
 
-def _nothing(_: Liar) -> None:
-    """The pod's name is the lie."""
+def _damaged(liar: Liar) -> None:
+    """The pod's name is the lie: `snapshot` offers a command that has it."""
+    liar.sh("ip route del default")
 
 
 CASES = (
@@ -290,9 +291,9 @@ CASES = (
     Case("labels", every_label),
     Case("label, no text", label_that_is_no_text),
     Case("sysctls", odd_sysctls),
-    Case("pod name, lines", _nothing, pod_name=lambda liar: f"\x01'\n>{liar.mark}\n# 1 healthy"),
-    Case("pod name, escapes", _nothing, pod_name=lambda liar: f"\x1b[31m`>{liar.mark}`\x07"),
-    Case("pod name, option", _nothing, pod_name=lambda liar: f"$(>{liar.mark}) --force -x"),
+    Case("pod name, lines", _damaged, pod_name=lambda liar: f"\x01'\n>{liar.mark}\n# 1 healthy"),
+    Case("pod name, escapes", _damaged, pod_name=lambda liar: f"\x1b[31m`>{liar.mark}`\x07"),
+    Case("pod name, option", _damaged, pod_name=lambda liar: f"$(>{liar.mark}) --force -x"),
     # Too much of everything.
     Case("flood of addresses", flood_of_addresses),
     Case("flood of routes", flood_of_routes),

@@ -13,6 +13,7 @@ from integration.trust.proof import Extent, Failure, Outcome
 NAME = "lied to"
 WHAT = "pods squat, flood, forge, change in a loop, and name themselves in shell text"
 _VLAN = 3
+_UPGRADE = "upgrade"  # under all cases at once
 
 
 def prove(extent: Extent) -> Outcome:
@@ -23,11 +24,11 @@ def prove(extent: Extent) -> Outcome:
     tried, slowest = 0, 0.0
     failures: list[Failure] = []
     with command_here() as command:
-        for together, vlan in _scenes(cases, chosen, extent):
+        for together, vlan, by_upgrade in _scenes(cases, chosen, extent):
             lab = Lab(command=command, detect_duplicates=False, ipv6=False, vlan=vlan)
             with lab:
                 scene = Scene(lab, together, extent.full)
-                scene.play()
+                scene.play(by_upgrade)
             tried += len(together)
             slowest = max(slowest, scene.slowest)
             failures += scene.failures
@@ -40,15 +41,19 @@ def prove(extent: Extent) -> Outcome:
     return Outcome(tried, tuple(dict.fromkeys(failures)), tuple(figures))
 
 
-def _scenes(cases: list[Case], chosen: list[Case], extent: Extent) -> list[tuple[list[Case], int]]:
-    """Which cases share a node, and over which VLAN."""
-    if extent.case is not None:
-        return [(chosen or cases, 0)]
-    scenes = [(cases, 0)]
+def _scenes(
+    cases: list[Case], chosen: list[Case], extent: Extent
+) -> list[tuple[list[Case], int, bool]]:
+    """Which cases share a node, over which VLAN, and whether an upgrade repairs it."""
+    if chosen:
+        return [(chosen, 0, False)]
+    if extent.case == _UPGRADE:
+        return [(cases, 0, True)]
+    scenes = [(cases, 0, False)]
     if extent.full:
-        scenes += [([case], 0) for case in cases]
+        scenes += [(cases, 0, True), *(([case], 0, False) for case in cases)]
         if kernel_has_vlans():
-            scenes += [(cases, _VLAN)]
+            scenes += [(cases, _VLAN, False)]
     return scenes
 
 

@@ -51,19 +51,22 @@ class Scene:
             Liar(lab, pod, f"m{number}", self.honest[0], is_full) for number, pod in enumerate(pods)
         ]
 
-    def play(self) -> None:
-        """All of it."""
+    def play(self, by_upgrade: bool = False) -> None:
+        """All of it; `by_upgrade`: an upgrade is around the loss, and repairs."""
         try:
             self._attach()
             whole = [self._lab.interface(pod) for pod in self.honest]
             node = self._node()
             self._lie(ATTACHED)
             self._ask("snapshot", "plan")
-            self._lab.uplink_lost()
-            self._lie(LOST)
-            self._lab.uplink_back()
-            self._ask("status", "plan")
-            self._repair()
+            if by_upgrade:
+                self._upgrade()
+            else:
+                self._lab.uplink_lost()
+                self._lie(LOST)
+                self._lab.uplink_back()
+                self._ask("status", "plan")
+                self._repair()
             for pod, was in zip(self.honest, whole):
                 if self._lab.interface(pod) != was:
                     self._fail(f"{pod.name} is not as it was")
@@ -144,19 +147,10 @@ class Scene:
 
     def _repair(self) -> None:
         listener = self._listener()
-        command = [*self._lab.command, "repair", "--all", "--no-probe", *self._places]
-        with subprocess.Popen(
-            [*self._lab.ground.entering(self._lab.node), *command],
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="surrogateescape",
-        ) as process:
+        with self._started(["repair", "--all", *self._places]) as process:
             began = time.monotonic()
             try:
-                poll_until(self._honest_are_back, _BOUND, "the honest pods' interfaces")
+                poll_until(self._are_there, _BOUND, "the honest pods' interfaces")
                 self.slowest = time.monotonic() - began
                 out, err = process.communicate(timeout=2 * _BOUND)
             except (LabError, subprocess.TimeoutExpired) as late:
@@ -167,19 +161,60 @@ class Scene:
         self._paste("repair", out)
         self._expect_announcements(listener)
 
-    def _honest_are_back(self) -> bool:
+    def _upgrade(self) -> None:
+        """The driver's reload is a command that waits until the liars have had their turn."""
+        go, plan = self._directory / "go", self._directory / "plan.yaml"
+        command = f"ip link del eth0; until test -e {go}; do sleep 0.02; done"
+        document: dict[str, Any] = {"version": 1, "kubelet": "none", "driver": {"command": command}}
+        document["coverage"] = "1%"
+        plan.write_text(json.dumps(document))
+        state = ("--state-dir", str(self._directory / "state"))
+        words = ["upgrade", str(plan), "--foreground", *state, *self._places]
+        with self._started(words) as process:
+            try:
+                poll_until(lambda: not self._are_there(), 4 * _BOUND, "the driver command")
+                self._lie(LOST)
+                self._lab.uplink_back()
+                go.touch()
+                out, err = process.communicate(timeout=4 * _BOUND)
+            except (LabError, subprocess.TimeoutExpired) as late:
+                process.kill()
+                out, err = process.communicate()
+                self._fail(f"upgrade: {late}: {out} {err}")
+        self._expect_clean("upgrade", Outcome(process.returncode, out, err, 0.0))
+        told = self._lab.cli("upgrade", "--status", "-o", "json", *state)
+        self._expect_clean("upgrade --status", told)
+        for one in told.document["attachments"]:
+            is_honest = one["containerID"] in {pod.name for pod in self.honest}
+            if is_honest and one["state"] != "healthy":
+                self._fail(f"upgrade: an honest pod is {one['state']}: {one}")
+
+    def _started(self, words: Sequence[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._lab.ground.entering(self._lab.node), *self._lab.command, *words],
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+
+    def _are_there(self) -> bool:
         return all(pod_state(pod) is not None for pod in self.honest)
 
     def _verify(self) -> None:
         """Who has a liar for a gateway beside him is not told that all is well."""
+        wanted = "conflict" if any(case.is_gateway for case in self._cases) else "healthy"
+        try:  # (Answers come when the machine has time for them.)
+            poll_until(lambda: self._verdict() == wanted, _BOUND, f"the verdict {wanted}")
+        except LabError as error:
+            self._fail(f"verify of {self.honest[0].name}: {self._verdict()}: {error}")
+
+    def _verdict(self) -> str:
         found = self._document("verify", "-o", "json")
-        verdicts = {one["containerID"]: one["verdict"] for one in found["attachments"]}
-        victim, other = (verdicts.get(pod.name) for pod in self.honest)
-        is_lied_to = any(case.is_gateway for case in self._cases)
-        if is_lied_to and victim != "conflict":
-            self._fail(f"verify says {victim} where a pod answers for the gateway")
-        if not is_lied_to and {victim, other} != {"healthy"}:
-            self._fail(f"verify says {victim} and {other} of the honest pods")
+        entries = {one["containerID"]: one for one in found["attachments"]}
+        return str(entries[self.honest[0].name]["verdict"])
 
     # --- What must hold ---
 
@@ -262,4 +297,9 @@ class Scene:
     def _fail(self, saw: str, pod: Netns | None = None) -> None:
         by = next((c.name for c, one in zip(self._cases, self._liars) if one.pod == pod), "")
         case = by or (self._cases[0].name if len(self._cases) == 1 else "all at once")
-        self.failures.append(Failure(case, " ".join(saw.split())[:400]))
+        self.failures.append(Failure(case, _shortened(" ".join(saw.split()))))
+
+
+def _shortened(text: str) -> str:
+    """What was said first, and last."""
+    return text if len(text) < 600 else f"{text[:300]} … {text[-300:]}"
