@@ -12,6 +12,7 @@ COMMAND_LINK=/usr/local/sbin/cni-repair
 # What is made from the version's parser: in its share/, and linked from here.
 MAN_PAGE=man/man8/cni-repair.8
 COMPLETION=bash-completion/completions/cni-repair
+BILL=cni-repair.cdx.json # of materials, in the version's share/ alone
 SHARE_DIR=/usr/local/share
 STATE_DIR=/var/lib/cni-repair
 RUN_DIR=/run/cni-repair
@@ -50,8 +51,10 @@ where one runs.
                  /etc/cni-repair/watch.yaml; made from conf/watch.yaml where there is none
   --prefix DIR   where versions of it live (default /opt/cni-repair)
   --bin-dir DIR  where the container runtime looks for plugins (default /opt/cni/bin)
-  --wheels DIR   install from the wheels in DIR, with no package index. To make DIR, on a machine
-                 that has an index and the same Python:  python3 -m pip wheel -w DIR .
+  --wheels DIR   install from the wheels in DIR, with no package index: they are taken as they are.
+                 To make DIR, on a machine that has an index and the same Python:
+                   python3 -m pip wheel -w DIR --require-hashes -r conf/requirements.lock
+                   python3 -m pip wheel -w DIR --no-deps .
   --demo         show the repair of a throwaway node's pods; nothing is installed on this node
                  but the Debian packages that the demo needs
   --uninstall    remove cni-repair; the checkpoints in /var/lib/cni-repair stay. Refused (exit
@@ -387,6 +390,7 @@ build_environment() {
         fail "cannot pack the modules in $NEW" "see above"
     make_share "$MAN_PAGE" manpage
     make_share "$COMPLETION" completion
+    make_share "$BILL" sbom
 }
 
 # What --version shows. Wheels may be of another commit with the same version: only where the
@@ -419,15 +423,20 @@ pip_install() { # ARGUMENT...
         --disable-pip-version-check "$@"
 }
 
-# From a copy: a build leaves files behind, and the checkout may be read-only.
+# What the lock pins, and nothing that has another hash. Then cni-repair, built by the lock's own
+# setuptools, from a copy: a build leaves files behind, and the checkout may be read-only.
 install_source() {
+    local lock=$SOURCE/conf/requirements.lock
+    [[ -f $lock ]] || fail "no $lock" "run install.sh from a complete checkout"
+    pip_install --require-hashes -r "$lock" ||
+        fail "pip cannot install what $lock pins" \
+            "see above; without a package index use --wheels (see --help)"
     mkdir -- "$WORK/source"
     tar -C "$SOURCE" --exclude=__pycache__ -cf - pyproject.toml README.md LICENSE cni_repair |
         tar -C "$WORK/source" --no-same-owner -xf - ||
         fail "cannot copy $SOURCE" "see above; run install.sh from a complete checkout"
-    pip_install "$WORK/source" ||
-        fail "pip cannot install cni-repair" \
-            "see above; without a package index use --wheels (see --help)"
+    pip_install --no-deps --no-build-isolation "$WORK/source" ||
+        fail "pip cannot install cni-repair" "see above"
 }
 
 install_wheels() {
@@ -451,7 +460,19 @@ write_launcher() {
 import sys
 
 sys.path.append("$(site_packages)")
-from cni_repair.__main__ import main
+
+try:
+    from cni_repair.__main__ import main
+except (ImportError, MemoryError, OSError, SystemError) as error:  # no descriptor, no memory, a bad disk
+    from posix import environ
+
+    # (A message may have quotes, and there is no json to be had.)
+    why = "".join(char for char in str(error) if char.isalnum() or char in " /._-")
+    if b"CNI_COMMAND" in environ:
+        said = '{"cniVersion":"1.0.0","code":5,"msg":"cni-repair cannot be loaded","details":"%s"}'
+        print(said % why)
+        sys.exit(1)
+    sys.exit(f"cni-repair: cannot be loaded: {why}")
 
 sys.exit(main())
 EOF

@@ -20,8 +20,8 @@ def main() -> int:
             os._exit(_fail("cni-repair was interrupted before it started"))
         print("cni-repair: interrupted", file=sys.stderr)
         return 130
-    except (OSError, ImportError, MemoryError) as error:
-        os._exit(_fail(f"cni-repair cannot start: {type(error).__name__}: {error}"))
+    except (OSError, ImportError, MemoryError, SystemError) as error:
+        os._exit(_fail(f"cni-repair cannot start: {str(error) or 'no memory left'}"))
 
 
 def _run() -> int:

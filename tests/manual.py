@@ -18,6 +18,7 @@ the console block before it on the page ended.
     <!-- then: EVENT, EVENT -->     on the same node, after these
     <!-- file: NAME -->             the block is a file of this name, beside the page's commands
     <!-- not played: REASON -->     it needs what the throwaway node has not
+    <!-- test: TEST TEST -->        what proves the sentence below (tests/unit/test_trust_page.py)
 
 A line "…" in an output stands for any number of lines.
 """
@@ -35,7 +36,7 @@ from typing import Protocol
 REPOSITORY = Path(__file__).resolve().parents[1]
 MANUAL = REPOSITORY / "cni_repair" / "manual"
 TAGS = ("console", "yaml", "json", "sh", "text")
-DIRECTIVES = ("scene", "then", "file", "not played")
+DIRECTIVES = ("scene", "then", "file", "not played", "test")
 ANYTHING = "…"
 
 _FENCE = re.compile(r"```(\w*)$")

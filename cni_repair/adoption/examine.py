@@ -21,6 +21,7 @@ from cni_repair.adoption.verdict import (
     lost_attachment,
     result_of,
 )
+from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint import inventory
@@ -181,7 +182,7 @@ class Examiner:
             check_was_ours(candidate)
             if sandbox.doubt:
                 raise refused_for(sandbox.doubt)
-            if not os.path.exists(candidate.file):
+            if not is_there(candidate.file):
                 raise NotAdopted(GONE, f"{candidate.file} is gone: it was deleted meanwhile")
             configured = self._options.configured(candidate.plugin)
             attachment, unknown = lost_attachment(candidate, configured, rules, follow_renamed)

@@ -39,8 +39,9 @@ REFUSALS = frozenset((FOREIGN, STALE, EXISTS, MASTER_REFUSED, ADDRESS_GONE))
 
 
 # What the system refuses: an errno, memory, or a part of our own code, which cannot be read now
-# (the interpreter takes an errno for its absence).
-SYSTEM_ERRORS = (OSError, MemoryError, ImportError)
+# (the interpreter takes an errno for its absence). Where memory ends inside the interpreter's own
+# code, CPython may raise SystemError.
+SYSTEM_ERRORS = (OSError, MemoryError, SystemError, ImportError)
 
 
 class CniError(Exception):
@@ -86,7 +87,7 @@ def of_system(error: BaseException) -> CniError:
     """One of SYSTEM_ERRORS as what it is: no bug of ours, but something to be put right, or to be
     tried again. What was being done is told by the place, for lack of a better word."""
     place = _place_of(error)
-    if isinstance(error, MemoryError):
+    if isinstance(error, (MemoryError, SystemError)):
         return CniError(IO, "the system has no memory left", f"{place}; call again")
     if isinstance(error, ImportError):
         return CniError(

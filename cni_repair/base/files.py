@@ -96,6 +96,14 @@ def read_all(fd: int, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+def is_directory(path: str) -> bool:
+    """Whether a path leads to a directory. Raises OSError where nobody can tell."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
 def open_private(path: str, create: bool = False, last_may_be_link: bool = False) -> int:
     """Open a directory that nobody else can write to, and for which nobody else can put another
     under its path; the caller closes it. Raises Untrusted, or OSError.
@@ -106,7 +114,8 @@ def open_private(path: str, create: bool = False, last_may_be_link: bool = False
     A symbolic link leads on (/var/run) where nobody else could have made it, and not as the last
     name, unless `last_may_be_link`.
 
-    `create`: what is missing is made, mode 0700 whatever the umask says, and its parents, 0755.
+    `create`: what is missing is made, mode 0700 whatever the umask says, and its parents, 0755; it
+    outlives a power cut, or what is synced into it would be lost with it.
     """
     fd = _walk(path, create, last_may_be_link)
     why = why_untrusted(os.fstat(fd))
@@ -169,7 +178,17 @@ def _open_below(directory: int, name: str, is_last: bool, create: bool) -> int:
         pass  # somebody was quicker; whose it is will be seen
     finally:
         os.umask(mask)
+    _sync_entries(directory)
     return os.open(name, flags, dir_fd=directory)
+
+
+def _sync_entries(directory: int) -> None:
+    """Have the names in a directory survive a power cut. (Whoever was quicker may not have.)"""
+    fd = os.open(".", _DIRECTORY, dir_fd=directory)  # an O_PATH descriptor cannot be synced
+    try:
+        os.fsync(fd)
+    finally:
+        close_fd(fd)
 
 
 def _check_passable(directory: int) -> None:

@@ -21,6 +21,7 @@ class ProcessStat:
     """Some fields of /proc/PID/stat (proc(5))."""
 
     state: str
+    group: int
     session: int
     start: int  # clock ticks since boot: together with the PID it is unique in this boot
 
@@ -39,8 +40,8 @@ def process_ids() -> list[int]:
 
 
 def stat_of(pid: int) -> ProcessStat | None:
-    """A process's state, session and start; None where there is no such process (any more). Of a
-    thread's id, too: they are of one kind."""
+    """A process's state, group, session and start; None where there is no such process (any more).
+    Of a thread's id, too: they are of one kind."""
     return stat_in(f"/proc/{pid}")
 
 
@@ -50,7 +51,8 @@ def stat_in(directory: str) -> ProcessStat | None:
         with open(f"{directory}/stat", "rb") as file:
             # The name in the second field may hold blanks and brackets: begin after its last one.
             fields = file.read(4096).rpartition(b")")[2].split()
-        return ProcessStat(fields[0].decode("ascii"), int(fields[3]), int(fields[19]))
+        group, session, start = int(fields[2]), int(fields[3]), int(fields[19])
+        return ProcessStat(fields[0].decode("ascii"), group, session, start)
     except (*_ENDED, IndexError, ValueError):
         return None
 

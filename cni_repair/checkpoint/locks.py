@@ -17,6 +17,10 @@ from cni_repair.base.files import Untrusted, open_private, why_untrusted
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
 _POLL_SECONDS = 0.01
+WAIT_SECONDS = 45.0
+# How long a plugin whose cni-repair died may go on while somebody waits for its lock.
+_ORPHANS_SECONDS = 30.0
+_END_SECONDS = 5.0  # for the kernel to close the files of who was killed
 _SUFFIX = ".lock"
 # The run directory that is open, at most one: by its path, the descriptor and what is opened.
 _KEPT: dict[str, tuple[int, os.stat_result]] = {}
@@ -98,12 +102,14 @@ def _kept_open(run_dir: str) -> int:
 class Lock(Closeable):
     """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
-    def __init__(self, run_dir: str, name: str, seconds: float = 45.0) -> None:
+    def __init__(self, run_dir: str, name: str, seconds: float = WAIT_SECONDS) -> None:
         self._path = path_of(run_dir, name)
         self._run_dir = run_dir
         self._name = name
         self._seconds = seconds
         self.fd = -1
+        # Whether who had it last noted that it was doing something, and never that it was done.
+        self.is_unfinished = False
 
     def __enter__(self) -> Lock:
         deadline = time.monotonic() + self._seconds
@@ -122,6 +128,7 @@ class Lock(Closeable):
             ) from error
 
     def _wait_until(self, deadline: float) -> bool:
+        may_end_orphans = self._seconds >= _ORPHANS_SECONDS
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,6 +137,13 @@ class Lock(Closeable):
                 if error.errno not in (errno.EAGAIN, errno.EACCES):
                     raise
             if time.monotonic() >= deadline:
+                if may_end_orphans:
+                    may_end_orphans = False
+                    from cni_repair.checkpoint.orphans import end_orphans
+
+                    if end_orphans(self.fd):
+                        deadline = time.monotonic() + _END_SECONDS
+                        continue
                 os.close(self.fd)
                 raise CniError(
                     TRY_AGAIN,
@@ -144,15 +158,25 @@ class Lock(Closeable):
             named = os.stat(self._path, follow_symlinks=False)
         except FileNotFoundError:
             return False
-        return os.path.samestat(named, os.fstat(self.fd))
+        own = os.fstat(self.fd)
+        self.is_unfinished = own.st_size > 0
+        return os.path.samestat(named, own)
+
+    def note_unfinished(self, is_unfinished: bool) -> None:
+        """Note that something is being done which, if we are killed, the next holder has to look
+        after; or that it is done. (A file's size costs nothing, where the disk is full, too.)"""
+        os.ftruncate(self.fd, int(is_unfinished))
+        self.is_unfinished = is_unfinished
 
     def forget(self) -> None:
         """Remove the lock's file, once its attachment no longer exists.
 
         Otherwise /run would keep an inode for every pod that the node ever had. This is safe:
         whoever waits for the removed file checks (:meth:`is_named`) before it believes that it
-        has the lock.
+        has the lock. What is noted there must be looked after first.
         """
+        if self.is_unfinished:
+            return
         try:
             os.unlink(self._path)
         except FileNotFoundError:

@@ -107,8 +107,12 @@ class Store(Closeable):
             ) from error
 
     def write_intent(self, key: Key, text: str) -> None:
-        """Note durably that an ADD is about to change something."""
-        _write(self, key.name + INTENT, text)
+        """Note durably that an ADD is about to change something; where that fails, it is not."""
+        try:
+            _write(self, key.name + INTENT, text)
+        except CniError:
+            self.remove_file(key.name + INTENT)  # it may be there, and only not be durable
+            raise
 
     def fulfil(self, key: Key, text: str) -> None:
         """Put the record of an ADD in the place of its intent, durably.

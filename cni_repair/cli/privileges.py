@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cni_repair.netlink.netns import CLONE_NEWNET, open_own, setns_function
@@ -28,7 +29,9 @@ def why_refused() -> str:
     own = open_own()
     try:
         setns_function()(own, CLONE_NEWNET)
-    except PermissionError:
+    except OSError as error:
+        if error.errno != errno.EPERM:
+            raise
         # All capabilities, but those of a user namespace: they do not count in the node's.
         return f"it is root of a user namespace only: {_REMEDY}"
     finally:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT
+from cni_repair.base.files import is_directory, is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id, short_id
 from cni_repair.base.procfs import boot_id
@@ -65,8 +64,8 @@ class Scope:
 def conf_of(options: argparse.Namespace) -> NetConf | None:
     """The network configuration that is named, if one is."""
     path = options.conf
-    if path and (not os.path.exists(path) or os.path.isdir(path)):
-        what = "is a directory" if os.path.isdir(path) else "does not exist"
+    if path and (not is_there(path) or is_directory(path)):
+        what = "is a directory" if is_directory(path) else "does not exist"
         raise UsageError(IO, f"{path} {what}", "correct --conf")
     return read_conf(path) if path else None
 

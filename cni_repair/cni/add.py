@@ -17,6 +17,7 @@ from cni_repair.base.errors import (
     DelegateError,
     of_system,
 )
+from cni_repair.base.gotypes import RESULT, misfit, respelled
 from cni_repair.base.names import title_of
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint.locks import Lock
@@ -29,6 +30,8 @@ from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_repair.cni.call import Call
     from cni_repair.node.capture import Prepared
 
@@ -89,7 +92,7 @@ def _clear_the_way(call: Call, conf: NetConf, store: Store, lock: Lock) -> None:
             f"{key.ifname} of container {key.container_id} is attached already",
             "the runtime must DEL it first; to bring a lost interface back, use REPAIR",
         )
-    if phase is not None:
+    if phase is not None or lock.is_unfinished:
         from cni_repair.cni.delete import delete_locked
 
         delete_locked(call, conf, store, lock, "an ADD or DEL of it did not come to its end")
@@ -141,14 +144,8 @@ def _attach(
         meanwhile=lambda: prepared.append(_prepare(key, call.netns, netns)),
         keep_open=lock.fd,
     )
-    result = load_object(output, f"the Result of plugin {conf.delegate}")
-    from cni_repair.base.gotypes import RESULT, misfit, respelled
+    result = _result_in(output, conf.delegate)
     from cni_repair.node.capture import Configuration, capture
-
-    result = respelled(result, RESULT)
-    why = misfit(result, RESULT)
-    if why:  # the runtime, in Go, would not take it either
-        raise CniError(DECODE, f"the Result of plugin {conf.delegate} is none", f"${why}")
 
     configuration = Configuration(
         conf.name, conf.delegate, conf.document, conf.follow_renamed_master
@@ -156,6 +153,17 @@ def _attach(
     store.fulfil(key, capture(prepared[0], call.args, configuration, result))
     _log_added(call, conf, netconf, result)
     return output.decode("utf-8").strip()
+
+
+def _result_in(output: bytes, plugin: str) -> dict[str, Any]:
+    """The Result as the runtime, in Go, reads it. Raises CniError where that would not take it."""
+    result: dict[str, Any] = respelled(
+        load_object(output, f"the Result of plugin {plugin}"), RESULT
+    )
+    why = misfit(result, RESULT)
+    if why:
+        raise CniError(DECODE, f"what plugin {plugin} has printed is no Result", f"${why}")
+    return result
 
 
 def _log_added(

@@ -156,6 +156,10 @@ def _forget(run_dir: str, store: Store, key: Key) -> None:
     try:
         with Lock(run_dir, key.name, 0.0) as lock:
             if store.phase(key) is None:
+                if lock.is_unfinished:
+                    from cni_repair.node.detach import remove_temporary_link
+
+                    remove_temporary_link(lock, key, "")
                 store.remove(key)
                 lock.forget()
     except CniError as error:

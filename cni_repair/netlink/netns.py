@@ -114,8 +114,10 @@ def cookie_of(sock: socket.socket) -> int | None:
     """The number of the namespace that a socket was made in, never used twice; None before 5.14."""
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno == errno.ENOPROTOOPT:
+            return None
+        raise  # without it another namespace of that inode would pass for this one
     return int.from_bytes(raw, "little")  # as are both architectures on which the option is 71
 
 

@@ -32,6 +32,7 @@ _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK = 270
+_MAX_ERRNO = 4095  # include/linux/err.h
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
 _U32 = struct.Struct("=I")
 
@@ -46,7 +47,7 @@ _buffer = bytearray(1 << 18)
 
 
 class TooMany(CniError):
-    """A dump is longer than its reader can bear."""
+    """A dump is longer, or changes faster, than its reader can bear."""
 
 
 class NotSupported(CniError):
@@ -146,7 +147,7 @@ class Rtnetlink(Closeable):
             entries = self._dump_once(message, at_most, what, keep, at_most_bytes)
             if entries is not None:
                 return entries
-        raise CniError(
+        raise TooMany(
             REPAIR_FAILED,
             "the kernel's tables change too fast to be read",
             f"{_DUMP_TRIES} dumps in a row were interrupted",
@@ -233,6 +234,8 @@ def ack_in(flags: int, body: bytes) -> Ack:
     if body[:4] == _NO_ERROR:
         return _SUCCESS
     (code,) = struct.unpack_from("=i", body)
+    if not -_MAX_ERRNO <= code < 0:
+        raise ValueError(f"{code} is no error number")
     words = b""
     if flags & _NLM_F_ACK_TLVS:
         request_length = _U32.unpack_from(body, 4)[0]

@@ -5,6 +5,7 @@ Operations travel many to a datagram; the kernel answers each, and goes on after
 
 from __future__ import annotations
 
+import binascii
 import errno
 import os
 
@@ -15,12 +16,12 @@ from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
 from cni_repair.network.kernel.sysctl import SYSCTLS, path_of
-from cni_repair.network.model import KINDS
+from cni_repair.network.model import KINDS, TEMPORARY
 from cni_repair.network.operations.neighbour import SetNeighbour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cni_repair.network.operations.base import Creation, Operation, Target
 
@@ -40,6 +41,16 @@ class NamespacePair:
 
 
 @frozen
+class Passage:
+    """How a link may have to get into the pod: made in the node under a name of its attachment's
+    own, then moved. `note` is told when one may be there, and when none is any more: whoever comes
+    after us, should we be killed, has to know of it."""
+
+    name: str
+    note: Callable[[bool], None]
+
+
+@frozen
 class Applied:
     """What came of a plan."""
 
@@ -50,19 +61,20 @@ class Applied:
 
 
 def apply_to_pod(
-    sides: NamespacePair, operations: Sequence[Operation], target: Target, temporary: str
+    sides: NamespacePair, operations: Sequence[Operation], target: Target, passage: Passage | None
 ) -> Applied:
     """Apply a plan to one pod; the calling thread is inside the pod's namespace.
 
-    `target`: as observed; an index that is not known yet (0) is asked for. `temporary`: a name for
-    a link that may have to be made in the node, unique to the attachment. An interface that was
+    `target`: as observed; an index that is not known yet (0) is asked for. `passage`: for a plan
+    that makes a link. An interface that was
     made here and could not be set up is taken away again: the next attempt then starts from `lost`,
     not from a half-made link.
     """
     creation = operations[0].creation if operations else None
     if creation is not None:
         first, *operations = operations
-        answer, ifindex = _create(sides, first, creation, target, temporary)
+        assert passage is not None
+        answer, ifindex = _create(sides, first, creation, target, passage)
         if answer.errno:
             return Applied((_failure(first, sides.pod_path, answer),), is_proved=False)
         made = ifindex or _ifindex_of(sides.pod, creation.ifname)
@@ -137,7 +149,7 @@ class _PodWork:
 
 
 def _create(
-    sides: NamespacePair, first: Operation, creation: Creation, target: Target, temporary: str
+    sides: NamespacePair, first: Operation, creation: Creation, target: Target, passage: Passage
 ) -> tuple[Ack, int]:
     """Make the interface; under a temporary name first where the kernel cannot do it in one
     message. With its index, where that is known: one that was asked for is given, or nothing is
@@ -145,21 +157,37 @@ def _create(
     (answer,) = sides.node.send(first.requests(target))
     if answer.errno != errno.EEXIST:
         return answer, creation.ifindex
-    _remove_leftover(sides.node, temporary)
-    (answer,) = sides.node.send([creation.temporary(temporary, target.master)])
-    if answer.errno:
-        return answer, 0
-    ifindex = _ifindex_of(sides.node, temporary)
-    (answer,) = sides.node.send([creation.move(ifindex, sides.pod_netns)])
-    if answer.errno:
-        delete_link(sides.node, ifindex)
+    passage.note(True)
+    remove_temporary(sides.pod, passage.name)
+    remove_temporary(sides.node, passage.name)
+    answer = _create_and_move(sides, creation, target, passage.name)
+    passage.note(False)
     return answer, 0  # before 5.13 the kernel chooses it (IFLA_NEW_IFINDEX)
 
 
-def _remove_leftover(rtnl: Rtnetlink, temporary: str) -> None:
-    """A repair that was killed half-way left its temporary link; the attachment's lock is ours."""
-    link = observe.link_named(rtnl, temporary)
-    if link is not None and link.name == temporary and link.kind in KINDS:
+def _create_and_move(sides: NamespacePair, creation: Creation, target: Target, name: str) -> Ack:
+    (answer,) = sides.node.send([creation.temporary(name, target.master)])
+    if answer.errno:
+        return answer
+    ifindex = _ifindex_of(sides.node, name)
+    (answer,) = sides.node.send([creation.move(ifindex, sides.pod_netns)])
+    if answer.errno:
+        delete_link(sides.node, ifindex)
+        # The kernel moves first and renames then (do_setlink()): where the name was taken, it is in
+        # the pod, with the index that the interface is to have.
+        remove_temporary(sides.pod, name)
+    return answer
+
+
+def temporary_name(attachment: str) -> str:
+    """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
+    return f"{TEMPORARY}{binascii.crc32(attachment.encode()):08x}"
+
+
+def remove_temporary(rtnl: Rtnetlink, name: str) -> None:
+    """Remove the link that a repair has left on its way; the attachment's lock is ours."""
+    link = observe.link_named(rtnl, name)
+    if link is not None and link.name == name and link.kind in KINDS:
         delete_link(rtnl, link.ifindex)
 
 

@@ -20,6 +20,9 @@ KINDS = {
 }
 KIND_OF_MODE = {mode: kind for kind, modes in KINDS.items() for mode in modes}
 
+# How the names of links begin that a repair has made, and that are on their way into a pod.
+TEMPORARY = "cnirep"
+
 FOREVER = 0xFFFFFFFF
 
 # include/uapi/linux/if_addr.h

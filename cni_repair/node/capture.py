@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.errors import CONFIG, TRY_AGAIN, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
@@ -75,7 +75,7 @@ def capture(
     key, netns = prepared.key, prepared.netns
     with Rtnetlink() as node:
         seen = see(key.ifname, netns, prepared.own, node, defaults=prepared.defaults)
-    made = _made(key.ifname, configuration.delegate, seen)
+    made = _made(key.ifname, configuration.delegate, seen, result)
     checkpoint = model.Checkpoint(
         key=key,
         network=configuration.network,
@@ -91,9 +91,16 @@ def capture(
     return model.encode_checked(checkpoint)
 
 
-def _made(ifname: str, delegate: str, seen: Seen) -> LiveLink:
+def _made(ifname: str, delegate: str, seen: Seen, result: dict[str, Any]) -> LiveLink:
     live = seen.observed.link
-    if live is None or not restorable(live) or not seen.observed.over_node:
+    over_node = seen.observed.over_node
+    if (over_node and not seen.parents) or (live is None and _names(result, ifname)):
+        raise CniError(
+            TRY_AGAIN,
+            f"{ifname} went away with its master while it was attached",
+            "the runtime tries again",
+        )
+    if live is None or not restorable(live) or not over_node:
         made = f"a {live.link.kind or 'hardware'} link {live.link.mode}" if live else "no link"
         raise CniError(
             CONFIG,
@@ -101,6 +108,15 @@ def _made(ifname: str, delegate: str, seen: Seen) -> LiveLink:
             "cni-repair can bring back macvlan and ipvlan interfaces over links of the node only",
         )
     return live
+
+
+def _names(result: dict[str, Any], ifname: str) -> bool:
+    """Whether a Result (CNI 0.3 and later) has an interface of that name in the pod."""
+    links = result.get("interfaces")
+    return isinstance(links, list) and any(
+        isinstance(link, dict) and link.get("name") == ifname and link.get("sandbox")
+        for link in links
+    )
 
 
 def restorable(live: LiveLink) -> bool:

@@ -18,6 +18,7 @@ from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import is_legacy
 from cni_repair.netlink.netns import cookie_inside, netns_id_at, open_netns
 from cni_repair.node.context import POD_FAILURES, wrapped
+from cni_repair.node.detach import remove_temporary_link
 from cni_repair.node.leases import reserved_by
 from cni_repair.node.namespaces import (
     OUT_OF_SIGHT,
@@ -118,6 +119,8 @@ def forget(store: Store, entry: Entry, run_dir: str, hints: LegacyHints | None) 
             return  # its DEL came first
         if fresh.raw != entry.raw:
             raise CniError(TRY_AGAIN, "its record was changed meanwhile", "call again")
+        if lock.is_unfinished:
+            remove_temporary_link(lock, entry.key, "")  # no pod has it
         if is_legacy(entry.file):
             store.remove_file(entry.file)
         else:

@@ -9,8 +9,10 @@ is known here.
 
 from __future__ import annotations
 
+import fcntl
 import os
 
+from cni_repair.base.errors import IO, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.names import short_id
@@ -101,14 +103,45 @@ def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> 
     return replace(plan, unvouched=(*leases.unknown, *leases.freed))
 
 
+def remove_torn(netconf: dict[str, Any], network: str) -> None:
+    """Remove the files of host-local's that name nobody: it was killed, or the power failed, after
+    a file was made and before it was filled. It frees what names a container, and so never those.
+
+    Under its own lock: what is empty then stays empty. Raises CniError (I/O).
+    """
+    store = _store(netconf, network)
+    try:
+        lock = os.open(f"{store}/lock", os.O_RDWR | os.O_CLOEXEC) if store else -1
+    except FileNotFoundError:
+        return
+    if lock < 0:
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in os.listdir(store):
+            path = f"{store}/{name}"
+            if _plain(name) and os.stat(path, follow_symlinks=False).st_size == 0:
+                os.unlink(path)
+    except OSError as error:
+        raise CniError(
+            IO, f"cannot clean up host-local's {store}", error.strerror or str(error)
+        ) from error
+    finally:
+        os.close(lock)
+
+
 def store_of(checkpoint: Checkpoint) -> str:
     """host-local's directory for the attachment's network; empty where it is not its IPAM."""
     netconf = checkpoint.netconf
     delegate = netconf.get("delegate")
     if isinstance(delegate, dict):
         netconf = {**netconf, **delegate}
+    return _store(netconf, checkpoint.network)
+
+
+def _store(netconf: dict[str, Any], network: str) -> str:
     ipam = netconf.get("ipam")
-    if not isinstance(ipam, dict) or not checkpoint.network:
+    if not isinstance(ipam, dict) or not network:
         return ""
     keys = {fold(key): value for key, value in ipam.items()}  # as Go reads them
     if keys.get("type") != "host-local":
@@ -116,7 +149,7 @@ def store_of(checkpoint: Checkpoint) -> str:
     directory = keys.get("datadir") or _STORE
     if not isinstance(directory, str) or not directory.startswith("/"):
         return ""
-    return f"{directory.rstrip('/')}/{checkpoint.network}"
+    return f"{directory.rstrip('/')}/{network}"
 
 
 def given_addresses(checkpoint: Checkpoint) -> tuple[str, ...]:

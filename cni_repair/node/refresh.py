@@ -49,6 +49,8 @@ def refresh(
         if fresh is None:
             lock.forget()
             return False
+        if fresh.error is not None:
+            raise fresh.error  # it could be read a moment ago
         if fresh.checkpoint is None or fresh.checkpoint.netns is None:
             return False
         recorded = fresh.checkpoint

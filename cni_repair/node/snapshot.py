@@ -7,6 +7,7 @@ known, and a pod that could not be restored is known before it is lost.
 from __future__ import annotations
 
 from cni_repair.base import log
+from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint.inventory import run_dir_of
 from cni_repair.netlink.socket import TooMany
@@ -195,6 +196,13 @@ def judge(report: Report) -> Record:
     return Record(report, UNCHANGED, True)
 
 
+def _is_pods_own(error: Exception) -> bool:
+    """Whether the pod has made so much of its interface, or such, that no record can hold it: the
+    older record is there, and no upgrade of the node must wait for that pod."""
+    is_odd = isinstance(error, CniError) and error.code == BAD_CHECKPOINT
+    return is_odd or isinstance(error, TooMany)
+
+
 def _accepts(report: Report) -> bool:
     return report.state == DEGRADED and report.error is None
 
@@ -209,7 +217,7 @@ def _refreshed(
         changed = refresh(node, store, run_dir, entry, recorder=recorder)
     except POD_FAILURES as error:
         why = f"its older record stays: {wrapped(error)}"
-        return replace(before, outcome=KEPT, findings=(why,), failed=True)
+        return replace(before, outcome=KEPT, findings=(why,), failed=not _is_pods_own(error))
     trouble = recorder.trouble(entry.checkpoint.attachment.parents)
     if changed:
         return replace(before, outcome=REFRESHED, findings=(trouble,) if trouble else ())

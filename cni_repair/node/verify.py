@@ -71,8 +71,8 @@ VERDICTS = (
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 
 MAX_ADDRESSES = 64  # of one pod, which decides how many it has
-# Who else answers for a gateway answers as fast as it.
-_GATEWAY_PROBES = 1
+# Who else answers for a gateway answers as fast as it; but a question may be lost.
+_GATEWAY_PROBES = 2
 _MOST_MACS = 4  # to be named: a pod may answer with any number
 _SOCKETS_PER_POD = 3
 
@@ -122,6 +122,7 @@ class Answers:
     gateways: tuple[Gateway, ...] = ()
     holders: tuple[Holder, ...] = ()  # of the pod's addresses, and of its gateways'
     error: CniError | None = None  # why there is not more
+    is_flooded: bool = False  # more answers came than were read
 
 
 @frozen
@@ -358,6 +359,7 @@ class _Probe(Closeable):
             self._gateways.result() if self._gateways and not self._failed else (),
             self.duplicates.result() if self.duplicates else (),
             self._error,
+            bool(self.duplicates and self.duplicates.is_flooded),
         )
 
 
@@ -391,6 +393,8 @@ def _weighed(
     if macs[1:]:
         more = f" and {len(said) - _MOST_MACS} more" if said[_MOST_MACS:] else ""
         why = f"{name} has {len(said)} answers: {', '.join(said[:_MOST_MACS])}{more}"
+    elif answers.is_flooded:
+        why = f"{name} has more answers than were read: {said[0]}, and perhaps others"
     elif gateway.mac in pods and gateway.address not in pods[gateway.mac].addresses:
         why = f"{name} is answered for by {said[0]}"
     elif recorded and gateway.mac != recorded:

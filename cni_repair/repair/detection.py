@@ -205,7 +205,7 @@ def _apply(namespaces: NamespacePair, now: PodLook, steps: list[Operation]) -> l
     if live is None or not steps:
         return []
     target = Target(ifindex=live.link.ifindex, master=live.master)
-    apply_to_pod(namespaces, steps, target, "")
+    apply_to_pod(namespaces, steps, target, None)
     return [step.describe(namespaces.pod_path) for step in steps]
 
 

@@ -190,6 +190,8 @@ class Firing:
         except _Gone:
             lock.forget()  # its DEL has, too; this one was made since
             raise
+        if lock.is_unfinished:
+            raise _Doubt("a repair of it was killed")
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
         if is_there(pod.tombstone):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import binascii
-
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
-from cni_repair.network.apply import apply_to_pod
+from cni_repair.network.apply import Passage, apply_to_pod, remove_temporary, temporary_name
 from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.model import LiveLink
 from cni_repair.network.observe import has_carrier, ifindex_of, name_at, with_beginnings
@@ -17,7 +15,6 @@ from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import HEALTHY, RENAMED, Plan, with_extras
 from cni_repair.node.report import Report
 from cni_repair.node.verdict import observe, planned
-from cni_repair.uplink.read import TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,11 +29,6 @@ if TYPE_CHECKING:
 # What goes along with an address that had to be taken away for a moment is found missing, and
 # added, in a second round; a third is for what that one brings to light.
 _ROUNDS = 3
-
-
-def _temporary_name(checkpoint: Checkpoint) -> str:
-    """A link's name of at most 15 bytes, the same at every attempt, another for each attachment."""
-    return f"{TEMPORARY}{binascii.crc32(checkpoint.key.name.encode()):08x}"
 
 
 class RecordChanged(Exception):
@@ -211,6 +203,7 @@ class PodRepair:
         self._desired = checkpoint
         self.failures: tuple[str, ...] = ()
         self.is_waiting = False  # for the lock; nothing was done yet
+        self._passage: Passage | None = None
 
     def __call__(
         self, namespaces: NamespacePair, lock: AttachmentLock, finish: Callable[[], None]
@@ -227,6 +220,11 @@ class PodRepair:
         self.is_waiting = True
         with lock:
             self.is_waiting = False
+            self._passage = Passage(temporary_name(self._checkpoint.key.name), lock.note_unfinished)
+            if lock.is_unfinished:
+                for side in (namespaces.pod, namespaces.node):
+                    remove_temporary(side, self._passage.name)
+                lock.note_unfinished(False)
             if not self._is_still_gone(namespaces):  # who had it until now may have repaired it
                 self._look(namespaces)
                 self.before = self.now
@@ -270,9 +268,7 @@ class PodRepair:
             links=observed.links,
         )
         plan = self.now.plan
-        applied = apply_to_pod(
-            namespaces, plan.operations, target, _temporary_name(self._checkpoint)
-        )
+        applied = apply_to_pod(namespaces, plan.operations, target, self._passage)
         self.failures = applied.failures
         if not applied.is_proved or plan.waits or not plan.restores_all:
             return False

@@ -53,6 +53,13 @@ _KEYS = {
     "restored": {"attachment"},
     "end": {"status"},
 }
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("phase", "words", "link", "bootId", "unit"), str),
+    **dict.fromkeys(("at", "until"), (int, float)),
+    **dict.fromkeys(("pid", "version"), int),
+    **dict.fromkeys(("data", "plan", "options"), dict),
+    "ok": bool,
+}
 
 
 class Journal(Closeable):
@@ -218,5 +225,11 @@ def events_in(lines: Iterable[bytes]) -> Iterator[Event]:
         except CniError:
             continue
         kind = event.get("event")
-        if isinstance(kind, str) and {"at", *_KEYS.get(kind, {"?"})} <= event.keys():
+        keys = _KEYS.get(kind) if isinstance(kind, str) else None
+        if keys is not None and all(_holds(event, key) for key in ("at", *keys)):
             yield event
+
+
+def _holds(event: Event, key: str) -> bool:
+    """Whether an event has the key, and of those that are reckoned with, a value of its type."""
+    return key in event and isinstance(event[key], _TYPES.get(key, object))

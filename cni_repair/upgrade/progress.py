@@ -138,7 +138,9 @@ def progress_of(events: Iterable[Event]) -> Progress:
 
 def _undone_by(phase: str) -> tuple[str, ...]:
     """The phases whose earlier end does not count any more once this one has begun (again)."""
-    return (HOLD, RELEASE) if phase == HOLD else PHASES[PHASES.index(phase) :]
+    if phase == HOLD:
+        return HOLD, RELEASE
+    return PHASES[PHASES.index(phase) :] if phase in PHASES else ()
 
 
 def remaining(progress: Progress) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cni_repair.base.errors import REPAIR_FAILED
 from cni_repair.base.frozen import replace
 from cni_repair.netlink.socket import Rtnetlink, TooMany
-from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, NodeLink
+from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, TEMPORARY, NodeLink
 from cni_repair.network.observe import links_like_pods, read_addresses, read_routes
 
 TYPE_CHECKING = False
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from cni_repair.network.model import Address, HostLink, LiveLink, Route
 
-TEMPORARY = "cnirep"  # how the names of links begin that a repair has on their way into a pod
 _MAX_SHIMS = 4096  # of a kind
 # Addresses and routes in all: every pod's checkpoint holds them, and there are two hundred pods.
 _MAX_ENTRIES = 512

@@ -87,7 +87,6 @@ class Attachments:
 
     def __init__(self) -> None:
         self._known: dict[Place, Attachment] = {}
-        self._directories: frozenset[str] | None = None  # those that are watched; None: any
         self._masters: Counter[str] | None = None  # asked for with every message of a link
 
     def __len__(self) -> int:
@@ -99,24 +98,15 @@ class Attachments:
     def get(self, place: Place) -> Attachment | None:
         return self._known.get(place)
 
-    def is_gone(self, place: Place) -> bool:
-        """Whether what is said of one comes too late: while the line was on its way its record
-        went, or its directory is not watched any more; and nobody would be told again."""
-        if place in self._known:
-            return False
-        is_watched = self._directories is None or place.directory in self._directories
-        return not (is_watched and os.path.lexists(os.path.join(*place)))
-
     def drop(self, place: Place) -> None:
         """Its record is gone."""
         self._known.pop(place, None)
         self._masters = None
 
-    def keep_directories(self, directories: Iterable[str]) -> None:
-        """Forget what is in others, whatever a look at them that is at work will say."""
-        self._directories = frozenset(directories)
+    def drop_directories_but(self, directories: Iterable[str]) -> None:
+        kept = set(directories)
         for place in [*self._known]:
-            if place.directory not in self._directories:
+            if place.directory not in kept:
                 self.drop(place)
 
     def keep_files(self, directory: str, files: Iterable[str]) -> None:
@@ -183,6 +173,12 @@ class Attachments:
         if self._masters is None:
             self._masters = Counter(name for one in self._known.values() for name in one.chain)
         return self._masters
+
+
+def is_gone(attachments: Attachments, place: Place) -> bool:
+    """Whether what is said of one comes too late: its record went while the line was on its way,
+    and nobody would be told again."""
+    return attachments.get(place) is None and not os.path.lexists(os.path.join(*place))
 
 
 def _cause(before: str, healthy_over: int, over: int) -> str:

@@ -38,7 +38,7 @@ class Choosing:
         self._restraint = restraint
         self._tried: set[Place] = set()  # with all of their uplink, since they were last well
         self._failures: Counter[Group] = Counter()  # tasks that did not end well, in a row
-        self._suspects: set[Place] = set()  # what they were for
+        self.suspects: set[Place] = set()  # what may have ended them: each is healed alone
 
     def lost(self, uplink: str, gone: Iterable[Attachment], now: float) -> None:
         """These stand on a link that is gone: another loss than the last one, and whatever a repair
@@ -46,7 +46,7 @@ class Choosing:
         self._restraint.uplink_lost(uplink, now)
         for one in gone:
             self._tried.discard(one.place)
-            self._suspects.discard(one.place)
+            self.suspects.discard(one.place)
             self._restraint.reconsider(one.place)
 
     def groups(
@@ -58,7 +58,7 @@ class Choosing:
         for one in self._attachments:
             if not one.is_damaged:
                 self._tried.discard(one.place)
-                self._suspects.discard(one.place)
+                self.suspects.discard(one.place)
             # An interrupted heal may have left one that is well in need of its last step.
             wanted = one.unverified or is_wanted(heal, one.cause, one.state)
             if wanted and one.place not in busy and not self.why_refused(one):
@@ -69,7 +69,7 @@ class Choosing:
 
     def _group_of(self, one: Attachment) -> Group:
         directory, file = one.place
-        if one.place in self._suspects:
+        if one.place in self.suspects:
             return Group(directory, "", file)
         if not one.is_damaged or one.cause == DRIFT or one.place in self._tried:
             return Group(directory, "")
@@ -94,27 +94,20 @@ class Choosing:
     def ended(self, group: Group) -> None:
         self._failures.pop(group, None)
 
-    def failed(self, group: Group, places: Iterable[Place], now: float) -> None:
+    def failed(
+        self, group: Group, places: Iterable[Place], now: float, culprit: Place | None = None
+    ) -> None:
         """A task did not end well: try again later; after the second time each on its own, since
-        one of them may be what ends their task."""
+        one of them may be what ends their task. Where the culprit is known, it alone is left out,
+        and the others are tried again at once."""
+        if culprit is not None:
+            self.suspects.add(culprit)
+            return
         self.begun(group, places, now)
         self._failures[group] += 1
         if self._failures[group] > 1:
-            self._suspects.update(places)
+            self.suspects.update(places)
             self.ended(group)
-
-    def suspect(self, place: Place) -> None:
-        """This one has ended a task: the others are healed without it."""
-        self._suspects.add(place)
-
-    def left_out(self, group: Group) -> list[str]:
-        """The files of what a task is not to touch."""
-        return [
-            one.place.file
-            for one in self._attachments
-            if one.place.directory == group.directory
-            and (self.why_refused(one) or (group.uplink and one.place in self._suspects))
-        ]
 
     def not_healed(self, one: Attachment, code: int) -> None:
         """A repair has left it damaged: it is tried again later, or where that would come to the
@@ -130,7 +123,7 @@ class Choosing:
     def forget(self, place: Place) -> None:
         """It is no more."""
         self._tried.discard(place)
-        self._suspects.discard(place)
+        self.suspects.discard(place)
         self._restraint.forget(place, _name(place))
 
     def why_refused(self, one: Attachment) -> str:
@@ -145,6 +138,16 @@ def are_left(attachments: Attachments, choosing: Choosing) -> bool:
         one.is_damaged and one.cause != DRIFT and not choosing.why_refused(one)
         for one in attachments
     )
+
+
+def left_out(attachments: Attachments, choosing: Choosing, group: Group) -> list[str]:
+    """The files of the directory that the group's task is not to touch."""
+    return [
+        one.place.file
+        for one in attachments
+        if one.place.directory == group.directory
+        and (choosing.why_refused(one) or (group.uplink and one.place in choosing.suspects))
+    ]
 
 
 def _name(place: Place) -> str:

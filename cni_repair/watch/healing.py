@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
 from cni_repair.watch import journal
-from cni_repair.watch.attachments import Attachment, Place
+from cni_repair.watch.attachments import Attachment, Place, is_gone
+from cni_repair.watch.choosing import left_out
 from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class _Heal:
     is_waiting: bool = False  # for its master
     is_news: bool = False  # a link has come, or changed, since it last looked for it
     later: asyncio.TimerHandle | None = None  # when it may look for it again: its uplink flaps
-    arming: str = ""  # the file of the one that is being prepared
+    arming: Place | None = None  # the one that is being prepared
     armed: int = 0
     restored: dict[str, float] = field(default_factory=dict)  # when, by file
     # How they were as it began: a look that sees one well before its verdict is told would take
@@ -146,7 +147,7 @@ class Healing:
             "files": None if group.uplink else [place.file for place in heal.places],
             "wait": bool(group.uplink),
             "ipv6Detection": self._telling.settings.ipv6_detection,
-            "except": self.choosing.left_out(group),
+            "except": left_out(self._attachments, self.choosing, group),
         }
         try:
             async with self._crew.task(request) as task:
@@ -156,7 +157,13 @@ class Healing:
             self.choosing.ended(group)
         except TaskFailed as error:
             if self._mode is not None and self._mode.heals:
-                self._failed(heal, str(error))
+                culprit, at = heal.arming, ""
+                if culprit is not None:
+                    known = self._attachments.get(culprit)
+                    at = f" arming {known.title if known else culprit.file}, which is healed alone"
+                over = group.uplink or group.directory
+                self._telling.trouble(f"a heal over {over} failed{at}: {error}")
+                self.choosing.failed(group, heal.places, time.monotonic(), culprit)
         finally:
             heal.is_waiting = False
             del self._heals[group]
@@ -164,25 +171,13 @@ class Healing:
         self.consider()
         self._telling.changed()
 
-    def _failed(self, heal: _Heal, why: str) -> None:
-        group = heal.group
-        place = Place(group.directory, heal.arming)
-        one = self._attachments.get(place) if group.uplink else None
-        if one is None:
-            over = group.uplink or group.directory
-            self._telling.trouble(f"a heal over {over} failed: {why}")
-            self.choosing.failed(group, heal.places, time.monotonic())
-        else:  # the others do without it
-            self._telling.trouble(f"{one.title} cannot be armed, and is healed by itself: {why}")
-            self.choosing.suspect(place)
-
     def _take(self, heal: _Heal, line: dict[str, Any]) -> None:
         if "verdict" in line:
             self._judge(heal, line)
         elif "restored" in line:
             heal.restored[line["restored"]] = line["at"]
         elif "arming" in line:
-            heal.arming = line["arming"]
+            heal.arming = Place(heal.group.directory, line["arming"])
             return  # nothing to be told
         elif "firing" in line:
             assert heal.task is not None
@@ -192,7 +187,7 @@ class Healing:
             heal.before = {one.place: replace(one) for one in self._attachments}
             self.choosing.begun(heal.group, heal.places, time.monotonic())
         elif "armed" in line:
-            heal.arming, heal.armed = "", line["armed"]
+            heal.arming, heal.armed = None, line["armed"]
             journal.armed(heal.group.uplink, line["armed"], line["of"])
         elif "waiting" in line:
             assert heal.task is not None
@@ -222,7 +217,7 @@ class Healing:
     def _judge(self, heal: _Heal, line: dict[str, Any]) -> None:
         """Take in what became of a pod."""
         place = Place(heal.group.directory, line["file"])
-        if place in heal.overtaken or self._attachments.is_gone(place):
+        if place in heal.overtaken or is_gone(self._attachments, place):
             return
         before = heal.before.get(place, Attachment(place))
         now = time.monotonic()

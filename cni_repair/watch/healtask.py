@@ -82,18 +82,11 @@ class _Heal:
         self._armed = arm(
             self._node,
             self._store,
-            self._told_one_by_one(),
+            _each_told(self._channel, [*self._entries.values()]),
             self._options(),
             processes if processes > 1 else 0,
         )
         self._channel.send({"armed": self._armed.count, "of": count})
-
-    def _told_one_by_one(self) -> Iterator[Entry]:
-        """All of them, each told before its turn: should the child hang or die in its namespace,
-        the daemon knows whom to leave out."""
-        for entry in self._entries.values():
-            self._channel.send({"arming": entry.file})
-            yield entry
 
     def _read_new(self) -> None:
         """Take in the records that are there now; those known already are read again where it
@@ -178,3 +171,11 @@ class _Heal:
         seen = seen_of(self._store, entry, report, masters)
         said = {**seen, "verdict": True, "steps": len(report.actions)}
         self._channel.send(still_there(said))
+
+
+def _each_told(channel: Channel, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Each is told before its turn: should the child hang or die in its namespace, the daemon knows
+    whom to leave out."""
+    for entry in entries:
+        channel.send({"arming": entry.file})
+        yield entry

@@ -11,6 +11,7 @@ from cni_repair.watch import journal
 from cni_repair.watch.choosing import are_left
 from cni_repair.watch.kubelet import Holder
 from cni_repair.watch.settings import ON_LOSS
+from cni_repair.watch.successor import another_comes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,10 +28,19 @@ _LOOK_SECONDS = 1.0
 class Keeping:
     """The kubelet, by what happens to pods."""
 
-    def __init__(self, attachments: Attachments, telling: Telling, healing: Healing) -> None:
+    def __init__(
+        self,
+        attachments: Attachments,
+        telling: Telling,
+        healing: Healing,
+        is_known: Callable[[], bool],
+    ) -> None:
+        """`is_known` says whether all attachments were looked at: before, none is known as lost."""
         self._attachments = attachments
         self._telling = telling
         self._healing = healing
+        self._is_known = is_known
+        self._is_asked_to_end = True
         self._why = ""
         self._lost = asyncio.Event()
         self.held: Held | None = None
@@ -41,16 +51,21 @@ class Keeping:
             self._why = f"{uplink} is gone, and pods with it"
             self._lost.set()
 
+    def ends_of_itself(self) -> None:
+        """The watcher cannot go on: nobody has asked it to end."""
+        self._is_asked_to_end = False
+
     async def run(self) -> None:
         """Hold and release, for ever. What a watcher before this one has held is found here; at the
-        end it is released, since nobody is there to heal its pods any more."""
+        end it is released, since nobody is there to heal its pods any more; but not where another
+        watcher comes at once, and finds it. (Its timer runs on, should that one fail.)"""
         await self._note(Holder(self._telling.settings))
         try:
             while True:
                 await self._turn()
         finally:
             await self._note(Holder(self._telling.settings))
-            if self.held is not None:
+            if self.held is not None and not another_comes(self._is_asked_to_end):
                 await self._do("released", Holder.release)
 
     async def _turn(self) -> None:
@@ -68,7 +83,11 @@ class Keeping:
         holder = Holder(self._telling.settings)
         await self._note(holder)
         is_over = self.held is None
-        is_wanted = self._healing.is_at_work or are_left(self._attachments, self._healing.choosing)
+        is_wanted = (
+            not self._is_known()
+            or self._healing.is_at_work
+            or are_left(self._attachments, self._healing.choosing)
+        )
         if is_over or not is_wanted:
             await self._do("released", Holder.release)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cni_repair.network.planning.plan import HEALTHY
 from cni_repair.node.report import UNREADABLE
-from cni_repair.watch.attachments import Place
+from cni_repair.watch.attachments import Place, is_gone
 from cni_repair.watch.crew import WAITING_SECONDS, TaskFailed
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Looks:
             self._attachments.drop(place)
             return None
         known = self._attachments.get(place)
-        if self._attachments.is_gone(place) or (known and known.was_lost_since(began)):
+        if is_gone(self._attachments, place) or (known and known.was_lost_since(began)):
             return None
         change = self._attachments.saw(directory, line, now)
         one = change.one
@@ -121,7 +121,7 @@ class Looks:
             self._telling.trouble(f"what is in {directory} cannot {verb}: {why}")
             return
         place = Place(directory, files[0])
-        if self._attachments.is_gone(place):
+        if is_gone(self._attachments, place):
             return
         one = self._attachments.get(place)
         if kind == LOOK or one is None:
@@ -132,7 +132,7 @@ class Looks:
     def _note_unseen(self, places: Iterable[Place], why: str) -> None:
         """Only what is known has its turn again."""
         for place in places:
-            if self._attachments.get(place) is None and not self._attachments.is_gone(place):
+            if self._attachments.get(place) is None and not is_gone(self._attachments, place):
                 self._attachments.cannot_see(place, why, time.monotonic())
 
     def _give_up(self, places: Iterable[Place]) -> None:

@@ -64,7 +64,12 @@ class Watcher:
         self._healing = Healing(
             self._crew, self._attachments, choosing, self._telling, self._looking.soon
         )
-        self._keeping = Keeping(self._attachments, self._telling, self._healing)
+        self._keeping = Keeping(
+            self._attachments,
+            self._telling,
+            self._healing,
+            is_known=lambda: self._looking.finished_at is not None,
+        )
         self._node = NodeLinks(
             self._attachments, self._healing, self._telling, self._looking.soon, self._hold
         )
@@ -90,6 +95,7 @@ class Watcher:
         try:
             waited = [*tasks, self._healing.failed]
             done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            self._keeping.ends_of_itself()
             for task in done:
                 task.result()
         finally:

@@ -6,9 +6,7 @@ imported when a connection is opened, so that this module can be imported withou
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -21,7 +19,8 @@ from typing import Any
 
 from cni_repair.demo.lab import LabError
 from integration.containerd.image import IMAGE
-from integration.packages import CACHE, apt_get, locked_cache, made_whole, run
+from integration.packages import run
+from integration.pypackages import PythonPackages
 
 CALL_SECONDS = 300.0  # what hangs takes longer, on the slowest machine, too
 
@@ -36,28 +35,16 @@ _SERVICE, _IMAGES = "runtime.v1.RuntimeService", "runtime.v1.ImageService"
 
 def prepare() -> None:
     """Have grpcio for the Python that runs this, and our messages; needs PyPI the first time."""
-    with locked_cache():
-        if not _tree().exists():
-            _make_tree()
+    _packages().prepare(_compile_messages)
 
 
-def _tree() -> Path:
-    """Another Python or other messages: another tree."""
-    key = "\n".join([*_GRPC, str(sys.implementation.cache_tag), _PROTO.read_text()])
-    return CACHE / f"cri-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+def _packages() -> PythonPackages:
+    return PythonPackages("cri", _GRPC, key=_PROTO.read_text())
 
 
-def _make_tree() -> None:
-    if importlib.util.find_spec("ensurepip") is None:  # Debian's Python without its python3-venv
-        apt_get("update", check=False)
-        apt_get("install", "-y", "--no-install-recommends", "python3-venv")
-    with made_whole(_tree()) as work:
-        python, tree = str(work / "venv/bin/python"), str(work / "tree")
-        run([sys.executable, "-I", "-m", "venv", str(work / "venv")])
-        pip = [python, "-I", "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
-        run([*pip, "install", "-q", "--target", tree, *_GRPC])
-        into = [f"--proto_path={_PROTO.parent}", f"--python_out={tree}", str(_PROTO)]
-        run([python, "-I", "-c", _PROTOC, tree, *into])
+def _compile_messages(python: str, tree: Path) -> None:
+    into = [f"--proto_path={_PROTO.parent}", f"--python_out={tree}", str(_PROTO)]
+    run([python, "-I", "-c", _PROTOC, str(tree), *into])
 
 
 @dataclass(frozen=True)
@@ -235,7 +222,7 @@ class Cri:
 
 def _import() -> tuple[Any, Any]:
     """grpcio and our messages, from the cache."""
-    tree = _tree()
+    tree = _packages().directory
     if not tree.exists():
         raise LabError(f"no {tree}: {__name__}.prepare() makes it, where there is a network")
     # Its threads would otherwise be in the way of every command that we start.

@@ -25,5 +25,5 @@ def drawn(document: str) -> str:
         for way, outages in size.items()
         if way != "pods"
     ]
-    title = "From REPAIR's start to the last pod's first frame on the wire (median)"
+    title = "From REPAIR's start to the last pod's announcement on the wire (median)"
     return chart(f"{title}, {about['kernel']}, emulated", figures)

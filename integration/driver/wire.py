@@ -192,11 +192,11 @@ class Wire:
         wanted = [one for one in list(self.frames) if one.at > since and one.source == mac]
         return dict(collections.Counter(frame.vlan for frame in wanted))
 
-    def first_frames(self, macs: Iterable[str], since: float) -> list[float]:
-        """When the first frame of each came after `since`; infinity where none did."""
+    def first_announced(self, macs: Iterable[str], since: float) -> list[float]:
+        """When the first gratuitous ARP of each came after `since`; infinity where none did."""
         first: dict[str, float] = {}
         for frame in list(self.frames):
-            if frame.at > since:
+            if frame.at > since and frame.announced:
                 first.setdefault(frame.source, frame.at)
         return [first.get(mac, math.inf) for mac in macs]
 

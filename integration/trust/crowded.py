@@ -15,7 +15,7 @@ from cni_repair.demo.errors import LabError
 from cni_repair.demo.lab import Lab, Netns, poll_until
 from integration.product import command_here
 from integration.trust.proof import Extent, Failure, Outcome
-from integration.trust.watched.calls import Calls, Done, is_node_busy, netconf_of
+from integration.trust.watched.calls import Calls, Done, netconf_of, processes_on
 from integration.trust.watched.leftovers import leases, leftovers
 from integration.trust.watched.pods import Given, WholeState, given_by, whole_state
 from integration.trust.watched.watchednode import Uplink, watcher_of
@@ -326,7 +326,7 @@ class Crowd:
         for place in self._places:
             if place.pod is not None and place.given is None:
                 self._delete_at_last(place)
-        poll_until(lambda: not is_node_busy(self._lab), _HEAL_SECONDS, "all processes to end")
+        poll_until(lambda: not processes_on(self._lab), _HEAL_SECONDS, "all processes to end")
         self._expect_nothing_beyond("acknowledged pods")
         for place in self._places:
             if place.pod is not None:

@@ -13,7 +13,7 @@ from cni_repair.demo.lab import Lab, Netns, poll_until
 from cni_repair.node.detach import remove_link
 from integration.product import command_here
 from integration.trust.proof import Extent, Failure, Outcome
-from integration.trust.watched.calls import Calls, Done, is_node_busy, netconf_of
+from integration.trust.watched.calls import Calls, Done, netconf_of, processes_on
 from integration.trust.watched.leftovers import inodes, leftovers
 from integration.trust.watched.pods import WholeState, given_by, whole_state
 from integration.trust.watched.watchednode import Uplink, watcher_of
@@ -233,4 +233,4 @@ class Long:
             if after > before + more:
                 self._fail("nothing grows", f"{what}: from {before} to {after}")
         self._watcher.stop()
-        poll_until(lambda: not is_node_busy(self._lab), _HEAL_SECONDS, "all processes to end")
+        poll_until(lambda: not processes_on(self._lab), _HEAL_SECONDS, "all processes to end")

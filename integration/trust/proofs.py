@@ -4,7 +4,12 @@ from __future__ import annotations
 
 PROOFS: tuple[str, ...] = (
     "killed",
+    "refused",
+    "fed",
     "crowded",
     "long",
     "power",
+    "lied_to",
+    "mutants",
+    "supplied",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.node import REPOSITORY, Node
+from tests.install.node import LOCK, REPOSITORY, Node
 
 
 def copy_source(target: Path) -> Path:
@@ -16,6 +16,8 @@ def copy_source(target: Path) -> Path:
     target.mkdir()
     for name in ("install.sh", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, target)
+    (target / "conf").mkdir()
+    shutil.copy(REPOSITORY / LOCK, target / LOCK)
     shutil.copytree(
         REPOSITORY / "cni_repair",
         target / "cni_repair",
@@ -30,10 +32,10 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.mktemp("wheels")
     source = copy_source(base / "source")
     target = base / "dir"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "-w", target, source, "setuptools>=77"],
-        check=True,
-    )
+    for what in (["--require-hashes", "-r", str(source / LOCK)], ["--no-deps", str(source)]):
+        subprocess.run(
+            [sys.executable, "-m", "pip", "wheel", "-q", "-w", target, *what], check=True
+        )
     return target
 
 

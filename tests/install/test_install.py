@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -12,12 +13,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from cni_repair import __version__
 from tests.install.node import (
+    BILL,
     COMMAND_LINK,
     COMPLETION,
     LAUNCHER,
+    LOCK,
     MAN_PAGE,
     PREFIX,
     REPOSITORY,
@@ -111,6 +115,19 @@ class TestFreshInstallation:
             assert (shown.returncode, shown.stderr) == (0, "")
             assert "cni-repair repair --all" in shown.stdout
 
+    def test_bill_of_materials_is_what_the_lock_pins(self, fresh_node: Node) -> None:
+        document = json.loads(fresh_node.path(f"{PREFIX}/current/share/{BILL}").read_text())
+        (packages,) = fresh_node.path(f"{PREFIX}/current/lib").glob("python3.*/site-packages")
+        told = {one["name"]: one["version"] for one in document["components"] if "purl" in one}
+        there = (path.stem.split("-") for path in packages.glob("*.dist-info"))
+        versions = {str(canonicalize_name(name)): version for name, version in there}
+        assert document["metadata"]["component"]["version"] == versions.pop("cni-repair")
+        assert told == versions
+        lock = (REPOSITORY / LOCK).read_text()
+        assert [
+            f"{name}=={told[name]}" for name in told if f"{name}=={told[name]} " not in lock
+        ] == []
+
     def test_version_is_told_with_its_commit(self, fresh_node: Node) -> None:
         done = fresh_node.run(LAUNCHER, "--version", env={"PATH": os.defpath})
         commit = git("rev-parse", "--short", "HEAD")
@@ -194,6 +211,40 @@ def test_read_only_checkout_is_built_elsewhere(node: Node, checkout: Path, wheel
     assert (done.returncode, done.stderr) == (0, "")
     node.answer()
     assert sorted(checkout.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_what_has_another_hash_than_the_lock_is_not_installed(
+    node: Node, checkout: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """An index that was broken into, say."""
+    others = tmp_path / "others"
+    others.mkdir()
+    for wheel in wheels.iterdir():
+        shutil.copy(wheel, others)
+    (changed,) = others.glob("rich-*.whl")
+    with zipfile.ZipFile(changed, "a") as archive:
+        archive.writestr("rich/evil.py", "")
+    done = node.install(
+        source=str(checkout), env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(others)}
+    )
+    assert done.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"install.sh: pip cannot install what {checkout}/{LOCK} pins: see above")
+    assert not node.path(LAUNCHER).exists()
+    assert not node.path(PREFIX).exists()
+
+
+@pytest.mark.slow
+def test_without_the_lock_nothing_is_installed(node: Node, checkout: Path) -> None:
+    (checkout / LOCK).unlink()
+    done = node.install(source=str(checkout))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"install.sh: no {checkout}/{LOCK}: run install.sh from a complete checkout"
+    )
+    assert not node.path(PREFIX).exists()
 
 
 @pytest.mark.slow

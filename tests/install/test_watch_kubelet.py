@@ -64,7 +64,7 @@ async def main():
     kubelet.hold = at_that_moment
     settings = replace(default_settings(), hold_kubelet="onLoss")
     telling = SimpleNamespace(settings=settings, changed=lambda: None, trouble=print)
-    keeping = Keeping((), telling, None)
+    keeping = Keeping((), telling, None, lambda: True)
     work = asyncio.create_task(keeping.run())
     keeping.lost("eth0")
     await begun.wait()

@@ -6,6 +6,7 @@ what matters here: a service that looks at its pods' addresses, and removes a po
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -84,6 +85,13 @@ def states(machine: Machine) -> str:
     return first.partition(": ")[2]
 
 
+def states_seen(machine: Machine) -> dict[str, int]:
+    """By the watcher that is at work."""
+    seen = json.loads(machine.path("/run/cni-repair/watch.json").read_text())
+    is_its = str(seen["pid"]) == machine.unit(WATCH, "MainPID")["MainPID"]
+    return dict(seen["attachments"]) if is_its else {}
+
+
 def rebuilt(machine: Machine) -> list[str]:
     path = machine.path(_REBUILT)
     return path.read_text().split() if path.exists() else []
@@ -102,6 +110,32 @@ def test_wins_each_time(machine: Machine) -> None:
     eventually(lambda: not machine.path(NOTE).exists(), "the note to go")
     assert rebuilt(machine) == []
     eventually(partial(has_begun, machine, 1 + ROUNDS), "kubelet to be at work again")
+
+
+@pytest.mark.parametrize("how", ["restart", "kill --signal=KILL"])
+def test_another_watcher_in_an_outage_goes_on_holding_it(machine: Machine, how: str) -> None:
+    """As install.sh has it that upgrades cni-repair; the pods are not to be rebuilt for that."""
+    watch(machine, "onLoss")
+    eventually(partial(has_begun, machine, 1), "kubelet to be at work")
+    machine.shell("ip link delete eth0")
+    eventually(lambda: state(machine) == ("masked", "inactive"), "kubelet to be held")
+    before = machine.unit(WATCH, "MainPID")
+    assert machine.systemctl(*how.split(), WATCH).returncode == 0
+    eventually(lambda: machine.unit(WATCH, "MainPID") not in (before, {"MainPID": "0"}), "another")
+    eventually(lambda: "lost" in states_seen(machine), "the next watcher to see them")
+    assert state(machine) == ("masked", "inactive")
+    make_uplink(machine)
+    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
+    eventually(partial(has_begun, machine, 2), "kubelet to be at work again")
+    assert rebuilt(machine) == []
+
+
+def test_a_watcher_that_is_stopped_releases_it(machine: Machine) -> None:
+    watch(machine, "onLoss")
+    machine.shell("ip link delete eth0")
+    eventually(lambda: state(machine) == ("masked", "inactive"), "kubelet to be held")
+    assert machine.systemctl("stop", WATCH).returncode == 0
+    assert state(machine) == ("loaded", "active")
 
 
 def test_control_without_it_every_pod_is_rebuilt(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cni_repair.netlink.netns import entered, open_netns
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.apply import Applied, NamespacePair, apply_to_pod
+from cni_repair.network.apply import Applied, NamespacePair, Passage, apply_to_pod
 from cni_repair.network.model import Address, PodLink, Route
 from cni_repair.network.observe import ifindex_of
 from cni_repair.network.operations.address import AddAddress
@@ -19,6 +19,7 @@ from tests.netns.rig import Rig
 
 LINK = PodLink(77, "02:00:00:00:00:77", 1500, "macvlan", "bridge", 0, 0)
 ADDRESS = Address(4, "10.9.0.77", 24)
+PASSAGE = Passage("cnireptest", lambda is_there: None)
 ROUTE = Route(4, "0.0.0.0/0", gateway="10.9.0.1")
 MADE: tuple[Operation, ...] = (
     AddPodLink("eth0", "eth0", LINK),
@@ -39,7 +40,7 @@ def applied(rig: Rig, operations: Sequence[Operation], before: str = "") -> Appl
             master = ifindex_of(of_node, "eth0")
             with entered(netns, node), Rtnetlink() as of_pod:
                 sides = NamespacePair(of_pod, netns, pod.path, of_node, node)
-                return apply_to_pod(sides, operations, Target(0, master, netns), "cnireptest")
+                return apply_to_pod(sides, operations, Target(0, master, netns), PASSAGE)
     finally:
         os.close(netns)
         os.close(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 
 import pytest
 
@@ -77,3 +78,91 @@ def test_adopt_keeps_the_record_of_a_living_pod(rig: Rig, error: str, call: str)
     assert outcome.status == 1
     assert "Traceback" not in outcome.err
     assert record.read_text() == model.encode_checked(adopted)
+
+
+# --- and what else is told as it is ---------------------------------------------------------------
+
+CANNOT_RETURN = """
+import errno, os
+from cni_repair.netlink import netns
+real, home, here = netns.setns_function(), os.stat("/proc/self/ns/net").st_ino, []
+def setns(fd, kind):
+    target = os.stat(fd).st_ino
+    if target == home and here[-1:] not in ([], [home]):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    real(fd, kind)
+    here.append(target)
+netns._found[:] = [setns]
+"""
+ASTRAY = "cannot return to the node's network namespace"
+
+
+def test_who_cannot_return_to_the_node_ends_at_once(rig: Rig) -> None:
+    pod = rig.attach("a1").pod
+    rig.ip("link del eth0", pod)
+    outcome = rig.plugin("REPAIR", pod, patch=CANNOT_RETURN)
+    assert ASTRAY in outcome.error(IO)
+    assert outcome.out.count("\n") == 1
+    rig.plugin("REPAIR", pod).ok()
+
+
+def test_nor_does_a_command_go_on(rig: Rig) -> None:
+    rig.attach("a1")
+    outcome = rig.cli("repair", "--all", *options(rig), patch=CANNOT_RETURN)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.strip() == f"cni-repair: {ASTRAY}: Cannot allocate memory"
+
+
+def test_add_that_ends_at_once_is_cleaned_up_by_del(rig: Rig) -> None:
+    pod = rig.pod("a1")
+    assert ASTRAY in rig.plugin("ADD", pod, patch=CANNOT_RETURN).error(IO)
+    rig.plugin("DEL", pod).ok()
+    assert (rig.kept(), rig.leases()) == ([], {})
+    assert "eth0" not in rig.links(pod)
+
+
+def test_add_whose_answer_nobody_reads_is_taken_back(rig: Rig) -> None:
+    pod = rig.pod("a1")
+    netconf = rig.base / "netconf"
+    netconf.write_text(json.dumps(rig.conf()), encoding="utf-8")
+    script = f"exec {rig.launcher()} <{netconf} >/dev/full"
+    outcome = rig.run("sh", "-c", script, env=rig.environ("ADD", pod), check=False)
+    assert outcome.status == 1
+    assert (rig.kept(), rig.leases()) == ([], {})
+    assert "eth0" not in rig.links(pod)
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "EIO"])
+def test_a_master_that_cannot_be_asked_for_is_no_other(rig: Rig, error: str) -> None:
+    """The second of two would be taken for the first, which is there."""
+    number = getattr(errno, error)
+    patch = f"""
+import fcntl, os
+real = fcntl.ioctl
+def ioctl(fd, request, *rest):
+    if request == 0x8933 and rest[0].startswith(b"eth0"):
+        raise OSError({number}, os.strerror({number}))
+    return real(fd, request, *rest)
+fcntl.ioctl = ioctl
+"""
+    pod = rig.pod("a1")
+    rig.plugin("ADD", pod, rig.conf(master=["eth0", "lo"]), patch=patch).error(IO)
+    assert (rig.kept(), rig.leases()) == ([], {})
+
+
+@pytest.mark.parametrize("words", [("status",), ("repair", "--all"), ("snapshot",)])
+def test_a_listing_that_fails_is_not_the_report(rig: Rig, words: tuple[str, ...]) -> None:
+    rig.attach("a1")
+    patch = f"""
+import os
+real = os.listdir
+def listdir(path="."):
+    if isinstance(path, int):
+        raise OSError({errno.EIO}, os.strerror({errno.EIO}), path)
+    return real(path)
+os.listdir = listdir
+"""
+    outcome = rig.cli(*words, *options(rig), patch=patch)
+    assert outcome.status == 1
+    assert "the system refused: Input/output error: in checkpoint/store.py" in outcome.err
+    assert "report" not in outcome.err

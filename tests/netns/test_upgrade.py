@@ -530,7 +530,8 @@ def bridge(rig: Rig) -> None:
 def link_down(rig: Rig) -> None:
     """(Never up, not for a moment: carrier would be there.)"""
     rig.ip(
-        "link add eth0 address 02:00:00:00:09:00 type veth peer name tor0 address 02:00:00:00:09:01 netns tor"
+        "link add eth0 address 02:00:00:00:09:00 type veth"
+        " peer name tor0 address 02:00:00:00:09:01 netns tor"
     )
 
 

@@ -316,19 +316,108 @@ def test_killed_after_the_commit_nothing_is_lost(rig: Rig) -> None:
     rig.plugin("ADD", pod).ok()
 
 
-def test_delegate_and_its_children_die_with_us(rig: Rig) -> None:
+# As if a whole 45 s had been waited for the lock.
+IMPATIENT = """
+from cni_repair.checkpoint import locks
+locks._ORPHANS_SECONDS = 0.0
+locks.Lock.__init__.__defaults__ = (0.5,)
+"""
+
+
+def killed_while_its_delegate_works(rig: Rig, pod: Pod, started: Path) -> None:
+    with rig.started(
+        rig.launcher(), stdin=json.dumps(rig.conf()), env=rig.environ("ADD", pod)
+    ) as process:
+        eventually(started.exists, "the delegate to be at work")
+        process.kill()
+        process.wait(HANG_SECONDS)
+
+
+@pytest.mark.parametrize("verb", ["DEL", "ADD"])
+def test_delegate_finishes_under_our_lock_when_we_are_killed(rig: Rig, verb: str) -> None:
+    """Were it killed with us, host-local would leave an empty file, or the plugin half a link."""
+    started, go = rig.base / "started", rig.base / "go"
+    rig.write_plugin(
+        "macvlan",
+        f"""#!/bin/sh
+        [ "$CNI_COMMAND" = ADD ] && {{ touch {started}; until test -e {go}; do sleep 0.02; done; }}
+        exec {MACVLAN}
+        """,
+    )
+    pod = rig.pod("pod1")
+    killed_while_its_delegate_works(rig, pod, started)
+    with rig.started(
+        rig.launcher(), stdin=json.dumps(rig.conf()), env=rig.environ(verb, pod)
+    ) as waiting:
+        lock = Path(f"/proc/{waiting.pid}/fd")
+        eventually(
+            lambda: any("@eth0.lock" in os.readlink(fd) for fd in lock.iterdir()),
+            "the next one to wait for the lock",
+        )
+        go.touch()
+        assert waiting.wait(HANG_SECONDS) == 0
+    if verb == "ADD":
+        assert list(rig.leases().values()) == [pod.id]
+        rig.plugin("DEL", pod).ok()
+    assert_nothing_left(rig, pod)
+
+
+def test_delegate_that_hangs_without_us_is_ended_by_the_next_call(rig: Rig) -> None:
+    pids = hanging(rig, "ADD")
+    pod = rig.pod("pod1")
+    killed_while_its_delegate_works(rig, pod, pids)
+    assert "eth0" in rig.links(pod)
+    orphans = [int(pid) for pid in pids.read_text().split()]
+    rig.plugin("REPAIR").ok()  # does not wait for it
+    assert all(map(alive, orphans))
+    (rig.base / "plugins" / "macvlan").unlink()
+    rig.plugin("ADD", pod, patch=IMPATIENT).ok()
+    assert not any(map(alive, orphans))
+    assert len(rig.leases()) == 1
+
+
+def test_delegate_of_a_living_add_is_not_ended_by_who_waits(rig: Rig) -> None:
     pids = hanging(rig, "ADD")
     pod = rig.pod("pod1")
     stdin, environ = json.dumps(rig.conf()), rig.environ("ADD", pod)
     with rig.started(rig.launcher(), stdin=stdin, env=environ) as process:
         eventually(pids.exists, "the delegate to hang")
-        assert "eth0" in rig.links(pod)
-        process.kill()
-        process.wait(HANG_SECONDS)
-    eventually(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()), "them to die")
-    (rig.base / "plugins" / "macvlan").unlink()
-    rig.plugin("ADD", pod).ok()
-    assert len(rig.leases()) == 1
+        told = rig.plugin("DEL", pod, patch=IMPATIENT).error(11)
+        assert "lslocks" in told
+        delegate, child = map(int, pids.read_text().split())
+        assert alive(delegate) and alive(child)
+        os.killpg(delegate, signal.SIGKILL)
+        assert process.wait(HANG_SECONDS) == 1
+    assert_nothing_left(rig, pod)
+
+
+@pytest.mark.parametrize("then", ["DEL", "ADD", "GC"])
+def test_what_a_delegate_that_was_killed_with_us_has_left(rig: Rig, then: str) -> None:
+    """By a control group's end, say: host-local's file is empty, and the macvlan plugin's link has
+    no name yet. Neither plugin's own DEL finds that again."""
+    pod, other = rig.pod("pod1"), rig.attach("pod2")
+    assert rig.plugin("ADD", pod, patch=KILL_BEFORE_DELEGATE).status == -signal.SIGKILL
+    rig.ip(f"link add link eth0 name veth0a1b2c3d netns {pod.name} type macvlan mode bridge")
+    torn = rig.base / "ipam" / "pods" / "10.9.0.77"
+    torn.touch()
+    if then == "GC":
+        collect(rig, (other.pod, "eth0")).ok()
+    else:
+        rig.plugin(then, pod).ok()
+    assert not torn.exists()
+    assert set(rig.links(pod)) == ({"lo", "eth0"} if then == "ADD" else {"lo"})
+    assert rig.state(other.pod) == other.state
+    assert other.address in rig.leases()
+
+
+def test_links_of_the_pods_own_are_not_what_a_killed_plugin_left(rig: Rig) -> None:
+    pod = rig.pod("pod1")
+    assert rig.plugin("ADD", pod, patch=KILL_BEFORE_DELEGATE).status == -signal.SIGKILL
+    rig.ip("link add vethaaaaaaaa type veth peer name peer", pod)
+    rig.ip("link add link peer name vethbbbbbbbb type macvlan", pod)
+    rig.ip(f"link add link eth0 name net1 netns {pod.name} type macvlan mode bridge")
+    rig.plugin("DEL", pod).ok()
+    assert set(rig.links(pod)) == {"lo", "vethaaaaaaaa", "peer", "vethbbbbbbbb", "net1"}
 
 
 def test_second_add_of_a_living_attachment_harms_nothing(rig: Rig) -> None:
@@ -543,6 +632,42 @@ def test_a_tombstone_is_for_one_record(rig: Rig) -> None:
     path.write_bytes(kept)
     path.chmod(0o600)
     assert states(rig.plugin("REPAIR").report(0)) == {again.pod.id: "healthy"}
+
+
+@pytest.mark.parametrize("before", ["observe_pod", "chain_from"])
+def test_add_whose_master_goes_away_just_after_the_plugins_work(rig: Rig, before: str) -> None:
+    """It is to be tried again: nothing is wrong with the plugin, nor with the record."""
+    gone = f"""
+import subprocess
+from cni_repair.node import capture
+look = capture.{before}
+def after_the_loss(*arguments, **options):
+    subprocess.run(["ip", "link", "del", "eth0"], check=True)
+    return look(*arguments, **options)
+capture.{before} = after_the_loss
+"""
+    pod = rig.pod("pod1")
+    told = rig.plugin("ADD", pod, rig.conf(), patch=gone).error(11)
+    assert told.startswith("eth0 went away with its master while it was attached")
+    assert (rig.kept(), rig.leases()) == ([], {})
+    rig.uplink_up()
+    rig.plugin("ADD", pod, rig.conf()).ok()
+
+
+def test_an_address_is_freed_once_its_pod_does_not_answer_for_it_any_more(rig: Rig) -> None:
+    """The plugin frees it first, and then takes the interface away: killed in between, it would
+    leave a pod that answers for an address of the next one's."""
+    up = rig.base / "up"
+    rig.write_plugin(
+        "host-local",
+        "#!/bin/sh\n"
+        f'[ "$CNI_COMMAND" != DEL ] || nsenter --net="$CNI_NETNS" ip -o link show up >{up}\n'
+        f"exec {PLUGINS}/host-local\n",
+    )
+    was = rig.attach("pod1")
+    rig.plugin("DEL", was.pod).ok()
+    assert "eth0" not in up.read_text()
+    assert rig.leases() == {}
 
 
 def test_del_that_can_be_remembered_nowhere_takes_nothing_away(rig: Rig) -> None:
@@ -914,7 +1039,7 @@ def test_version_without_a_delegate(rig: Rig) -> None:
 
 
 def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
-    """Ctrl-C reaches us, not the delegate: it must not go on behind the back of our roll-back."""
+    """Ctrl-C reaches us, not the delegate: it ends what it does, then our roll-back begins."""
     pid, go = rig.base / "started", rig.base / "go"
     rig.write_plugin(
         "macvlan",
@@ -930,12 +1055,27 @@ def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
             eventually(lambda: pid.exists() and pid.read_text(), "the delegate to start")
         )
         process.send_signal(signal.SIGINT)
+        go.touch()
         out, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert json.loads(out)["code"] == 11
-    go.touch()
-    eventually(lambda: not alive(delegate), "the delegate's end")
+    assert not alive(delegate)
     assert_nothing_left(rig, pod)
+
+
+def test_second_ctrl_c_kills_a_delegate_that_hangs(rig: Rig) -> None:
+    pids = hanging(rig, "ADD")
+    pod = rig.pod("pod1")
+    environ = rig.environ("ADD", pod)
+    with rig.started(rig.launcher(), env=environ, stdin=json.dumps(rig.conf())) as process:
+        eventually(pids.exists, "the delegate to hang")
+
+        def ends() -> bool:
+            process.send_signal(signal.SIGINT)
+            return process.poll() is not None
+
+        eventually(ends, "the roll-back")
+    assert not any(alive(int(pid)) for pid in pids.read_text().split())
 
 
 def test_add_that_is_interrupted_as_its_delegate_starts_leaves_nothing(rig: Rig) -> None:
@@ -961,6 +1101,5 @@ delegate._spawn = spawn_and_interrupt
 """
     pod = rig.pod("pod1")
     rig.plugin("ADD", pod, patch=interrupt).error(11)
-    with pytest.raises(AssertionError):
-        eventually(ended.exists, "the delegate's end", 1)
+    assert ended.exists()
     assert_nothing_left(rig, pod)

@@ -62,7 +62,7 @@ Arming.add = faulty
         watch.until_healthy(2)
         rig.uplink_down()
         watch.until_armed(1)
-        watch.until_said("bad eth0 cannot be armed, and is healed by itself: ")
+        watch.until_said("a heal over eth0 failed arming shop/bad eth0, which is healed alone: ")
         rig.uplink_up()
         watch.until_healthy(2)
     assert [rig.state(one.pod) for one in (bad, good)] == [bad.state, good.state]
@@ -239,11 +239,11 @@ def test_a_bug_in_a_heal_ends_the_daemon(rig: Rig) -> None:
 from cni_repair.watch import journal
 
 def armed(*arguments):
-    raise SystemError("a bug")
+    raise ArithmeticError("a bug")
 
 journal.armed = armed
 """
-    with pytest.raises(AssertionError, match="SystemError: a bug"), watching(rig, bug) as watch:
+    with pytest.raises(AssertionError, match="ArithmeticError: a bug"), watching(rig, bug) as watch:
         watch.until_healthy(1)
         rig.uplink_down()
         assert watch.process.wait(HANG_SECONDS) == 1

@@ -258,6 +258,32 @@ def test_made_with_modes_of_its_own(above: Path, umask: None, mask: int) -> None
     assert modes == [0o755, 0o755, 0o700]
 
 
+def test_made_to_outlive_a_power_cut(above: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is made in a new directory its own name is on the disk."""
+    called: list[str] = []
+    mkdir, fsync = os.mkdir, os.fsync
+
+    def made(name: str, mode: int, *, dir_fd: int) -> None:
+        mkdir(name, mode, dir_fd=dir_fd)
+        called.append(f"mkdir {name}")
+
+    def synced(fd: int) -> None:
+        fsync(fd)
+        called.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{fd}')).name}")
+
+    monkeypatch.setattr(os, "mkdir", made)
+    monkeypatch.setattr(os, "fsync", synced)
+    make_private(str(above / "a" / "b" / "c"))
+    assert called == [
+        "mkdir a",
+        f"fsync {above.name}",
+        "mkdir b",
+        "fsync a",
+        "mkdir c",
+        "fsync b",
+    ]
+
+
 def swapping(
     monkeypatch: pytest.MonkeyPatch, call: str, path: Path, target: Path
 ) -> Callable[[], bool]:

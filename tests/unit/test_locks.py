@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -19,6 +20,7 @@ from cni_repair.checkpoint import inventory, locks
 from cni_repair.checkpoint.inventory import Entry
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
+from cni_repair.checkpoint.orphans import end_orphans
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import Node
 from cni_repair.node.forget import forget
@@ -185,6 +187,34 @@ def test_inherited_descriptor_does_not_keep_a_lock_that_was_given_back(run_dir: 
     with Lock(run_dir, "a", 0.0):
         pass
     os.close(inherited)
+
+
+@pytest.mark.parametrize("own", [os.setpgrp, os.setsid], ids=["a plugin", "a daemon"])
+def test_who_holds_the_lock_of_the_dead(run_dir: str, own: Callable[[], None]) -> None:
+    """A plugin that hangs is ended by who has waited for long; a daemon may stay."""
+    heard, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with Lock(run_dir, "a", 0.0):
+            if os.fork():
+                signal.pause()
+            own()
+            os.write(said, os.getpid().to_bytes(4, "little"))
+            signal.pause()
+    orphan = int.from_bytes(os.read(heard, 4), "little")
+    with open(locks.path_of(run_dir, "a"), encoding="ascii") as waiter:
+        assert not end_orphans(waiter.fileno())  # who took it lives
+        os.kill(pid, signal.SIGKILL)
+        assert exit_status(pid) == -signal.SIGKILL
+        try:
+            assert end_orphans(waiter.fileno()) == (own is os.setpgrp)
+            if own is os.setpgrp:
+                fcntl.flock(waiter, fcntl.LOCK_EX)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+    os.close(heard)
+    os.close(said)
 
 
 def test_directory_that_others_may_write_to_is_refused(run_dir: str) -> None:
@@ -355,6 +385,21 @@ def test_never_two_holders(run_dir: str, tmp_path: Path, monkeypatch: pytest.Mon
                 os._exit(status)
         pids.append(pid)
     assert [exit_status(pid) for pid in pids] == [0] * len(pids)
+
+
+def test_what_was_noted_is_told_to_the_next_and_not_forgotten_meanwhile(run_dir: str) -> None:
+    with Lock(run_dir, "a") as lock:
+        assert not lock.is_unfinished
+        lock.note_unfinished(True)  # … and killed
+    with Lock(run_dir, "a") as lock:
+        assert lock.is_unfinished
+        lock.forget()
+        assert os.listdir(run_dir) == ["a.lock"]
+        lock.note_unfinished(False)
+    with Lock(run_dir, "a") as lock:
+        assert not lock.is_unfinished
+        lock.forget()
+    assert os.listdir(run_dir) == []
 
 
 def test_symlink_in_the_locks_place_is_refused(run_dir: str, tmp_path: Path) -> None:

@@ -212,6 +212,15 @@ def test_what_else_has_the_index_is_not_ours(link: LiveLink) -> None:
     assert any("belongs to eth0-nic now" in finding for finding in made.findings)
 
 
+def test_what_a_repair_has_on_its_way_is_not_renamed_and_its_index_is_free() -> None:
+    """It was killed, or is at it: the next one removes that link first."""
+    on_its_way = replace(NIC, name="cnirep01234567")
+    observed = replace(GONE, at_ifindex=on_its_way, ifindex_taken_by=on_its_way.name)
+    made = plan(ATTACHMENT, observed, MASTER)
+    assert made.findings == ("the pod's eth0 is gone",)
+    assert made == plan(ATTACHMENT, replace(GONE, at_ifindex=None, ifindex_taken_by=None), MASTER)
+
+
 @pytest.mark.parametrize(("master", "state"), [(MASTER.ifindex, RENAMED), (9, LOST)])
 def test_a_master_that_is_renamed_itself_is_known_by_its_index(master: int, state: str) -> None:
     """The node has no link of the master's recorded name."""

@@ -167,7 +167,7 @@ def broken(tmp_path: Path, steps: list[Step], marks: str, **files: bytes) -> lis
         file = tmp_path / name.replace("_", ".").replace("pod1", NAME)
         file.write_bytes(content)
         file.chmod(0o600)
-    documents = [{word.split("=")[0]: int(word.split("=")[1])} for word in marks.split()]
+    documents = _documents(marks)
     with Store(str(tmp_path)) as store:
         said = list(Promises(steps, documents).broken(store))
     return [line for line in said if "cannot be read" not in line]
@@ -216,3 +216,15 @@ def test_what_nobody_has_written(tmp_path: Path) -> None:
 def test_no_directory_before_the_first_promise() -> None:
     assert list(Promises([step(pod1=OLD)], [{"begun": 0}]).broken(None)) == []
     assert list(Promises([step(pod1=OLD)], [{"done": 0}]).broken(None)) == [f"{NAME}.json is gone"]
+
+
+def test_pods_of_which_the_runtime_still_knows() -> None:
+    steps = [step(pod1=OLD), step(pod1=OLD, pod2=OLD), step(pod2=OLD)]
+    at_work = {"": [], "begun=0": ["pod1"], "begun=0 done=0 begun=1": ["pod1", "pod2"]}
+    deleted = {"done=1 begun=2": ["pod1", "pod2"], "done=1 begun=2 done=2": ["pod2"]}
+    for marks, pods in (at_work | deleted).items():
+        assert Promises(steps, _documents(marks)).pods() == pods
+
+
+def _documents(marks: str) -> list[dict[str, int]]:
+    return [{word.split("=")[0]: int(word.split("=")[1])} for word in marks.split()]

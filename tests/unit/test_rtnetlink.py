@@ -369,7 +369,9 @@ _IPV4 = nl.address_body(2, 24, 0, 0, 5, b"")  # without its lifetimes
         (nl.unpack_link, b"\2"),
         (nl.is_about_bridge_port, b""),
         (lambda body: ack_in(0, body), b"\1"),
-        (lambda body: ack_in(0x200, body), b"\1\0\0\0"),
+        (lambda body: ack_in(0x200, body), b"\xff\xff\xff\xff"),
+        (lambda body: ack_in(0, body), struct.pack("=i", -(1 << 31))),
+        (lambda body: ack_in(0, body), struct.pack("=i", 1)),
     ],
 )
 def test_answer_that_no_kernel_gives_is_one_error(

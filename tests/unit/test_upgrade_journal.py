@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import tempfile
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from cni_repair.base.errors import CniError
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade.journal import Journal, Reader
+from cni_repair.upgrade.progress import progress_of
 from cni_repair.upgrade.times import clock
 
 Event = dict[str, Any]
@@ -212,6 +214,29 @@ def test_journals_of_others_are_not_used(directory: str, tmp_path: Path) -> None
     path.rmdir()
     os.mkfifo(path, 0o600)
     refused(directory, "not a regular file")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"event": "phase", "phase": ["driver"]},
+        {"event": "phase", "phase": "driver", "at": "now"},
+        {"event": "done", "phase": "driver", "ok": "yes", "words": "", "data": {}},
+        {"event": "done", "phase": "driver", "ok": True, "words": "", "data": None},
+        {"event": "lost", "link": {}},
+        {"event": "resume", "bootId": 5, "pid": 5},
+        {"event": ["phase"]},
+    ],
+    ids=str,
+)
+def test_line_of_an_event_with_a_value_of_another_type_is_none(wrong: dict[str, object]) -> None:
+    lines = [json.dumps({"at": 1.0, **wrong}).encode()]
+    assert list(journals.events_in(lines)) == []
+
+
+def test_phase_that_no_version_has_undoes_nothing() -> None:
+    event = {"event": "phase", "at": 1.0, "phase": "unheard-of"}
+    assert progress_of(journals.events_in([json.dumps(event).encode()])).done == {}
 
 
 def test_journal_of_another_version(directory: str) -> None:

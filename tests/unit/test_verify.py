@@ -298,6 +298,12 @@ def test_who_answers_for_a_gateway(
     assert judged.conflicts == ()
 
 
+def test_answer_in_a_flood_of_them_is_doubtful() -> None:
+    """Others may have answered, too, and not been read."""
+    judged = judge(report(), Answers(gateways=(OK,), is_flooded=True), {})
+    assert (judged.verdict, judged.gateways[0].state) == (CONFLICT, DOUBTFUL)
+
+
 def test_holder_that_was_heard_is_not_unknown_as_well() -> None:
     answers = Answers(dadfailed=("fd00::7",), holders=(Holder("fd00::7", MAC),))
     judged = judge(report(DEGRADED, "taken"), answers, {})

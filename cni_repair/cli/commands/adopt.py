@@ -13,6 +13,7 @@ from cni_repair.adoption.verdict import Adoption, Configured
 from cni_repair.base import log
 from cni_repair.base.columns import Row, table_of
 from cni_repair.base.errors import CONFIG, IO, CniError
+from cni_repair.base.files import is_directory, is_there
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import short_id, title_of
 from cni_repair.base.strictjson import dumps
@@ -105,11 +106,11 @@ def run(options: argparse.Namespace) -> int:
 def _check_caches(directories: Sequence[str]) -> None:
     """Refuse a directory that was named and is none; a usual place may be absent."""
     for path in directories:
-        if not os.path.isdir(path):
-            what = "is not a directory" if os.path.exists(path) else "does not exist"
+        if not is_directory(path):
+            what = "is not a directory" if is_there(path) else "does not exist"
             raise UsageError(IO, f"{path or 'an empty name'} {what}", "correct --cache-dir")
         inside = os.path.join(path, "results")
-        if os.path.basename(os.path.normpath(path)) == "results" and not os.path.isdir(inside):
+        if os.path.basename(os.path.normpath(path)) == "results" and not is_directory(inside):
             above = os.path.dirname(os.path.normpath(path)) or "."
             raise UsageError(
                 IO, f"{path} is inside a cache", f"give the directory above: --cache-dir {above}"

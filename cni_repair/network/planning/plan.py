@@ -7,7 +7,14 @@ plan and planning again gives nothing.
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.model import Address, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.model import (
+    TEMPORARY,
+    Address,
+    Attachment,
+    HostLink,
+    LiveLink,
+    Observed,
+)
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.address import (
     added_at_once,
@@ -83,7 +90,9 @@ def plan(
     # (An altname: the kernel finds a link by those, too.)
     if live is not None and live.name != desired.ifname and renamed is None:
         renamed = live
-    if renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
+    if renamed is not None and _is_on_its_way(renamed.name):
+        observed = replace(observed, at_ifindex=None, ifindex_taken_by=None)
+    elif renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
         return Plan(RENAMED, _renamed_findings(desired, observed, renamed))
     if live is None:
         return _plan_lost(desired, observed, master, beside)
@@ -91,6 +100,12 @@ def plan(
     if stranger:
         return Plan(FOREIGN, (stranger,))
     return _plan_present(desired, observed, live, master)
+
+
+def _is_on_its_way(name: str) -> bool:
+    """A repair was killed while it moved the interface into the pod, or moves it now: the next one
+    removes it first."""
+    return name.startswith(TEMPORARY)
 
 
 def _plan_lost(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import struct
 import threading
 import time
@@ -44,7 +45,7 @@ PROBE_SECONDS = 0.25  # between two probes, and to wait after the last one
 _SO_ATTACH_FILTER = 26
 _ICMPV6_FILTER = 1
 
-_MAX_FRAMES = 64  # to read at a time: the pod decides how many come
+_MAX_FRAMES = 512  # to read at a time: the pod decides how many come
 _MAX_LINKS = 1024
 _CLOSERS = 64
 
@@ -71,6 +72,7 @@ class Duplicates(Closeable):
         ipv4 = [address for address in addresses if ":" not in address]
         self._listeners: list[_Arp | _Discovery] = []
         self._holders: dict[tuple[str, bytes], Holder] = {}
+        self.is_flooded = False  # more came than was read: others may have said something, too
         # What these say is no other host's word: a loop in the network gives us back our own
         # frames; and where a pod has two interfaces on one wire, the kernel answers ARP for the
         # addresses of both through each (arp_ignore 0).
@@ -111,7 +113,9 @@ class Duplicates(Closeable):
 
     def _hear(self) -> None:
         for listener in self._listeners:
-            for address, mac in listener.claims():
+            claims = [*itertools.islice(listener.claims(), _MAX_FRAMES)]
+            self.is_flooded |= len(claims) == _MAX_FRAMES
+            for address, mac in filter(None, claims):
                 if mac not in self._own:
                     self._holders[address, mac] = Holder(address, nl.mac_of(mac))
 
@@ -135,15 +139,14 @@ class _Arp:
         for frame in self._frames:
             self.sock.send(frame)
 
-    def claims(self) -> Iterator[tuple[str, bytes]]:
-        for _ in range(_MAX_FRAMES):
+    def claims(self) -> Iterator[tuple[str, bytes] | None]:
+        """What each frame that is there says; of most, nothing that counts."""
+        while True:
             try:
                 frame = self.sock.recv(256)
             except BlockingIOError:
                 return
-            claim = arp_claim(frame)
-            if claim is not None:
-                yield claim
+            yield arp_claim(frame)
 
 
 class _Discovery:
@@ -179,16 +182,16 @@ class _Discovery:
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
 
-    def claims(self) -> Iterator[tuple[str, bytes]]:
-        for _ in range(_MAX_FRAMES):
+    def claims(self) -> Iterator[tuple[str, bytes] | None]:
+        """What each frame that is there says; of most, nothing that counts."""
+        while True:
             try:
                 packet, ancillary, _, _ = self.sock.recvmsg(256, 64)
             except BlockingIOError:
                 return
             claim = advertised(packet)
             local = any(data == struct.pack("=i", HOP_LIMIT) for _, _, data in ancillary)
-            if claim is not None and local and claim[0] in self._addresses:
-                yield claim
+            yield claim if claim and local and claim[0] in self._addresses else None
 
 
 def close_all(opened: list[Duplicates]) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import statistics
 import struct
 import time
 from collections.abc import Callable
@@ -26,8 +25,8 @@ from integration.driver.scenarios.common import (
 from integration.driver.scenarios.many import attach_ipv4
 
 UNARMED, ARMED = "records only", "armed"
-_PODS, _ROUNDS = 24, 3
-_SIZES = (1, 6, 24)
+_PODS = 24
+_SIZES, _ROUNDS = (1, 6, 24), 3
 _IN_OPEN, _IN_NONBLOCK = 0x20, 0o4000  # <sys/inotify.h>
 _EVENT = struct.Struct("iIII")
 
@@ -37,17 +36,13 @@ def armed(node: Node, check: Checks) -> None:
     node.up()
     attach_ipv4(node, check, _PODS)
     before = node.interfaces()
-    took = {way: list[float]() for way in (UNARMED, ARMED)}
-    for _ in range(_ROUNDS):
-        for way, outages in took.items():
-            outages.append(_reloaded(node, check, way))
+    took = {way: _reloaded(node, check, way) for way in (UNARMED, ARMED)}
     check_same(check, node, before)
     _check_pings(check, node)
-    unarmed, fired = (statistics.median(took[way]) for way in (UNARMED, ARMED))
-    words = f"{1000 * unarmed:.0f} ms without it, {1000 * fired:.0f} ms armed"
-    # (How much it pays is the machine's affair, and is measured where nothing else is at work.)
-    check(f"from REPAIR's start to the last pod's first frame: {words}", fired < math.inf, took)
-    check.measured = {"pods": _PODS, **took}
+    words = ", ".join(f"{way} {1000 * seconds:.0f} ms" for way, seconds in took.items())
+    # (By how much it is shorter is the machine's affair: see the plot.)
+    all_came = max(took.values()) < math.inf
+    check(f"from REPAIR's start to the last pod's announcement: {words}", all_came, took)
 
 
 def against_pods(node: Node, check: Checks) -> None:
@@ -66,7 +61,7 @@ def against_pods(node: Node, check: Checks) -> None:
 
 
 def _reloaded(node: Node, check: Checks, way: str) -> float:
-    """Reload the driver, and repair; seconds from REPAIR's start to the last pod's first frame."""
+    """Reload the driver, and repair; seconds from REPAIR's start to the last announcement."""
     _forget_index()
     if way == ARMED:
         taken = node.cli("snapshot")
@@ -84,11 +79,11 @@ def _reloaded(node: Node, check: Checks, way: str) -> float:
             ended = time.monotonic()
 
         def last() -> float:
-            return max(wire.first_frames(macs, began)) - began
+            return max(wire.first_announced(macs, began)) - began
 
         check.succeeds(
-            f"{way}: a frame of each of {len(macs)} pods reaches the wire",
-            lambda: poll_until(lambda: last() < math.inf, ANSWER_SECONDS, "frames"),
+            f"{way}: the announcement of each of {len(macs)} pods reaches the wire",
+            lambda: poll_until(lambda: last() < math.inf, ANSWER_SECONDS, "announcements"),
         )
     what = f"{way}: REPAIR made {len(macs)} in {1000 * (ended - began):.0f} ms"
     healthy = answer.returncode == 0 and set(states(answer)) == {"healthy"}

@@ -13,12 +13,12 @@ import os
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from integration.errors import RigError
-from integration.trust.fed import golang
+from integration.trust.fed import golang, guided
 from integration.trust.fed.feeding import READERS, Fault, Tally, feed, interrupted_where_it_hangs
 from integration.trust.fed.minimise import faults_of, minimised
 from integration.trust.proof import Extent, Failure, Outcome
@@ -30,7 +30,8 @@ WHAT = (
 
 _SAMPLE = 25_000  # inputs
 _FULL = 10_000_000
-_ROUND = 5  # times each reader's share
+_GUIDED = 500_000  # besides, of --full
+_ROUND = 1  # times each reader's share
 _AFTERWARDS = 3.0  # seconds that minimising may take of a sample's
 _NOT_YET = float("inf")
 
@@ -44,6 +45,7 @@ def prove(extent: Extent) -> Outcome:
     tallies = {name: Tally() for name in READERS}
     for name, tally in _fed(_FULL if extent.full else _SAMPLE, extent.seed, until, program):
         tallies[name].add(tally)
+    why_not_guided = _feed_guided(tallies, extent.seed) if extent.full else "only with --full"
     seconds = time.monotonic() - start
     total = Tally()
     for tally in tallies.values():
@@ -57,6 +59,7 @@ def prove(extent: Extent) -> Outcome:
         ("accepted", f"{total.accepted:,}"),
         ("slowest", f"{total.slowest * 1000:.0f} ms of processor time"),
         ("differential", why_no_go or f"{total.asked:,} accepted documents read by Go, too"),
+        ("guided by coverage", why_not_guided or f"{_GUIDED:,} inputs of these, by atheris"),
         ("inputs", by_reader),
     )
     return Outcome(total.tried, tuple(failures), figures)
@@ -79,13 +82,17 @@ def _go(program: Path | None) -> Iterator[golang.Go | None]:
         yield go
 
 
+def _processors() -> int:
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
 def _fed(inputs: int, seed: int, until: float, program: Path | None) -> Iterable[tuple[str, Tally]]:
     """The tallies of parts of the inputs, of all readers by turns."""
     of_a_round = sum(reader.share for reader in READERS.values()) * _ROUND
     rounds = max(1, -(-inputs // of_a_round))
     parts = [(name, seed, part, until) for part in range(rounds) for name in READERS]
     with ProcessPoolExecutor(
-        min(len(os.sched_getaffinity(0)), 8),
+        _processors(),
         multiprocessing.get_context("fork"),
         _begin,
         (program,),
@@ -104,6 +111,24 @@ def _feed(part: tuple[str, int, int, float]) -> tuple[str, Tally]:
     name, seed, number, until = part
     count = READERS[name].share * _ROUND
     return name, feed(name, seed, number, count, until, _of_this_process[0])
+
+
+def _feed_guided(tallies: dict[str, Tally], seed: int) -> str:
+    """Add what coverage finds; why it cannot be done here, or empty."""
+    try:
+        tree = guided.prepare()
+    except RigError as error:
+        return f"left out: {error}"
+    shares = {name: reader.share for name, reader in READERS.items()}
+    whole = sum(shares.values())
+    with ThreadPoolExecutor(_processors()) as pool:
+        running = {
+            name: pool.submit(guided.guided, tree, name, seed, _GUIDED * share // whole)
+            for name, share in shares.items()
+        }
+        for name, one in running.items():
+            tallies[name].add(one.result())
+    return ""
 
 
 def _failure(fault: Fault) -> Failure:

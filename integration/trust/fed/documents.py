@@ -24,7 +24,9 @@ from cni_repair.node.capture import kept
 from cni_repair.node.capture import pod_of as adopted_pod
 from cni_repair.node.leases import given_addresses, store_of
 from cni_repair.upgrade.journal import events_in
+from cni_repair.upgrade.progress import progress_of, remaining
 from cni_repair.uplink.fallback import other_masters
+from cni_repair.watch import pausing, status
 from integration.trust.fed.reader import Answer, Form, Odd, Question, Reader
 
 _CONTAINER = "0123456789abcdef" * 4
@@ -171,7 +173,9 @@ def _result(raw: bytes) -> list[Question]:
             if not 0 <= one.get("interface", -1) < len(interfaces)
             or interfaces[one["interface"]]["name"] == "eth0"
         )
-        return "" if ours == theirs else f"addresses {ours}, and by Go {theirs}"
+        # (Of 16 bytes for an IPv4 address Go's String() gives no length that is one.)
+        is_mapped = any(one.endswith("/0") for one in theirs)
+        return "" if ours == theirs or is_mapped else f"addresses {ours}, and by Go {theirs}"
 
     # Without a version Go takes it for one of before 0.3.0, which has no `ips`.
     has_list = result.get("cniVersion") in netconf.VERSIONS[2:]
@@ -255,23 +259,36 @@ def _candidates(remembered: list[caches.Remembered]) -> None:
 
 
 def _journal(raw: bytes) -> list[Question]:
-    list(events_in(raw.split(b"\n")))
+    progress = progress_of(events_in(raw.split(b"\n")))
+    progress.standing("boot", alive=False)
+    remaining(progress)
+    return []
+
+
+def _run_dir(raw: bytes) -> list[Question]:
+    """What the watcher has left, for its views."""
+    document = load_object(raw, "it")
+    try:
+        status._check(document, "/run")
+    except CniError:
+        pausing._pause_of(document, "it").words(5.0)
     return []
 
 
 _CNI = (CniError,)
 _FROM_CACHES = (CniError, Misfit)
 READERS = (
-    Reader("netconf", "network configurations on stdin", Form.JSON, _netconf, _CNI, 150, _KEYS),
-    Reader("json", "any JSON", Form.JSON, _json, _CNI, 150, _KEYS),
-    Reader("record", "records, and their repair", Form.JSON, _record, _CNI, 10, _KEYS),
+    Reader("netconf", "network configurations on stdin", Form.JSON, _netconf, _CNI, 100, _KEYS),
+    Reader("json", "any JSON", Form.JSON, _json, _CNI, 100, _KEYS),
+    Reader("record", "records, and their repair", Form.JSON, _record, _CNI, 5, _KEYS),
     Reader("legacy", "the predecessor's files", Form.JSON, _legacy, _CNI, 10, _KEYS),
     Reader(
-        "result", "what a delegate prints", Form.JSON, _result, (CniError, ValueError), 40, _KEYS
+        "result", "what a delegate prints", Form.JSON, _result, (CniError, ValueError), 30, _KEYS
     ),
     Reader("error", "a delegate's error", Form.JSON, _error, (), 30, _KEYS),
-    Reader("cache", "libcni's cache", Form.JSON, _cache, (*_FROM_CACHES, ValueError), 30, _KEYS),
-    Reader("config", "configurations in it", Form.JSON, _config, _FROM_CACHES, 40, _KEYS),
+    Reader("cache", "libcni's cache", Form.JSON, _cache, (*_FROM_CACHES, ValueError), 20, _KEYS),
+    Reader("config", "configurations in it", Form.JSON, _config, _FROM_CACHES, 30, _KEYS),
     Reader("multus", "Multus' files", Form.JSON, _multus, _FROM_CACHES, 20, _KEYS),
+    Reader("rundir", "the watcher's status and pause", Form.JSON, _run_dir, _CNI, 10),
     Reader("journal", "an upgrade's journal", Form.TEXT, _journal, (), 20, _KEYS),
 )

@@ -146,21 +146,21 @@ def interrupted_where_it_hangs() -> Iterator[None]:
 
 
 def feed(name: str, seed: int, part: int, count: int, until: float, go: Go | None) -> Tally:
-    """One part of a reader's inputs; the first begins with the corpus. `until`: by time.monotonic,
-    when to stop, whatever is left."""
+    """One part of a reader's inputs; before the first of them the corpus as it is. `until`: by
+    time.monotonic, when to stop, whatever is left."""
     reader = READERS[name]
     seeds = reader.seeds()
     random = Random(f"{seed} {name} {part}")
     mutator = Mutator(random, seeds, reader.form, reader.words)
     judge = Judge(reader, go)
+    as_they_are = seeds if part == 0 else []
     with interrupted_where_it_hangs():
-        for number in range(count):
+        for number in range(len(as_they_are) + count):
             if number % 16 == 0:
                 if time.monotonic() > until:
                     break
                 signal.setitimer(signal.ITIMER_PROF, HANGS_SECONDS)
-            as_it_is = part == 0 and number < len(seeds)
-            judge.try_(seeds[number] if as_it_is else mutator.next())
+            judge.try_(as_they_are[number] if number < len(as_they_are) else mutator.next())
         signal.setitimer(signal.ITIMER_PROF, 0)
         judge.ask()
     return judge.tally

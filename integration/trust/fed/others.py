@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import io
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
 from cni_repair.base import strictyaml
 from cni_repair.base.errors import CniError
 from cni_repair.base.names import title_of
+from cni_repair.cli.commands import validate
 from cni_repair.cli.validation.files import check_file
 from cni_repair.cli.validation.machine import Machine
 from cni_repair.cni.call import check, pod_of
@@ -66,10 +69,12 @@ def _validated(name: str) -> Callable[[bytes], list[Question]]:
         _directory.mkdir(exist_ok=True)
         path = _directory / name
         path.write_bytes(raw)
-        for part in check_file(str(path), Machine(())):
-            for finding in part.findings:
-                if not str(finding).isprintable():
-                    raise Odd(f"printed raw: {finding!r}")
+        parts = check_file(str(path), Machine(()))
+        printed = io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(printed):
+            validate._show(validate.File(str(path), tuple(parts)))
+        if not printed.getvalue().replace("\n", "").isprintable():
+            raise Odd(f"printed raw: {printed.getvalue()!r}")
         return []
 
     return read
@@ -123,21 +128,21 @@ _CNI = (CniError,)
 # Of a record `validate` says more by its schema, with jsonschema, which not every machine has.
 _OF_VALIDATE = () if find_spec("jsonschema") else (ModuleNotFoundError,)
 READERS = (
-    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 4, _WORDS_OF_YAML),
-    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 4, _WORDS_OF_YAML),
+    Reader("plan", "upgrade plans", Form.YAML, _plan, _CNI, 2, _WORDS_OF_YAML),
+    Reader("settings", "the watcher's settings", Form.YAML, _settings, _CNI, 2, _WORDS_OF_YAML),
     Reader(
         "nad",
         "NADs and lists, by validate",
         Form.YAML,
         _validated("it.yaml"),
         _OF_VALIDATE,
-        4,
+        2,
         _WORDS_OF_YAML,
     ),
     Reader(
-        "conf", "files of net.d, by validate", Form.JSON, _validated("it.conf"), _OF_VALIDATE, 8
+        "conf", "files of net.d, by validate", Form.JSON, _validated("it.conf"), _OF_VALIDATE, 4
     ),
-    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 250),
-    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 100),
-    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 200, _WORDS_OF_VARIABLES),
+    Reader("netlink", "the kernel's answers", Form.BYTES, _netlink, _CNI, 200),
+    Reader("frame", "ARP and ND from the wire", Form.BYTES, _frame, (), 150),
+    Reader("variables", "CNI_*", Form.TEXT, _variables, _CNI, 300, _WORDS_OF_VARIABLES),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ Json = dict[str, Any]
 # A picture names what it shows; two of them are compared by name.
 Picture = dict[str, Any]
 
+LIBCNI = "/var/lib/cni/results"
+UPGRADES = "/var/lib/cni-repair/upgrade"
 _VOLATILE = ("attachedAt", "checksum", "netns", "pod", "containerID", "containerId")
 
 
@@ -104,6 +107,20 @@ class Stage:
         """A command that has to succeed; raises Wrong."""
         return good(words[0], self.lab.cli(*words, command=self.command))
 
+    def file(self, path: str) -> Path:
+        """A path of the node's as we reach it."""
+        return Path(self.lab.ground.outside(path))
+
+    def clean(self) -> None:
+        """As for the first act: no pod is there, nor what an operator's commands keep."""
+        for pod in [*self.lab.pods]:
+            self.must("DEL", pod)
+        self.lab.remove([*self.lab.pods])
+        for index in self.file(self.lab.run_dir).glob("armed-*"):
+            index.unlink()
+        for kept in (LIBCNI, UPGRADES):
+            shutil.rmtree(self.file(kept), ignore_errors=True)
+
     def reload(self) -> None:
         self.lab.uplink_lost()
         self.lab.uplink_back()
@@ -114,13 +131,25 @@ class Stage:
         kill: Kill | None,
         env: Mapping[str, str] | None = None,
         netconf: Json | None = None,
+        patch: str = "",
     ) -> Traced:
-        """Run cni-repair; it ends when all of its processes have."""
+        """Run cni-repair; it ends when all of its processes have. `patch` is Python code that runs
+        before its main()."""
+        stdin = json.dumps(netconf) if netconf else ""
+        command = self.traced_command(words, kill, patch)
+        return self.as_traced(self.lab.run(self.lab.node, command, env=env, stdin=stdin))
+
+    def traced_command(self, words: Sequence[str], kill: Kill | None, patch: str = "") -> list[str]:
+        """The command that runs cni-repair under the tracer."""
         aim = ["--kill", str(kill)] if kill else []
         prefix = [sys.executable, "-IS", tracer.__file__, "--list", str(self._list), *aim, "--"]
-        stdin = json.dumps(netconf) if netconf else ""
-        command = [*prefix, *self.command, *words]
-        outcome = self.lab.run(self.lab.node, command, env=env, stdin=stdin)
+        *python, start = self.command
+        main = "from cni_repair.__main__"
+        start = start.replace(main, f"exec({patch!r}); {main}") if patch else start
+        return [*prefix, *python, start, *words]
+
+    def as_traced(self, outcome: Outcome) -> Traced:
+        """What came of that command, once it has ended."""
         found = json.loads(self._list.read_text())
         calls = tuple(
             Call(place, number, program, name) for place, program, number, name in found["calls"]
@@ -142,11 +171,13 @@ class Stage:
             "run directory": self._listed(self.lab.run_dir),
             "leases": leases,
             "links of the node": sorted(link["ifname"] for link in node),
-            "status": self._status(),
+            **self._status(),
         }
         for pod in pods:
             picture |= self._of_pod(pod, names)
         renamed: Picture = json.loads(_replaced(json.dumps(picture), names))
+        for listed in ("records", "run directory", "states"):
+            renamed[listed].sort()
         return renamed
 
     def _of_pod(self, pod: Netns, names: dict[str, str]) -> Picture:
@@ -161,18 +192,18 @@ class Stage:
         }
 
     def _record(self, pod: Netns) -> Any:
-        path = Path(self.lab.ground.outside(f"{self.lab.checkpoint_dir}/{pod.name}@eth0.json"))
+        path = self.file(f"{self.lab.checkpoint_dir}/{pod.name}@eth0.json")
         if not path.exists():
             return None
         return _without(json.loads(path.read_text()), (*_VOLATILE, "ifindex"))
 
     def _listed(self, path: str) -> list[str]:
-        directory = Path(self.lab.ground.outside(path))
-        return sorted(one.name for one in directory.iterdir()) if directory.exists() else []
+        directory = self.file(path)
+        return [one.name for one in directory.iterdir()] if directory.exists() else []
 
     def _leases(self) -> dict[str, str]:
         """Whose each address is, by host-local; of a torn file what it says."""
-        directory = Path(self.lab.ground.outside(f"{self.lab.ipam_dir}/pods"))
+        directory = self.file(f"{self.lab.ipam_dir}/pods")
         if not directory.exists():
             return {}
         return {
@@ -181,11 +212,15 @@ class Stage:
             if file.name != "lock" and not file.name.startswith("last_reserved_ip")
         }
 
-    def _status(self) -> list[Any]:
+    def _status(self) -> Picture:
         done = self.lab.cli("status", "-o", "json", command=self.command)
         document = done.document
-        states = [(one["containerID"], one["state"]) for one in document["attachments"]]
-        return [done.returncode, *sorted(states), document.get("unmanaged")]
+        states = [[one["containerID"], one["state"]] for one in document["attachments"]]
+        return {
+            "status ends with": done.returncode,
+            "states": states,
+            "not managed": document["unmanaged"],
+        }
 
     def exact(self, pods: Sequence[Netns]) -> Picture:
         """Interfaces with their indices and MACs, for pods that are to have them back."""

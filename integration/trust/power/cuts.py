@@ -3,6 +3,9 @@
 A disk may keep what it was sent in a cache until it is asked to flush it, and write that to its
 medium in any order, block by block. So between two flushes everything is possible: none of the
 writes, the first ones, any choice of them, and of a long write any of its blocks. Pure.
+
+The log has requests as they end. So what ended while a flush was under way counts as flushed, which
+is more than a disk promises; but whoever needs it flushed (a journal) waits before it asks.
 """
 
 from __future__ import annotations

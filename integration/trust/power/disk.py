@@ -24,6 +24,7 @@ class FileSystem:
     size: int
     make: tuple[str, ...]
     package: str
+    options: tuple[str, ...] = ()  # of mount
 
     @property
     def marks_at(self) -> int:
@@ -31,10 +32,11 @@ class FileSystem:
         return self.size
 
 
-# As small as each may be: a disk is copied for each cut. 4096: what a node has.
+# As small as each may be: a disk is copied for each cut. 4096: what a node has. nouuid: the disk of
+# the cut before may be there still, in the mount namespace of a child that is about to end.
 FILE_SYSTEMS = (
     FileSystem("ext4", 24 * _MIB, ("/sbin/mkfs.ext4", "-q", "-F", "-b", "4096"), "e2fsprogs"),
-    FileSystem("xfs", 300 * _MIB, ("/sbin/mkfs.xfs", "-q", "-f"), "xfsprogs"),
+    FileSystem("xfs", 300 * _MIB, ("/sbin/mkfs.xfs", "-q", "-f"), "xfsprogs", ("nouuid",)),
 )
 
 
@@ -49,7 +51,8 @@ def make_disk(system: FileSystem, path: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """A copy of a disk, its holes included."""
+    """A copy of a disk, its holes included; a new file, whoever may still write to the old one."""
+    target.unlink(missing_ok=True)
     run(["cp", "--sparse=always", str(source), str(target)])
 
 
@@ -69,9 +72,10 @@ def mounted(device: Path, system: FileSystem, place: Path) -> Iterator[Path]:
 
     What a recovery needs is done first, as on a boot. Raises RigError where it cannot be mounted.
     """
-    loop = () if device.is_block_device() else ("-o", f"loop,sizelimit={system.size}")
+    loop = () if device.is_block_device() else ("loop", f"sizelimit={system.size}")
+    options = ",".join(("rw", *system.options, *loop))
     place.mkdir(exist_ok=True)
-    run(["mount", "-t", system.name, *loop, str(device), str(place)])
+    run(["mount", "-t", system.name, "-o", options, str(device), str(place)])
     try:
         yield place
     finally:

@@ -81,7 +81,7 @@ class Examination:
                 with _opened(place / CHECKPOINTS) as store:
                     found.broken += promises.broken(store)
                 if reboot:
-                    boot = Reboot(self._lab, place, self._done.pods)
+                    boot = Reboot(self._lab, place, promises.pods())
                     found.broken += boot.trouble()
                     found.torn_leases = boot.torn_leases()
         except (RigError, CniError) as error:

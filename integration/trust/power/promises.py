@@ -31,6 +31,11 @@ class Promises:
             for name, content in files.items():
                 self._known.setdefault(name, set()).add(content)
 
+    def pods(self) -> list[str]:
+        """Of which the runtime still knows, and which it takes away on the next boot."""
+        names = {*self._kept, *(self._coming or ())}
+        return sorted(name.partition("@")[0] for name in names)
+
     def broken(self, store: Store | None) -> Iterator[str]:
         """What of a checkpoint directory (None: it is not there) is not as it was promised."""
         found = _contents(store) if store else {}

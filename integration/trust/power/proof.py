@@ -47,7 +47,7 @@ class _Tally:
 
 def prove(extent: Extent) -> Outcome:
     """Record on each file system, and look at what each cut leaves."""
-    if why := _missing():
+    if why := missing():
         return Outcome(0, left_out=why)
     isolate()
     if extent.case is not None:
@@ -57,7 +57,10 @@ def prove(extent: Extent) -> Outcome:
     share, reboots = _FULL if extent.full else _SAMPLE
     deadline = None if extent.full else time.monotonic() + extent.seconds
     with tempfile.TemporaryDirectory(prefix="power-", dir=RUN) as above:
-        recordings = [*_recorded_here(Path(above))]
+        try:
+            recordings = [*_recorded_here(Path(above))]
+        except RigError as error:  # of the machine: what cni-repair does wrong is a LabError
+            return Outcome(0, left_out=str(error))
         notes = []
         if extent.full:
             try:
@@ -71,7 +74,7 @@ def prove(extent: Extent) -> Outcome:
     return _outcome(tally)
 
 
-def _missing() -> str:
+def missing() -> str:
     """Why nothing can be recorded here; empty where it can."""
     if not os.path.exists("/dev/fuse"):
         return "no FUSE here (/dev/fuse): nobody can write down what a disk is told"

@@ -32,7 +32,11 @@ def another_boot(directory: Path) -> Iterator[None]:
 
 
 class Reboot:
-    """What happens on a disk once the node is up again."""
+    """What happens on a disk once the node is up again.
+
+    `pods` are those that the runtime still knows: it calls DEL for them. What else comes up again
+    (an unlink is durable no sooner than the next flush) it has forgotten: that is GC's.
+    """
 
     def __init__(self, lab: Lab, disk: Path, pods: list[str]) -> None:
         self._lab, self._disk, self._pods = lab, disk, [Netns(name) for name in pods]

@@ -12,12 +12,12 @@ import json
 import mmap
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cni_repair.demo.lab import Lab, poll_until
+from cni_repair.demo.lab import Lab, Netns, Outcome, poll_until
 from integration.errors import RigError
 from integration.trust.power.disk import FILE_SYSTEMS, FileSystem, copy, make_disk, mounted
 from integration.trust.power.workload import Done, Workload, done_from
@@ -26,6 +26,7 @@ from integration.trust.power.writelog import Event, mark, read_log
 _DAEMON = "/usr/bin/qemu-storage-daemon"
 PROGRAMS = {_DAEMON: "qemu-system-common"}
 _START_SECONDS = 60.0
+_PATIENT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,12 @@ class Recording:
 
 
 def recording_in(directory: Path) -> Recording:
-    """One that was kept."""
-    where, name = directory.name.split("-", 1)
-    return Recording(where, system_named(name), directory)
-
-
-def system_named(name: str) -> FileSystem:
-    return next(system for system in FILE_SYSTEMS if system.name == name)
+    """One that was kept. Raises RigError where there is none."""
+    where, _, name = directory.name.partition("-")
+    for system in FILE_SYSTEMS:
+        if system.name == name and (directory / "done").exists():
+            return Recording(where, system, directory)
+    raise RigError(f"no recording in {directory}: name a case as a failure does")
 
 
 def prepared(where: str, system: FileSystem, above: Path) -> Recording:
@@ -93,13 +93,28 @@ def write_done(recording: Recording, done: Done) -> None:
     (recording.directory / "done").write_text(json.dumps(done.document()))
 
 
+class _PatientLab(Lab):
+    """One whose commands may run in an emulated guest, on a machine that has other work to do."""
+
+    def run(
+        self,
+        netns: Netns,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        stdin: str | Path = "",
+        seconds: float = _PATIENT_SECONDS,
+    ) -> Outcome:
+        return super().run(netns, command, env=env, stdin=stdin, seconds=seconds)
+
+
 def work(
     disk: Path, system: FileSystem, command: list[str], note: Callable[[dict[str, Any]], None]
 ) -> Done:
     """Do what is to be recorded on a disk."""
     with (
         # Duplicate detection would be waited for, and writes nothing.
-        Lab(command=command, ipv6=False) as lab,
+        _PatientLab(command=command, ipv6=False) as lab,
         mounted(disk, system, lab.directory / "disk") as place,
     ):
         return Workload(lab, place, note).run()

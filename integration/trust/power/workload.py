@@ -27,18 +27,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """All of the calls, and the pods that a runtime would know of."""
+    """All of the calls."""
 
     steps: list[Step]
-    pods: list[str]
 
     def document(self) -> Json:
         return asdict(self)
 
 
 def done_from(document: Json) -> Done:
-    steps = [Step(**step) for step in document["steps"]]
-    return Done(steps, document["pods"])
+    return Done([Step(**step) for step in document["steps"]])
 
 
 def on_disk(lab: Lab, disk: Path) -> None:
@@ -62,7 +60,6 @@ class Workload:
     def __init__(self, lab: Lab, disk: Path, note: Callable[[Json], None]) -> None:
         self._lab, self._disk, self._note = lab, disk, note
         self._checkpoints = disk / CHECKPOINTS
-        self._pods: list[str] = []
 
     def run(self) -> Done:
         """All of it, one after the other: a cut then finds one call at work at most."""
@@ -73,7 +70,7 @@ class Workload:
             expect(call(), name)
             steps.append(Step(name, contents(self._checkpoints)))
             self._note({"done": len(steps) - 1})
-        return Done(steps, self._pods)
+        return Done(steps)
 
     def _conf(self, **overrides: Any) -> Json:
         return self._lab.netconf(**{"masterTimeout": 0.1, **overrides})
@@ -81,7 +78,7 @@ class Workload:
     def _calls(self) -> Iterator[tuple[str, Callable[[], Outcome]]]:
         """What is prepared for a call happens before it begins, and is not ours."""
         lab = self._lab
-        first, second, moving, bare = (self._pod() for _ in range(4))
+        first, second, moving, bare = lab.add_pods(4)
         movable = {"master": ["eth0", "eth1"], "fallbackMaster": True}
         yield "ADD", self._cni("ADD", first)
         yield "ADD of a second pod", self._cni("ADD", second)
@@ -104,11 +101,6 @@ class Workload:
         yield "DEL of what has moved", self._cni("DEL", moving, **movable)
         kept = [{"containerID": pod.name, "ifname": "eth0"} for pod in (first, bare)]
         yield "GC of one", self._cni("GC", None, **{"cni.dev/valid-attachments": kept})
-
-    def _pod(self) -> Netns:
-        pod = self._lab.add_pod()
-        self._pods.append(pod.name)
-        return pod
 
     def _cni(self, verb: str, pod: Netns | None = None, **conf: Any) -> Callable[[], Outcome]:
         return lambda: self._lab.cni(verb, pod, self._conf(**conf))

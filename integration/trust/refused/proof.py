@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from cni_repair.demo.lab import Lab, LabError
 from integration.command import CHECKOUT
+from integration.errors import RigError
 from integration.trust.proof import Extent, Failure, Outcome
 from integration.trust.refused.judge import wrong_with
 from integration.trust.refused.situations import HOLDS, SITUATIONS, Situation
@@ -36,22 +36,30 @@ NAME = "refused"
 WHAT = "a system call fails once: each of ADD, DEL, REPAIR, --all, snapshot, adopt, status"
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EMFILE", "ENOMEM", "EINTR", "EACCES", "ENOBUFS")
-# Those that make, open or change something, and those that read what decides.
-CALLS = (
+# Those that change something, or make a descriptor or a process: with each of the errors.
+CHANGING = (
     "openat", "openat2", "dup", "dup2", "dup3", "pipe", "pipe2", "socket", "socketpair",
-    "memfd_create", "pidfd_open", "inotify_init1", "eventfd2", "epoll_create1", "fcntl", "close",
+    "memfd_create", "pidfd_open", "inotify_init1", "eventfd2", "epoll_create1", "fcntl",
     "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir",
     "chmod", "fchmod", "fchmodat", "ftruncate", "utimensat", "write", "pwrite64", "writev",
-    "fsync", "fdatasync", "flock", "read", "pread64", "lseek", "getdents64", "stat", "lstat",
-    "newfstatat", "fstat", "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat",
-    "bind", "connect", "setsockopt", "getsockopt", "getsockname", "sendto", "sendmsg", "recvfrom",
-    "recvmsg", "ioctl", "poll", "setns", "prctl", "clone", "clone3", "fork", "vfork", "wait4",
-    "kill", "rt_sigtimedwait", "mmap", "sched_getaffinity",
+    "fsync", "fdatasync", "flock", "bind", "connect", "sendto", "sendmsg", "setns", "prctl",
+    "clone", "clone3", "fork", "vfork", "kill",
+)  # fmt: skip
+# Those that tell something, by which the others are decided: with one of the errors, in turn.
+TELLING = (
+    "close", "read", "pread64", "lseek", "getdents64", "stat", "lstat", "newfstatat", "fstat",
+    "statx", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "setsockopt",
+    "getsockopt", "getsockname", "recvfrom", "recvmsg", "ioctl", "poll", "wait4",
+    "rt_sigtimedwait", "mmap", "sched_getaffinity",
 )  # fmt: skip
 # What the interpreter does before it reads our code is not ours.
 _OURS = "/cni_repair/"
+_FULL_PROCESSES = 4  # for each processor
 _SHARE = 12  # of a sample, at most so many cases of each situation
 _MEMORY = ("mmap",)
+_ENDS_AT_ONCE = "cannot return to the node's network namespace"
+_LAUNCHER = re.compile(r'cat >"\$NEW/cni-repair" <<EOF\n(.*?)\nEOF\n', re.DOTALL)
+_MOST_ALIKE = 12  # of calls that are alike, spread over the run
 # Hundreds of calls of a run are alike but for a name or a number: of the interpreter, which reads
 # our code; of sysctls; of what each process of the machine says of itself.
 _ALIKE = (
@@ -79,7 +87,7 @@ class _Part:
     product: tuple[str, ...]  # the command that starts it
     number: int = 0
     parts: int = 1
-    until: float = float("inf")
+    seconds: float = float("inf")
 
     def cases(self, points: list[Point]) -> Iterator[tuple[Point, str]]:
         if self.extent.case:
@@ -94,16 +102,19 @@ class _Part:
 
 
 def _all_cases(points: Sequence[Point]) -> Iterator[tuple[Point, str]]:
-    """All errors at each call; where calls are alike at the first, and one of them at each other,
-    in turn."""
+    """Where one of CHANGING is of those that are alike, all errors at the first of them."""
+    total = Counter(map(_likeness, points))
     seen: Counter[str] = Counter()
     for point in points:
         like = _likeness(point)
-        errors = ("ENOMEM",) if point.name in _MEMORY else ERRORS
-        if seen[like]:
-            errors = (errors[seen[like] % len(errors)],)
+        number = seen[like]
         seen[like] += 1
-        yield from ((point, error) for error in errors)
+        place, before = (at * _MOST_ALIKE // total[like] for at in (number, number - 1))
+        if number == 0 and point.name in CHANGING:
+            yield from ((point, error) for error in ERRORS)
+        elif total[like] <= _MOST_ALIKE or place != before:
+            turn = (len(seen) + number) % len(ERRORS)
+            yield point, "ENOMEM" if point.name in _MEMORY else ERRORS[turn]
 
 
 def _likeness(point: Point) -> str:
@@ -115,26 +126,35 @@ def _likeness(point: Point) -> str:
 
 def prove(extent: Extent) -> Outcome:
     """Carry out all cases, or a sample of them."""
-    until = float("inf") if extent.full else time.monotonic() + extent.seconds
     names = [extent.case.rsplit(" ", 2)[0]] if extent.case else list(SITUATIONS)
-    processors = os.cpu_count() or 1
-    parts = processors if extent.full and not extent.case else 1
+    # (Most of a case is waiting for one process after the other to start and end.)
+    processes = (os.cpu_count() or 1) * (_FULL_PROCESSES if extent.full else 1)
+    parts = processes if extent.full and not extent.case else 1
+    # Of a sample each situation has its share, however slow the machine is.
+    seconds = float("inf") if extent.full else extent.seconds * processes / len(names)
     fork = multiprocessing.get_context("fork")  # (a Lab's mounts are its process's)
     with tempfile.TemporaryDirectory(prefix="cni-repair-refused-", dir="/var/tmp") as directory:
         product = packed(Path(directory))
         work = [
-            _Part(name, extent, product, number, parts, until)
+            _Part(name, extent, product, number, parts, seconds)
             for name in names
             for number in range(parts)
         ]
-        with ProcessPoolExecutor(processors, fork) as pool:
+        with ProcessPoolExecutor(processes, fork) as pool:
             tallies = list(pool.map(_carry_out, work))
-    ends = sum((tally.ends for tally in tallies), Counter[str]())
+    ends = {name: Counter[str]() for name in names}
+    for part, tally in zip(work, tallies, strict=True):
+        ends[part.situation] += tally.ends
     return Outcome(
         sum(tally.tried for tally in tallies),
         tuple(failure for tally in tallies for failure in tally.failures),
-        tuple((name, f"{number:,}") for name, number in sorted(ends.items())),
+        tuple((name, _in_words(one)) for name, one in ends.items()),
     )
+
+
+def _in_words(ends: Counter[str]) -> str:
+    said = [f"{number:,} {end}" for end, number in ends.most_common()]
+    return f"{ends.total():,} cases: {', '.join(said)}"
 
 
 def packed(directory: Path) -> tuple[str, ...]:
@@ -142,13 +162,17 @@ def packed(directory: Path) -> tuple[str, ...]:
     (to read that may fail, too)."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(CHECKOUT / "cni_repair", directory / "cni_repair", ignore=skip)
+    found = _LAUNCHER.search((CHECKOUT / "install.sh").read_text())
+    if found is None:
+        raise RigError("install.sh has no launcher")
+    launcher = directory / "cni-repair"
+    launcher.write_text(found[1].replace("$NEW/bin/python3", sys.executable))
+    launcher.write_text(launcher.read_text().replace("$(site_packages)", str(directory)))
+    launcher.chmod(0o755)
     python = (sys.executable, "-I", "-S", "-c")
-    begin = (
-        f"import sys; sys.path[:0] = [{str(directory)!r}];"
-        f" sys.path.append({sysconfig.get_path('purelib')!r}); "
-    )
+    begin = f"import sys; sys.path[:0] = [{str(directory)!r}]; "
     subprocess.run([*python, f"{begin}from cni_repair.base.pack import make; make()"], check=True)
-    return (*python, f"{begin}from cni_repair.__main__ import main; sys.exit(main())")
+    return (str(launcher),)
 
 
 def _carry_out(part: _Part) -> _Tally:
@@ -156,9 +180,9 @@ def _carry_out(part: _Part) -> _Tally:
     with Lab(kind.pods, ipv6=False, command=part.product) as lab:
         case = _Case(kind(lab))
         tally = _Tally()
-        for point, error in part.cases(case.points()):
-            if time.monotonic() > part.until:
-                break
+        cases = part.cases(case.points())
+        until = time.monotonic() + part.seconds
+        for point, error in cases:
             tally.tried += 1
             try:
                 saw = case.wrong(point, error)
@@ -167,6 +191,8 @@ def _carry_out(part: _Part) -> _Tally:
             if saw:
                 tally.failures.append(Failure(f"{part.situation} {point} {error}", saw))
             tally.ends[case.end] += 1
+            if time.monotonic() > until:
+                break
     return tally
 
 
@@ -183,7 +209,9 @@ class _Case:
         situation = self._situation
         for _ in range(2):  # the first may have compiled our modules
             situation.set_up()
-            situation.command.run(situation.lab, lambda c: traced(c, self._diary, CALLS))
+            situation.command.run(
+                situation.lab, lambda c: traced(c, self._diary, (*CHANGING, *TELLING))
+            )
         points = points_in(self._diary)
         first = next(at for at, point in enumerate(points) if _OURS in point.text)
         return points[first:]
@@ -200,8 +228,10 @@ class _Case:
         if reached(self._diary) is None:
             self.end = "did not come to that call"
         saw = wrong_with(done, command.answers, command.is_plugin)
-        saw = saw or situation.wrong_after(succeeded)
-        after = situation.wrong_after_retry(succeeded)
+        # Who ends at once cleans nothing up: whoever calls next does.
+        if _ENDS_AT_ONCE not in done.stdout:
+            saw = saw or situation.wrong_after(succeeded)
+        after = HOLDS if succeeded else situation.wrong_after_retry()
         if saw == HOLDS and after != HOLDS:
             saw = f"after the retry: {after}"
         return saw and f"{saw} ({'exit 0' if succeeded else 'failed'}; {_told(self._diary)})"

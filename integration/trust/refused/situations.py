@@ -63,9 +63,9 @@ class Situation(ABC):
     def wrong_after(self, succeeded: bool) -> str:
         """What is not as it must be after the command, which failed or succeeded."""
 
-    def wrong_after_retry(self, succeeded: bool) -> str:
-        """Call again, as a runtime or an operator does after a failure (and, of what may be called
-        again and again, after a success); what is not as it must be then."""
+    def wrong_after_retry(self) -> str:
+        """Call again, as a runtime or an operator does after a failure; what is not as it must be
+        then."""
         done = self.command.run(self.lab)
         if done.returncode != 0:
             return f"the retry fails: {done.stdout.strip()} {done.stderr.strip()}"
@@ -90,10 +90,11 @@ class Situation(ABC):
     def pod(self) -> Netns:
         return self.lab.pods[0]
 
-    def kept(self) -> list[str]:
+    def kept(self, locks: bool = True) -> list[str]:
         """What is in the checkpoint directory, and what the run directory has of attachments."""
-        locks = [name for name in _listed(self.lab.run_dir) if "@" in name]
-        return [*_listed(self.lab.checkpoint_dir), *locks]
+        names = [name for name in _listed(self.lab.run_dir) if "@" in name]
+        here = [name for name in names if locks or not name.endswith(".lock")]
+        return [*_listed(self.lab.checkpoint_dir), *here]
 
     def leases(self) -> dict[str, str]:
         """Addresses that host-local has given away: to which container."""
@@ -113,13 +114,13 @@ class Situation(ABC):
     def record_of(self, pod: Netns) -> Path:
         return Path(self.lab.checkpoint_dir) / f"{pod.name}@eth0.json"
 
-    def remains(self, pod: Netns) -> str:
+    def remains(self, pod: Netns, locks: bool = True) -> str:
         """What is left of an attachment that is no more."""
         if "eth0" in self.links(pod):
             return "eth0 is in the pod"
         if pod.name in self.leases().values():
             return "its address is still taken"
-        return f"left: {self.kept()}" if self.kept() else HOLDS
+        return f"left: {self.kept(locks)}" if self.kept(locks) else HOLDS
 
     def unlike(self, pod: Netns, golden: PodState) -> str:
         now = pod_state(pod)
@@ -157,7 +158,7 @@ class Add(Situation):
         if self.strange_links():
             return self.strange_links()
         if not succeeded:
-            return self.remains(self.pod)
+            return self.remains(self.pod, locks=False)  # DEL, which has to come, takes the lock's
         state = pod_state(self.pod)
         if state is None:
             return "there is no eth0"
@@ -173,10 +174,10 @@ class Add(Situation):
         same = (link.ifindex, link.mac, link.mtu) == (state.index, state.mac, state.mtu)
         return HOLDS if same else f"recorded is {link}, there is {state}"
 
-    def wrong_after_retry(self, succeeded: bool) -> str:
+    def wrong_after_retry(self) -> str:
         """Most runtimes call DEL after an ADD that failed; that the next ADD finds what it has left
-        is the harder case. In the end the pod goes."""
-        wrong = HOLDS if succeeded else super().wrong_after_retry(succeeded)
+        is the harder case."""
+        wrong = super().wrong_after_retry()
         self.must("DEL", self.pod)
         return wrong or self.remains(self.pod)
 
@@ -197,15 +198,15 @@ class Delete(Situation):
         if not succeeded:
             return self.strange_links()
         # A record that could not be removed stays, beside a tombstone: nobody repairs it.
-        kept = [name for name in self.kept() if not name.endswith(".lock")]
+        kept = self.kept(locks=False)
         if kept and not any(name.endswith(".deleting") for name in kept):
             return f"left: {kept}"
         if "eth0" in self.links(self.pod):
             return "eth0 is in the pod"
         return "its address is still taken" if self.leases() else HOLDS
 
-    def wrong_after_retry(self, succeeded: bool) -> str:
-        return super().wrong_after_retry(succeeded) or self.remains(self.pod)
+    def wrong_after_retry(self) -> str:
+        return super().wrong_after_retry() or self.remains(self.pod)
 
 
 class _Attached(Situation):

@@ -144,7 +144,7 @@ class Calls:
         return Done(what, process.returncode, said[0], said[1], began, ended, is_killed)
 
 
-def is_node_busy(lab: Lab) -> list[int]:
+def processes_on(lab: Lab) -> list[int]:
     """Processes in the node's network namespace: what was started there, and has not ended."""
     node = os.stat(lab.ground.netns(lab.node)).st_ino
     found = []

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cni_repair.demo.lab import Lab
-from cni_repair.uplink.read import TEMPORARY
+from cni_repair.network.model import TEMPORARY
 
 _IFNAME = "eth0"
 
