@@ -70,22 +70,25 @@ def _proof() -> Iterator[_Proof]:
 
 
 def _in_parallel() -> Outcome:
-    """Everything: each act and each way on from it is a part, which has a node of its own."""
-    parts = [(act, then) for act in ACTS.values() for then in act.thens]
+    """Everything, in parts of which each has a node of its own."""
+    parts = [
+        (act.name, then, who) for act in ACTS.values() for then in act.thens for who in act.who
+    ]
     # A part mostly waits for processes to start and end.
     workers = 2 * (os.cpu_count() or 1)
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        outcomes = [*pool.map(_part, [(act.name, then) for act, then in parts])]
+        outcomes = [*pool.map(_part, parts)]
     kills: Counter[str] = Counter()
-    for (act, _), outcome in zip(parts, outcomes, strict=True):
-        kills[act.name] += outcome.tried
+    for (act, _, _), outcome in zip(parts, outcomes, strict=True):
+        kills[act] += outcome.tried
     return _summed(kills, tuple(one for outcome in outcomes for one in outcome.failures))
 
 
-def _part(names: tuple[str, str]) -> Outcome:
-    act, then = names
+def _part(names: tuple[str, str, str]) -> Outcome:
+    act, then, who = names
     with _proof() as proof:
-        return proof.outcome(proof.all_of(ACTS[act], [then]))
+        cases = proof.all_of(ACTS[act], [then])
+        return proof.outcome(case for case in cases if case.kill.who == who)
 
 
 def _summed(kills: Counter[str], failures: tuple[Failure, ...]) -> Outcome:
