@@ -117,7 +117,7 @@ def test_tomorrows_record_is_read_today_and_loses_nothing(document: dict[str, An
 def test_every_kind_of_object_takes_new_keys() -> None:
     assert {place[0] for place in OBJECTS if place} == {
         "pod", "netns", "link", "parents", "addresses", "routes", "rules", "neighbours",
-        "absentRoutes", "nodeLinks",
+        "absentRoutes", "nodeLinks", "gatewayMacs",
     }  # fmt: skip
     deep = {("parents", 0, "vlan"), ("routes", 2, "hops", 0), ("nodeLinks", "links", 1, "shim")}
     assert deep <= {*OBJECTS}
