@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import io
-import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -58,18 +56,15 @@ def _settings(raw: bytes) -> list[Question]:
     return []
 
 
-_directory = Path(tempfile.mkdtemp(prefix="cni-repair-fed-", dir="/dev/shm"))
-atexit.register(shutil.rmtree, _directory, ignore_errors=True)
-
-
 def _validated(name: str) -> Callable[[bytes], list[Question]]:
     """What `validate` says of a file of that name."""
 
     def read(raw: bytes) -> list[Question]:
-        _directory.mkdir(exist_ok=True)
-        path = _directory / name
-        path.write_bytes(raw)
-        parts = check_file(str(path), Machine(()))
+        # (One for each: these processes end without a last word.)
+        with tempfile.TemporaryDirectory(prefix="cni-repair-fed-", dir="/dev/shm") as directory:
+            path = Path(directory, name)
+            path.write_bytes(raw)
+            parts = check_file(str(path), Machine(()))
         printed = io.StringIO()
         with redirect_stdout(printed), redirect_stderr(printed):
             validate._show(validate.File(str(path), tuple(parts)))
