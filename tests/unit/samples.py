@@ -188,3 +188,8 @@ def run_module(
         timeout=60,
         check=False,
     )
+
+
+def configurations() -> list[Path]:
+    """The files of conf/ that `validate` knows."""
+    return sorted(path for path in (REPOSITORY / "conf").glob("*.*") if path.suffix != ".lock")

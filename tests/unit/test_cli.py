@@ -31,6 +31,7 @@ from tests.unit.samples import (
     REPOSITORY,
     SEED,
     SEED_NAME,
+    configurations,
     run_module,
 )
 
@@ -613,11 +614,7 @@ def test_absent_plan(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "path",
-    [one for one in sorted((REPOSITORY / "conf").glob("*.*")) if one.suffix != ".lock"],
-    ids=lambda path: path.name,
-)
+@pytest.mark.parametrize("path", configurations(), ids=lambda path: path.name)
 def test_examples_are_valid(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["validate", str(path)]) == FINE
     of_ours = {"upgrade": "upgrade plan", "watch": "configuration of cni-repair watch"}

@@ -16,7 +16,7 @@ from cni_repair.cli.validation.findings import ERROR, NOTE, WARNING, Part
 from cni_repair.cli.validation.keys import near
 from cni_repair.cli.validation.machine import Machine
 from tests.outputs import mistakes_in
-from tests.unit.samples import REPOSITORY, run_module
+from tests.unit.samples import configurations, run_module
 
 NOWHERE = Machine(("/nonexistent",))
 GOOD: dict[str, Any] = {
@@ -604,9 +604,7 @@ def test_file_of_another_kind(tmp_path: Path, text: str, name: str, begins: str)
     assert said(tmp_path, text, name)[0].startswith(begins)
 
 
-@pytest.mark.parametrize(
-    "path", sorted((REPOSITORY / "conf").glob("*.*")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", configurations(), ids=lambda path: path.name)
 def test_examples_have_neither_errors_nor_warnings(path: Path) -> None:
     parts = check_file(str(path), NOWHERE)
     assert [str(one) for part in parts for one in part.findings if one.severity != NOTE] == []
