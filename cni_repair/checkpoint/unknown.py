@@ -19,10 +19,11 @@ class Unknown:
     """A key that a newer version wrote: where it stands, and what it holds.
 
     `path`: keys of objects; an entry of a list is named by what the kernel tells it apart by, as
-    its place may be another one by the time when the record is written.
+    its place may be another one by the time when the record is written. What a newer version keeps
+    apart may be alike here: so the how-manieth of that name it is stands beside.
     """
 
-    path: tuple[object, ...]
+    path: tuple[Any, ...]
     value: Any
 
 
@@ -81,9 +82,13 @@ def named(values: dict[str, Any], path: tuple[str | int, ...]) -> tuple[object, 
     value: Any = values
     named: list[object] = []
     for step in path:
-        in_list = isinstance(step, int)
-        value = value[step] if isinstance(step, int) else _step(value, step)
-        named.append(_name_of(value) if in_list else step)
+        if isinstance(step, int):
+            name = _name_of(value[step])
+            named.append((name, sum(_name_of(one) == name for one in value[:step])))
+            value = value[step]
+        else:
+            named.append(step)
+            value = _step(value, step)
     return tuple(named)
 
 
@@ -92,10 +97,11 @@ def put_back(document: Any, value: Any, unknown: Unknown) -> None:
     *way, key = unknown.path
     for step in way:
         if isinstance(document, list):
-            places = [place for place, one in enumerate(value) if _name_of(one) == step]
-            if not places:
+            name, number = step
+            places = [place for place, one in enumerate(value) if _name_of(one) == name]
+            if len(places) <= number:
                 return
-            document, value = document[places[0]], value[places[0]]
+            document, value = document[places[number]], value[places[number]]
         elif step in document:
             document, value = document[step], _step(value, step)
         else:

@@ -87,6 +87,7 @@ class Attachments:
 
     def __init__(self) -> None:
         self._known: dict[Place, Attachment] = {}
+        self.directories: frozenset[str] | None = None  # those that are watched; None: any
         self._masters: Counter[str] | None = None  # asked for with every message of a link
 
     def __len__(self) -> int:
@@ -103,10 +104,11 @@ class Attachments:
         self._known.pop(place, None)
         self._masters = None
 
-    def drop_directories_but(self, directories: Iterable[str]) -> None:
-        kept = set(directories)
+    def keep_directories(self, directories: Iterable[str]) -> None:
+        """Forget what is in others, whatever a look at them that is at work will say."""
+        self.directories = frozenset(directories)
         for place in [*self._known]:
-            if place.directory not in kept:
+            if place.directory not in self.directories:
                 self.drop(place)
 
     def keep_files(self, directory: str, files: Iterable[str]) -> None:
@@ -176,9 +178,13 @@ class Attachments:
 
 
 def is_gone(attachments: Attachments, place: Place) -> bool:
-    """Whether what is said of one comes too late: its record went while the line was on its way,
-    and nobody would be told again."""
-    return attachments.get(place) is None and not os.path.lexists(os.path.join(*place))
+    """Whether what is said of one comes too late: while the line was on its way its record went, or
+    its directory is not watched any more; and nobody would be told again."""
+    if attachments.get(place) is not None:
+        return False
+    watched = attachments.directories
+    is_watched = watched is None or place.directory in watched
+    return not (is_watched and os.path.lexists(os.path.join(*place)))
 
 
 def _cause(before: str, healthy_over: int, over: int) -> str:

@@ -109,7 +109,7 @@ class Watcher:
         """Go by other settings from now on."""
         self._telling.change(settings)
         self._restraint.change(settings.back_off_first, settings.back_off_most)
-        self._attachments.drop_directories_but(settings.checkpoint_dirs)
+        self._attachments.keep_directories(settings.checkpoint_dirs)
         self._directories.want(self._paths())
         self._set_mode()
         self._looking.whole(settings.checkpoint_dirs)

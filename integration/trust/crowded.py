@@ -99,6 +99,7 @@ class _Place:
     result: dict[str, object] = field(default_factory=dict)
     state: WholeState | None = None  # as it was seen first
     generation: int = 0
+    is_dead: bool = False  # its namespace is gone, and DEL has still to succeed
 
 
 class Crowd:
@@ -185,7 +186,9 @@ class Crowd:
     # --- What happens to them ---
 
     def _weather(self, chance: random.Random) -> None:
-        if not self._over.wait(chance.uniform(0.5, 6.0)):
+        # Now and then it is there for as long as a call may take beside fifty others.
+        calm = 30.0 if self._scale.seconds > 60 and chance.random() < 0.2 else 6.0
+        if not self._over.wait(chance.uniform(0.5, calm)):
             self._uplink.flap(chance.uniform(0.0, 1.5), by_cable=chance.random() < 0.2)
 
     def _reaper(self, chance: random.Random) -> None:
@@ -208,7 +211,9 @@ class Crowd:
         if not place.lock.acquire(blocking=False):
             return  # it has a caller
         try:
-            if place.pod is None or (place.given is None and chance.random() < 0.3):
+            if place.pod is None or (
+                place.given is None and not place.is_dead and chance.random() < 0.3
+            ):
                 self._add(place, self._doom(chance))
             elif place.given is None or chance.random() < 0.5:
                 self._delete(place, chance)
@@ -220,7 +225,7 @@ class Crowd:
     def _add(self, place: _Place, doom: float | None) -> None:
         with self._gate.passing():
             if place.pod is None:
-                place.generation += 1
+                place.generation, place.is_dead = place.generation + 1, False
                 name = f"{self._lab.node.name}-{place.number}-{place.generation}"
                 place.pod = self._lab.add_pod(name)
             done = self._called("ADD", self._calls.plugin("ADD", place.pod, doom))
@@ -245,6 +250,7 @@ class Crowd:
         self._disown(place)
         if chance.random() < 0.1:  # the pod's processes have ended before
             self._lab.remove([place.pod])
+            place.is_dead = True
         with self._gate.passing():
             done = self._called("DEL", self._calls.plugin("DEL", place.pod, self._doom(chance)))
         if done.ok:

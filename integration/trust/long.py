@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.lab import Lab, Netns, poll_until
 from cni_repair.node.detach import remove_link
@@ -41,7 +42,7 @@ class Scale:
 
 
 FULL = Scale(pods=50, rounds=10_000, reloads=1_000, callers=6)
-SAMPLE = Scale(pods=5, rounds=20, reloads=10, callers=2)
+SAMPLE = Scale(pods=5, rounds=10, reloads=10, callers=2)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Long:
                 self._fail("ADD", done.words)
                 return
             self._staying[pod] = state, given_by(done.document).bare
+        with Lock(self._lab.run_dir, PARENTS):
+            pass  # there is one, from the first on who needs it, which may be late
         self._watcher.start()
         for part in range(1, _PARTS + 1):
             self._do_until(

@@ -9,7 +9,7 @@ PROOFS: tuple[str, ...] = (
     "crowded",
     "long",
     "power",
+    "supplied",
     "lied_to",
     "mutants",
-    "supplied",
 )

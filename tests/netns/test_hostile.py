@@ -17,13 +17,23 @@ import pytest
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
+from integration.trust.lied_to import cases
+from integration.trust.lied_to.liar import Liar
 from tests.netns.rig import HANG_SECONDS, eventually, states
+from tests.netns.upgrading import RELOAD, attached, plan, start
 
 if TYPE_CHECKING:
-    from tests.netns.rig import Rig
+    from collections.abc import Callable
+
+    from tests.netns.rig import Pod, Rig
 
 NETLINK_ROUTE = 0
 NLMSG_ERROR, NLMSG_DONE = 2, 3
+
+
+def liar(rig: Rig, pod: Pod) -> Liar:
+    """The pod as the proof `lied to` has it, whose cases these are, too."""
+    return Liar(rig.lab, pod)
 
 
 def repaired(rig: Rig, status: int = 0, **changes: object) -> dict[str, str]:
@@ -35,7 +45,7 @@ def repaired(rig: Rig, status: int = 0, **changes: object) -> dict[str, str]:
 def test_address_whose_peer_is_zero(rig: Rig) -> None:
     """The kernel leaves IFA_ADDRESS out of it."""
     hostile, other = rig.attach("pod1"), rig.attach("pod2")
-    rig.ip("addr add 10.77.0.1 peer 0.0.0.0/24 dev eth0", hostile.pod)
+    cases.address_whose_peer_is_zero(liar(rig, hostile.pod))
     rig.ip("route del default", other.pod)
     assert repaired(rig) == {hostile.pod.id: "healthy", other.pod.id: "healthy"}
     assert rig.state(other.pod) == other.state
@@ -74,7 +84,7 @@ def test_forged_netlink_answers_are_not_heard(rig: Rig) -> None:
 def test_only_recorded_addresses_are_announced(rig: Rig) -> None:
     """A pod that gave itself its gateway's address must not have us tell the network so."""
     was = rig.attach("pod1")
-    rig.ip("addr add 10.9.0.1/32 dev eth0", was.pod)
+    cases.takes_the_gateways_address(liar(rig, was.pod))
     rig.ip("route del default", was.pod)
 
     def listen() -> socket.socket:
@@ -141,17 +151,7 @@ def test_label_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
     was = rig.attach("pod1")
     before = rig.checkpoint(was.pod).read_bytes()
 
-    def label() -> None:
-        body = struct.pack("=BBBBI", socket.AF_INET, 32, 0, 0, socket.if_nametoindex("eth0"))
-        address = socket.inet_aton("10.88.0.1")
-        body += struct.pack("=HH", 8, 2) + address + struct.pack("=HH", 8, 1) + address
-        body += struct.pack("=HH8s", 12, 3, b"eth0:\xff\xfe\0")
-        header = struct.pack("=IHHII", 16 + len(body), 20, 0x605, 1, 0)
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as route:
-            route.send(header + body)
-            assert struct.unpack_from("=i", route.recv(4096), 16)[0] == 0
-
-    rig.inside(was.pod, label)
+    cases.label_that_is_no_text(liar(rig, was.pod))
     rig.plugin("CHECK", was.pod, {**rig.conf(), "prevResult": was.result}).ok()
     assert rig.checkpoint(was.pod).read_bytes() == before
 
@@ -162,8 +162,7 @@ def test_flood_of_rules_keeps_no_pod_from_its_link(rig: Rig) -> None:
     rig.ip("rule add from 10.9.0.0/24 lookup 100", was.pod)
     where = ["--checkpoint-dir", str(rig.checkpoints)]
     assert rig.cli("snapshot", *where).status == 0
-    flood = "".join(f"rule add from 11.0.{n >> 8}.{n & 255} lookup 99\n" for n in range(4200))
-    rig.run("ip", "-n", was.pod.name, "-batch", "-", stdin=flood)
+    cases.flood_of_rules(liar(rig, was.pod))
     rig.reload()
     (entry,) = rig.plugin("REPAIR").report(1)["attachments"]
     assert (entry["state"], len(entry["actions"])) == ("degraded", 5)
@@ -193,8 +192,7 @@ def test_alias_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
     rig.run("nsenter", f"--net={was.pod.path}", "sh", "-c", script)
     where = ["--checkpoint-dir", str(rig.checkpoints)]
     assert rig.cli("snapshot", *where).status == 0
-    script = "ip link set dev eth0 alias \"$(printf 'a\\n\\033[31m  b')\""
-    rig.run("nsenter", f"--net={was.pod.path}", "sh", "-c", script)
+    liar(rig, was.pod).alias("a\n\x1b[31m  b")
 
     def alias() -> str:
         return rig.ip("link show dev eth0", was.pod).partition("alias ")[2]
@@ -208,3 +206,17 @@ def test_alias_that_is_no_text_does_not_spoil_the_checkpoint(rig: Rig) -> None:
     assert "\x1b" not in plan.out
     rig.plugin("REPAIR").report(0)
     assert alias() == before != ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lie", [cases.label_that_is_no_text, cases.flood_of_rules])
+def test_pod_that_no_record_can_hold_keeps_no_upgrade_from_its_node(
+    rig: Rig, lie: Callable[[Liar], None]
+) -> None:
+    """Its older record stays."""
+    hostile, other = attached(rig, 2)
+    lie(liar(rig, hostile.pod))
+    done = start(rig, plan(rig, RELOAD))
+    assert "driver     exit status 0" in done.out or "driver     ok" in done.out, done
+    assert rig.state(other.pod) == other.state
+    assert rig.state(hostile.pod) == hostile.state

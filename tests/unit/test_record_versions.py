@@ -190,3 +190,11 @@ def test_a_record_that_needs_a_newer_reader_says_so() -> None:
         details = ack(sealed(document), NAME).details
         assert words in details
         assert "upgrade" in details
+
+
+@pytest.mark.parametrize("key", ["routes", "addresses", "rules", "neighbours"])
+def test_entries_that_only_a_newer_version_tells_apart_keep_their_own(key: str) -> None:
+    entry = TODAY[key][0]
+    entries = [{**entry, "newer": 1}, entry, {**entry, "newer": 2}]
+    checkpoint = decoded({**TODAY, key: entries})
+    assert json.loads(model.encode(checkpoint))[key] == entries

@@ -17,7 +17,7 @@ HASH = f"--hash=sha256:{'0' * 64}"
 def test_the_lock_is_read_whole() -> None:
     text = lock.LOCK.read_text()
     assert sum(len(pin.hashes) for pin in pins()) == text.count("--hash=")
-    assert [pin.trouble for pin in pins()] == [""] * text.count("==")
+    assert [pin.trouble for pin in pins() if pin.trouble] == []
 
 
 @pytest.mark.parametrize(

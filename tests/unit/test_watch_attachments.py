@@ -137,7 +137,7 @@ class TestAttachments:
         known.keep_files(DIRECTORY, ["b@eth0.json"])
         assert [one.container_id for one in known] == ["b"]
         assert known.masters() == {"eth0.3": 1, "eth0": 1}
-        known.drop_directories_but(["/others"])
+        known.keep_directories(["/others"])
         assert len(known) == 0
         assert known.masters() == {}
 

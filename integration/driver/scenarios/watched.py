@@ -87,7 +87,6 @@ def watched_bond(node: Node, check: Checks) -> None:
             lambda: carry_on(connections),
         )
         check_restored(check, wire, carrier.at or since)
-        check_told(check, watcher, _PODS)
     check.outage = wire.outage(since)
 
 

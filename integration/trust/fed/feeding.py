@@ -148,6 +148,8 @@ def interrupted_where_it_hangs() -> Iterator[None]:
 def feed(name: str, seed: int, part: int, count: int, until: float, go: Go | None) -> Tally:
     """One part of a reader's inputs; before the first of them the corpus as it is. `until`: by
     time.monotonic, when to stop, whatever is left."""
+    if time.monotonic() > until:
+        return Tally()
     reader = READERS[name]
     seeds = reader.seeds()
     random = Random(f"{seed} {name} {part}")

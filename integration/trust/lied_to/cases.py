@@ -118,7 +118,7 @@ def address_whose_peer_is_zero(liar: Liar) -> None:
 
 
 def flood_of_addresses(liar: Liar) -> None:
-    count = 50_000 if liar.is_full else 1500
+    count = 20_000 if liar.is_full else 1500  # the kernel walks over all for each
     liar.batch(
         [f"addr add 11.{n >> 14}.{n >> 7 & 127}.{n & 127}/32 dev eth0" for n in range(count)]
     )

@@ -17,7 +17,7 @@ from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.kernel.link import altname_of
 
-_FLOOD_SECONDS = 600.0
+_FLOOD_SECONDS = 3600.0
 
 
 @dataclass

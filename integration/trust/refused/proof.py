@@ -54,7 +54,7 @@ TELLING = (
 )  # fmt: skip
 # What the interpreter does before it reads our code is not ours.
 _OURS = "/cni_repair/"
-_FULL_PROCESSES = 4  # for each processor
+_FULL_PROCESSES = 8  # for each processor
 _SHARE = 12  # of a sample, at most so many cases of each situation
 _MEMORY = ("mmap",)
 _ENDS_AT_ONCE = "cannot return to the node's network namespace"
@@ -129,7 +129,7 @@ def prove(extent: Extent) -> Outcome:
     names = [extent.case.rsplit(" ", 2)[0]] if extent.case else list(SITUATIONS)
     # (Most of a case is waiting for one process after the other to start and end.)
     processes = (os.cpu_count() or 1) * (_FULL_PROCESSES if extent.full else 1)
-    parts = processes if extent.full and not extent.case else 1
+    parts = processes // 2 if extent.full and not extent.case else 1
     # Of a sample each situation has its share, however slow the machine is.
     seconds = float("inf") if extent.full else extent.seconds * processes / len(names)
     fork = multiprocessing.get_context("fork")  # (a Lab's mounts are its process's)
