@@ -202,7 +202,8 @@ ACTS = {
             "snapshot",
             _changed,
             _command(*_SNAPSHOT),
-            {"snapshot": _again(*_SNAPSHOT), "DEL": _delete},
+            # (A DEL instead leaves what is half written of the armed index to the next snapshot.)
+            {"snapshot": _again(*_SNAPSHOT)},
         ),
         Act("adopt", _adoptable, _command(*_ADOPT), {"adopt": _again(*_ADOPT), "DEL": _delete}),
         Act("upgrade", _planned, _upgrade, {"resume": _resume}, (COMMAND,)),
