@@ -118,6 +118,8 @@ class Rtnetlink(Closeable):
 
     def get(self, messages: Sequence[Message]) -> list[bytes | Ack]:
         """For each request its one answer's body, or the refusal."""
+        if not messages:
+            return []  # an empty datagram is refused (ENODATA, af_netlink.c)
         first = self._sequence + 1
         self._write(messages, NLM_F_REQUEST)
         answers: dict[int, bytes | Ack] = {}

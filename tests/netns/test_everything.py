@@ -162,7 +162,7 @@ class Batch:
             report = self._taken("--accept", *kept)
         for case, entry in self.entries(report):
             if entry["outcome"] == "kept":
-                case.problems.append(f"snapshot: not recorded: {entry['reason']}")
+                case.problems.append(f"snapshot: not recorded: {entry}")
 
     def _taken(self, *words: str) -> Json:
         report = self.told("snapshot", *words)

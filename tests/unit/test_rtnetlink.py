@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Ack, ack_in
+from cni_repair.netlink.socket import Ack, Rtnetlink, ack_in
 from cni_repair.network import observe
 from cni_repair.network.kernel import address, link, neighbour, route, rule
 from cni_repair.network.kernel.link import link_request
@@ -392,3 +392,10 @@ def test_names_do_not_depend_on_the_locale() -> None:
     the other."""
     assert nl.string_of("müller0".encode() + b"\0") == "müller0"
     assert nl.string_of(b"m\xfcller0\0") == "m\udcfcller0"
+
+
+def test_nothing_to_ask_or_to_do_is_no_message() -> None:
+    """The kernel refuses an empty one with ENODATA."""
+    with Rtnetlink() as rtnl:
+        assert rtnl.get([]) == []
+        assert rtnl.send([]) == []
