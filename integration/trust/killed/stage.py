@@ -18,6 +18,13 @@ Json = dict[str, Any]
 # A picture names what it shows; two of them are compared by name.
 Picture = dict[str, Any]
 
+# What stays in the run directory, once for the node, whichever act has first brought it.
+_OF_THE_NODE = frozenset(
+    {
+        "driver.output", "driver.status", "parents.lock", "upgrade.lock",
+        "watch.json", "watch.lock",
+    }
+)  # fmt: skip
 LIBCNI = "/var/lib/cni/results"
 UPGRADES = "/var/lib/cni-repair/upgrade"
 _VOLATILE = ("attachedAt", "checksum", "netns", "pod", "containerID", "containerId")
@@ -169,7 +176,9 @@ class Stage:
         node = self.lab.ip_json(self.lab.node, "link", "show")
         picture: Picture = {
             "records": self._listed(self.lab.checkpoint_dir),
-            "run directory": self._listed(self.lab.run_dir),
+            "run directory": [
+                name for name in self._listed(self.lab.run_dir) if name not in _OF_THE_NODE
+            ],
             "leases": leases,
             "links of the node": sorted(link["ifname"] for link in node),
             **self._status(),
