@@ -71,7 +71,8 @@ exec "${@:2}"
 # What rmmod and modprobe do to the node, and what a card does that stays away.
 _TAKE = "ip link delete eth0"
 _GIVE = """\
-ip link add eth0 address 02:00:00:00:09:02 type veth peer name tor0 netns {tor}
+ip link add eth0 address 02:00:00:00:09:02 type veth \
+    peer name tor0 address 02:00:00:00:09:01 netns {tor}
 ip -n {tor} address add 10.9.0.1/24 dev tor0
 ip -n {tor} link set tor0 up
 ip link set eth0 up

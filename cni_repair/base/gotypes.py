@@ -110,6 +110,9 @@ def misfit(value: Any, kind: Type) -> str:
         return _misfit_in(value, kind) if isinstance(value, dict) else ": expected an object"
     if isinstance(kind, list):
         return _misfit_of(value, kind[0]) if isinstance(value, list) else ": expected a list"
+    if kind == FLAGS and isinstance(value, dict):
+        wrong = (name for name, able in value.items() if type(able) not in _FLAG_TYPES)
+        return next((f".{name}: expected true or false" for name in wrong), "")
     return "" if _IS_ONE[kind](value) else f": expected {kind}"
 
 
@@ -133,13 +136,9 @@ def _is_number(value: Any) -> bool:
     return type(value) is int and -_INT64 <= value < _INT64
 
 
-def _is_flags(value: Any) -> bool:
-    return isinstance(value, dict) and {*map(type, value.values())} <= _FLAG_TYPES
-
-
 _IS_ONE: dict[str, Callable[[Any], bool]] = {
     TEXT: lambda value: isinstance(value, str),
     NUMBER: _is_number,
-    FLAGS: _is_flags,
+    FLAGS: lambda value: False,  # what is an object has been looked into
     OBJECT: lambda value: isinstance(value, dict),
 }

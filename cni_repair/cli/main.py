@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -99,12 +100,18 @@ def _open_standard_streams() -> None:
 
 class _Stdout(io.FileIO):
     """Says of a write that fails that it was the report's: else it would be taken for a failure of
-    what the command does."""
+    what the command does. Says once that nobody reads any more: the interpreter would complain at
+    its end, when it writes what is left."""
+
+    _has_reader = True
 
     def write(self, data: Buffer) -> int:
+        if not self._has_reader:
+            return memoryview(data).nbytes
         try:
             return super().write(data)
         except OSError as error:
+            self._has_reader = error.errno != errno.EPIPE
             raise OSError(error.errno, error.strerror, _REPORT) from error
 
 

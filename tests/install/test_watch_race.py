@@ -46,7 +46,7 @@ while True:
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def machine() -> Iterator[Machine]:
     """A node with pods, and a kubelet that rebuilds them."""
     with Machine() as machine:

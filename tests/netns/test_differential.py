@@ -222,7 +222,6 @@ STRICTER: dict[str, tuple[Case, int, str]] = {
 # What cni-repair takes although the plugin refuses it: the key is not the plugin's any more.
 WIDER: dict[str, Case] = {
     "list-of-masters": changed(master=["eth0"]),
-    "type-is-ours": Case({"type": ABSENT}, tail='"type": 5'),
 }
 
 

@@ -77,7 +77,7 @@ def _refusal(document: dict[str, Any], key: str) -> Finding | None:
     except CniError as refused:
         said = refused.details or refused.msg
         named, colon, rest = said.partition(": ")
-        if colon and named in document:
+        if colon and named.partition(".")[0] in document:
             return error(f".{named}", rest)
         return error(f".{key}" if key else "", said)
     return None

@@ -94,7 +94,9 @@ def check_repaired(check: Checks, node: Node, outcome: Outcome) -> None:
 
 
 def check_same(check: Checks, node: Node, before: Json) -> None:
-    """Every pod's eth0 is what it was."""
+    """Every pod's eth0 is what it was, once its addresses are probed for."""
+    with contextlib.suppress(LabError):
+        poll_until(lambda: node.interfaces() == before, ANSWER_SECONDS, "the pods as before")
     now = node.interfaces()
     for key, words in _SAME.items():
         changed = [

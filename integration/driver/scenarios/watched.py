@@ -11,8 +11,6 @@ from pathlib import Path
 from integration.driver.checks import Checks
 from integration.driver.node import LabError, Moment, Netns, Node, Wire, poll_until
 from integration.driver.scenarios.common import (
-    ANSWER_SECONDS,
-    Json,
     check_lost,
     check_pings,
     check_same,
@@ -56,7 +54,7 @@ def watched(node: Node, check: Checks) -> None:
             node.load()
             check_healed(check, watcher, _PODS)
         check_vlan(check, node, "eth0.3", "eth0")
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check_pings(check, wire, before, since)
         check.succeeds(
             "the TCP connections of all pods, bound to eth0, carry on",
@@ -80,7 +78,7 @@ def watched_bond(node: Node, check: Checks) -> None:
         node.run(["/bin/sh", "-c", _REMAKE_BOND], check=True)
         check_healed(check, watcher, _PODS)
         check_vlan(check, node, "bond4.3", "bond4")
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check_pings(check, wire, before, since)
         check.succeeds(
             "the TCP connections of all pods, bound to eth0, carry on",
@@ -104,7 +102,7 @@ def watched_containerd(node: Node, check: Checks) -> None:
             check_lost(check, "rmmod e1000e: eth0 and eth0.3", node)
             node.load()
             check_healed(check, watcher, len(pods))
-        check_settled(check, node, eth0s)
+        check_same(check, node, eth0s)
         check_kept(check, before, facts(cri))
         check_pings(check, wire, eth0s, since)
         check_restored(check, wire, carrier.at or since)
@@ -126,13 +124,13 @@ def watched_again(node: Node, check: Checks) -> None:
     with watching(node, pods, backOff=calm) as watcher, distribution(node):
         since = time.monotonic()
         check.succeeds(f"{_RELOADS} reloads in a row", lambda: reload_again(node, watcher, pods))
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check.succeeds("a flapping NIC: healed", lambda: flap(node, watcher, pods))
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check_churn(check, node, watcher, pods)
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check_killed(check, node, watcher, pods)
-        check_settled(check, node, before)
+        check_same(check, node, before)
         check_pings(check, wire, before, since)
         check.succeeds(
             "a TCP connection bound to eth0 carries on", lambda: connection.exchange("after")
@@ -233,13 +231,6 @@ def check_healed(check: Checks, watcher: Watcher, pods: int) -> None:
         f"nobody has called anything: {pods} of {pods} pods are healthy",
         lambda: watcher.wait_for(healthy=pods),
     )
-
-
-def check_settled(check: Checks, node: Node, before: Json) -> None:
-    """Once addresses are probed for, nothing tells a pod from what it was."""
-    with contextlib.suppress(LabError):
-        poll_until(lambda: node.interfaces() == before, ANSWER_SECONDS, "the pods as before")
-    check_same(check, node, before)
 
 
 def check_restored(check: Checks, wire: Wire, carrier: float) -> None:
