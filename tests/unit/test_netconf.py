@@ -201,7 +201,7 @@ def test_key_beside_its_synonym_is_refused(both: tuple[str, str]) -> None:
         ({"type": 3}, "type: expected a text"),
         ({"ipam": "host-local"}, "ipam: expected an object"),
         ({"ipam": {"TYPE": 3}}, "ipam.type: expected a text"),
-        ({"capabilities": {"mac": 1}}, "capabilities: expected an object of true and false"),
+        ({"capabilities": {"mac": 1}}, "capabilities.mac: expected true or false"),
         ({"dns": {"Search": "a.b"}}, "dns.search: expected a list"),
         ({"dns": {"options": ["a", 1]}}, "dns.options[1]: expected a text"),
         ({"prevResult": []}, "prevResult: expected an object"),

@@ -94,8 +94,8 @@ def definition(config: object, name: str = "macvlan-conf", **more: Any) -> dict[
         ({"Mode": "bridge", "mode": ABSENT}, "$.Mode: key 'Mode'", "write it 'mode'"),
         ({"fallbackMaster": True}, "$.fallbackMaster: there is only one master", "list others"),
         ({"ipam": "host-local"}, "$.ipam: expected an object", "cannot read it otherwise"),
-        ({"dns": {"search": "a.b"}}, "$.dns: dns.search: expected a list", "otherwise"),
-        ({"capabilities": {"ips": "yes"}}, "$.capabilities: expected an object of true", ""),
+        ({"dns": {"search": "a.b"}}, "$.dns.search: expected a list", "otherwise"),
+        ({"capabilities": {"ips": "yes"}}, "$.capabilities.ips: expected true or false", ""),
         (
             {"ipam": {"type": "host-local", "ranges": [{"subnet": "10.9.0.0/24"}]}},
             "$.ipam.ranges[0]: is not a list of ranges",
