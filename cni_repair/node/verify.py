@@ -1,19 +1,13 @@
 """Whether pods reach the network now: CHECK, then questions from inside each of them.
 
-    examine ─► open every pod's sockets ─► ask all ─► listen to all ─► verdict
+    examine ─► ask (see asking) ─► verdict
 
-One thread: a socket stays in the namespace in which it was made, so that all pods wait for their
-answers side by side. One pod's failure never stops the others.
+One pod's failure never stops the others.
 """
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import time
-
-from cni_repair.base.closeable import Closeable
-from cni_repair.base.errors import DAMAGED, CniError
+from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import short_id
 from cni_repair.network.planning.plan import (
@@ -25,19 +19,16 @@ from cni_repair.network.planning.plan import (
     RENAMED,
     STALE,
 )
-from cni_repair.network.reachability.duplicates import PROBES, Duplicates, Holder, close_all
 from cni_repair.network.reachability.gateways import (
     ANSWERED,
     DOUBTFUL,
-    MAX_GATEWAYS,
     PERMANENT,
     REFUSED,
     SILENT,
     Gateway,
-    Gateways,
-    gateways_of,
 )
-from cni_repair.node.context import POD_FAILURES, Node, in_pod, wrapped
+from cni_repair.node.asking import Answers, VerifyOptions, ask
+from cni_repair.node.context import Node
 from cni_repair.node.examine import examine
 from cni_repair.node.report import (
     DOCUMENT_VERSION,
@@ -47,17 +38,14 @@ from cni_repair.node.report import (
     attachment_document,
     error_document,
 )
-from cni_repair.node.verdict import observe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Key
-    from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Attachment
 
 # A verdict is CHECK's state where that is not healthy, HEALTHY where every gateway answered, or
 NOT_VERIFIED = "configured-not-verified"  # there was nobody to ask
@@ -68,22 +56,7 @@ VERDICTS = (
     LOST, DEGRADED, STALE, FOREIGN, RENAMED, RELEASED, UNREADABLE,
 )  # fmt: skip
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
-
-MAX_ADDRESSES = 64  # of one pod, which decides how many it has
-# Who else answers for a gateway answers as fast as it; but a question may be lost.
-_GATEWAY_PROBES = 2
 _MOST_MACS = 4  # to be named: a pod may answer with any number
-_SOCKETS_PER_POD = 3
-
-
-@frozen
-class VerifyOptions:
-    """How to verify."""
-
-    seconds: float  # to wait for answers, for all pods together
-    duplicates: bool = False  # probe for other holders of the pods' addresses, too
-    damaged_too: bool = False  # have degraded pods that have carrier ask their gateways, too
 
 
 @frozen
@@ -110,19 +83,6 @@ class PodHere:
 
     def __str__(self) -> str:
         return self.name
-
-
-@frozen
-class Answers:
-    """What was seen and heard from inside one pod."""
-
-    carrier: bool = True
-    mac: str = ""
-    dadfailed: tuple[str, ...] = ()
-    gateways: tuple[Gateway, ...] = ()
-    holders: tuple[Holder, ...] = ()  # of the pod's addresses, and of its gateways'
-    error: CniError | None = None  # why there is not more
-    is_flooded: bool = False  # more answers came than were read
 
 
 @frozen
@@ -216,7 +176,7 @@ def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Ver
     Does to the kernel's neighbour table what a pod's own traffic would; changes nothing else.
     """
     reports = examine(node, entries)
-    answers = _ask(node, reports, options)
+    answers = ask(node, reports, options)
     pods = {
         heard.mac: PodHere(
             report.pod or short_id(report.key.container_id), report.checkpoint.announceable
@@ -225,142 +185,6 @@ def verify(node: Node, entries: list[Entry], options: VerifyOptions) -> list[Ver
         if heard.mac and report.checkpoint is not None
     }
     return [judge(report, heard, pods) for report, heard in zip(reports, answers)]
-
-
-def _ask(node: Node, reports: list[Report], options: VerifyOptions) -> list[Answers]:
-    probes = [_Probe(report, options) for report in reports]
-    with _descriptors_for(len(probes)):
-        try:
-            for probe in probes:
-                probe.open(node)
-            _listen(probes, options.seconds)
-            return [probe.answers() for probe in probes]
-        finally:
-            close_all([probe.duplicates for probe in probes if probe.duplicates is not None])
-            for probe in probes:
-                probe.close()
-
-
-def _listen(probes: list[_Probe], seconds: float) -> None:
-    """Ask for all, then look for answers until all are there, or the time is over.
-
-    It counts from when the last was asked: however many they are, each is given all of it.
-    """
-    for probe in probes:
-        probe.advance()
-    until = time.monotonic() + seconds
-    pause = _FIRST_PAUSE
-    while undecided := [probe for probe in probes if not probe.decided]:
-        left = until - time.monotonic()
-        time.sleep(min(pause, max(left, 0.0)))
-        pause = min(2 * pause, _LONGEST_PAUSE)
-        for probe in undecided:
-            probe.advance()
-        if left <= 0:  # on a busy node we may come late: what came in time is seen all the same
-            return
-
-
-@contextlib.contextmanager
-def _descriptors_for(pods: int) -> Iterator[None]:
-    """Allow for the sockets of that many pods (the usual limit is 1024)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    raised = min(soft + _SOCKETS_PER_POD * pods, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-class _Probe(Closeable):
-    """What is asked for one attachment. Nothing, where CHECK says that there is no use."""
-
-    def __init__(self, report: Report, options: VerifyOptions) -> None:
-        self._report = report
-        self._options = options
-        self._seen = Answers()
-        self._error: CniError | None = None
-        self._failed = False
-        self._gateways: Gateways | None = None
-        self.duplicates: Duplicates | None = None
-
-    def open(self, node: Node) -> None:
-        """Look at the interface, and open the sockets to ask over it."""
-        report = self._report
-        if report.checkpoint is None or report.error or report.state not in (HEALTHY, DEGRADED):
-            return
-        try:
-            in_pod(node, report.checkpoint, "", self._open_inside)
-        except POD_FAILURES as error:
-            self._fail(error)
-
-    def _open_inside(self, namespaces: NamespacePair) -> None:
-        checkpoint = self._report.checkpoint
-        assert checkpoint is not None
-        observed = observe(namespaces, checkpoint)
-        live, attachment = observed.link, checkpoint.attachment
-        if live is None:
-            raise CniError(DAMAGED, "the interface has gone since it was checked")
-        self._seen = Answers(live.carrier, live.link.mac, observed.dadfailed)
-        addresses = observed.dadfailed[:MAX_ADDRESSES]  # the kernel does not tell who has them
-        gateways: list[str] = []
-        if self._report.healthy or (self._options.damaged_too and live.up and live.carrier):
-            gateways = self._at_most_gateways(attachment)
-            self._gateways = Gateways(live.link.ifindex, gateways)
-        if self._report.healthy and self._options.duplicates:
-            addresses = self._at_most_addresses(attachment)
-        if addresses or gateways:
-            both = [*dict.fromkeys((*addresses, *gateways))]
-            probes = PROBES if addresses else _GATEWAY_PROBES
-            self.duplicates = Duplicates(namespaces.pod, live, both, probes)
-
-    def _at_most_gateways(self, attachment: Attachment) -> list[str]:
-        return self._at_most(MAX_GATEWAYS, "gateways", gateways_of(attachment))
-
-    def _at_most_addresses(self, attachment: Attachment) -> tuple[str, ...]:
-        addresses = [address.address for address in attachment.addresses]
-        return tuple(self._at_most(MAX_ADDRESSES, "addresses", addresses))
-
-    def _at_most(self, limit: int, what: str, addresses: list[str]) -> list[str]:
-        if len(addresses) > limit:
-            self._error = CniError(DAMAGED, f"{len(addresses)} {what}: only {limit} were asked for")
-        return addresses[:limit]
-
-    def close(self) -> None:
-        if self._gateways is not None:
-            self._gateways.close()
-
-    @property
-    def decided(self) -> bool:
-        return self._failed or not self._open_questions()
-
-    def _open_questions(self) -> list[Gateways | Duplicates]:
-        questions = (self._gateways, self.duplicates)
-        return [asking for asking in questions if asking is not None and not asking.decided]
-
-    def advance(self) -> None:
-        """Ask, or look what came."""
-        try:
-            for question in self._open_questions():
-                question.advance()
-        except POD_FAILURES as error:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self._failed, self._error = True, wrapped(error)
-
-    def answers(self) -> Answers:
-        """What is known when all are decided, or the time is over."""
-        return Answers(
-            self._seen.carrier,
-            self._seen.mac,
-            self._seen.dadfailed,
-            # (Who could not be listened to is not silent.)
-            self._gateways.result() if self._gateways and not self._failed else (),
-            self.duplicates.result() if self.duplicates else (),
-            self._error,
-            bool(self.duplicates and self.duplicates.is_flooded),
-        )
 
 
 def judge(report: Report, answers: Answers, pods: Mapping[str, PodHere]) -> Verdict:

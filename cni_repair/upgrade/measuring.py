@@ -7,6 +7,7 @@ from cni_repair.network.observe import legs_of, link_named
 from cni_repair.network.planning.plan import STALE
 from cni_repair.network.reachability.gateways import gateways_of
 from cni_repair.node import verify as verifying
+from cni_repair.node.asking import VerifyOptions
 from cni_repair.node.verdict import parents_of
 from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
 from cni_repair.upgrade.context import living
@@ -58,7 +59,7 @@ def _is_news(entry: Entry, known: Measure) -> bool:
 
 def ask(node: Node, entries: list[Entry], plan: Plan) -> list[Verdict]:
     """A verdict on every attachment, degraded ones asked, too."""
-    how = verifying.VerifyOptions(plan.verify.timeout, plan.verify.duplicates, damaged_too=True)
+    how = VerifyOptions(plan.verify.timeout, plan.verify.duplicates, damaged_too=True)
     return verifying.verify(node, entries, how)
 
 

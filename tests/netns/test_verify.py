@@ -185,13 +185,13 @@ def test_answer_that_is_seen_late_counts(rig: Rig) -> None:
     was = rig.attach("pod1")
     patch = f"""
 import itertools, subprocess, types
-from cni_repair.node import verify
+from cni_repair.node import asking
 def until_it_has_answered(seconds):
     words = ["ip", "-n", "{was.pod.name}", "neigh", "show", "{GATEWAY4}"]
     while b"REACHABLE" not in subprocess.check_output(words):
         pass
 clock = itertools.count(step=1000).__next__
-verify.time = types.SimpleNamespace(monotonic=clock, sleep=until_it_has_answered)
+asking.time = types.SimpleNamespace(monotonic=clock, sleep=until_it_has_answered)
 """
     assert entry_of(verify(rig, 0, patch=patch), was.pod)["verdict"] == "healthy"
 
@@ -371,12 +371,12 @@ def test_link_that_goes_meanwhile(rig: Rig, words: tuple[str, ...]) -> None:
     hostile, other = rig.attach("pod1"), rig.attach("pod2")
     patch = f"""
 import subprocess
-from cni_repair.node import verify
-listen = verify._listen
+from cni_repair.node import asking
+listen = asking._listen
 def after_the_link_went(*given):
     subprocess.run(["ip", "-n", "{hostile.pod.name}", "link", "del", "eth0"], check=True)
     listen(*given)
-verify._listen = after_the_link_went
+asking._listen = after_the_link_went
 """
     report = verify(rig, 1, *words, patch=patch)
     assert verdicts(report)[other.pod.id] == "healthy"

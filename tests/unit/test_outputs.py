@@ -28,6 +28,7 @@ from cni_repair.network.reachability.duplicates import Holder
 from cni_repair.network.reachability.gateways import ANSWERED, SILENT, Gateway
 from cni_repair.node import forget, verify
 from cni_repair.node import report as reports
+from cni_repair.node.asking import Answers
 from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
@@ -74,11 +75,11 @@ REPORTS = [
 def verified() -> list[verify.Verdict]:
     gateways = (Gateway("10.9.0.1", ANSWERED, "02:00:00:00:00:01", 1.5), Gateway("fe80::1", SILENT))
     answers = [
-        verify.Answers(),
-        verify.Answers(gateways=gateways),
-        verify.Answers(holders=(Holder("10.9.0.7", "02:00:00:00:00:07"),)),
-        verify.Answers(dadfailed=("fd00::7",), carrier=False),
-        verify.Answers(error=AWAY),
+        Answers(),
+        Answers(gateways=gateways),
+        Answers(holders=(Holder("10.9.0.7", "02:00:00:00:00:07"),)),
+        Answers(dadfailed=("fd00::7",), carrier=False),
+        Answers(error=AWAY),
     ]
     pods = {"02:00:00:00:00:07": verify.PodHere("shop/other")}
     return [verify.judge(report, one, pods) for report in REPORTS for one in answers]

@@ -18,8 +18,9 @@ from cni_repair.network.reachability.gateways import (
     Gateway,
     gateways_of,
 )
+from cni_repair.node.asking import Answers
 from cni_repair.node.report import Report
-from cni_repair.node.verify import Answers, judge
+from cni_repair.node.verify import judge
 from cni_repair.upgrade.baseline import (
     BETTER,
     NOT_ASKED,

@@ -50,13 +50,13 @@ from cni_repair.network.reachability.gateways import (
     gateways_of,
     next_step,
 )
+from cni_repair.node.asking import Answers
 from cni_repair.node.masters import MasterTroubles
 from cni_repair.node.report import Report
 from cni_repair.node.verify import (
     CONFLICT,
     NOT_VERIFIED,
     UNREACHABLE,
-    Answers,
     PodHere,
     Verdict,
     document,

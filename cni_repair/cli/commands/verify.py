@@ -13,12 +13,12 @@ from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import check_place, scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.network.reachability.gateways import DOUBTFUL
+from cni_repair.node.asking import VerifyOptions
 from cni_repair.node.verify import (
     CONFLICT,
     NOT_VERIFIED,
     UNREACHABLE,
     Verdict,
-    VerifyOptions,
     counts_of,
     document,
     verify,
