@@ -15,6 +15,7 @@ from cni_repair.base.errors import BAD_CHECKPOINT, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import model
+from tests.unit import documents
 from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
 
 Path = tuple[str | int, ...]
@@ -88,14 +89,6 @@ def put(value: object) -> Callable[[Any, Any], None]:
     return lambda container, key: container.__setitem__(key, value)
 
 
-def places_in(value: object, path: Path = ()) -> Iterator[Path]:
+def places_in(value: object) -> Iterator[Path]:
     """Every place of a document, but not inside the two objects that are free."""
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, inner in items:
-        yield (*path, key)
-        if key not in ("netconf", "result"):
-            yield from places_in(inner, (*path, key))
+    return documents.places_in(value, closed=("netconf", "result"))
