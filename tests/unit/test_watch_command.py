@@ -186,6 +186,8 @@ def test_an_ordinary_user(words: list[str]) -> None:
         f"import os, sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "from cni_repair.cli import main\n"  # (the checkout may be root's alone)
         "from cni_repair.cli.commands import watch\n"
+        "from cni_repair.cli.parser import make_parser\n"
+        "make_parser(['watch'])\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "sys.exit(main.run(['watch', *sys.argv[1:]]))\n"
     )
