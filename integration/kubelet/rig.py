@@ -19,8 +19,9 @@ from integration.containerd import runtime
 from integration.containerd.cgroup import Cgroup
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW, Outcome
-from integration.kubelet import build, inside
+from integration.kubelet import inside
 from integration.kubelet.private import in_private
+from integration.kubernetes import build
 from integration.packages import locked_cache, need_programs
 from integration.product import install
 
