@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -37,12 +38,12 @@ class Authority:
         return self.issue(name, f"/CN={name}", f"subjectAltName={names}", usage)
 
     def write_kubeconfig(self, name: str, server: str, user: str, group: str = "") -> Path:
-        """The kubeconfig of a user, who is in that group, with a certificate of his own."""
+        """The kubeconfig, all in one file, of a user, whose certificate names that group."""
         subject = f"{group and f'/O={group}'}/CN={user}"
         certificate, key = self.issue(name, subject, "extendedKeyUsage=clientAuth")
         target = self._directory / f"{name}.conf"
-        cluster = {"server": server, "certificate-authority": str(self.certificate)}
-        who = {"client-certificate": str(certificate), "client-key": str(key)}
+        cluster = {"server": server, "certificate-authority-data": _data(self.certificate)}
+        who = {"client-certificate-data": _data(certificate), "client-key-data": _data(key)}
         document = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -63,3 +64,7 @@ class Authority:
         config = ["-config", str(self._directory / "openssl.conf")]
         request = ["openssl", "req", "-x509", *config, *_KEY, "-days", _DAYS, "-subj", subject]
         run([*request, *files, *added, *(signed or [])])
+
+
+def _data(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
