@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from integration.driver.checks import Checks
-from integration.driver.node import Node, Outcome
-from integration.driver.scenarios.common import Json, check_pings, check_same, said
+from integration.driver.node import Node, Outcome, has_carrier, poll_until
+from integration.driver.scenarios.common import (
+    ANSWER_SECONDS,
+    Json,
+    check_pings,
+    check_same,
+    said,
+)
 from integration.driver.scenarios.upgrade import MODPROBE, PLAN, RMMOD, write_plan
 
 _SPARE = "spare0"
@@ -73,6 +80,8 @@ def check_leg_that_stays_away(check: Checks, node: Node) -> None:
     check_legs(check, node, {"eth0": "same", "eth1": "worse", _SPARE: "same"})
     node.ip("link set eth1 down")
     node.ip("link set eth1 master bond4")
+    # (A resume waits for it, too; but no longer than the plan says.)
+    poll_until(partial(has_carrier, "eth1"), ANSWER_SECONDS, "eth1 to have carrier")
     resumed = node.cli("upgrade", "--resume")
     check("it is enslaved again, --resume: exit 0", resumed.returncode == 0, said(resumed))
 
