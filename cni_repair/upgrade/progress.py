@@ -45,6 +45,7 @@ class Progress:
     begin: Event  # of the upgrade: its plan, its options; empty where there was none
     boot_id: str  # of the last start or resume
     pid: int
+    started: float  # Unix time of the last start or resume
     resumes: int
     done: dict[str, Done]  # the last end of each phase, as far as it still counts
     current: str  # a phase that began and did not end
@@ -92,7 +93,8 @@ class Progress:
 def progress_of(events: Iterable[Event]) -> Progress:
     """Read the events of one upgrade, those after its resumes included."""
     begin: Event = {}
-    boot_id, pid, resumes, current, began, foreground = "", 0, 0, "", 0.0, False
+    boot_id, pid, resumes, current, foreground = "", 0, 0, "", False
+    started = began = 0.0
     done: dict[str, Done] = {}
     others: dict[str, Event] = {}
     lost: dict[str, float] = {}
@@ -108,7 +110,7 @@ def progress_of(events: Iterable[Event]) -> Progress:
             if end is not None:
                 known = {name for name in done if not done[name].ok}
             boot_id, pid, current, end = event["bootId"], event["pid"], "", None
-            foreground = event.get("foreground", False)
+            foreground, started = event.get("foreground", False), event["at"]
         elif kind == "phase":
             current, began = event["phase"], event["at"]
             for name in _undone_by(current):
@@ -131,8 +133,8 @@ def progress_of(events: Iterable[Event]) -> Progress:
         else:
             others[kind] = event
     return Progress(
-        begin, boot_id, pid, resumes, done, current, others, lost, back, end, frozenset(known),
-        foreground,
+        begin, boot_id, pid, started, resumes, done, current, others, lost, back, end,
+        frozenset(known), foreground,
     )  # fmt: skip
 
 

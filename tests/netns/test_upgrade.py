@@ -589,6 +589,26 @@ def test_gateway_that_is_silent(rig: Rig) -> None:
     assert "interfaces to repair" not in done.out
 
 
+@pytest.mark.slow
+def test_link_that_comes_up_while_a_resume_verifies(rig: Rig) -> None:
+    """Whoever plugs a cable in resumes at once, and the card takes seconds to find its carrier."""
+    pods = attached(rig)
+    command = f"{RELOAD}; ip -n tor link set tor0 arp off"
+    done = start(rig, plan(rig, command, verify={"timeout": "0.5s"}))
+    assert done.status == FAILED
+    rig.ip("link set tor0 arp on down", "tor")
+    rig.ip("addr replace 10.9.0.1/24 dev tor0", "tor")
+    words = ["upgrade", "--resume", "--foreground", *where(rig)]
+    with rig.started(rig.launcher(), *words) as process:
+        wait_for(rig, event="resume")
+        eventually(lambda: events(rig)[-1].get("phase") == "verify", "it to look")
+        assert process.poll() is None
+        rig.ip("link set tor0 up", "tor")
+        done = end_of(process)
+    assert done.status == FINE, done
+    assert_as_before(rig, pods)
+
+
 # --- the kubelet, as far as it is not systemd's --------------------------------------------------
 
 
