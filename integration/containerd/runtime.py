@@ -78,6 +78,9 @@ class Containerd:
     `conf_dir`. On leaving, all containers are killed, without their networks being taken down.
     """
 
+    programs = PROGRAMS  # the directory of containerd, its shim and ctr
+    import_options: tuple[str, ...] = ("--snapshotter=native",)  # of `ctr image import`
+
     def __init__(
         self,
         directory: Path,
@@ -134,12 +137,12 @@ class Containerd:
 
     def _start(self, cleanup: ExitStack) -> None:
         config = f"--config={self.directory}/config.toml"
-        command = self.cgroup.started([*self._enter, f"{PROGRAMS}/containerd", config])
+        command = self.cgroup.started([*self._enter, f"{self.programs}/containerd", config])
         log = cleanup.enter_context((self.directory / "log").open("wb"))
         process = subprocess.Popen(
             # With us ends containerd, whatever ended us.
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env={"PATH": f"{PROGRAMS}:{PATH}"},
+            env={"PATH": f"{self.programs}:{PATH}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -158,8 +161,8 @@ class Containerd:
     def _import_image(self) -> None:
         image = self.directory / "image.tar"
         write_image(BUSYBOX, image)
-        ctr = [f"{PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
-        command = [*ctr, "image", "import", "--snapshotter=native", str(image)]
+        ctr = [f"{self.programs}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
+        command = [*ctr, "image", "import", *self.import_options, str(image)]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=START_SECONDS
         )
