@@ -32,19 +32,19 @@ class Source:
     epoch: int  # seconds: the commit's time is that of every file
 
     @property
-    def _date(self) -> datetime:
+    def date(self) -> datetime:
         return datetime.fromtimestamp(self.epoch, timezone.utc)
 
     @property
     def package_version(self) -> str:
         """A later commit's is higher, for dpkg and rpm alike."""
         of = re.sub(r"[^0-9a-z]+", ".", self.commit) if self.commit else ""
-        return f"{self.version}+{self._date:%Y%m%d%H%M%S}{of and '.'}{of}"
+        return f"{self.version}+{self.date:%Y%m%d%H%M%S}{of and '.'}{of}"
 
     @property
     def tree_name(self) -> str:
-        """Of the version's directory, as install.sh has them: VERSION-DATE-NUMBER."""
-        return f"{self.version}-{self._date:%Y%m%dT%H%M%SZ}-1"
+        """Of the version's directory, but for -NUMBER: install.sh has them VERSION-DATE-NUMBER."""
+        return f"{self.version}-{self.date:%Y%m%dT%H%M%SZ}"
 
     def copy(self, part: str, target: Path) -> None:
         """Copy a file or directory of the checkout, without what only running leaves there."""
