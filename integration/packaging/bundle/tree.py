@@ -6,21 +6,23 @@ It runs where it was made for, and nowhere else: a program names its loader by a
 from __future__ import annotations
 
 import json
-import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cni_repair.placing.launcher import launcher_text
 from integration.errors import RigError
-from integration.packages import run
 from integration.packaging.bundle.bill import components
 from integration.packaging.bundle.closure import Library
 from integration.packaging.bundle.inputs import DEBIAN, PYTHON, Inputs, unpack
 from integration.packaging.bundle.isolation import Patchelf, isolate
+from integration.packaging.bundle.stage import Stage
 from integration.packaging.source import Source, set_times
 
 PREFIX = Path("/opt/cni-repair")
+BILL = "cni-repair.cdx.json"
+NODE_PROGRAM = "cni-repair-node"  # of the image
+
 _LOADER = "ld-linux-x86-64.so.2"
 _LIB = f"lib/{PYTHON}"
 _SITE = f"{_LIB}/site-packages"
@@ -35,12 +37,6 @@ _CODECS = (
 )  # fmt: skip
 # Named in code that nothing of ours reaches: tools for developers, what asks people, other ways to
 # have the same.
-_NO_DATA = frozenset({".py", ".pyi", ".so", ".pyc"})
-BILL = "cni-repair.cdx.json"
-_SHARED = (
-    ("man/man8/cni-repair.8", "manpage", "made.page()"),
-    ("bash-completion/completions/cni-repair", "completion", "made.script()"),
-)
 _LEFT_OUT = frozenset(
     {
         "_lzma", "_bz2", "_pydecimal", "_pyio", "_testcapi", "_testinternalcapi", "doctest",
@@ -48,63 +44,49 @@ _LEFT_OUT = frozenset(
         "tkinter", "webbrowser", "yaml._yaml",
     }
 )  # fmt: skip
+_NO_DATA = frozenset({".py", ".pyi", ".pyc", ".so"})
+_SHARED = {
+    "man/man8/cni-repair.8": "from cni_repair.cli.manpage import page; print(page(), end='')",
+    "bash-completion/completions/cni-repair": (
+        "from cni_repair.cli.completion import script; print(script(), end='')"
+    ),
+}
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A tree in the making: below `root` as it will be below /."""
+class Tree:
+    """The tree, and what it is made of."""
 
     source: Source
     inputs: Inputs
-    root: Path
+    stage: Stage
 
-    @property
-    def place(self) -> Path:
-        """The version's directory, on a node."""
-        return PREFIX / "versions" / self.source.tree_name
-
-    @property
-    def directory(self) -> Path:
-        """The version's directory, here."""
-        return self.root / self.place.relative_to("/")
-
-    def make(self) -> None:
+    def make(self, work: Path) -> None:
         """Raises RigError where something is missing, or is not as it should be."""
-        with_packages = self.root.with_name("site")
-        self._install(with_packages)
-        self._copy_modules(with_packages)
+        site = work / "site"
+        self._install(site, work)
+        self._copy_modules(site)
         self._copy_python()
-        self._copy_libraries()
         self._copy_licences()
-        self._write_launcher()
+        self._write_programs()
         # The pack (cni_repair/base/pack.py) knows its sources by their times.
-        set_times(self.directory, self.source.epoch)
+        set_times(self.stage.directory, self.source.epoch)
         self._compile()
         self._make_shared()
-        set_times(self.directory, self.source.epoch)
-
-    @property
-    def _patchelf(self) -> Patchelf:
-        return Patchelf(self.inputs.root / "usr/bin/patchelf")
+        set_times(self.stage.directory, self.source.epoch)
 
     # --- what is in it ---
 
-    def _install(self, site: Path) -> None:
-        """Have all Python packages in a directory, cni-repair among them."""
-        for wheel in self.inputs.wheels():
-            unpack(wheel, site)
-        unpack(self._wheel(), site)
-
-    def _wheel(self) -> Path:
-        """cni-repair's own, by the lock's setuptools."""
-        work = self.root.with_name("build")
+    def _install(self, site: Path, work: Path) -> None:
+        """Have all Python packages in a directory; cni-repair's made by the lock's setuptools."""
         for part in _PARTS:
             self.source.copy(part, work / "source" / part)
-        tools = work / "tools"
-        unpack(self.inputs.setuptools(), tools)
-        self.inputs.python("-c", _BUILD, str(tools), str(work / "source"), str(work))
-        (wheel,) = work.glob("*.whl")
-        return wheel
+        unpack(self.inputs.setuptools(), work / "tools")
+        self.inputs.python("-c", _BUILD, *(str(work / name) for name in ("tools", "source", "")))
+        for wheel in [*self.inputs.wheels(), *work.glob("*.whl")]:
+            unpack(wheel, site)
+        if self.source.commit:
+            (site / _PACKAGE / "COMMIT").write_text(f"{self.source.commit}\n")
 
     def _copy_modules(self, site: Path) -> None:
         """What cni-repair can import; of Python packages also their data and metadata."""
@@ -114,78 +96,56 @@ class Bundle:
         roots += [f"encodings.{name}" for name in _CODECS]
         for path in [*library.closure(roots).values(), *_data(site)]:
             if path.is_relative_to(site):
-                self._copy(path, f"{_SITE}/{path.relative_to(site)}")
+                self.stage.copy(path, f"{_SITE}/{path.relative_to(site)}")
             else:
-                self._copy(path, f"{_LIB}/{path.relative_to(standard)}")
-        if self.source.commit:
-            self._write(f"{_SITE}/{_PACKAGE}/COMMIT", f"{self.source.commit}\n")
+                self.stage.copy(path, f"{_LIB}/{path.relative_to(standard)}")
 
     def _copy_python(self) -> None:
-        self._copy(self.inputs.root / "usr/bin" / PYTHON, "bin/python3")
-        libraries = self.place / "lib"
-        self._patchelf.settle(self.directory / "bin/python3", libraries / _LOADER, libraries)
-
-    def _copy_libraries(self) -> None:
-        """All that programs and modules need, and what that needs, in turn."""
-        waiting = [self.directory / "bin/python3", *sorted(self.directory.rglob("*.so"))]
+        """The interpreter, and all libraries that it and the modules need."""
+        patchelf = Patchelf(self.inputs.root / "usr/bin/patchelf")
+        self.stage.copy(self.inputs.root / "usr/bin" / PYTHON, "bin/python3")
+        program, lib = self.stage.directory / "bin/python3", self.stage.directory / "lib"
+        waiting = [program, *self.stage.directory.rglob("*.so")]
         while waiting:
-            for name in self._patchelf.needed(waiting.pop()):
-                target = self.directory / "lib" / name
-                if target.exists():
+            for name in patchelf.needed(waiting.pop()):
+                if (lib / name).exists():
                     continue
                 found = self.inputs.library(name)
                 if found is None:
                     raise RigError(f"none of {', '.join(DEBIAN)} has {name}")
-                self._copy(found, f"lib/{name}")
-                waiting.append(target)
-        for path in (self.directory / "lib").glob("*.so.*"):
-            isolate(path)
+                self.stage.copy(found, f"lib/{name}")
+                waiting.append(lib / name)
+        for library in lib.glob("*.so.*"):
+            isolate(library)
+        place = self.stage.place / "lib"
+        patchelf.settle(program, place / _LOADER, place)
 
     def _copy_licences(self) -> None:
         for name in DEBIAN:
             found = self.inputs.root / "usr/share/doc" / name / "copyright"
-            self._copy(found.resolve(), f"share/licenses/{name}/copyright")
+            self.stage.copy(found, f"share/licenses/{name}/copyright")
 
-    def _write_launcher(self) -> None:
-        self._write("cni-repair", launcher(self.source.directory, self.place))
-        (self.directory / "cni-repair").chmod(0o755)
+    def _write_programs(self) -> None:
+        python, site = self.stage.place / "bin/python3", self.stage.place / _SITE
+        self.stage.write("cni-repair", launcher_text(str(python), [str(site)]), 0o755)
+        self.stage.write(NODE_PROGRAM, _NODE_PROGRAM.format(python=python, site=site), 0o755)
 
     # --- what is made by it ---
 
     def _compile(self) -> None:
-        self._python(_COMPILE, str(self.place / _LIB), f"{self.place / _SITE / _PACKAGE}/")
+        ours = f"{self.stage.place / _SITE / _PACKAGE}/"
+        self._python(_COMPILE, str(self.stage.place / _LIB), ours)
         self._python(f"from {_PACKAGE}.base import pack; pack.make()")
 
     def _make_shared(self) -> None:
         """Man page, completion and bill of materials, as install.sh makes them."""
-        for name, module, call in _SHARED:
-            said = self._python(
-                f"from {_PACKAGE}.cli import {module} as made; print({call}, end='')"
-            )
-            self._write(f"share/{name}", said)
+        for name, script in _SHARED.items():
+            self.stage.write(f"share/{name}", self._python(script))
         brought = json.dumps(components(self.inputs.debs()))
-        self._write(f"share/{BILL}", self._python(_BILL, brought))
+        self.stage.write(f"share/{BILL}", self._python(_BILL, brought))
 
     def _python(self, script: str, *arguments: str) -> str:
-        """Have the bundle's Python do something where it will be, and nothing else is.
-
-        The same hashes each time: what sets are written in is the same, too.
-        """
-        environ = ("env", "-i", "PYTHONHASHSEED=0", f"PYTHONPATH={self.place / _SITE}")
-        program = ("/usr/sbin/chroot", str(self.root), str(self.place / "bin/python3"), "-sSPB")
-        return run([*environ, *program, "-c", script, *arguments])
-
-    # --- files ---
-
-    def _copy(self, path: Path, below: str) -> None:
-        target = self.directory / below
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)  # what a link leads to
-
-    def _write(self, below: str, text: str) -> None:
-        target = self.directory / below
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        return self.stage.python(self.stage.place / _SITE, script, *arguments)
 
 
 def _data(site: Path) -> Iterator[Path]:
@@ -198,16 +158,16 @@ def _data(site: Path) -> Iterator[Path]:
             yield path
 
 
-def launcher(checkout: Path, place: Path) -> str:
-    """The plugin, as install.sh writes it for a version that is in this place."""
-    script = (checkout / "install.sh").read_text()
-    found = re.search(r'cat >"\$NEW/cni-repair" <<EOF\n(.*?)^EOF$', script, re.S | re.M)
-    if found is None:
-        raise RigError(f"{checkout}/install.sh writes no launcher any more")
-    text = found[1].replace("$NEW", str(place))
-    return text.replace("$(site_packages)", str(place / _SITE))
+_NODE_PROGRAM = """\
+#!{python} -IS
+import sys
 
+sys.path.append("{site}")
 
+from cni_repair.placing.daemonset import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 _BUILD = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -233,5 +193,5 @@ for directory, below, names in os.walk(sys.argv[1]):
 _BILL = """
 import json, sys
 from cni_repair.cli import sbom
-print(json.dumps(sbom.bill(json.loads(sys.argv[1])), indent=2))
+print(json.dumps(sbom.bill(False, json.loads(sys.argv[1])), indent=2))
 """
