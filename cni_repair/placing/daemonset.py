@@ -24,7 +24,9 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.printable import say
-from cni_repair.placing.prefix import PREFIX, is_version, locked
+from cni_repair.placing import puts
+from cni_repair.placing.launcher import version_of
+from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
 
 TYPE_CHECKING = False
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 PROGRAM = "cni-repair-node"
+PREFIX = Prefix(Path("/opt/cni-repair"))
 # What the DaemonSet sets (conf/kubernetes).
 UNINSTALL = "CNI_REPAIR_UNINSTALL"  # true: take it away
 BIN_DIR = "CNI_REPAIR_BIN_DIR"  # empty: the runtime's own
@@ -81,7 +84,7 @@ def main(arguments: list[str]) -> int:
         wanted, image = Wanted.of(os.environ), _image(os.environ.get(CONFIG_FILE, ""))
         _enter(options.host)
         return _act(options, wanted, image)
-    except (CniError, OSError) as error:
+    except (CniError, NotPlaced, OSError) as error:
         say(f"{PROGRAM}: {error}", sys.stderr)
         return 1
 
@@ -106,8 +109,10 @@ def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
         if options.what == ALIVE:
             return 0
         if options.what == READY:
-            return 0 if is_gone() else 1
-        return Leaving(lambda: put_in_place(wanted, image), lambda: _start_watch(image)).run()
+            return 0 if is_gone(PREFIX) else 1
+        return Leaving(
+            PREFIX, lambda: put_in_place(wanted, image), lambda: _start_watch(image)
+        ).run()
     status = ["--status"] if options.what in (READY, ALIVE) else []
     if not status:
         put_in_place(wanted, image)
@@ -119,7 +124,9 @@ def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
 
 def _image(config: str) -> Image:
     """Reads what the container alone has."""
-    tree = next(one for one in Path(cni_repair.__file__).parents if is_version(one.name))
+    tree = Path(cni_repair.__file__)
+    while tree.parent.name != "versions":
+        tree = tree.parent
     fd = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     # By its descriptor the image's tree is found from the node's root, too: modules that are
     # imported later come from it, whatever becomes of the node's.
@@ -168,12 +175,30 @@ def put_in_place(wanted: Wanted, image: Image) -> None:
         bin_dir, why = choice.path, choice.why
         for note in choice.notes:
             say(f"{PROGRAM}: {note}")
-    with locked() as prefix:
-        changed = prefix.put(image.tree, image.version, bin_dir)
-    how = "put" if changed else "is already"
-    say(f"{PROGRAM}: {image.version} {how} into {bin_dir} ({why})")
+    with puts.locked(PREFIX):
+        changed = _put(image, bin_dir)
+    how = "put into" if changed else "is already in"
+    say(f"{PROGRAM}: {image.version} {how} {bin_dir} ({why})")
     if image.config:
         _put_config(image.config)
+
+
+def _put(image: Image, bin_dir: Path) -> bool:
+    """Whether it was not there already: a container that is started again changes nothing."""
+    version, launcher = PREFIX.version(image.version), bin_dir / OWN_TYPE
+    text = (image.tree / OWN_TYPE).read_text(encoding="utf-8")
+    before = version_of(launcher)
+    is_there = before == str(version) and launcher.read_text(encoding="utf-8") == text
+    if not is_there:
+        if not before and os.path.lexists(launcher):  # before anything is put anywhere
+            raise NotPlaced(f"{launcher} is not a launcher of ours: move it away")
+        puts.put_version(PREFIX, image.version, image.tree)
+        puts.say_where(PREFIX, version, [bin_dir])
+        puts.put_launcher(PREFIX, version, bin_dir, text)
+        puts.set_current(PREFIX, version)
+    # One process may have just started from the version before.
+    puts.remove_unused(PREFIX, {str(version), before})
+    return not is_there
 
 
 def _put_config(config: bytes) -> None:
@@ -186,7 +211,7 @@ def _put_config(config: bytes) -> None:
 
 def _program(version: str) -> list[str]:
     """This version's own, on the node: another may have been put into the runtime's directory."""
-    return [f"{PREFIX}/versions/{version}/{OWN_TYPE}"]
+    return [f"{PREFIX.version(version)}/{OWN_TYPE}"]
 
 
 def _watch_command(image: Image) -> list[str]:

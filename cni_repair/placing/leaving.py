@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.base.names import OWN_TYPE
 from cni_repair.cli.printable import say
 from cni_repair.cli.removal import Removal, in_the_way
-from cni_repair.placing.prefix import PREFIX, Prefix, locked, running_from
+from cni_repair.placing import puts
+from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
 
 TYPE_CHECKING = False
@@ -25,24 +26,28 @@ if TYPE_CHECKING:
 
 # Of runtimes that bring their own, besides those that `in_the_way` reads.
 _CONF_DIRS = ("/var/lib/rancher/k3s/agent/etc/cni/net.d",)
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 _STOP_SECONDS = 60.0
 ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
-def is_gone() -> bool:
+def is_gone(prefix: Prefix) -> bool:
     """Whether no version, and no launcher that leads to one, is on this node."""
-    return not Prefix().versions and not _launchers(Prefix())
+    return not prefix.versions() and not _launchers(prefix)
 
 
 class Leaving:
     """What the container does from its start until it is told to end."""
 
     def __init__(
-        self, put: Callable[[], None], start_watch: Callable[[], subprocess.Popen[bytes]]
+        self,
+        prefix: Prefix,
+        put: Callable[[], None],
+        start_watch: Callable[[], subprocess.Popen[bytes]],
     ) -> None:
         """`put` puts a version on the node, of which `start_watch` starts the watcher, in a session
         of its own."""
+        self._prefix = prefix
         self._put = put
         self._start_watch = start_watch
         self._child: subprocess.Popen[bytes] | None = None
@@ -52,7 +57,7 @@ class Leaving:
         """Leave as soon as may be; then wait to be ended."""
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
         try:
-            if is_gone():
+            if is_gone(self._prefix):
                 _say("cni-repair is not on this node: nothing is to be taken away")
                 return self._idle()
             self._put()
@@ -76,7 +81,7 @@ class Leaving:
                 self._stop()
                 self._remove()
                 return True
-        except (CniError, OSError) as error:
+        except (CniError, NotPlaced, OSError) as error:
             needs = [str(error)]
         if needs != self._said:
             for line in needs:
@@ -86,25 +91,27 @@ class Leaving:
 
     def _needs(self) -> list[str]:
         found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
-        own = {os.getpid(), self._child.pid if self._child else 0}
-        for running in running_from(PREFIX / "versions", own):
-            # (What the watcher has forked runs by the same name, and ends with it.)
-            if not self._is_childs(running.pid):
-                found.append(f"PID {running.pid} runs it ({running.command}): wait for its end")
+        for pid, command in puts.running(self._prefix.path).items():
+            if _is_on_node(pid) and not self._is_own(pid):
+                found.append(f"PID {pid} runs it ({command}): wait for its end, or stop it")
         return found
 
-    def _is_childs(self, pid: int) -> bool:
+    def _is_own(self, pid: int) -> bool:
+        """Whether it is this process, or what the watcher has forked, which ends with it."""
+        own = {os.getpid(), self._child.pid if self._child else 0}
         try:
-            return self._child is not None and os.getsid(pid) == self._child.pid
+            return pid in own or os.getsid(pid) in own
         except ProcessLookupError:
             return True
 
     def _remove(self) -> None:
-        with locked() as prefix:
-            launchers = _launchers(prefix)
-            prefix.remove(launchers)
-        _say(f"took cni-repair away: {', '.join(map(str, launchers))} and {PREFIX}")
-        _say("its records in /var/lib/cni-repair are kept: who wants them gone removes them")
+        with puts.locked(self._prefix):
+            launchers = _launchers(self._prefix)
+            for launcher in launchers:
+                launcher.unlink(missing_ok=True)
+            puts.remove_prefix(self._prefix)
+        _say(f"took cni-repair away: {', '.join(map(str, launchers))}, {self._prefix.path}")
+        _say("its records in /var/lib/cni-repair are kept")
 
     # --- the watcher ---
 
@@ -124,9 +131,18 @@ class Leaving:
         self._child = None
 
 
+def _is_on_node(pid: int) -> bool:
+    """Whether a process sees the node's files: others, as our probes, have the image's."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/root", "/")
+    except OSError:
+        return False  # it has ended
+
+
 def _launchers(prefix: Prefix) -> list[Path]:
-    return prefix.launchers([plugin_directory().path / OWN_TYPE])
+    return sorted(puts.launchers(prefix, [plugin_directory().path]))
 
 
 def _say(line: str) -> None:
     say(f"cni-repair-node: {line}")
+    sys.stdout.flush()  # whoever reads the container's log does so while it runs

@@ -175,19 +175,25 @@ def remove_unused(prefix: Prefix, keep: Iterable[str], bin_dirs: Iterable[Path] 
     needed = {*keep, *launchers(prefix, bin_dirs).values()}
     for version in prefix.versions():
         if str(version) not in needed and not running(version):
-            shutil.rmtree(prefix.real(version))
+            _remove_version(prefix.real(version))
 
 
 def remove_prefix(prefix: Prefix) -> None:
     """Remove all versions, and the prefix, if nothing else is in it."""
     for version in prefix.versions():
-        shutil.rmtree(prefix.real(version))
+        _remove_version(prefix.real(version))
     directory = prefix.real(prefix.path)
     for name in ("current", ".lock"):
         (directory / name).unlink(missing_ok=True)
     for path in (directory / "versions", directory):
         if path.is_dir() and not os.listdir(path):
             path.rmdir()
+
+
+def _remove_version(real: Path) -> None:
+    """What is half gone, should we be killed here, must not be taken for whole."""
+    (real / _PLACED).unlink(missing_ok=True)
+    shutil.rmtree(real)
 
 
 # --- on disk before the name is -------------------------------------------------------------------
