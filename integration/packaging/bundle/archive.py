@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import gzip
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def pack(root: Path, directory: Path, epoch: int, target: Path) -> None:
     """Pack a directory below `root`, named from there, after the directories that lead to it."""
+    leading = [path for path in directory.parents if path != root and path.is_relative_to(root)]
+    members = [*reversed(leading), directory, *sorted(directory.rglob("*"))]
     with (
         target.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive,
     ):
-        for path in _members(root, directory):
-            member = archive.gettarinfo(path, str(path.relative_to(root)))
-            member.uid = member.gid = 0
-            member.uname = member.gname = ""
-            member.mtime = epoch
-            if member.isreg():
-                with path.open("rb") as data:
-                    archive.addfile(member, data)
-            else:
-                archive.addfile(member)
+        _add(archive, root, members, epoch)
 
 
-def _members(root: Path, directory: Path) -> Iterator[Path]:
-    leading = [path for path in directory.parents if path != root and path.is_relative_to(root)]
-    yield from [*reversed(leading), directory]
-    yield from sorted(directory.rglob("*"))
+def pack_all(root: Path, epoch: int, target: Path) -> None:
+    """Pack what is in a directory, as it is."""
+    with tarfile.open(target, "w", format=tarfile.GNU_FORMAT) as archive:
+        _add(archive, root, sorted(root.rglob("*")), epoch)
+
+
+def _add(archive: tarfile.TarFile, root: Path, paths: Iterable[Path], epoch: int) -> None:
+    for path in paths:
+        member = archive.gettarinfo(path, str(path.relative_to(root)))
+        member.uid = member.gid = 0
+        member.uname = member.gname = ""
+        member.mtime = epoch
+        if member.isreg():
+            with path.open("rb") as data:
+                archive.addfile(member, data)
+        else:
+            archive.addfile(member)

@@ -10,9 +10,10 @@ from integration.errors import RigError
 from integration.packaging.bundle.archive import pack
 from integration.packaging.bundle.inputs import inputs
 from integration.packaging.bundle.stage import Stage
-from integration.packaging.bundle.tree import BILL, PREFIX, Tree
-from integration.packaging.source import LOCK, Source
+from integration.packaging.bundle.tree import BILL, Tree, install
+from integration.packaging.source import LOCK, Source, content_number
 
+VERSIONS = Path("/opt/cni-repair/versions")  # install.sh's
 MACHINE = "x86_64"  # what inputs.py names packages for
 
 
@@ -32,7 +33,18 @@ def made_stage(source: Source, work: Path) -> Stage:
         raise RigError(f"the bundle is made on {MACHINE} only: this is {os.uname().machine}")
     if os.geteuid() != 0:
         raise RigError("the bundle is made by root only (chroot): run it with sudo")
-    stage = Stage(work / "bundle/root", PREFIX / "versions" / source.tree_name)
-    if not stage.root.exists():
-        Tree(source, inputs(source.directory / LOCK), stage).make(work / "bundle")
-    return stage
+    made = work / "bundle"
+    root, versions = made / "root", made / "root" / VERSIONS.relative_to("/")
+    if not root.exists():
+        _make(source, made, root)
+    (directory,) = versions.iterdir()
+    return Stage(root, VERSIONS / directory.name)
+
+
+def _make(source: Source, work: Path, root: Path) -> None:
+    prepared = inputs(source.directory / LOCK)
+    site = install(source, prepared, work)
+    checksums = "".join(deb.sha256 for deb in prepared.debs())
+    number = content_number(site, checksums.encode())
+    stage = Stage(root, VERSIONS / f"{source.tree_name}-{number}")
+    Tree(source.epoch, prepared, site, stage).make()

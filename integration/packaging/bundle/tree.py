@@ -19,7 +19,6 @@ from integration.packaging.bundle.isolation import Patchelf, isolate
 from integration.packaging.bundle.stage import Stage
 from integration.packaging.source import Source, set_times
 
-PREFIX = Path("/opt/cni-repair")
 BILL = "cni-repair.cdx.json"
 NODE_PROGRAM = "cni-repair-node"  # of the image
 
@@ -53,43 +52,46 @@ _SHARED = {
 }
 
 
+def install(source: Source, inputs: Inputs, work: Path) -> Path:
+    """Have all Python packages in a directory; cni-repair's is made by the lock's setuptools."""
+    for part in _PARTS:
+        source.copy(part, work / "source" / part)
+    unpack(inputs.setuptools(), work / "tools")
+    inputs.python("-c", _BUILD, *(str(work / name) for name in ("tools", "source", "")))
+    site = work / "site"
+    for wheel in [*inputs.wheels(), *work.glob("*.whl")]:
+        unpack(wheel, site)
+    if source.commit:
+        (site / _PACKAGE / "COMMIT").write_text(f"{source.commit}\n")
+    return site
+
+
 @dataclass(frozen=True)
 class Tree:
     """The tree, and what it is made of."""
 
-    source: Source
+    epoch: int
     inputs: Inputs
+    site: Path  # all Python packages
     stage: Stage
 
-    def make(self, work: Path) -> None:
+    def make(self) -> None:
         """Raises RigError where something is missing, or is not as it should be."""
-        site = work / "site"
-        self._install(site, work)
-        self._copy_modules(site)
+        self._copy_modules()
         self._copy_python()
         self._copy_licences()
         self._write_programs()
         # The pack (cni_repair/base/pack.py) knows its sources by their times.
-        set_times(self.stage.directory, self.source.epoch)
+        set_times(self.stage.directory, self.epoch)
         self._compile()
         self._make_shared()
-        set_times(self.stage.directory, self.source.epoch)
+        set_times(self.stage.directory, self.epoch)
 
     # --- what is in it ---
 
-    def _install(self, site: Path, work: Path) -> None:
-        """Have all Python packages in a directory; cni-repair's made by the lock's setuptools."""
-        for part in _PARTS:
-            self.source.copy(part, work / "source" / part)
-        unpack(self.inputs.setuptools(), work / "tools")
-        self.inputs.python("-c", _BUILD, *(str(work / name) for name in ("tools", "source", "")))
-        for wheel in [*self.inputs.wheels(), *work.glob("*.whl")]:
-            unpack(wheel, site)
-        if self.source.commit:
-            (site / _PACKAGE / "COMMIT").write_text(f"{self.source.commit}\n")
-
-    def _copy_modules(self, site: Path) -> None:
+    def _copy_modules(self) -> None:
         """What cni-repair can import; of Python packages also their data and metadata."""
+        site = self.site
         standard = self.inputs.root / "usr" / _LIB
         library = Library((site, standard, standard / "lib-dynload"), _LEFT_OUT)
         roots = [module for package in _WHOLE for module in library.modules_in(package)]
@@ -121,6 +123,7 @@ class Tree:
         patchelf.settle(program, place / _LOADER, place)
 
     def _copy_licences(self) -> None:
+        """Debian's packages'; Python's have them in their metadata."""
         for name in DEBIAN:
             found = self.inputs.root / "usr/share/doc" / name / "copyright"
             self.stage.copy(found, f"share/licenses/{name}/copyright")
