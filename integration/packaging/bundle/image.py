@@ -19,7 +19,12 @@ from integration.packaging.source import Source
 NAME = "localhost/cni-repair"
 _LIBRARIES = ("libassuan0", "libdevmapper1.02.1", "libgpg-error0", "libgpgme11", "libseccomp2")
 _POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'  # it takes no image of others
-_STORAGE = '[storage]\ndriver = "vfs"\nrunroot = "{directory}/run"\ngraphroot = "{directory}/root"\n'
+_STORAGE = """\
+[storage]
+driver = "vfs"
+runroot = "{directory}/run"
+graphroot = "{directory}/root"
+"""
 # What a runtime mounts something on: it need not be able to write there.
 _MOUNT_POINTS = ("dev", "etc", "host", "proc", "run", "sys", "tmp")
 _PROGRAMS = ("cni-repair", NODE_PROGRAM)

@@ -21,6 +21,8 @@ from integration.packaging.source import Source, set_times
 
 BILL = "cni-repair.cdx.json"
 NODE_PROGRAM = "cni-repair-node"  # of the image
+INSTALL = "install"
+_MAINS = {NODE_PROGRAM: "daemonset", INSTALL: "unpacked"}  # modules of cni_repair/placing
 
 _LOADER = "ld-linux-x86-64.so.2"
 _LIB = f"lib/{PYTHON}"
@@ -131,7 +133,9 @@ class Tree:
     def _write_programs(self) -> None:
         python, site = self.stage.place / "bin/python3", self.stage.place / _SITE
         self.stage.write("cni-repair", launcher_text(str(python), [str(site)]), 0o755)
-        self.stage.write(NODE_PROGRAM, _NODE_PROGRAM.format(python=python, site=site), 0o755)
+        for name, module in _MAINS.items():
+            text = _PROGRAM.format(python=python, site=site, module=module)
+            self.stage.write(name, text, 0o755)
 
     # --- what is made by it ---
 
@@ -161,13 +165,13 @@ def _data(site: Path) -> Iterator[Path]:
             yield path
 
 
-_NODE_PROGRAM = """\
+_PROGRAM = """\
 #!{python} -IS
 import sys
 
 sys.path.append("{site}")
 
-from cni_repair.placing.daemonset import main
+from cni_repair.placing.{module} import main
 
 sys.exit(main(sys.argv[1:]))
 """
