@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 # From the top down; rooms of one row do not know each other.
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
+    ("placing",),
     ("cli",),
     ("cni", "demo"),
     ("watch",),
