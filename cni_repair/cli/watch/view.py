@@ -157,7 +157,8 @@ def _cluster(told: dict[str, Any] | None, now: float) -> Iterator[str]:
     if told["condition"] is not None:
         since = duration(now - told["at"])
         condition = f"PodNetworkLost={told['condition']}"
-        yield f"  kubernetes: {condition} of node {one_line(told['node'])}, told {since} ago"
+        node = one_line(told["node"])
+        yield from _in_two_lines(f"  kubernetes: {condition} of node {node}, told {since} ago")
     if told["trouble"]:
         yield from _in_two_lines(f"  kubernetes: {one_line(told['trouble'])}")
 

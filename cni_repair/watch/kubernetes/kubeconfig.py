@@ -134,11 +134,12 @@ class _Reading:
 
     def _token(self, user: dict[str, Any]) -> str:
         path = self._text(user, "tokenFile")  # which comes before `token`, as for kubectl
-        if not path:
-            return self._text(user, "token")
-        token = _bytes_of(self._below(path)).decode("utf-8", "replace").strip()
-        if not token.isprintable():
-            raise self._wrong(f"{path} holds no token")
+        if path:
+            token = _bytes_of(self._below(path)).decode("utf-8", "replace").strip()
+        else:
+            token = self._text(user, "token")
+        if not (token.isascii() and token.isprintable()):
+            raise self._wrong("its token is none")  # it could be several lines of a request
         return token
 
     def _data(self, section: dict[str, Any], name: str) -> bytes:

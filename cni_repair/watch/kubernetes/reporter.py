@@ -29,7 +29,7 @@ _CONFLICT, _NOT_FOUND = 409, 404
 
 
 class Reporter:
-    """Tells of one node, by one kubeconfig, from its making until the outbox says that it is over."""
+    """Tells of one node, by one kubeconfig, until the outbox says that it is over."""
 
     def __init__(self, path: str, outbox: Outbox) -> None:
         self._path = path
