@@ -36,12 +36,15 @@ from cni_repair.network.model import (
     Vlan,
 )
 from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, RENAMED, Plan, plan
+from cni_repair.uplink import plan as uplink_plan
 from cni_repair.uplink.plan import (
     MISSING,
     READY,
     REFUSED,
     ParentPlan,
+    is_recorded_card,
     plan_parents,
+    renamed,
     same_card,
     same_vlan,
 )
@@ -351,6 +354,11 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         [ADD_VLAN, SET_UP, "ip link add link eth0.3 name eth0.3.5 type vlan id 5",
          "ip link set dev eth0.3.5 up"],
     ),
+    "qinq-both-missing-outer-of-seed": (
+        (INNER, replace(MASTER, mtu=0), UPLINK), [NEW_UPLINK], READY, "",
+        [ADD_VLAN, SET_UP, "ip link add link eth0.3 name eth0.3.5 type vlan id 5",
+         "ip link set dev eth0.3.5 up"],
+    ),
     "qinq-inner-missing": (
         (INNER, MASTER, UPLINK), [NEW_MASTER, NEW_UPLINK], READY, "",
         ["ip link add link eth0.3 name eth0.3.5 type vlan id 5", "ip link set dev eth0.3.5 up"],
@@ -424,12 +432,38 @@ RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
         # a MAC says more than a slot
         (UPLINK, [replace(OTHER_CARD, bus_address=UPLINK.bus_address)], None),
         (replace(UPLINK, permanent_mac=None, bus_address=None), [RENAMED_UPLINK], None),
+        (UPLINK, [replace(RENAMED_UPLINK, bus_address="0000:00:04.0")],
+            replace(RENAMED_UPLINK, bus_address="0000:00:04.0")),
+        (replace(UPLINK, bus_address=None), [RENAMED_UPLINK], RENAMED_UPLINK),
+        (replace(UPLINK, permanent_mac=None), [RENAMED_UPLINK], RENAMED_UPLINK),
+        # a MAC says nothing of a slot
+        (replace(UPLINK, bus_address=None), [replace(RENAMED_UPLINK, permanent_mac=None)], None),
+        (replace(UPLINK, permanent_mac=None), [replace(RENAMED_UPLINK, bus_address=None)], None),
         (BOND, [replace(BOND, name="bond5")], None),
+        (replace(UPLINK, kind="bond", ifindex=0), [RENAMED_UPLINK], None),
     ],
-    ids=["renamed", "another", "none", "by-slot", "other-in-slot", "unknown", "bond"],
+    ids=[
+        "renamed", "another", "none", "by-slot", "other-in-slot", "unknown", "in-another-slot",
+        "mac-known", "slot-known", "mac-known-of-one", "slot-known-of-one", "bond",
+        "bond-with-its-mac",
+    ],
 )  # fmt: skip
 def test_same_card(wanted: HostLink, links: list[HostLink], found: HostLink | None) -> None:
     assert same_card(wanted, links) == found
+
+
+def test_link_of_the_cards_name_is_the_card_unless_something_speaks_against_it() -> None:
+    assert is_recorded_card(UPLINK, UPLINK)
+    assert is_recorded_card(UPLINK, replace(UPLINK, permanent_mac=None, bus_address=None))
+    assert not is_recorded_card(UPLINK, OTHER_CARD)
+
+
+def test_renamed_card_is_told_with_how_to_name_it_back() -> None:
+    assert renamed(UPLINK, RENAMED_UPLINK) == ParentPlan(
+        uplink_plan.RENAMED,
+        "the node's master eth0 does not exist; its card is called eth1 now:"
+        " ip link set dev eth1 down; ip link set dev eth1 name eth0; ip link set dev eth0 up",
+    )
 
 
 def test_vlan_is_known_by_its_id_over_the_same_link() -> None:
