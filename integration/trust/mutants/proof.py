@@ -41,6 +41,16 @@ _ALL = {
 }  # fmt: skip
 _LEAST_SCORE = 0.9
 _COPIED = ("cni_repair", "tests", "conf", "integration", "pyproject.toml", "README.md", "LICENSE")
+# That there is an example for which a test fails is enough: nobody reads the smallest one.
+_CONFTEST = """\
+import pytest
+from hypothesis import Phase, settings
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure():
+    settings.register_profile("mutants", settings.default, phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("mutants")
+"""
 _MUTMUT = "mutmut==3.8.*"
 _RUN_SECONDS = 3600.0
 
@@ -93,7 +103,7 @@ def _copy(chosen: dict[str, tuple[str, ...]], work: Path) -> None:
         else:
             shutil.copy(CHECKOUT / part, work / part)
     # Its mount namespaces and its look for leaks are once for a process; mutmut's has many runs.
-    (work / "tests/conftest.py").write_text("")
+    (work / "tests/conftest.py").write_text(_CONFTEST)
     tests = sorted({f"tests/unit/test_{name}.py" for names in chosen.values() for name in names})
     settings = {
         "source_paths": ["cni_repair"],
