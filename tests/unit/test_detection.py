@@ -69,6 +69,7 @@ def test_addresses_of_a_lost_interface() -> None:
     made = lost(ATTACHMENT, nothing())
     assert made_usable(made) == [at_once(ADDRESS_6), at_once(LINK_LOCAL)]
     assert SetUp("eth0") not in made.operations
+    assert {step.ifname for step in made.operations} == {"eth0"}
 
 
 def with_link(**changes: object) -> PodLink:
@@ -157,6 +158,16 @@ def found(desired: Attachment, *addresses: Address) -> Observed:
 def test_to_be_verified_is_no_fault(desired: Attachment) -> None:
     made = plan(desired, found(desired, ADDRESS, at_once(ADDRESS_6)), MASTER)
     assert made == Plan(HEALTHY, unverified=(ADDRESS_6,))
+
+
+def test_as_it_will_be_once_it_is_verified() -> None:
+    """The kernel's own address, too; what the pod added itself keeps its flag."""
+    own = at_once(Address(6, "fd00::99", 64))
+    midway = found(ATTACHMENT, ADDRESS, at_once(ADDRESS_6), own)
+    midway = replace(midway, addresses_by_kernel=(at_once(LINK_LOCAL),))
+    assert as_verified(ATTACHMENT, midway) == replace(
+        midway, addresses=(ADDRESS, ADDRESS_6, own), addresses_by_kernel=(LINK_LOCAL,)
+    )
 
 
 def test_another_change_leaves_it_to_be_verified() -> None:
