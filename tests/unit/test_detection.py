@@ -189,6 +189,16 @@ def test_what_the_pod_added_itself_is_its_own() -> None:
     assert plan(SETTLED, found(SETTLED, ADDRESS, ADDRESS_6, own), MASTER) == Plan(HEALTHY)
 
 
+@pytest.mark.parametrize(("recorded_mode", "to_verify"), [(None, (LINK_LOCAL,)), (0, ())])
+def test_kernels_link_local_address_is_ours_where_a_new_link_would_get_it(
+    recorded_mode: int | None, to_verify: tuple[Address, ...]
+) -> None:
+    """With a recorded way of making such addresses they are recorded themselves."""
+    desired = replace(SETTLED, addr_gen_mode=recorded_mode)
+    there = replace(found(SETTLED, ADDRESS), addresses_by_kernel=(at_once(LINK_LOCAL),))
+    assert unverified(desired, there) == to_verify
+
+
 begins = st.fixed_dictionaries(
     {
         "accept_dad": st.sampled_from(["0", "1", "2"]),

@@ -165,6 +165,7 @@ def test_all_states_that_planning_knows_have_a_golden_case() -> None:
 
 
 OTHER_WAY = replace(ROUTE, gateway="10.161.72.2")
+ANOTHER_WAY = replace(ROUTE, gateway="10.161.72.3")
 STRANGERS = {
     "other-kind": (live(replace(LINK, kind="veth", mode="")), "is a veth link, not a macvlan"),
     "no-kind": (live(replace(LINK, kind="", mode="")), "is a hardware link, not a macvlan"),
@@ -264,8 +265,10 @@ def test_what_is_told(
         ((ROUTE,), (), AddRoute("eth0", ROUTE, beside=True)),
         ((ROUTE_6,), (), AddRoute("eth0", ROUTE_6)),
         ((ROUTE, OTHER_WAY), (ROUTE,), AddRoute("eth0", OTHER_WAY, "append")),
+        # `replace` might take the recorded one.
+        ((ROUTE, OTHER_WAY), (ROUTE, ANOTHER_WAY), AddRoute("eth0", OTHER_WAY, "append")),
     ],
-    ids=["IPv4", "IPv6", "beside one of its own"],
+    ids=["IPv4", "IPv6", "beside one of its own", "and beside a stranger"],
 )
 def test_route_beside_others(
     routes: tuple[Route, ...], there: tuple[Route, ...], step: AddRoute
@@ -316,10 +319,11 @@ def test_what_a_smaller_master_leaves_of_the_mtu(settled: bool, mtu: int) -> Non
 
 
 @pytest.mark.parametrize(("routes", "waits"), [((OVER_TWO,), True), ((ROUTE,), False)])
-def test_a_lost_interface_waits_for_the_pods_other_links(
-    routes: tuple[Route, ...], waits: bool
+@pytest.mark.parametrize("link", [None, live()], ids=["lost", "there"])
+def test_routes_wait_for_the_pods_other_links(
+    link: LiveLink | None, routes: tuple[Route, ...], waits: bool
 ) -> None:
-    made = plan(replace(ATTACHMENT, routes=routes), Observed(NODE_NETNSID, None), MASTER)
+    made = plan(replace(ATTACHMENT, routes=routes), Observed(NODE_NETNSID, link), MASTER)
     assert made.waits is waits
 
 
