@@ -22,8 +22,8 @@ from tests.background import in_machines_mounts
 from tests.patience import HANG_SECONDS, eventually
 
 _TESTS = (
-    "tests/install/*", "tests/test_adopt_containerd.py", "tests/test_containerd.py",
-    "tests/test_kubelet*.py", "tests/test_prometheus.py",
+    "tests/install/*", "tests/test_adopt_containerd.py", "tests/test_clients.py",
+    "tests/test_containerd.py", "tests/test_kubelet*.py", "tests/test_prometheus.py",
 )  # fmt: skip
 _END_SECONDS = 2 * HANG_SECONDS
 _ELSEWHERE = pytest.StashKey[bool]()

@@ -50,9 +50,7 @@ def why_no_master(conf: NetConf) -> CniError | None:
     """Why ADD would find no master; None where it would. Changes nothing."""
     below = uplink(conf)
     if below is None:
-        is_named = bool(conf.masters) or conf.vlan_id is not None
-        is_needed = is_named or conf.delegate in _TAKE_THE_DEFAULT_ROUTE
-        return missing_uplink(conf) if is_needed else None
+        return missing_uplink(conf) if _needs_uplink(conf) else None
     if conf.vlan_id is None:
         return None
     from cni_repair.uplink.ensure import look_for_vlan
@@ -66,8 +64,8 @@ def why_no_master(conf: NetConf) -> CniError | None:
 
 
 def ensure_master(conf: NetConf) -> str | None:
-    """The delegate's master, ready for use; None where none is configured and none is found: the
-    delegate reports that.
+    """The delegate's master, ready for use; None where none is configured and none is found, and
+    the delegate may need none.
 
     The default route's device is named, too: Debian 13's build of the macvlan plugin does not find
     it.
@@ -75,15 +73,23 @@ def ensure_master(conf: NetConf) -> str | None:
     if not conf.masters and conf.vlan_id is None and _follows_a_plugin(conf):
         return None
     below = uplink(conf)
-    if below is None and conf.vlan_id is None and not conf.masters:
+    if below is None and not _needs_uplink(conf):
         return None
     if below is None:
+        from cni_repair.cni.absence import note_away  # rare
+
+        note_away(conf)
         raise missing_uplink(conf)
     if conf.vlan_id is None:
         return below
     from cni_repair.uplink.ensure import ensure_vlan
 
     return ensure_vlan(conf.run_dir, below, conf.vlan_id)
+
+
+def _needs_uplink(conf: NetConf) -> bool:
+    is_named = bool(conf.masters) or conf.vlan_id is not None
+    return is_named or conf.delegate in _TAKE_THE_DEFAULT_ROUTE
 
 
 def _follows_a_plugin(conf: NetConf) -> bool:
