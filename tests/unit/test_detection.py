@@ -100,6 +100,7 @@ def test_who_need_not_wait(desired: Attachment, before: Observed) -> None:
 def test_left_to_the_kernel() -> None:
     assert made_usable(lost(ATTACHMENT, nothing(), beside=False)) == []
     assert SetUp("eth0") in lost(ATTACHMENT, nothing(), beside=False).operations
+    assert plan(ATTACHMENT, nothing(), MASTER) == lost(ATTACHMENT, nothing(), beside=False)
 
 
 IPVLAN = replace(ATTACHMENT, link=with_link(kind="ipvlan", mode="l2", bcqueuelen=0))

@@ -404,6 +404,17 @@ def test_what_a_repair_has_on_its_way_is_not_renamed_and_its_index_is_free() -> 
     assert made == plan(ATTACHMENT, replace(GONE, at_ifindex=None, ifindex_taken_by=None), MASTER)
 
 
+def test_our_link_is_known_though_another_has_its_name_as_an_altname() -> None:
+    stranger = live(replace(LINK, ifindex=9), "evil0")
+    assert plan(ATTACHMENT, replace(GONE, link=stranger), MASTER).state == RENAMED
+
+
+@pytest.mark.parametrize(("master", "state"), [(13, RENAMED), (MASTER.ifindex, LOST)])
+def test_a_master_that_was_made_again_is_known_by_its_index_now(master: int, state: str) -> None:
+    observed = replace(GONE, at_ifindex=replace(NIC, master=master))
+    assert plan(ATTACHMENT, observed, replace(MASTER, ifindex=13)).state == state
+
+
 @pytest.mark.parametrize(("master", "state"), [(MASTER.ifindex, RENAMED), (9, LOST)])
 def test_a_master_that_is_renamed_itself_is_known_by_its_index(master: int, state: str) -> None:
     """The node has no link of the master's recorded name."""
