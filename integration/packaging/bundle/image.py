@@ -36,12 +36,16 @@ def write_image(source: Source, work: Path, out: Path) -> Path:
     root = work / "image"
     _lay_out(stage, root)
     layout = work / "oci"
-    with locked_cache():
-        tree = unpacked("buildah", "buildah", *_LIBRARIES)
-    Buildah(tree, work / "buildah").write(_settings(source), root, source, layout)
+    Buildah(prepare(), work / "buildah").write(_settings(source), root, source, layout)
     target = out / f"cni-repair-{source.version}-linux-{MACHINE}.oci.tar"
     pack_all(layout, source.epoch, target)
     return target
+
+
+def prepare() -> Path:
+    """Have buildah in the cache, and what Debian's has to have beside it; where it is."""
+    with locked_cache():
+        return unpacked("buildah", "buildah", *_LIBRARIES)
 
 
 def _lay_out(stage: Stage, root: Path) -> None:
