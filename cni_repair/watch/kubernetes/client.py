@@ -70,10 +70,12 @@ class Api:
             status, answer = _parsed(raw, method)
         except ssl.SSLError as error:
             raise ApiError(what, getattr(error, "verify_message", "") or _words(error)) from error
-        except OSError as error:
-            raise ApiError(what, error.strerror or str(error) or "no answer in time") from error
         except (http.client.HTTPException, ValueError) as error:
             raise ApiError(what, "it does not answer as an API server does") from error
+        except TimeoutError as error:
+            raise ApiError(what, "no answer in time") from error
+        except OSError as error:
+            raise ApiError(what, error.strerror or str(error)) from error
         if not 200 <= status < 300:
             said = str(answer.get("message", ""))[:_MOST_WORDS]
             raise ApiError(what, f"{status}{f': {said}' if said else ''}", status)
@@ -124,7 +126,7 @@ def _exchanged(credential: Credential, request: bytes, seconds: float) -> bytes:
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
-        raise TimeoutError("no answer in time")
+        raise TimeoutError
     return left
 
 
