@@ -83,8 +83,9 @@ def _left() -> set[str]:
 def test_build_that_takes_too_long_is_left_out() -> None:
     program = (
         f"import signal, sys; sys.path.insert(0, {str(_RUN.parents[2])!r});"
-        " from pathlib import Path; from integration.kubelet import build, rig;"
-        " build.KUBELET = Path('/nonexistent'); build._build = signal.pause;"
+        " from pathlib import Path; from integration.kubelet import rig;"
+        " from integration.kubernetes import build; build.KUBELET = Path('/none/kubelet');"
+        " build._build = lambda program: signal.pause();"
         " sys.argv[1:] = ['--build-seconds', '0.2']; sys.exit(rig.main())"
     )
     done = subprocess.run(

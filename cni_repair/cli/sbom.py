@@ -25,11 +25,12 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OURS = uuid.UUID("5b0a4f1c-6e0d-4a55-9d3a-2f6f0c1b7e44")  # a name space for serial numbers
 
 
-def bill() -> dict[str, Any]:
-    """The document for this environment."""
+def bill(with_interpreter: bool = True) -> dict[str, Any]:
+    """The document for this environment; without the interpreter where that is the node's own."""
     found = {_normal(one.name): one for one in metadata.distributions()}
     about = [_component(found[name]) for name in sorted(found) if name != _NAME]
-    about.append(_interpreter())
+    if with_interpreter:
+        about.append(_interpreter())
     contents: dict[str, Any] = {
         "metadata": {"component": {**_component(found[_NAME]), "type": "application"}},
         "components": about,

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from cni_repair.base.frozen import frozen
 from cni_repair.cli.printable import one_line, say
+from cni_repair.placing.below import real_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ DEFAULT = Path("/opt/cni/bin")  # containerd's, CRI-O's, and the CNI project's o
 _USUAL = (DEFAULT, Path("/usr/lib/cni"), Path("/usr/libexec/cni"))
 _KNOWN_PLUGIN = "macvlan"
 _MOST_FILES = 200  # of one runtime's configuration
-_MOST_LINKS = 40  # as many as the kernel follows
 _MOST_BYTES = 4 << 20
 
 _V1, _V2, _V3 = "cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"
@@ -111,27 +111,7 @@ class _Node:
         self.notes = list[str]()
 
     def real(self, path: str) -> Path:
-        """Where a path of the node's leads to, seen from here. Raises OSError."""
-        todo = [name for name in reversed(path.split("/")) if name not in ("", ".")]
-        here: list[str] = []
-        links = 0
-        while todo:
-            name = todo.pop()
-            if name == "..":
-                here = here[:-1]
-                continue
-            step = self._root.joinpath(*here, name)
-            if not step.is_symlink():
-                here.append(name)
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                raise OSError(f"{path} leads through too many symbolic links")
-            target = os.readlink(step)
-            if target.startswith("/"):
-                here = []
-            todo += [part for part in reversed(target.split("/")) if part not in ("", ".")]
-        return self._root.joinpath(*here)
+        return real_path(self._root, path)
 
     def exists(self, path: str) -> bool:
         try:

@@ -26,7 +26,7 @@ _NOTICE_SECONDS = 60.0
 class _Newest(runtime.Containerd):
     programs = f"{CACHE}/{_TREE}/usr/bin"
     # Otherwise the daemon unpacks, by a configuration of its own for each snapshotter.
-    import_options = ("--local", *runtime.Containerd.import_options)
+    import_options = ("--local",)
 
 
 class Containerd:

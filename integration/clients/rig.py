@@ -9,13 +9,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from integration.apart import told_apart
-from integration.clients import inside
 from integration.clients.story import CLIENTS
 from integration.command import add_options, conclude, print_each, run_rig
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW
 from integration.errors import RigError
+from integration.inside import play
 from integration.packages import locked_cache, need_programs
 from integration.product import install
 
@@ -27,7 +26,6 @@ PROGRAMS = {
     "/sbin/ip": "iproute2",
 }
 _NAME = "integration/clients/run"
-_MAIN = "integration.clients.inside"
 
 
 def main() -> int:
@@ -70,9 +68,8 @@ def _run(options: argparse.Namespace) -> int:
             _print_title(versions, time.monotonic() - began)
         arguments = [str(launcher), ",".join(versions)]
         # Closed before the directory goes, whatever ends us.
-        with contextlib.closing(
-            told_apart(_MAIN, arguments, Path(directory), inside.SECONDS)
-        ) as lived:
+        told = play("integration.clients.inside", arguments, Path(directory))
+        with contextlib.closing(told) as lived:
             outcomes = print_each(lived, options, evidence)
     return conclude(outcomes, options, evidence, began) or LEFT_OUT * (len(versions) < len(wanted))
 

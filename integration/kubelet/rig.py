@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from integration.apart import told_apart
 from integration.command import add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW
-from integration.kubelet import build, inside
+from integration.inside import play
+from integration.kubernetes import build
 from integration.packages import locked_cache, need_programs
 from integration.product import install
 
@@ -29,7 +29,6 @@ PROGRAMS = {
     "/usr/bin/ping": "iputils-ping",
 }
 _NAME = "integration/kubelet/run"
-_MAIN = "integration.kubelet.inside"
 
 
 def main() -> int:
@@ -81,11 +80,9 @@ def _run(options: argparse.Namespace) -> int:
         launcher = install(options.source.resolve(), Path(directory))
         if not options.json:
             _print_title(kubelet, time.monotonic() - began)
-        arguments = [str(launcher), str(kubelet)]
         # Closed before the directory goes, whatever ends us.
-        with contextlib.closing(
-            told_apart(_MAIN, arguments, Path(directory), inside.SECONDS)
-        ) as steps:
+        told = play("integration.kubelet.inside", [str(launcher), str(kubelet)], Path(directory))
+        with contextlib.closing(told) as steps:
             outcomes = print_each(steps, options, evidence)
     return conclude(outcomes, options, evidence, began)
 

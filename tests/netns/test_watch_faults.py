@@ -16,7 +16,7 @@ AT_ONE_POD = """
 import os, time
 from cni_repair.watch import crew, tasks
 
-crew.WORKING_SECONDS = 2.0
+crew.WORKING_SECONDS = 5.0
 
 def faulty(work):
     def at_one_pod(node, entry, *more):
@@ -48,7 +48,7 @@ import os, time
 from cni_repair.repair.armed import Arming
 from cni_repair.watch import crew
 
-crew.WORKING_SECONDS = 2.0
+crew.WORKING_SECONDS = 5.0
 add = Arming.add
 
 def faulty(self, entry):

@@ -1,29 +1,33 @@
-"""Steps that a rig has done on a private machine, told to the host as they come."""
+"""A story that is played on a private machine: the side that starts it, and the one inside."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import IO
 
 from integration.command import CHECKOUT
 from integration.containerd.cgroup import Cgroup
+from integration.driver.checks import TooLate
 from integration.driver.report import Outcome
 from integration.kubelet.private import in_private
 
-_MORE_SECONDS = 30  # the machine has its own deadline, and tells what was amiss
+SECONDS = 600
 
 
-def told_apart(
-    module: str, arguments: Sequence[str], directory: Path, seconds: float
-) -> Generator[Outcome, None, None]:
-    """The outcomes that the `main` of a module prints on a machine of its own, a line each; it gets
-    the arguments, and the name of the cgroup that it is in."""
+def play(module: str, arguments: list[str], directory: Path) -> Generator[Outcome, None, None]:
+    """The outcomes, as they come, that a module's `main` tells on a private machine.
+
+    It is called with those arguments, and the name of the cgroup that it is in. `directory` is for
+    what it says besides.
+    """
     program = (
         f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
         f" from {module} import main; main(*sys.argv[1:])"
@@ -32,7 +36,7 @@ def told_apart(
     ended = True
     with Cgroup() as cgroup, said.open("wb") as stderr:
         command = [sys.executable, "-IB", "-c", program, *arguments, cgroup.name]
-        with _process(in_private(command, cgroup), stderr, seconds + _MORE_SECONDS) as process:
+        with _process(in_private(command, cgroup), stderr) as process:
             assert process.stdout
             for line in process.stdout:
                 yield Outcome(**json.loads(line))
@@ -43,10 +47,20 @@ def told_apart(
         yield Outcome("node", [check], 0.0, "", "")
 
 
+def tell(outcomes: Iterable[Outcome]) -> None:
+    """Have the other side know what came of each step. What takes too long is ended by TooLate."""
+    signal.signal(signal.SIGALRM, _too_late)
+    signal.alarm(SECONDS)
+    for outcome in outcomes:
+        print(json.dumps(outcome.document()), flush=True)
+
+
+def _too_late(number: int, frame: FrameType | None) -> None:
+    raise TooLate(f"no end after {SECONDS} s")
+
+
 @contextlib.contextmanager
-def _process(
-    command: list[str], stderr: IO[bytes], seconds: float
-) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: list[str], stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Context: a command that is ended by a deadline, or by leaving."""
     with subprocess.Popen(
         command,
@@ -55,7 +69,8 @@ def _process(
         stderr=stderr,
         start_new_session=True,  # Ctrl-C is for us
     ) as process:
-        timer = threading.Timer(seconds, process.kill)
+        # It has a deadline of its own, and tells what was amiss.
+        timer = threading.Timer(SECONDS + 30, process.kill)
         timer.start()
         try:
             yield process
