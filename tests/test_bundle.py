@@ -234,8 +234,8 @@ def can(what, *arguments):
         return False
 
 paths = sys.argv[1:]
-print([name for name in paths if not can(ctypes.CDLL, name)])
 print([name for name in paths if can(ctypes.CDLL, name.rpartition("/")[2])])
+print([name for name in paths if not can(ctypes.CDLL, name)])
 print(can(locale.setlocale, locale.LC_ALL, ""))
 """
 _PLACES = (
