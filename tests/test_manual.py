@@ -24,7 +24,7 @@ from tests.manualnode import ManualNode
 
 TOPICS = {
     "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
-    "configuration", "cost", "back-out", "trust",
+    "configuration", "cost", "back-out", "runtimes", "trust",
 }  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
@@ -80,7 +80,7 @@ def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
     done = subprocess.run(
         [*product(), "validate", str(file)], capture_output=True, text=True, check=False
     )
-    kinds = {"yaml": "upgrade plan|configuration of cni-repair watch"}
+    kinds = {"yaml": "upgrade plan|configuration of cni-repair watch|NetworkAttachmentDefinition"}
     kind = kinds.get(block.tag, "network configuration")
     assert re.search(rf"{re.escape(str(file))}: a valid ({kind})", done.stdout), done.stderr
 
