@@ -12,13 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from cni_repair.demo.lab import SUBNET
-from integration.containerd.image import IMAGE
+from integration.command import CHECKOUT
+from integration.containerd.image import IMAGE as BUSYBOX
 
-BASE = Path("/tmp/standin/base")
+BASE = CHECKOUT / "conf/kubernetes"
 NAMESPACE, DAEMONSET = "cni-repair", "cni-repair"
 NETWORK = "pod-network"  # the DaemonSet that configures it
 
-_IMAGE = "cni-repair"  # as the base calls it
+_IMAGES = "images.json"
+IMAGE = "localhost/cni-repair"  # as the base calls it
+# A test waits for each look, and for each probe.
+_WATCH = {"version": 1, "heal": "uplink", "lookEvery": "1s"}
+_PROBED = {probe: {"periodSeconds": 1} for probe in ("startupProbe", "readinessProbe")}
+_PATIENCE = {
+    "apiVersion": "apps/v1",
+    "kind": "DaemonSet",
+    "metadata": {"name": DAEMONSET},
+    "spec": {"template": {"spec": {"containers": [{"name": DAEMONSET, **_PROBED}]}}},
+}
 # As the sites' own do: configured once there is the plugin.
 _CONFIGURE = (
     'until [ "$PLUGIN" = macvlan ] || [ -x /bin-dir/cni-repair ]; do sleep 0.2; done;'
@@ -29,12 +40,11 @@ _CONFIGURE = (
 
 @dataclass(frozen=True)
 class Image:
-    """A version's image."""
+    """A version's image: an OCI archive, and what it is called in there."""
 
-    archive: str  # the path
+    archive: str
     name: str
-    tag: str
-    version: str  # as its directory is named on a node
+    tag: str  # the version
 
 
 @dataclass(frozen=True)
@@ -45,11 +55,11 @@ class Images:
     second: Image
 
     def write(self, directory: Path) -> None:
-        (directory / "images.json").write_text(json.dumps(asdict(self)))
+        (directory / _IMAGES).write_text(json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, directory: Path) -> Images:
-        found = json.loads((directory / "images.json").read_text())
+        found = json.loads((directory / _IMAGES).read_text())
         return cls(Image(**found["first"]), Image(**found["second"]))
 
 
@@ -65,17 +75,22 @@ class Overlay:
     def write(self, image: Image, plugin: str, *, uninstall: bool = False) -> None:
         """Write it, with the pods' interfaces made by that plugin."""
         self.directory.mkdir(exist_ok=True)
+        values = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
+        values["literals"] = [f"uninstall={str(uninstall).lower()}"]
         kustomization = {
+            "namespace": NAMESPACE,
             "bases": [os.path.relpath(BASE, self.directory)],  # kubectl 1.20 has them so
             "resources": ["network.json"],
-            "patchesStrategicMerge": ["values.json"],
-            "images": [{"name": _IMAGE, "newName": image.name, "newTag": image.tag}],
+            "patchesStrategicMerge": ["patience.json"],
+            "images": [{"name": IMAGE, "newName": image.name, "newTag": image.tag}],
+            "configMapGenerator": [values],
         }
         network = {"apiVersion": "v1", "kind": "List", "items": [*self._network(plugin)]}
         documents = {
             "kustomization.yaml": kustomization,
             "network.json": network,
-            "values.json": _values(image, uninstall),
+            "patience.json": _PATIENCE,
+            "watch.yaml": _WATCH,
         }
         for name, document in documents.items():
             (self.directory / name).write_text(json.dumps(document))
@@ -83,7 +98,7 @@ class Overlay:
     def _network(self, plugin: str) -> list[dict[str, Any]]:
         conflists = {node: _conflist(plugin, ends) for node, ends in self.ranges.items()}
         data = {node: json.dumps(conflist) for node, conflist in conflists.items()}
-        metadata = {"name": NETWORK, "namespace": "kube-system"}
+        metadata = {"name": NETWORK}
         config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         return [config, daemon_set(metadata, _network_pod(plugin))]
 
@@ -119,24 +134,9 @@ def _network_pod(plugin: str) -> dict[str, Any]:
     }
 
 
-def _values(image: Image, uninstall: bool) -> dict[str, Any]:
-    env = [
-        {"name": "CNI_REPAIR_UNINSTALL", "value": str(uninstall).lower()},
-        {"name": "VERSION", "value": image.version},
-    ]
-    spec = {"containers": [{"name": DAEMONSET, "env": env}]}
-    metadata = {"name": DAEMONSET, "namespace": NAMESPACE}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": metadata,
-        "spec": {"template": {"spec": spec}},
-    }
-
-
 # A first process heeds no SIGTERM that it did not ask for.
 POD: dict[str, Any] = {"terminationGracePeriodSeconds": 1, "automountServiceAccountToken": False}
-CONTAINER: dict[str, Any] = {"name": "main", "image": IMAGE, "imagePullPolicy": "Never"}
+CONTAINER: dict[str, Any] = {"name": "main", "image": BUSYBOX, "imagePullPolicy": "Never"}
 
 
 def daemon_set(metadata: Mapping[str, str], pod: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ PODS, MORE_PODS = 6, 9  # at first; once an update is under way
 CONDITION = "PodNetworkLost"
 
 _SECONDS = 180.0
+_REASONS = ("PodNetworkLost", "PodNetworkHealed")
 _MEANWHILE = "sent meanwhile"
 _PREFIX = "/opt/cni-repair"
 
@@ -107,13 +108,11 @@ class Story:
         """Those that run."""
         return running(self.cluster, APP)
 
-    def events(self, *reasons: str) -> list[str]:
-        """The Events of those reasons: of what, and what they say."""
-        return [
-            f"{event['involvedObject']['name']}: {event['message']}"
-            for event in self.cluster.control.get("events", "--all-namespaces")["items"]
-            if event["reason"] in reasons
-        ]
+    def events(self, reason: str) -> list[str]:
+        """What the Events of that reason are about."""
+        events = self.cluster.control.get("events", "--all-namespaces")["items"]
+        found = (event for event in events if event["reason"] == reason)
+        return sorted(event["involvedObject"]["name"] for event in found)
 
     # --- Nodes ---
 
@@ -123,7 +122,7 @@ class Story:
         for name, node in self.cluster.nodes.items():
             launcher = node.ground.outside(f"{BIN_DIR}/cni-repair")
             first = launcher.read_text().splitlines()[0] if launcher.exists() else ""
-            found[name] = first.partition(f"{_PREFIX}/versions/")[2].partition("/")[0]
+            found[name] = first.partition(f"{_PREFIX}/versions/")[2].partition("-")[0]
         return found
 
     def leftovers(self) -> list[str]:
@@ -251,6 +250,9 @@ def loss(story: Story, check: Checks) -> None:
     check("every eth0 is as before: index, MAC, addresses, routes", not changed, changed)
     _check_same_pods(story, check)
     _becomes(check, f"condition {CONDITION} of every node: False", lost, _on_all("False"))
+    for reason in _REASONS:
+        seen = partial(story.events, reason)
+        _becomes(check, f"an Event {reason} of every node", seen, list(NODES))
 
 
 def _check_same_pods(story: Story, check: Checks) -> None:
@@ -277,7 +279,7 @@ def update(story: Story, check: Checks) -> None:
         _, count = _timed(lambda: len(story.pods()), MORE_PODS)
         check("pods that are made meanwhile run", count == MORE_PODS, count)
     versions = story.versions()
-    check("every node has the new version", versions == _on_all(image.version), versions)
+    check("every node has the new version", versions == _on_all(image.tag), versions)
     wrong = [one for polling in plugins for one in polling.wrong]
     asked = sum(polling.asked for polling in plugins)
     check(f"each of {asked} calls of VERSION was answered", not wrong and asked > 0, wrong)
@@ -301,10 +303,10 @@ def uninstall(story: Story, check: Checks) -> None:
     story.apply()
     _becomes(check, "uninstall: refused while pods need it", partial(story.says, _REFUSED), True)
     there = story.versions()
-    check("it is still there", there == _on_all(story.images.second.version), there)
+    check("it is still there", there == _on_all(story.images.second.tag), there)
     story.overlay.write(story.images.second, "macvlan", uninstall=True)
     story.apply()
-    control.kubectl("rollout", "status", f"daemonset/{NETWORK}", *_IN_SYSTEM, _TIMEOUT)
+    control.kubectl("rollout", "status", f"daemonset/{NETWORK}", *_IN_OURS, _TIMEOUT)
     story.close()
     control.kubectl("rollout", "restart", f"deployment/{APP}")
     gone = partial(story.versions)
@@ -319,6 +321,5 @@ def uninstall(story: Story, check: Checks) -> None:
 
 
 _REFUSED = "not taken away"
-_IN_SYSTEM = ("--namespace=kube-system",)
 _IN_OURS = (f"--namespace={NAMESPACE}",)
 _TIMEOUT = f"--timeout={_SECONDS:.0f}s"

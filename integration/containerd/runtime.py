@@ -82,6 +82,9 @@ class Containerd:
     without their networks being taken down.
     """
 
+    programs = PROGRAMS  # the directory of containerd, its shim and ctr
+    import_options: tuple[str, ...] = ()  # of `ctr image import`
+
     def __init__(
         self,
         directory: Path,
@@ -141,13 +144,13 @@ class Containerd:
         return configuration(*places, snapshotter=self._snapshotter)
 
     def _start(self, cleanup: ExitStack) -> None:
-        run = [f"{PROGRAMS}/containerd", f"--config={self.config}"]
+        run = [f"{self.programs}/containerd", f"--config={self.config}"]
         command = self.cgroup.started([*self._enter, *run])
         log = cleanup.enter_context((self.directory / "log").open("wb"))
         process = subprocess.Popen(
             # With us ends containerd, whatever ended us.
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env={"PATH": f"{PROGRAMS}:{PATH}"},
+            env={"PATH": f"{self.programs}:{PATH}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -165,8 +168,9 @@ class Containerd:
 
     def import_image(self, archive: Path) -> None:
         """Have the images of an OCI archive."""
-        ctr = [f"{PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
-        command = [*ctr, "image", "import", f"--snapshotter={self._snapshotter}", str(archive)]
+        ctr = [f"{self.programs}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
+        options = [*self.import_options, f"--snapshotter={self._snapshotter}"]
+        command = [*ctr, "image", "import", *options, str(archive)]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=START_SECONDS
         )
