@@ -24,7 +24,7 @@ from tests.manualnode import ManualNode
 
 TOPICS = {
     "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
-    "configuration", "cost", "back-out", "trust",
+    "configuration", "cost", "back-out", "trust", "kubernetes",
 }  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
