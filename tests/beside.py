@@ -31,6 +31,7 @@ _TESTS = (
     "tests/test_clients.py",
     "tests/test_containerd.py",
     "tests/test_kubelet*.py",
+    "tests/test_kubernetes.py",
     "tests/test_prometheus.py",
 )
 _END_SECONDS = 2 * HANG_SECONDS
