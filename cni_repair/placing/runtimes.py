@@ -167,10 +167,11 @@ def _toml(text: str) -> dict[str, Any]:
     """Raises ValueError, RecursionError; ModuleNotFoundError by a Python 3.10 without tomli."""
     # (Import statements: the bundle has what these name.)
     if sys.version_info >= (3, 11):
-        import tomllib
+        import tomllib as reader
     else:
-        import tomli as tomllib
-    return tomllib.loads(text)
+        import tomli as reader  # type: ignore[import-not-found]
+    document: dict[str, Any] = reader.loads(text)
+    return document
 
 
 # --- containerd -----------------------------------------------------------------------------------
