@@ -65,7 +65,7 @@ def test_run_that_is_stopped_leaves_nothing(
     before = _left()
     command = [str(_RUN), f"--source={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        poll_until(lambda: any("k8s.io/" in path for path in _left()), 120, "pods to run")
+        poll_until(lambda: any("k8s.io/" in path for path in _left() - before), 120, "pods to run")
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM

@@ -98,9 +98,14 @@ def put_version(
         shutil.copytree(tree, real, symlinks=True)
     if finish is not None:
         finish(real)
-    _sync_tree(real)
-    _write_synced(real / _PLACED, "")
+    settle_version(real)
     return version
+
+
+def settle_version(directory: Path) -> None:
+    """Have a version that is whole on disk, and say that it is."""
+    _sync_tree(directory)
+    _write_synced(directory / _PLACED, "")
 
 
 def put_launcher(prefix: Prefix, version: Path, bin_dir: Path, text: str) -> str:

@@ -21,7 +21,7 @@ from integration.kubelet.private import OWN, enter_private
 
 NIC = "eth0"
 
-_CONTROL, _TOR = Netns("control"), Netns("tor")
+_CONTROL, TOR = Netns("control"), Netns("tor")
 _ADDRESS = "192.0.2.1"  # of the control plane; those of the nodes follow
 _COMMAND_SECONDS = 60.0
 _JOIN_SECONDS = 180.0
@@ -44,7 +44,7 @@ class Cluster:
         with ExitStack() as cleanup:
             for netns, bridge, address in (
                 (_CONTROL, "mgmt", f"{_ADDRESS}/24"),
-                (_TOR, "pods", f"{GATEWAY}/24"),
+                (TOR, "pods", f"{GATEWAY}/24"),
             ):
                 self._make_bridge(cleanup, netns, bridge, address)
             control = ControlPlane(OWN / "control", _CONTROL, _ADDRESS)
@@ -83,7 +83,7 @@ class Cluster:
     def bring_nics_back(self) -> None:
         """Have every node find its NIC again, as when its driver is loaded."""
         for number, node in enumerate(self.nodes.values(), 1):
-            _plug_in(node.netns, _TOR, "pods", (NIC, f"02:00:00:00:09:{number:02x}"))
+            _plug_in(node.netns, TOR, "pods", (NIC, f"02:00:00:00:09:{number:02x}"))
 
     # --- Making it ---
 
@@ -106,7 +106,7 @@ class Cluster:
         _plug_in(ground.netns, _CONTROL, "mgmt", ("mgmt", f"02:00:00:00:01:{number:02x}"))
         ip(ground.netns, "address", "add", f"{address}/24", "dev", "mgmt")
         ip(ground.netns, "route", "add", "default", "via", _ADDRESS)  # kubelet wants one
-        _plug_in(ground.netns, _TOR, "pods", (NIC, f"02:00:00:00:09:{number:02x}"))
+        _plug_in(ground.netns, TOR, "pods", (NIC, f"02:00:00:00:09:{number:02x}"))
         return cleanup.enter_context(Node(ground, self.control, address))
 
 

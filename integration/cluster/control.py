@@ -109,6 +109,10 @@ class ControlPlane:
         """The document that `kubectl get` has of something."""
         return json.loads(self.kubectl("get", *words, "-o", "json"))
 
+    def apply(self, document: Any) -> None:
+        """Have the cluster be as a document says."""
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(document))
+
     def node_kubeconfig(self, name: str) -> Path:
         """The credential of the kubelet of the node of that name, which may do what it needs to."""
         return self._kubeconfig(f"node-{name}", f"system:node:{name}", "system:nodes")
