@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -431,7 +432,10 @@ def test_several_addresses_over_two_masters(rig: Rig) -> None:
 
 def test_many_at_once(rig: Rig) -> None:
     """All are asked for in one round, whichever process repaired them."""
-    pods = [attach(rig, f"pod{number}") for number in range(40)]
+    made = [rig.pod(f"pod{number}", ipv6=True) for number in range(40)]
+    rig.launcher()  # before several want to write it
+    with ThreadPoolExecutor(10) as threads:  # each ADD waits for the kernel's detection
+        pods = list(threads.map(lambda pod: rig.attach_pod(pod, rig.conf(v6=True)), made))
     duplicate = pods[7]
     rig.reload()
     another_host(rig, six(duplicate))
