@@ -25,21 +25,20 @@ from tests.patience import HANG_SECONDS, eventually
 # and daemons are waited for in all of them.
 _TESTS = (
     "tests/install/*",
+    "tests/netns/test_present.py",
     "tests/netns/test_repair.py",
+    "tests/netns/test_upgrade.py",
     "tests/netns/test_verbs.py",
     "tests/netns/test_watch*.py",
     "tests/test_adopt_containerd.py",
     "tests/test_clients.py",
+    "tests/test_cluster.py",
     "tests/test_containerd.py",
     "tests/test_kubelet*.py",
     "tests/test_kubernetes.py",
+    "tests/test_manual.py",
     "tests/test_prometheus.py",
 )
-    "tests/install/*", "tests/test_adopt_containerd.py", "tests/test_containerd.py",
-    "tests/test_kubelet*.py", "tests/test_prometheus.py", "tests/test_manual.py",
-    "tests/netns/test_present.py", "tests/netns/test_repair.py", "tests/netns/test_upgrade.py",
-    "tests/netns/test_verbs.py", "tests/netns/test_watch*.py",
-)  # fmt: skip
 _END_SECONDS = 2 * HANG_SECONDS
 _ELSEWHERE = pytest.StashKey[bool]()
 
