@@ -39,6 +39,9 @@ _TESTS = (
     "tests/test_manual.py",
     "tests/test_prometheus.py",
 )
+    "tests/install/*", "tests/packages/*", "tests/test_adopt_containerd.py",
+    "tests/test_containerd.py", "tests/test_kubelet*.py", "tests/test_prometheus.py",
+)  # fmt: skip
 _END_SECONDS = 2 * HANG_SECONDS
 _ELSEWHERE = pytest.StashKey[bool]()
 

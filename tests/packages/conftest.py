@@ -15,6 +15,7 @@ from tests.packages.debian import Debian
 MAKE = REPOSITORY / "integration/packaging/make-packages"
 FIRST, SECOND = 1_700_000_000, 1_700_000_100  # when the two versions were made, for their packages
 
+FORMS = ("deb", "rpm")
 Build = Callable[..., Path]
 
 
@@ -43,7 +44,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 @pytest.fixture(scope="session")
 def first(build: Build) -> Path:
     """The packages of a version."""
-    return build(FIRST)
+    return build(FIRST, *FORMS)
 
 
 @pytest.fixture(scope="session")
