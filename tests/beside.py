@@ -30,7 +30,9 @@ _TESTS = (
     "tests/netns/test_upgrade.py",
     "tests/netns/test_verbs.py",
     "tests/netns/test_watch*.py",
+    "tests/packages/*",
     "tests/test_adopt_containerd.py",
+    "tests/test_bundle.py",
     "tests/test_clients.py",
     "tests/test_cluster.py",
     "tests/test_containerd.py",
@@ -39,9 +41,6 @@ _TESTS = (
     "tests/test_manual.py",
     "tests/test_prometheus.py",
 )
-    "tests/install/*", "tests/packages/*", "tests/test_adopt_containerd.py",
-    "tests/test_containerd.py", "tests/test_kubelet*.py", "tests/test_prometheus.py",
-)  # fmt: skip
 _END_SECONDS = 2 * HANG_SECONDS
 _ELSEWHERE = pytest.StashKey[bool]()
 

@@ -32,15 +32,13 @@ TOPICS = {
     "log",
     "monitoring",
     "on-call",
+    "packages",
     "restored",
     "runtimes",
     "trust",
     "upgrade",
     "watch",
 }
-    "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
-    "configuration", "cost", "back-out", "trust", "packages",
-}  # fmt: skip
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
 NOT_PLAYED_AT_MOST = 4
