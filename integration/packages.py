@@ -17,6 +17,8 @@ from integration.errors import RigError
 CACHE = Path("/var/cache/cni-repair-tests")
 APT_SECONDS = 900
 
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
 
 @contextlib.contextmanager
 def locked_cache(part: str = "") -> Iterator[None]:
@@ -49,17 +51,63 @@ def need_programs(programs: Mapping[str, str]) -> None:
         apt_get("install", "-y", "--no-install-recommends", *missing)
 
 
-def unpacked(package: str, name: str, *others: str) -> Path:
-    """The tree in the cache of a package, and of others that have to be in the same tree."""
+def unpacked(package: str, name: str, *others: str, suite: str = "") -> Path:
+    """The tree in the cache of a package, and of others that have to be in the same tree.
+
+    `suite`: of that one of Debian's, whatever this machine's is.
+    """
     tree = CACHE / name
     if not tree.exists():
-        apt_get("update", check=False)
+        known = _packages_of(suite)
         with made_whole(tree) as work:
-            apt_get("download", _real_name(package), *others, cwd=work)
+            apt_get(*known, "download", _real_name(package), *others, cwd=work)
             for deb in work.glob("*.deb"):
                 run(["dpkg", "-x", str(deb), f"{work}/tree"])
             _link_as_a_root(work / "tree")
     return tree
+
+
+def source_of(package: str, directory: Path, suite: str) -> Path:
+    """The tar of a source package as its authors released it, downloaded into a directory."""
+    known = _packages_of(suite)
+    apt_get(*known, "source", "--download-only", "--tar-only", package, cwd=directory)
+    (source,) = directory.glob("*.orig.tar.*")
+    return source
+
+
+def _packages_of(suite: str) -> list[str]:
+    """What has apt-get know the packages of one of Debian's suites, sources included, as they are
+    now; without a suite, those of this machine.
+
+    The lists are kept apart: this machine goes on knowing its own packages alone.
+    """
+    apt_get("update", check=False)  # one unreachable source need not matter
+    if not suite:
+        return []
+    listed = ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]
+    parted = (line.partition(" ") for line in run(listed).splitlines())
+    places = [place for label, _, place in parted if label == "Debian"]
+    if not places:
+        raise RigError(
+            f"none of this machine's sources of packages is Debian's: no {suite} from it"
+        )
+    directory = CACHE / f"apt-{suite}"
+    for part in ("lists/partial", "cache/archives/partial"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    signed = f" [signed-by={_KEYRING}]" if _KEYRING.exists() else ""
+    lines = [f"{kind}{signed} {places[0]} {suite} main\n" for kind in ("deb", "deb-src")]
+    (directory / "sources.list").write_text("".join(lines))
+    options = {
+        "Dir::Etc::SourceList": directory / "sources.list",
+        "Dir::Etc::SourceParts": "/dev/null",
+        "Dir::State::Lists": directory / "lists",
+        "Dir::Cache": directory / "cache",
+        "Acquire::Languages": "none",
+        "Acquire::GzipIndexes": "true",
+    }
+    known = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    apt_get(*known, "update")
+    return known
 
 
 def _link_as_a_root(tree: Path) -> None:

@@ -65,7 +65,7 @@ def test_run_that_is_stopped_leaves_nothing(
     before = _left()
     command = [str(_RUN), f"--source={tmp_path}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        poll_until(lambda: any("k8s.io/" in path for path in _left()), 120, "pods to run")
+        poll_until(lambda: any("k8s.io/" in path for path in _left() - before), 120, "pods to run")
         process.terminate()
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
@@ -83,8 +83,9 @@ def _left() -> set[str]:
 def test_build_that_takes_too_long_is_left_out() -> None:
     program = (
         f"import signal, sys; sys.path.insert(0, {str(_RUN.parents[2])!r});"
-        " from pathlib import Path; from integration.kubelet import build, rig;"
-        " build.KUBELET = Path('/nonexistent'); build._build = signal.pause;"
+        " from pathlib import Path; from integration.kubelet import rig;"
+        " from integration.kubernetes import build; build.KUBELET = Path('/none/kubelet');"
+        " build._build = lambda program: signal.pause();"
         " sys.argv[1:] = ['--build-seconds', '0.2']; sys.exit(rig.main())"
     )
     done = subprocess.run(

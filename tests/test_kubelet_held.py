@@ -18,9 +18,9 @@ import pytest
 
 from integration.containerd import cri, runtime
 from integration.containerd.image import IMAGE, write_image
-from integration.kubelet import build
 from integration.kubelet import kubelet as rig
 from integration.kubelet.private import SYSCTLS
+from integration.kubernetes import build
 from tests.background import Background
 from tests.extent import IS_FULL
 from tests.install.machine import UNITS, WATCH, Machine

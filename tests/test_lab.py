@@ -257,7 +257,7 @@ class TestNode:
         assert done.returncode == 0, done.stdout
         assert done.document["ips"][0]["address"] == "10.9.0.2/24"
         for gateway in lab.gateways:
-            assert lab.run(pod, ["ping", "-c", "1", "-W", "2", gateway]).returncode == 0
+            assert lab.run(pod, ["ping", "-c", "1", "-W", "30", gateway]).returncode == 0
 
     def test_the_uplink_takes_the_pods_interfaces_with_it(self, lab: Lab) -> None:
         pod = lab.add_pod()

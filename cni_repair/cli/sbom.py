@@ -17,6 +17,7 @@ from importlib import metadata
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _NAME = "cni-repair"
@@ -25,10 +26,15 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OURS = uuid.UUID("5b0a4f1c-6e0d-4a55-9d3a-2f6f0c1b7e44")  # a name space for serial numbers
 
 
-def bill(with_interpreter: bool = True) -> dict[str, Any]:
-    """The document for this environment; without the interpreter where that is the node's own."""
+def bill(with_interpreter: bool = True, brought: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """The document for this environment.
+
+    Without the interpreter where that is the node's own; with the components of what is `brought`
+    along beside Python packages.
+    """
     found = {_normal(one.name): one for one in metadata.distributions()}
     about = [_component(found[name]) for name in sorted(found) if name != _NAME]
+    about += brought
     if with_interpreter:
         about.append(_interpreter())
     contents: dict[str, Any] = {

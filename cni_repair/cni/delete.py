@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import sys
-
-from cni_repair.base import lightsocket as socket
 from cni_repair.base import log
 from cni_repair.base.closeable import close_fd
 from cni_repair.base.errors import CniError
@@ -21,21 +17,16 @@ from cni_repair.checkpoint.store import (
     Store,
     tombstone_in,
 )
-from cni_repair.cni import delegate
+from cni_repair.cni import delegate, interface
 from cni_repair.cni.call import pod_of
 from cni_repair.cni.master import likely_master
 from cni_repair.cni.netconf import NetConf, parse
-from cni_repair.netlink.netns import NoNetns, entered, open_netns, open_own, same_netns
+from cni_repair.netlink.netns import NoNetns, open_netns, open_own, same_netns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.checkpoint.identity import Identity
     from cni_repair.cni.call import Call
-
-# ioctl requests, include/uapi/linux/sockios.h; struct ifreq: a name, flags, and the rest
-_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
-_IFREQ, _FLAGS = 40, slice(16, 18)
-_IFF_UP = 1
 
 
 def delete(call: Call) -> tuple[str, int]:
@@ -182,7 +173,10 @@ def _call_plugins(call: Call, conf: NetConf, netns: str, lock: Lock) -> str:
     """Have the interface removed and the address freed; why the delegate alone could not do it, or
     empty."""
     if netns and conf.ipam_type:
-        _silence(netns, call.ifname)
+        # The plugin frees the address, and then takes the interface away. Killed in between, it
+        # would leave a pod that answers for an address which is the next pod's already. (To set it
+        # down only would cost one more of the kernel's grace periods: 12 ms.)
+        interface.remove(netns, call.ifname)
     environ = {**call.environ, "CNI_COMMAND": "DEL", "CNI_NETNS": netns}
     netconf = conf.for_delegate(likely_master(conf))
     try:
@@ -201,30 +195,3 @@ def _call_plugins(call: Call, conf: NetConf, netns: str, lock: Lock) -> str:
             delegate.call(conf.ipam_type, environ, netconf, keep_open=lock.fd)
         return f"plugin {conf.delegate}: {error}; what it left was cleaned up"
     return ""
-
-
-def _silence(path: str, ifname: str) -> None:
-    """Set a pod's interface down, as far as it is there.
-
-    The plugin frees the address, and then takes the interface away. Killed in between, it would
-    leave a pod that answers for an address which is the next pod's already.
-    """
-    own, netns = open_own(), -1
-    try:
-        netns = open_netns(path)
-        with entered(netns, own):
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            link = bytearray(ifname.encode().ljust(_IFREQ, b"\0"))
-            fcntl.ioctl(sock, _SIOCGIFFLAGS, link)
-            flags = int.from_bytes(link[_FLAGS], sys.byteorder) & ~_IFF_UP
-            link[_FLAGS] = flags.to_bytes(2, sys.byteorder)
-            fcntl.ioctl(sock, _SIOCSIFFLAGS, link)
-        finally:
-            sock.close()
-    except (NoNetns, OSError):
-        pass  # it has gone; or the plugin will say what ails it
-    finally:
-        if netns >= 0:
-            close_fd(netns)
-        close_fd(own)

@@ -47,27 +47,28 @@ def missing_uplink(conf: NetConf) -> CniError:
 
 
 def why_no_master(conf: NetConf) -> CniError | None:
-    """Why ADD would find no master; None where it would. Changes nothing."""
+    """Why ADD would find no master; None where it would. Changes nothing. Code 11 where it is away,
+    and may come back by itself."""
     below = uplink(conf)
     if below is None:
-        is_named = bool(conf.masters) or conf.vlan_id is not None
-        is_needed = is_named or conf.delegate in _TAKE_THE_DEFAULT_ROUTE
-        return missing_uplink(conf) if is_needed else None
+        return missing_uplink(conf) if _needs_uplink(conf) else None
     if conf.vlan_id is None:
         return None
     from cni_repair.uplink.ensure import look_for_vlan
-    from cni_repair.uplink.plan import READY
+    from cni_repair.uplink.plan import MISSING, READY, RENAMED
 
     try:
         plan, _ = look_for_vlan(below, conf.vlan_id)
     except CniError as error:
         return error  # it has just gone
-    return None if plan.state == READY else CniError(MASTER_REFUSED, plan.reason)
+    if plan.state == READY:
+        return None
+    return CniError(TRY_AGAIN if plan.state in (MISSING, RENAMED) else MASTER_REFUSED, plan.reason)
 
 
 def ensure_master(conf: NetConf) -> str | None:
-    """The delegate's master, ready for use; None where none is configured and none is found: the
-    delegate reports that.
+    """The delegate's master, ready for use; None where none is configured and none is found, and
+    the delegate may need none.
 
     The default route's device is named, too: Debian 13's build of the macvlan plugin does not find
     it.
@@ -75,15 +76,23 @@ def ensure_master(conf: NetConf) -> str | None:
     if not conf.masters and conf.vlan_id is None and _follows_a_plugin(conf):
         return None
     below = uplink(conf)
-    if below is None and conf.vlan_id is None and not conf.masters:
+    if below is None and not _needs_uplink(conf):
         return None
     if below is None:
+        from cni_repair.cni.absence import note_away  # rare
+
+        note_away(conf)
         raise missing_uplink(conf)
     if conf.vlan_id is None:
         return below
     from cni_repair.uplink.ensure import ensure_vlan
 
     return ensure_vlan(conf.run_dir, below, conf.vlan_id)
+
+
+def _needs_uplink(conf: NetConf) -> bool:
+    is_named = bool(conf.masters) or conf.vlan_id is not None
+    return is_named or conf.delegate in _TAKE_THE_DEFAULT_ROUTE
 
 
 def _follows_a_plugin(conf: NetConf) -> bool:

@@ -21,6 +21,7 @@ BEFORE_CHECK = VERSIONS[:4]  # there is none before 0.4.0: plugins refuse it, wh
 _WITHOUT_VERSION = VERSIONS[0]
 DEFAULT_DELEGATE = "macvlan"
 MASTER_TIMEOUT_SECONDS = 10.0
+STATUS_GRACE_SECONDS = 60.0
 IPV6_DETECTIONS = ("beside", "kernel")  # repair/session says what they mean
 
 # The names that the predecessor's configuration (see checkpoint/legacy) has for our keys.
@@ -30,6 +31,7 @@ VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 _OURS = (
     "master", "master2", "vlanId", "delegate", "checkpointDir", "runDir", "repairOnCheck",
     "masterTimeout", "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "ipv6Detection",
+    "statusGrace",
 )  # fmt: skip
 _THEIRS = (
     "cniVersion", "name", "type", "ipam", "mode", "mtu", "prevResult", "dns", "args",
@@ -56,6 +58,7 @@ class NetConf:
     follow_renamed_master: bool
     fallback_master: bool  # REPAIR may use another of `masters` than the recorded one
     master_timeout: float  # seconds that REPAIR waits for a missing master
+    status_grace: float  # seconds for which STATUS forgives a master that has gone
     ipv6_detection: str  # who looks for duplicates of what REPAIR gives back: see IPV6_DETECTIONS
     rest: dict[str, Any]  # the delegate's document without `master`
     document: dict[str, Any]  # as it came
@@ -117,7 +120,10 @@ def check(document: dict[str, Any], tolerant: bool = False) -> NetConf:
         repair_on_check=read(_boolean("repairOnCheck"), False),
         follow_renamed_master=read(_boolean("followRenamedMaster"), False),
         fallback_master=read(_fallback, False),
-        master_timeout=read(_master_timeout, MASTER_TIMEOUT_SECONDS),
+        master_timeout=read(
+            _seconds("masterTimeout", MASTER_TIMEOUT_SECONDS), MASTER_TIMEOUT_SECONDS
+        ),
+        status_grace=read(_seconds("statusGrace", STATUS_GRACE_SECONDS), STATUS_GRACE_SECONDS),
         ipv6_detection=read(_ipv6_detection, IPV6_DETECTIONS[0]),
         rest={**{k: v for k, v in values.items() if k not in _OURS}, "type": delegate},
         document=document,
@@ -252,11 +258,14 @@ def _fallback(values: dict[str, Any]) -> bool:
     return allowed
 
 
-def _master_timeout(values: dict[str, Any]) -> float:
-    value = values.get("masterTimeout", MASTER_TIMEOUT_SECONDS)
-    if type(value) not in (int, float) or not 0 <= value <= 3600:
-        raise _wrong(f"masterTimeout: expected seconds from 0 to 3600, not {value!r}")
-    return float(value)
+def _seconds(key: str, default: float) -> Callable[[dict[str, Any]], float]:
+    def read(values: dict[str, Any]) -> float:
+        value = values.get(key, default)
+        if type(value) not in (int, float) or not 0 <= value <= 3600:
+            raise _wrong(f"{key}: expected seconds from 0 to 3600, not {value!r}")
+        return float(value)
+
+    return read
 
 
 def version_asked(raw: bytes) -> str:

@@ -98,9 +98,14 @@ def put_version(
         shutil.copytree(tree, real, symlinks=True)
     if finish is not None:
         finish(real)
-    _sync_tree(real)
-    _write_synced(real / _PLACED, "")
+    settle_version(real)
     return version
+
+
+def settle_version(directory: Path) -> None:
+    """Have a version that is whole on disk, and say that it is."""
+    _sync_tree(directory)
+    _write_synced(directory / _PLACED, "")
 
 
 def put_launcher(prefix: Prefix, version: Path, bin_dir: Path, text: str) -> str:
@@ -157,7 +162,8 @@ def _said_by(prefix: Prefix, version: Path) -> list[Path]:
 def running(directory: Path, proc: Path = Path("/proc")) -> dict[int, str]:
     """The processes that run a version at, or below, a directory: pid to command line.
 
-    Such as `watch` and `repair`: they import modules when they first need them.
+    Such as `watch` and `repair`: they import modules when they first need them. One whose root is
+    another (a container's, or a test's) runs what is there by that name, and not this.
     """
     found = {}
     for path in proc.glob("[0-9]*/cmdline"):
@@ -165,9 +171,17 @@ def running(directory: Path, proc: Path = Path("/proc")) -> dict[int, str]:
             words = path.read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:  # it has ended
             continue
-        if words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3"):
+        ours = words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3")
+        if ours and _is_same(Path(f"{path.parent}/root{directory}"), directory):
             found[int(path.parent.name)] = " ".join(words).strip()
     return found
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # it has ended, or has no such directory
+        return False
 
 
 def remove_unused(prefix: Prefix, keep: Iterable[str], bin_dirs: Iterable[Path] = ()) -> None:
@@ -175,19 +189,25 @@ def remove_unused(prefix: Prefix, keep: Iterable[str], bin_dirs: Iterable[Path] 
     needed = {*keep, *launchers(prefix, bin_dirs).values()}
     for version in prefix.versions():
         if str(version) not in needed and not running(version):
-            shutil.rmtree(prefix.real(version))
+            _remove_version(prefix.real(version))
 
 
 def remove_prefix(prefix: Prefix) -> None:
     """Remove all versions, and the prefix, if nothing else is in it."""
     for version in prefix.versions():
-        shutil.rmtree(prefix.real(version))
+        _remove_version(prefix.real(version))
     directory = prefix.real(prefix.path)
     for name in ("current", ".lock"):
         (directory / name).unlink(missing_ok=True)
     for path in (directory / "versions", directory):
         if path.is_dir() and not os.listdir(path):
             path.rmdir()
+
+
+def _remove_version(real: Path) -> None:
+    """What is half gone, should we be killed here, must not be taken for whole."""
+    (real / _PLACED).unlink(missing_ok=True)
+    shutil.rmtree(real)
 
 
 # --- on disk before the name is -------------------------------------------------------------------

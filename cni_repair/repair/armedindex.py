@@ -1,9 +1,10 @@
 """The armed index: what the repair of each living pod would be if its master went, on disk.
 
 It lives in the run directory, and so is gone with a reboot, as all that it says of namespaces. It
-is written where records were just brought up to date (`snapshot`, `upgrade`, `watch`), and counts
-for an attachment as long as its record is the one that it was made from. Whatever is wrong with the
-file: there is no index then, and everything is done the ordinary way.
+is written where records were just brought up to date (`snapshot`, `upgrade`), and counts for an
+attachment as long as its record is the one that it was made from. Whatever is wrong with the file:
+there is no index then, and everything is done the ordinary way. (`watch` has no need of it: on a
+loss it arms what was lost; and a pod that hangs would hang the whole index.)
 """
 
 from __future__ import annotations

@@ -40,6 +40,9 @@ class LinkFacts:
     mtu: int = 0
     usable: bool = True  # as a master: it, and what it stands on, is what the records say
     bond: str = ""  # of which it is a leg
+    driver: str = ""  # of a card; empty where nobody tells
+    version: str = ""  # of that driver
+    firmware: str = ""
 
     @property
     def trouble(self) -> str:

@@ -8,9 +8,11 @@ from cni_repair.network.planning.plan import STALE
 from cni_repair.network.reachability.gateways import gateways_of
 from cni_repair.node import verify as verifying
 from cni_repair.node.asking import VerifyOptions
+from cni_repair.node.context import Node
 from cni_repair.node.verdict import parents_of
 from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
 from cni_repair.upgrade.context import living
+from cni_repair.upgrade.drivers import CardDriver, driver_of
 from cni_repair.uplink.ensure import look
 from cni_repair.uplink.plan import READY
 
@@ -22,12 +24,12 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.netlink.socket import Rtnetlink
     from cni_repair.network.model import HostLink
-    from cni_repair.node.context import Node
     from cni_repair.node.verify import Verdict
     from cni_repair.upgrade.baseline import PodFacts
     from cni_repair.upgrade.planfile import Plan
 
 _WITH_LEGS = ("bond", "team")
+_STACKED = ("vlan", *_WITH_LEGS)  # what is no card: its driver is the kernel's own
 
 
 def measure(node: Node, entries: list[Entry], plan: Plan) -> Measure:
@@ -80,21 +82,34 @@ def links_now(
     found: dict[str, LinkFacts] = {}
     for chain, follow in dict.fromkeys(parents_of(checkpoint) for checkpoint in checkpoints):
         for recorded in chain:
-            found.setdefault(recorded.name, _facts(recorded.name, link_named(rtnl, recorded.name)))
+            found.setdefault(recorded.name, _facts(rtnl, recorded.name))
         plan, _ = look(rtnl, chain, follow)
         if plan.state != READY:
             found[chain[0].name] = replace(found[chain[0].name], usable=False)
     for name in names:
-        found.setdefault(name, _facts(name, link_named(rtnl, name)))
+        found.setdefault(name, _facts(rtnl, name))
     for name in [*found]:
         found.update(_legs(rtnl, name))
     return found
 
 
-def _facts(name: str, link: HostLink | None) -> LinkFacts:
-    if link is None:
-        return LinkFacts(name, there=False)
-    return LinkFacts(name, True, link.up, link.carrier, link.mtu)
+def links_called(names: Iterable[str]) -> dict[str, LinkFacts]:
+    """Those links of the node alone."""
+    with Node() as node:
+        return {name: _facts(node.rtnl, name) for name in names}
+
+
+def _facts(rtnl: Rtnetlink, name: str) -> LinkFacts:
+    link = link_named(rtnl, name)
+    return LinkFacts(name, there=False) if link is None else _facts_of(rtnl, name, link)
+
+
+def _facts_of(rtnl: Rtnetlink, name: str, link: HostLink) -> LinkFacts:
+    driver = CardDriver() if link.kind in _STACKED else driver_of(rtnl, link.name)
+    return LinkFacts(
+        name, True, link.up, link.carrier, link.mtu,
+        driver=driver.name, version=driver.version, firmware=driver.firmware,
+    )  # fmt: skip
 
 
 def _legs(rtnl: Rtnetlink, name: str) -> dict[str, LinkFacts]:
@@ -102,4 +117,4 @@ def _legs(rtnl: Rtnetlink, name: str) -> dict[str, LinkFacts]:
     if link is None or link.kind not in _WITH_LEGS:
         return {}
     legs = legs_of(rtnl, link.ifindex)
-    return {leg.name: replace(_facts(leg.name, leg), bond=name) for leg in legs}
+    return {leg.name: replace(_facts_of(rtnl, leg.name, leg), bond=name) for leg in legs}

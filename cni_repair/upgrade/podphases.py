@@ -206,7 +206,7 @@ def verify(upgrade: Upgrade) -> Outcome:
     before, given_up = measured_before(progress), before_of(progress).given_up
     with upgrade.node() as (node, _, entries):
         checkpoints = living(node, entries)
-        thinner = _wait_for_legs(upgrade, node, checkpoints, before)
+        thinner = _wait_for_links(upgrade, node, checkpoints, before)
         verdicts = measuring.ask(node, entries, upgrade.plan)
         links = measuring.links_now(node.rtnl, checkpoints, before.links)
     after = Measure(links, measuring.pods_of(verdicts))
@@ -226,22 +226,37 @@ def verify(upgrade: Upgrade) -> Outcome:
     return not worse and not thinner, text, data
 
 
-def _wait_for_legs(
+def _wait_for_links(
     upgrade: Upgrade, node: Node, checkpoints: list[Checkpoint], before: Measure
 ) -> list[str]:
-    """Why a bond has fewer legs than before, once the masters' time is over.
+    """Wait once more for the masters, and for the legs of their bonds; why a bond has fewer legs
+    than before, once the masters' time is over.
 
     Its pods need one leg, and are repaired without waiting for the others. Where the plan names
-    masters, it is those that count.
+    masters, it is those that count. Who has mended a link resumes at once: it is waited for anew.
     """
+
+    def why_not() -> str:
+        return "; ".join(_thinner(upgrade, node, checkpoints, before))
+
+    links = uplinks.awaited(upgrade.plan, checkpoints, before)
+    waiting = [*uplinks.questions(node.rtnl, links), ("", why_not)]
+    uplinks.wait_until_none(waiting, _masters_time_left(upgrade))
+    return _thinner(upgrade, node, checkpoints, before)
+
+
+def _thinner(
+    upgrade: Upgrade, node: Node, checkpoints: list[Checkpoint], before: Measure
+) -> list[str]:
     plan = upgrade.plan.masters
     if not plan.carrier or plan.names:
         return []
+    return thinner_bonds(before, Measure(measuring.links_now(node.rtnl, checkpoints, ())))
 
-    def why_not() -> str:
-        now = Measure(measuring.links_now(node.rtnl, checkpoints, ()))
-        return "; ".join(thinner_bonds(before, now))
 
-    waited = upgrade.events.progress.done.get(MASTERS)
-    left = waited.began + plan.deadline - time.time() if waited else 0.0
-    return uplinks.wait_until_none([("", why_not)], min(left, plan.deadline))
+def _masters_time_left(upgrade: Upgrade) -> float:
+    """It began with the masters phase; or with this resume, where that phase was done before."""
+    progress, deadline = upgrade.events.progress, upgrade.plan.masters.deadline
+    waited = progress.done.get(MASTERS)
+    began = max(progress.started, waited.began if waited else 0.0)
+    return min(began + deadline - time.time(), deadline)

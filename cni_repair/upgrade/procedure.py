@@ -13,9 +13,12 @@ from cni_repair.node.context import wrapped
 from cni_repair.upgrade import driverphase, holding, podphases
 from cni_repair.upgrade.progress import (
     DRIVER,
+    FAILED,
+    FINE,
     HOLD,
     MASTERS,
     PREFLIGHT,
+    REFUSED,
     RELEASE,
     REPAIR,
     SNAPSHOT,
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
 
     PhaseWork = Callable[[Upgrade], Outcome]
 
-FINE, FAILED, REFUSED = 0, 1, 3
 PHASE_WORK: Mapping[str, PhaseWork] = {
     PREFLIGHT: podphases.preflight,
     SNAPSHOT: podphases.snapshot,
@@ -53,7 +55,8 @@ def run(upgrade: Upgrade, work: Mapping[str, PhaseWork] = PHASE_WORK) -> int:
     for phase in remaining(upgrade.events.progress):
         if not _do(upgrade, phase, work[phase]) and not upgrade.events.progress.touched:
             return _give_up(upgrade, phase, work)
-    return _end(upgrade, FAILED if upgrade.events.progress.failed else FINE)
+    # A driver command that failed is not run again: who resumes was told, and asks for the rest.
+    return _end(upgrade, FAILED if upgrade.events.progress.failed_since else FINE)
 
 
 def _give_up(upgrade: Upgrade, phase: str, work: Mapping[str, PhaseWork]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import frozen
+from cni_repair.base.frozen import frozen, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from typing import Any
 
     from cni_repair.upgrade.journal import Event
@@ -20,6 +20,8 @@ REPAIR = "repair"
 VERIFY = "verify"
 RELEASE = "release"
 PHASES = (PREFLIGHT, SNAPSHOT, HOLD, DRIVER, MASTERS, REPAIR, VERIFY, RELEASE)
+
+FINE, FAILED, REFUSED = 0, 1, 3  # what it ends with: the exit status
 
 # Where an upgrade stands.
 RUNNING, CUT_SHORT, ENDED, REBOOTED = "running", "cut-short", "ended", "rebooted"
@@ -38,6 +40,21 @@ class Done:
     data: dict[str, Any]  # for the report, and for a resume
 
 
+# Who worked at it.
+START, RESUME, GIVEN_UP = "start", "resume", "release"
+
+
+@frozen
+class Run:
+    """One start, one resume, or the giving up of an upgrade."""
+
+    by: str
+    began: float  # Unix time in seconds
+    ended: float | None = None  # None: it was cut short, or is at work
+    status: int | None = None
+    failed: tuple[str, ...] = ()  # the phases that failed since the run before has ended
+
+
 @frozen
 class Progress:
     """What a journal tells."""
@@ -54,15 +71,21 @@ class Progress:
     end: Event | None  # the upgrade's own
     known: frozenset[str]  # phases whose failure somebody was told of at the end, and resumed
     foreground: bool  # whether its last start or resume was done without a unit of systemd's
+    runs: tuple[Run, ...]  # all that was done, in its order
+
+    @property
+    def started(self) -> float:
+        """Unix time of the last start or resume; 0 where there was none."""
+        return self.runs[-1].began if self.runs else 0.0
 
     @property
     def failed(self) -> tuple[str, ...]:
-        return tuple(name for name in PHASES if name in self.done and not self.done[name].ok)
+        return _failed(self.done)
 
     @property
     def failed_since(self) -> tuple[str, ...]:
         """Those that failed since somebody has looked."""
-        return tuple(name for name in self.failed if name not in self.known)
+        return _failed(self.done, self.known)
 
     @property
     def holds_kubelet(self) -> bool:
@@ -89,16 +112,24 @@ class Progress:
         return RUNNING if alive else CUT_SHORT
 
 
+def _failed(done: Mapping[str, Done], known: Collection[str] = ()) -> tuple[str, ...]:
+    return tuple(
+        name for name in PHASES if name in done and not done[name].ok and name not in known
+    )
+
+
 def progress_of(events: Iterable[Event]) -> Progress:
     """Read the events of one upgrade, those after its resumes included."""
     begin: Event = {}
-    boot_id, pid, resumes, current, began, foreground = "", 0, 0, "", 0.0, False
+    boot_id, pid, resumes, current, foreground = "", 0, 0, "", False
+    began = 0.0
     done: dict[str, Done] = {}
     others: dict[str, Event] = {}
     lost: dict[str, float] = {}
     back: dict[str, float] = {}
     end: Event | None = None
     known: set[str] = set()
+    runs: list[Run] = []
     for event in events:
         kind = event["event"]
         if kind == "begin":
@@ -106,7 +137,8 @@ def progress_of(events: Iterable[Event]) -> Progress:
         if kind in ("begin", "resume"):
             resumes += kind == "resume"
             if end is not None:
-                known = {name for name in done if not done[name].ok}
+                known = {*_failed(done)}
+            runs.append(Run(START if kind == "begin" else RESUME, event["at"]))
             boot_id, pid, current, end = event["bootId"], event["pid"], "", None
             foreground = event.get("foreground", False)
         elif kind == "phase":
@@ -128,11 +160,15 @@ def progress_of(events: Iterable[Event]) -> Progress:
             back[event["link"]] = event["at"]
         elif kind == "end":
             end = event
+            if event.get("givenUp") or not runs:
+                runs.append(Run(GIVEN_UP, event["at"]))
+            failed = _failed(done, known)
+            runs[-1] = replace(runs[-1], ended=event["at"], status=event["status"], failed=failed)
         else:
             others[kind] = event
     return Progress(
         begin, boot_id, pid, resumes, done, current, others, lost, back, end, frozenset(known),
-        foreground,
+        foreground, tuple(runs),
     )  # fmt: skip
 
 

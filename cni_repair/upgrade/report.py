@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.columns import Row, table_of
-from cni_repair.base.frozen import frozen
+from cni_repair.base.frozen import asdict, frozen
 from cni_repair.base.names import title_of
 from cni_repair.node.report import DOCUMENT_VERSION, NO_FAILURE, STATES, reason_in
 from cni_repair.upgrade.baseline import (
@@ -14,6 +14,7 @@ from cni_repair.upgrade.baseline import (
     measured_after,
     measured_before,
 )
+from cni_repair.upgrade.digest import digest_in, digest_of
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
@@ -29,12 +30,15 @@ from cni_repair.upgrade.progress import (
     remaining,
 )
 from cni_repair.upgrade.times import clock
+from cni_repair.upgrade.verdict import verdict_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from cni_repair.upgrade.baseline import LinkFacts, Measure, PodFacts
+    from cni_repair.upgrade.planfile import Plan
     from cni_repair.upgrade.progress import Done, Progress
 
 
@@ -45,6 +49,7 @@ class Seen:
     standing: str  # progress.RUNNING, CUT_SHORT, ENDED or REBOOTED
     now: float  # Unix time
     again: str = ""  # options that a next command has to repeat, with a blank before each
+    cards: Mapping[str, LinkFacts] = {}  # the links with a driver, as they are now
 
 
 def document(progress: Progress, seen: Seen) -> dict[str, Any]:
@@ -52,12 +57,15 @@ def document(progress: Progress, seen: Seen) -> dict[str, Any]:
     begun, it says so, and nothing else."""
     begin, end = progress.begin, progress.end
     attachments = _attachments(progress)
+    before, after = measured_before(progress), measured_after(progress)
     return {
         "schemaVersion": DOCUMENT_VERSION,
         "standing": seen.standing,
         "status": end["status"] if end else None,
+        "verdict": verdict_of(progress),
         "began": begin.get("at"),
         "ended": end["at"] if end else None,
+        "runs": [{**asdict(run), "failed": list(run.failed)} for run in progress.runs],
         "phases": [
             _phase_document(progress.done[name]) for name in PHASES if name in progress.done
         ],
@@ -69,8 +77,10 @@ def document(progress: Progress, seen: Seen) -> dict[str, Any]:
         "summary": _summary(attachments),
         "notRestorable": _data(progress, SNAPSHOT, "notRestorable"),
         "verdicts": [_current(one, _SINCE_VERDICT) for one in _data(progress, VERIFY, "verdicts")],
-        "comparison": comparison_document(measured_before(progress), measured_after(progress)),
+        "comparison": comparison_document(before, after),
+        "drivers": _drivers_document(before.links, after.links, seen.cards),
         "plan": begin.get("plan"),
+        "planDigest": digest_in(begin.get("plan")),
     }
 
 
@@ -173,7 +183,28 @@ def _current(noted: dict[str, Any], since: dict[str, Any]) -> dict[str, Any]:
     return {**since, **kept, "findings": [reason] if reason else []}
 
 
-def dry_run_document(steps: list[str], problems: list[str], now: Measure) -> dict[str, Any]:
+def _drivers_document(*moments: Mapping[str, LinkFacts]) -> list[dict[str, Any]]:
+    """What served each card before the driver was touched, afterwards, and now."""
+    cards = {name: None for links in moments for name, link in links.items() if link.driver}
+    times = ("before", "after", "now")
+    return [
+        {
+            "link": name,
+            **{time: _driver_facts(links.get(name)) for time, links in zip(times, moments)},
+        }
+        for name in cards
+    ]
+
+
+def _driver_facts(link: LinkFacts | None) -> dict[str, str] | None:
+    if link is None or not link.driver:
+        return None
+    return {"name": link.driver, "version": link.version, "firmware": link.firmware}
+
+
+def dry_run_document(
+    plan: Plan, steps: list[str], problems: list[str], now: Measure
+) -> dict[str, Any]:
     """What `--dry-run -o json` prints: what would be done, what is in the way of that, and how the
     node is `now`, which afterwards must be no worse."""
     return {
@@ -181,6 +212,8 @@ def dry_run_document(steps: list[str], problems: list[str], now: Measure) -> dic
         "steps": steps,
         "findings": problems,
         "comparison": comparison_document(now, NOTHING_KNOWN),
+        "drivers": _drivers_document({}, {}, now.links),
+        "planDigest": digest_of(plan),
     }
 
 

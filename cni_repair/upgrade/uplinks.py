@@ -111,8 +111,12 @@ def wait(
     rtnl: Rtnetlink, links: list[Awaited], seconds: float, back: Callable[[str], None]
 ) -> list[str]:
     """Wait until every link is what it must be; why others are not. `back` is told of each."""
-    waiting = [(link.name, _question(rtnl, link)) for link in links if link.demand.there]
-    return wait_until_none(waiting, seconds, back)
+    return wait_until_none(questions(rtnl, links), seconds, back)
+
+
+def questions(rtnl: Rtnetlink, links: list[Awaited]) -> list[tuple[str, Callable[[], str]]]:
+    """Of each link: why it is not (yet) what it must be."""
+    return [(link.name, _question(rtnl, link)) for link in links if link.demand.there]
 
 
 def wait_until_none(

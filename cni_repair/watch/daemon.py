@@ -8,9 +8,10 @@ import signal
 
 from cni_repair.base import log
 from cni_repair.base.errors import CONFIG, CniError
+from cni_repair.base.frozen import replace
 from cni_repair.watch.healer import Healer
 from cni_repair.watch.leash import Leash
-from cni_repair.watch.settings import settings_in_force
+from cni_repair.watch.settings import NEVER, settings_in_force
 from cni_repair.watch.status import first_watcher
 
 TYPE_CHECKING = False
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from cni_repair.watch.settings import Settings
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, no_kubernetes: bool = False) -> int:
     """Watch until a signal ends it: 0; or until it cannot go on: 1.
 
+    `no_kubernetes`: no API server is told, whatever the settings say.
     Raises CniError where another watcher is at work (NotFirst), or its lock cannot be had.
     """
     # First: children are forked from what is in memory now, and from no thread.
@@ -31,12 +33,17 @@ def run(settings: Settings) -> int:
         import asyncio
 
         log.use_stderr()
-        return asyncio.run(_watch(settings, healer, first))
+        settings = _limited(settings, no_kubernetes)
+        return asyncio.run(_watch(settings, healer, first, no_kubernetes))
 
 
-def _read_again(settings: Settings) -> Settings:
+def _limited(settings: Settings, no_kubernetes: bool) -> Settings:
+    return replace(settings, kubeconfig=NEVER) if no_kubernetes else settings
+
+
+def _read_again(settings: Settings, no_kubernetes: bool) -> Settings:
     """What the file says now; where there was none at the start, there may be one by now."""
-    fresh = settings_in_force(settings.path or None)
+    fresh = _limited(settings_in_force(settings.path or None), no_kubernetes)
     if fresh.run_dir != settings.run_dir:
         raise CniError(
             CONFIG,
@@ -46,7 +53,7 @@ def _read_again(settings: Settings) -> Settings:
     return fresh
 
 
-async def _watch(settings: Settings, healer: Healer, first: Lock) -> int:
+async def _watch(settings: Settings, healer: Healer, first: Lock, no_kubernetes: bool) -> int:
     import asyncio
 
     from cni_repair.watch.notify import Notifier
@@ -62,7 +69,7 @@ async def _watch(settings: Settings, healer: Healer, first: Lock) -> int:
     def reload() -> None:
         notifier.reloading()
         try:
-            watcher.change(_read_again(settings))
+            watcher.change(_read_again(settings, no_kubernetes))
         except CniError as error:
             log.event("trouble", f"the old configuration stays: {error}", REASON=str(error))
         else:

@@ -45,6 +45,7 @@ def status_of(
         "kubelet": {"held": held is not None, "since": held.since if held is not None else None},
         "unmanaged": len(looking.unmanaged),
         "coverage": _coverage(attachments, len(looking.unmanaged)),
+        "kubernetes": telling.cluster.told,
     }
 
 

@@ -102,7 +102,7 @@ class Restraint:
     def may_heal(self, name: str, now: float) -> float:
         """The seconds until an uplink's pods may be healed; 0.0: now."""
         known = self._known(name, now)
-        return max(0.0, known.healed + known.wait - now) if known.wait else 0.0
+        return max(0.0, known.healed + known.wait - now)
 
     def _known(self, name: str, now: float) -> _Uplink:
         known = self._uplinks.get(name)

@@ -44,9 +44,11 @@ CONFIG_FILE = "/etc/cni-repair/watch.yaml"
 UPLINK = "uplink"  # what an uplink took with it, once that is back
 DRIFT = "drift"  # that, and whatever else a pod has lost
 OFF = "off"  # nothing: pods are looked at, remembered and told of
-# holdKubelet
+# holdKubelet; and kubernetes.kubeconfig
 NEVER = "never"
 ON_LOSS = "onLoss"
+# kubernetes.kubeconfig, where it is no path
+AUTO = "auto"  # the kubelet's, where there is one
 # ipv6Detection, as in repair/session (which `status` does not import)
 BESIDE = "beside"  # addresses are used at once, and probed for by us meanwhile
 KERNEL = "kernel"  # the kernel probes, and the address waits for it
@@ -72,6 +74,7 @@ class Settings:
     kubelet_deadline: float  # seconds after which it is released, whatever became of the pods
     metrics_textfile: str  # empty: none
     metrics_listen: str  # ADDRESS:PORT of the loopback; empty: none
+    kubeconfig: str  # AUTO, NEVER, or a path
     ipv6_detection: str  # BESIDE or KERNEL
     look_every: float  # seconds in which each pod is looked at once
     remember_after: float  # seconds from ADD, or a change, to the record brought up to date
@@ -130,6 +133,7 @@ def settings_of(document: Any, path: str = "") -> Settings:
     """The settings that a decoded document holds. Raises SettingsError."""
     values = read_document(document, _SETTINGS, path or "this", SettingsError)
     kubelet, metrics, back_off = (values[name] for name in ("kubelet", "metrics", "backOff"))
+    kubernetes = values["kubernetes"]
     return Settings(
         path=path,
         checkpoint_dirs=values["checkpointDirs"],
@@ -140,6 +144,7 @@ def settings_of(document: Any, path: str = "") -> Settings:
         kubelet_deadline=kubelet["deadline"],
         metrics_textfile=metrics["textfile"],
         metrics_listen=metrics["listen"],
+        kubeconfig=kubernetes["kubeconfig"],
         ipv6_detection=values["ipv6Detection"],
         look_every=values["lookEvery"],
         remember_after=values["rememberAfter"],
@@ -256,6 +261,19 @@ def _listen(value: Any) -> str:
     return str(value)
 
 
+def _kubeconfig(value: Any) -> str:
+    if value in (AUTO, NEVER) and isinstance(value, str):
+        return value
+    try:
+        path: str = _path(_EXAMPLE_KUBECONFIG)(value)
+    except Wrong as wrong:
+        raise Wrong(
+            f": {shown(value)} is not known: write {AUTO}, {NEVER}, or an absolute path such as"
+            f" {_EXAMPLE_KUBECONFIG}"
+        ) from wrong
+    return path
+
+
 def _back_off(value: Any) -> dict[str, float]:
     values = fields_of(value, _BACK_OFF)
     if values["most"] < values["first"]:
@@ -264,6 +282,7 @@ def _back_off(value: Any) -> dict[str, float]:
 
 
 _EXAMPLE_TEXTFILE = f"/var/lib/prometheus/node-exporter/cni-repair{_PROM}"
+_EXAMPLE_KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 _KUBELET = {
     "unit": Key(service, "kubelet.service"),
     "deadline": Key(duration("10m"), "10m"),
@@ -271,6 +290,9 @@ _KUBELET = {
 _METRICS = {
     "textfile": Key(_textfile, ""),
     "listen": Key(_listen, ""),
+}
+_KUBERNETES = {
+    "kubeconfig": Key(_kubeconfig, AUTO),
 }
 _BACK_OFF = {
     "first": Key(duration("1s"), "1s"),
@@ -285,6 +307,7 @@ _SETTINGS = {
     "holdKubelet": Key(_one_of(NEVER, ON_LOSS), NEVER),
     "kubelet": Key(section(dict, _KUBELET), {}),
     "metrics": Key(section(dict, _METRICS), {}),
+    "kubernetes": Key(section(dict, _KUBERNETES), {}),
     "ipv6Detection": Key(_one_of(BESIDE, KERNEL), BESIDE),
     "lookEvery": Key(duration("60s", least=1), "60s"),
     "rememberAfter": Key(duration("10s"), "10s"),

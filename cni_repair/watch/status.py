@@ -80,7 +80,22 @@ class Coverage(TypedDict):
     interfaces: int  # of the node's pods, over links of the node
 
 
-class Status(TypedDict):
+class ToldCluster(TypedDict):
+    """What the API server of the node's cluster was told."""
+
+    node: str  # by the name that it has there; empty: nobody is told, or was yet
+    condition: str | None  # the status of PodNetworkLost: True, False, Unknown
+    at: float | None  # Unix time
+    trouble: str  # why it could not be told the last time; empty: it could
+
+
+class _OfLaterVersions(TypedDict, total=False):
+    """What not every watcher's status has: one of an older version may still run."""
+
+    kubernetes: ToldCluster
+
+
+class Status(_OfLaterVersions):
     """What the daemon hands to :func:`write_status`; cli/schema/watch-status.json describes it."""
 
     pid: int
@@ -161,7 +176,7 @@ def _fits(value: object, kind: Any) -> bool:
     """Whether a value is of a kind that annotations name. (jsonschema would take 75 ms.)"""
     if is_typeddict(kind):
         return isinstance(value, dict) and all(
-            name in value and _fits(value[name], inner)
+            _fits(value[name], inner) if name in value else name not in kind.__required_keys__
             for name, inner in get_type_hints(kind).items()
         )
     inner = get_args(kind)

@@ -11,6 +11,7 @@ from cni_repair.base.errors import REFUSALS, TRY_AGAIN, CniError
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED
 from cni_repair.node.report import UNREADABLE
 from cni_repair.watch import journal
+from cni_repair.watch.kubernetes.cluster import Cluster
 from cni_repair.watch.metrics import Metrics
 from cni_repair.watch.status import WRITE_SECONDS, Heals, Status, write_status
 
@@ -39,14 +40,17 @@ class Telling:
         self._troubles: set[str] = set()
         self._changed = asyncio.Event()
         self._metrics = Metrics(settings, self.trouble)
+        self.cluster = Cluster(settings.kubeconfig, self.trouble)
 
     def change(self, settings: Settings) -> None:
         """Go by other settings from now on."""
         self.settings = settings
         self._metrics.reload(settings)
+        self.cluster.change(settings.kubeconfig)
 
     def close(self) -> None:
         self._metrics.close()
+        self.cluster.close()
 
     # --- What happens ---
 
@@ -111,6 +115,7 @@ class Telling:
 
     def _write(self, status: Status) -> None:
         self._metrics.observe(status)
+        self.cluster.observe(status)
         try:
             write_status(self.settings.run_dir, status)
         except CniError as error:

@@ -20,6 +20,8 @@ START_SECONDS = 60.0
 PROGRAMS = f"{CACHE}/containerd/usr/bin"
 RUNC = f"{CACHE}/runc/usr/sbin/runc"
 BUSYBOX = CACHE / "busybox" / "bin" / "busybox"
+# It needs nothing of the file system below, and the image is small.
+NATIVE = "native"
 _CONFIG = """\
 version = 2
 root = "{directory}/root"
@@ -40,8 +42,7 @@ disable_apparmor = true
 bin_dir = "{bin_dir}"
 conf_dir = "{conf_dir}"
 [plugins."io.containerd.grpc.v1.cri".containerd]
-# It needs nothing of the file system below, and the image is small.
-snapshotter = "native"
+snapshotter = "{snapshotter}"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
@@ -59,10 +60,12 @@ def prepare() -> None:
     cri.prepare()
 
 
-def configuration(directory: Path, conf_dir: Path, bin_dir: Path, runc: str = RUNC) -> str:
+def configuration(
+    directory: Path, conf_dir: Path, bin_dir: Path, runc: str = RUNC, snapshotter: str = NATIVE
+) -> str:
     """The configuration of a containerd that has all that is its own in a directory."""
     places = {"directory": directory, "conf_dir": conf_dir, "bin_dir": bin_dir}
-    return _CONFIG.format(image=IMAGE, runc=runc, **places)
+    return _CONFIG.format(image=IMAGE, runc=runc, snapshotter=snapshotter, **places)
 
 
 class Containerd:
@@ -74,36 +77,45 @@ class Containerd:
     `enter`, a command that runs another one elsewhere, is given; /sys has to show that one.
 
     `directory` is made; its path has to be short (sockets are in it). `plugins` are directories of
-    CNI plugins, the first that has one gives it; the network's configuration is, or will be, in
-    `conf_dir`. On leaving, all containers are killed, without their networks being taken down.
+    CNI plugins, the first that has one gives it; or the one directory where plugins will be. The
+    network's configuration is, or will be, in `conf_dir`. On leaving, all containers are killed,
+    without their networks being taken down.
     """
+
+    programs = PROGRAMS  # the directory of containerd, its shim and ctr
+    import_options: tuple[str, ...] = ()  # of `ctr image import`, besides the snapshotter
 
     def __init__(
         self,
         directory: Path,
-        plugins: Sequence[Path],
+        plugins: Sequence[Path] | Path,
         conf_dir: Path,
         *,
         cgroup: Cgroup | None = None,
         enter: Sequence[str] = (),
+        snapshotter: str = NATIVE,
     ) -> None:
         self.directory = directory
         self.socket = directory / "containerd.sock"
+        self.config = directory / "config.toml"
         self.cgroup = cgroup or Cgroup()
-        self._plugins, self._conf_dir, self._enter = plugins, conf_dir, enter
+        self._conf_dir, self._enter, self._snapshotter = conf_dir, enter, snapshotter
+        self._bin_dir = plugins if isinstance(plugins, Path) else directory / "cni-bin"
+        self._plugins = () if isinstance(plugins, Path) else plugins
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Containerd:
         with ExitStack() as cleanup:
             self.directory.mkdir()
             cleanup.callback(shutil.rmtree, self.directory)
-            self._link_plugins()
-            self._write_config()
+            if self._plugins:
+                self._link_plugins()
+            self.config.write_text(self._configuration())
             cleanup.callback(self._unmount)
             cleanup.enter_context(self.cgroup)
             self._start(cleanup)
             self.cri = cleanup.enter_context(cri.Cri(self.socket, self.cgroup.path))
-            self._import_image()
+            self._import_own_image()
             self._cleanup = cleanup.pop_all()
         return self
 
@@ -122,24 +134,23 @@ class Containerd:
 
     def _link_plugins(self) -> None:
         """One directory of all plugins: containerd wants just one."""
-        directory = self.directory / "cni-bin"
-        directory.mkdir()
+        self._bin_dir.mkdir()
         for plugin in (plugin for plugins in self._plugins for plugin in plugins.iterdir()):
-            if not (directory / plugin.name).exists():
-                (directory / plugin.name).symlink_to(plugin.resolve())
+            if not (self._bin_dir / plugin.name).exists():
+                (self._bin_dir / plugin.name).symlink_to(plugin.resolve())
 
-    def _write_config(self) -> None:
-        text = configuration(self.directory, self._conf_dir, self.directory / "cni-bin")
-        (self.directory / "config.toml").write_text(text)
+    def _configuration(self) -> str:
+        places = (self.directory, self._conf_dir, self._bin_dir)
+        return configuration(*places, snapshotter=self._snapshotter)
 
     def _start(self, cleanup: ExitStack) -> None:
-        config = f"--config={self.directory}/config.toml"
-        command = self.cgroup.started([*self._enter, f"{PROGRAMS}/containerd", config])
+        run = [f"{self.programs}/containerd", f"--config={self.config}"]
+        command = self.cgroup.started([*self._enter, *run])
         log = cleanup.enter_context((self.directory / "log").open("wb"))
         process = subprocess.Popen(
             # With us ends containerd, whatever ended us.
             ["setpriv", "--pdeathsig", "KILL", *command],
-            env={"PATH": f"{PROGRAMS}:{PATH}"},
+            env={"PATH": f"{self.programs}:{PATH}"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -155,16 +166,21 @@ class Containerd:
         if process.poll() is not None:
             raise LabError(f"containerd: exit {process.returncode}: {self.log[-2000:]}")
 
-    def _import_image(self) -> None:
-        image = self.directory / "image.tar"
-        write_image(BUSYBOX, image)
-        ctr = [f"{PROGRAMS}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
-        command = [*ctr, "image", "import", "--snapshotter=native", str(image)]
+    def import_image(self, archive: Path) -> None:
+        """Have the images of an OCI archive."""
+        ctr = [f"{self.programs}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
+        options = [f"--snapshotter={self._snapshotter}", *self.import_options]
+        command = [*ctr, "image", "import", *options, str(archive)]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=START_SECONDS
         )
         if done.returncode != 0:
             raise LabError(f"ctr image import: {done.stderr}\n{self.log[-2000:]}")
+
+    def _import_own_image(self) -> None:
+        image = self.directory / "image.tar"
+        write_image(BUSYBOX, image)
+        self.import_image(image)
         # CRI hears of it by an event.
         poll_until(self.cri.has_image, START_SECONDS, "the image to be known")
 

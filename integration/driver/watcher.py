@@ -62,6 +62,15 @@ class Watcher:
             lambda: self.sees(**attachments), WATCH_SECONDS, f"{attachments}, not {self.status}"
         )
 
+    def wait_for_heals(self, count: int) -> None:
+        """The same for so many that it has healed since it began, all of them healthy now. (What it
+        has written of all as healthy may be of before a loss.)"""
+        poll_until(
+            lambda: self.sees(healthy=count) and self.status["heals"]["total"] >= count,
+            WATCH_SECONDS,
+            f"{count} heals, not {self.status}",
+        )
+
     def events(self, kind: str) -> list[Json]:
         """What it has told the journal."""
         self._node.run(["journalctl", "--sync"], check=True)

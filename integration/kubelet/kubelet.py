@@ -1,4 +1,4 @@
-"""A kubelet without an API server: it runs the pods whose manifests are in a directory."""
+"""A kubelet: by itself it runs the pods whose manifests are in a directory."""
 
 from __future__ import annotations
 
@@ -64,14 +64,24 @@ class Pod:
 class Kubelet:
     """A kubelet in a node's network namespace; `started` and stopped as often as one likes.
 
-    `directory` is for its files; the manifests are in the subdirectory `manifests`.
+    `directory` is for its files; the manifests are in the subdirectory `manifests`. `options` are
+    more of its options, of which the last counts; `enter` runs a command where it is to run.
     """
 
     def __init__(
-        self, program: str, directory: Path, node: Netns, runtime: Path, cgroup: Cgroup
+        self,
+        program: str,
+        directory: Path,
+        node: Netns,
+        runtime: Path,
+        cgroup: Cgroup,
+        *,
+        options: Sequence[str] = (),
+        enter: Sequence[str] = (),
     ) -> None:
         self._program, self._directory, self._node = program, directory, node
-        self._runtime, self._cgroup = runtime, cgroup
+        self._runtime, self._cgroup, self._options = runtime, cgroup, options
+        self._enter = enter or ("nsenter", f"--net={node.path}")
         self._manifests = directory / "manifests"
         self._manifests.mkdir(parents=True)
         config = {
@@ -84,19 +94,27 @@ class Kubelet:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        self.begin()
+        self.wait()
+
+    def begin(self) -> None:
+        """Start it."""
         with ExitStack() as running:
             log = running.enter_context((self._directory / "log").open("ab"))
-            process = subprocess.Popen(
-                self._cgroup.started(["nsenter", f"--net={self._node.path}", *self._command()]),
+            self._process = subprocess.Popen(
+                self._cgroup.started([*self._enter, *self._command()]),
                 env={"PATH": PATH},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us
             )
-            running.callback(self._end, process)
-            poll_until(lambda: self._answers(process), START_SECONDS, "kubelet to answer")
+            running.callback(self._end, self._process)
             self._running = running.pop_all()
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        poll_until(self._answers, START_SECONDS, "kubelet to answer")
 
     def stop(self) -> None:
         """End it, as systemd would; the pods stay."""
@@ -110,6 +128,7 @@ class Kubelet:
             f"--cert-dir={self._directory}/pki",
             f"--container-runtime-endpoint=unix://{self._runtime}",
             *OPTIONS,
+            *self._options,
         ]
 
     @staticmethod
@@ -121,9 +140,9 @@ class Kubelet:
             process.kill()
             process.wait()
 
-    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
-        if process.poll() is not None:
-            raise LabError(f"kubelet: exit {process.returncode}: {self.log[-2000:]}")
+    def _answers(self) -> bool:
+        if self._process.poll() is not None:
+            raise LabError(f"kubelet: exit {self._process.returncode}: {self.log[-2000:]}")
         try:
             return self._get("/healthz") == "ok"
         except OSError:

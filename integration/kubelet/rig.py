@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import IO
 
-from integration.command import CHECKOUT, add_options, conclude, print_each, run_rig
+from integration.command import add_options, conclude, print_each, run_rig
 from integration.containerd import runtime
-from integration.containerd.cgroup import Cgroup
 from integration.driver.evidence import Evidence
-from integration.driver.report import ROW, Outcome
-from integration.kubelet import build, inside
-from integration.kubelet.private import in_private
+from integration.driver.report import ROW
+from integration.inside import play
+from integration.kubernetes import build
 from integration.packages import locked_cache, need_programs
 from integration.product import install
 
@@ -86,30 +81,10 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             _print_title(kubelet, time.monotonic() - began)
         # Closed before the directory goes, whatever ends us.
-        with contextlib.closing(_run_steps(launcher, kubelet, Path(directory))) as steps:
+        told = play("integration.kubelet.inside", [str(launcher), str(kubelet)], Path(directory))
+        with contextlib.closing(told) as steps:
             outcomes = print_each(steps, options, evidence)
     return conclude(outcomes, options, evidence, began)
-
-
-def _run_steps(launcher: Path, kubelet: Path, directory: Path) -> Generator[Outcome, None, None]:
-    """The outcome of each step, as it comes."""
-    program = (
-        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
-        " from integration.kubelet.inside import main; main(*sys.argv[1:])"
-    )
-    said = directory / "stderr"
-    ended = True
-    with Cgroup() as cgroup, said.open("wb") as stderr:
-        command = [sys.executable, "-IB", "-c", program, str(launcher), str(kubelet), cgroup.name]
-        with _process(in_private(command, cgroup), stderr) as process:
-            assert process.stdout
-            for line in process.stdout:
-                yield Outcome(**json.loads(line))
-        ended = process.returncode == 0
-    if not ended:
-        detail = said.read_text("utf-8", "replace")[-2000:] or f"exit {process.returncode}"
-        check = {"what": "runs to its end", "holds": False, "detail": detail}
-        yield Outcome("node", [check], 0.0, "", "")
 
 
 def _print_title(kubelet: Path, set_up: float) -> None:
@@ -117,24 +92,3 @@ def _print_title(kubelet: Path, set_up: float) -> None:
     print(f"kubelet {said.stdout.split()[-1]} over containerd, on a node in namespaces;", end=" ")
     print(f"set up in {set_up:.0f} s")
     print(ROW.format("STEP", "WHAT WAS CHECKED", "VERDICT", "SECONDS", "OUTAGE"), flush=True)
-
-
-@contextlib.contextmanager
-def _process(command: list[str], stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Context: a command that is ended by a deadline, or by leaving."""
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        start_new_session=True,  # Ctrl-C is for us
-    ) as process:
-        # It has a deadline of its own, and tells what was amiss.
-        timer = threading.Timer(inside.SECONDS + 30, process.kill)
-        timer.start()
-        try:
-            yield process
-            process.wait()
-        finally:
-            timer.cancel()
-            process.kill()

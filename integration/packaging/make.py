@@ -15,6 +15,8 @@ from pathlib import Path
 
 from integration.errors import RigError
 from integration.packaging import packages
+from integration.packaging.bundle.bundle import write_bundle
+from integration.packaging.bundle.image import write_image
 from integration.packaging.source import CHECKOUT, Source, read_source, write_sums
 
 # A form, and what writes it: it gets the source, a directory to work in, which is the same for all
@@ -22,6 +24,8 @@ from integration.packaging.source import CHECKOUT, Source, read_source, write_su
 FORMS: dict[str, Callable[[Source, Path, Path], Path]] = {
     "deb": packages.write_deb,
     "rpm": packages.write_rpm,
+    "bundle": write_bundle,
+    "image": write_image,
 }
 
 

@@ -10,7 +10,6 @@ import gzip
 import json
 import re
 import shutil
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 from integration.packages import CACHE, locked_cache, made_whole, run
 from integration.packaging import locked
-from integration.packaging.source import CHECKOUT, Source, set_times
+from integration.packaging.source import CHECKOUT, Source, content_number, set_times
 from integration.packaging.tree import python_with_pip, write_bill, write_modules, write_pages
 
 VENDORED = ("inotify-simple", "pyroute2")
@@ -138,7 +137,7 @@ def _lay_out(form: _Form, source: Source, work: Path, root: Path) -> None:
         write_pages(modules, pages)
     shutil.copytree(modules, share / "tree/lib")
     write_bill(modules, share / "cni-repair.cdx.json")
-    version = f"{source.tree_name}-{_number(modules)}"
+    version = f"{source.tree_name}-{content_number(modules)}"
     program = _PROGRAM.format(share=SHARE, version=version, plugins=form.plugins)
     _write_file(share / "package", program, 0o755)
     _write_gzip(pages / "cni-repair.8", root / "usr/share/man/man8/cni-repair.8.gz")
@@ -154,16 +153,6 @@ def _lay_out(form: _Form, source: Source, work: Path, root: Path) -> None:
     shutil.rmtree(documents / "examples/systemd")
     _write_gzip(source.directory / "CHANGELOG.md", documents / "CHANGELOG.md.gz")
     (root / form.plugins[1:]).mkdir(parents=True)
-
-
-def _number(modules: Path) -> int:
-    """The same for the same modules: what was changed without a commit gets another directory."""
-    number = 0
-    for path in sorted(modules.rglob("*")):
-        if path.is_file():
-            name = str(path.relative_to(modules)).encode()
-            number = zlib.crc32(path.read_bytes(), zlib.crc32(name, number))
-    return number
 
 
 def _unit_of_package(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -84,6 +85,16 @@ def _commit(directory: Path) -> tuple[str, str]:
     except (RigError, OSError, ValueError) as error:
         raise RigError(f"git cannot tell which commit {directory} is: {error}") from error
     return f"{commit}, dirty" if changed else commit, epoch
+
+
+def content_number(tree: Path, more: bytes = b"") -> int:
+    """The same for the same files: what was changed without a commit gets another directory."""
+    number = zlib.crc32(more)
+    for path in sorted(tree.rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(tree)).encode()
+            number = zlib.crc32(path.read_bytes(), zlib.crc32(name, number))
+    return number
 
 
 def set_times(tree: Path, epoch: int) -> None:

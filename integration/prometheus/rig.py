@@ -6,21 +6,19 @@ import argparse
 import contextlib
 import tempfile
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 from cni_repair.demo.lab import Lab, LabError
 from integration.command import add_options, conclude, print_each, run_rig
-from integration.driver.checks import Checks
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW, Outcome
 from integration.packages import locked_cache, need_programs
 from integration.product import install
 from integration.prometheus import servers
-from integration.prometheus.story import PODS, STEPS, Node, made
+from integration.prometheus.story import PODS, STEPS, made
+from integration.steps import no_node, run_steps
 
 PROGRAMS = {
     "/usr/bin/setpriv": "util-linux",
@@ -64,33 +62,7 @@ def _run(options: argparse.Namespace) -> int:
 def _outcomes(launcher: Path) -> Generator[Outcome, None, None]:
     try:
         with Lab(PODS, command=[str(launcher)], ipv6=False) as lab, ExitStack() as cleanup:
-            yield from _steps(made(lab, cleanup))
+            node = made(lab, cleanup)
+            yield from run_steps(STEPS, node, lambda: node.evidence)
     except LabError as error:
-        checks = Checks()
-        checks("a node to begin with, and nothing of it left in the end", False, error)
-        yield _outcome("node", checks, 0.0)
-
-
-def _steps(node: Node) -> Generator[Outcome, None, None]:
-    for name, step in STEPS.items():
-        evidence: dict[str, str] = {}
-        checks = Checks(on_first_failure=lambda kept=evidence: kept.update(node.evidence))  # type: ignore[misc]
-        began = time.monotonic()
-        finished = False
-        try:
-            step(node, checks)
-            finished = True
-        except LabError as error:
-            checks("runs to its end", False, error)
-        except Exception:
-            checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
-        yield _outcome(name, checks, time.monotonic() - began, evidence)
-        if not finished:
-            return  # the next ones build upon it
-
-
-def _outcome(
-    name: str, checks: Checks, seconds: float, evidence: dict[str, str] | None = None
-) -> Outcome:
-    shown = [asdict(check) for check in checks.made]
-    return Outcome(name, shown, seconds, "", "", evidence or {})
+        yield no_node(error)

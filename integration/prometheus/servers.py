@@ -5,17 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from cni_repair.demo.lab import PATH, Lab, LabError, poll_until
+from cni_repair.demo.lab import Lab, LabError
+from integration.daemon import START_SECONDS, Daemon
 from integration.packages import CACHE, locked_cache, unpacked
 
-START_SECONDS = 60.0
 PROMETHEUS, EXPORTER, WATCHER = 9090, 9100, 9732  # ports; the node's loopback is nobody else's
 
 _PROMTOOL = CACHE / "prometheus/usr/bin/promtool"
@@ -56,51 +54,13 @@ def promtool(*words: str, stdin: bytes = b"") -> tuple[int, str]:
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
-class Server:
+class Server(Daemon):
     """Context: a program that runs on the node; what it says is in `log`."""
 
     def __init__(self, lab: Lab, name: str, command: Sequence[str]) -> None:
-        self._lab, self._name, self._command = lab, name, command
-        self._cleanup = ExitStack()
-        self._log = lab.directory / f"{name}.log"
-
-    def __enter__(self) -> Server:
-        with ExitStack() as cleanup:
-            log = cleanup.enter_context(self._log.open("ab"))
-            self.process = subprocess.Popen(
-                # With us ends the program, whatever ended us.
-                ["setpriv", "--pdeathsig", "KILL", *self._entering(), *self._command],
-                env={"PATH": PATH},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us
-            )
-            cleanup.callback(self.process.wait)
-            cleanup.callback(self.process.kill)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text("utf-8", "replace")
-
-    def until(self, is_ready: Callable[[], bool]) -> None:
-        """Wait until it serves. Raises LabError where it ends instead."""
-        poll_until(lambda: self.process.poll() is not None or is_ready(), START_SECONDS, self._name)
-        if self.process.poll() is not None:
-            raise LabError(f"{self._name}: exit {self.process.returncode}: {self.log[-2000:]}")
-
-    def _entering(self) -> list[str]:
-        return self._lab.ground.entering(self._lab.node)
+        entering = lab.ground.entering(lab.node)
+        super().__init__(name, [*entering, *command], lab.directory / f"{name}.log")
+        self._lab = lab
 
 
 def exporter(lab: Lab, directory: Path) -> Server:

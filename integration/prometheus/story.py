@@ -13,6 +13,7 @@ from typing import Any
 
 from cni_repair.demo.lab import Lab, LabError
 from integration.command import CHECKOUT
+from integration.daemon import Daemon
 from integration.driver.checks import Checks
 from integration.prometheus.servers import (
     EXPORTER,
@@ -39,7 +40,7 @@ class Node:
     config: Path
     textfile: Path
     prometheus: Prometheus
-    watcher: Server
+    watcher: Daemon
 
     @property
     def evidence(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ class Outcome:
     figures: tuple[tuple[str, str], ...] = ()  # what was measured beside: name, value with unit
     # Why it cannot be carried out here (no QEMU, no Go). Never for what is not built yet.
     left_out: str | None = None
+    notes: tuple[str, ...] = ()  # to be read one by one, though all holds
 
     @property
     def holds(self) -> bool:

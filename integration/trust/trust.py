@@ -82,6 +82,7 @@ def _print(proof: Proof, outcome: Outcome, seconds: float) -> None:
     lines = [f"{name}: {value}" for name, value in outcome.figures]
     if outcome.left_out:
         lines.append(outcome.left_out)
+    lines += [one_line(note) for note in outcome.notes]
     # A case may be made of a pod's words, or of what a fuzzer made.
     lines += [f"FAILS {printable(one.case)}: {one_line(one.saw)}" for one in outcome.failures]
     for line in lines:

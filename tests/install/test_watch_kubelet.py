@@ -94,6 +94,8 @@ def machine(booted: Machine) -> Iterator[Machine]:
     booted.shell(f"rm -f {' '.join(f'{place}/{KUBELET}' for place in _PLACES.values())}")
     booted.systemctl("daemon-reload")
     booted.systemctl("reset-failed")
+    # (systemd forgets a unit that was stopped when it has time.)
+    eventually(lambda: not units(booted, _TIMERS), "the timers to go")
 
 
 @pytest.fixture

@@ -58,6 +58,15 @@ def lose(machine: Machine) -> None:
     eventually(lambda: state(machine) == _HELD, "kubelet to be held")
 
 
+def heal(machine: Machine, but: int = 0) -> None:
+    """The uplink comes back; kubelet is released once the pods are healed. (That is waited for
+    first: for a moment the status is still what it was before the loss.)"""
+    make_uplink(machine)
+    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
+    wait_for(machine, "healthy", but)
+    assert lost_interfaces(machine) == 0
+
+
 def kill(machine: Machine) -> int:
     """As the kernel does when memory is short; the process that was killed."""
     pid = int(machine.unit(WATCH, "MainPID")["MainPID"])
@@ -74,10 +83,7 @@ def test_heals_pods_of_every_kind_again_and_again(machine: Machine) -> None:
     for _ in range(_RELOADS):
         lose(machine)
         assert lost_interfaces(machine) == len(PODS)
-        make_uplink(machine)
-        eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
-        wait_for(machine, "healthy")
-        assert lost_interfaces(machine) == 0
+        heal(machine)
     assert machine.unit(WATCH, "NRestarts") == {"NRestarts": "0"}
     assert_free(machine)
 
@@ -87,10 +93,7 @@ def test_killed_is_started_again_and_heals_and_releases(machine: Machine) -> Non
     killed = kill(machine)
     wait_for(machine, "lost", but=killed)
     assert state(machine) == _HELD
-    make_uplink(machine)
-    wait_for(machine, "healthy", but=killed)
-    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
-    assert lost_interfaces(machine) == 0
+    heal(machine, but=killed)
     assert machine.unit(WATCH, "NRestarts") == {"NRestarts": "1"}
     assert_free(machine)
 
@@ -98,9 +101,7 @@ def test_killed_is_started_again_and_heals_and_releases(machine: Machine) -> Non
 def test_kubelet_is_held_for_what_was_lost_while_nobody_watched(machine: Machine) -> None:
     killed = kill(machine)
     lose(machine)
-    make_uplink(machine)
-    wait_for(machine, "healthy", but=killed)
-    eventually(lambda: state(machine) == ("loaded", "active"), "kubelet to be released")
+    heal(machine, but=killed)
 
 
 def test_stopped_releases_what_it_holds(machine: Machine) -> None:
@@ -122,6 +123,4 @@ def test_hung_is_ended_by_the_watchdog(machine: Machine) -> None:
     eventually(lambda: machine.unit(WATCH, "NRestarts")["NRestarts"] == "1", seconds=120)
     wait_for(machine, "healthy", but=pid)
     lose(machine)
-    make_uplink(machine)
-    wait_for(machine, "healthy", but=pid)
-    assert lost_interfaces(machine) == 0
+    heal(machine, but=pid)

@@ -129,7 +129,7 @@ def test_no_device_is_found(rig: Rig, words: list[str], keys: Json) -> None:
 
 def test_status_tells_that_pods_are_there_already(rig: Rig) -> None:
     routed(rig, ROUTES["IPv4"][0])
-    conf = rig.conf(master=None)
+    conf = rig.conf(master=None, statusGrace=0)
     rig.plugin("ADD", rig.pod("pod1"), conf).ok()
     rig.ip("route del default")
     assert "default route" in rig.plugin("STATUS", None, conf).error(51)

@@ -451,6 +451,57 @@ def test_driver_command_that_fails(rig: Rig) -> None:
     assert len(events(rig, "driver")) == 1
 
 
+def test_failure_that_a_resume_has_healed(rig: Rig) -> None:
+    """The verdict says that the node is well; what happened stays told."""
+    pods = attached(rig)
+    done = start(rig, plan(rig, f"{DOWN}; exit 7", masters={"deadline": "0.1s"}))
+    assert done.status == FAILED
+    assert report(rig)["verdict"] == "failed"
+    rig.uplink_up()
+    rig.settle(None)
+    done = resume(rig)
+    assert done.status == FINE, done
+    assert_as_before(rig, pods)
+    told = (
+        re.escape("(driver, masters, repair, verify), healed at ")
+        + ".*"
+        + re.escape(
+            " by --resume; the driver command was not run again: begin a new upgrade for that"
+        )
+    )
+    assert re.search(rf"^upgrade FAILED at .* {told}\n\Z", done.out, re.MULTILINE)
+    found = status(rig)
+    assert found.status == FINE
+    assert re.match(rf"upgrade by .*, begun .*: FAILED at .* {told}\n", found.out)
+    document = report(rig)
+    assert (document["standing"], document["verdict"]) == ("ended", "healed")
+    first, second = document["runs"]
+    assert (first["by"], first["status"]) == ("start", FAILED)
+    assert first["failed"] == ["driver", "masters", "repair", "verify"]
+    assert (second["by"], second["status"], second["failed"]) == ("resume", FINE, [])
+    phases = {phase["phase"]: phase["ok"] for phase in document["phases"]}
+    assert [name for name, ok in phases.items() if not ok] == ["driver"]
+    assert start(rig, plan(rig)).status == FINE  # which is not refused
+    assert report(rig)["verdict"] == "well"
+
+
+def test_plan_and_drivers_are_told_apart(rig: Rig) -> None:
+    """By what a tool that drives a fleet knows whether it is done."""
+    attached(rig, 1)
+    path = plan(rig)
+    tried = start(rig, path, "--dry-run", "-o", "json").report(FINE)
+    document = start(rig, path, "-o", "json").report(FINE)
+    (valid,) = rig.cli("validate", path, "-o", "json").report(0)["files"]
+    assert document["planDigest"] == tried["planDigest"] == valid["parts"][0]["planDigest"]
+    (card,) = document["drivers"]
+    assert card["link"] == "eth0"
+    assert card["before"] == card["after"] == card["now"]
+    assert (card["now"]["name"], card["now"]["version"]) == ("veth", "1.0")
+    assert tried["drivers"] == [{**card, "before": None, "after": None}]
+    rig.uplink_down()
+    assert report(rig)["drivers"] == [{**card, "now": None}]
+
+
 @pytest.mark.slow
 def test_driver_command_that_hangs_is_killed(rig: Rig) -> None:
     pods = attached(rig)
@@ -589,6 +640,26 @@ def test_gateway_that_is_silent(rig: Rig) -> None:
     assert "interfaces to repair" not in done.out
 
 
+@pytest.mark.slow
+def test_link_that_comes_up_while_a_resume_verifies(rig: Rig) -> None:
+    """Whoever plugs a cable in resumes at once, and the card takes seconds to find its carrier."""
+    pods = attached(rig)
+    command = f"{RELOAD}; ip -n tor link set tor0 arp off"
+    done = start(rig, plan(rig, command, verify={"timeout": "0.5s"}))
+    assert done.status == FAILED
+    rig.ip("link set tor0 arp on down", "tor")
+    rig.ip("addr replace 10.9.0.1/24 dev tor0", "tor")
+    words = ["upgrade", "--resume", "--foreground", *where(rig)]
+    with rig.started(rig.launcher(), *words) as process:
+        wait_for(rig, event="resume")
+        eventually(lambda: events(rig)[-1].get("phase") == "verify", "it to look")
+        assert process.poll() is None
+        rig.ip("link set tor0 up", "tor")
+        done = end_of(process)
+    assert done.status == FINE, done
+    assert_as_before(rig, pods)
+
+
 # --- the kubelet, as far as it is not systemd's --------------------------------------------------
 
 
@@ -644,7 +715,7 @@ def test_driver_command_that_fails_with_a_kubelet(rig: Rig, policy: str) -> None
     assert start(rig, path, patch=patch).status == FAILED
     assert asked(rig)[-1] == ("disarm" if policy == "release" else "arm")
     done = resume(rig, patch=patch)
-    assert done.status == (REFUSED if policy == "release" else FAILED)
+    assert done.status == (REFUSED if policy == "release" else FINE)
     assert asked(rig)[-1] == "disarm"
     assert report(rig)["kubelet"]["held"] is False
     assert start(rig, plan(rig, "true")).status == FINE

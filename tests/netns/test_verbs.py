@@ -821,17 +821,18 @@ def test_what_a_chained_plugin_changed_comes_back(rig: Rig, settings: Json) -> N
 
 
 def test_status(rig: Rig) -> None:
-    assert rig.plugin("STATUS").ok() is None
+    conf = rig.conf(statusGrace=0)
+    assert rig.plugin("STATUS", None, conf).ok() is None
     rig.uplink_down()
-    assert "eth0" in rig.plugin("STATUS").error(50)
+    assert "eth0" in rig.plugin("STATUS", None, conf).error(50)
     rig.uplink_up()
     was = rig.attach("pod1")
-    assert rig.plugin("STATUS").ok() is None
+    assert rig.plugin("STATUS", None, conf).ok() is None
     rig.uplink_down()
-    assert "eth0" in rig.plugin("STATUS").error(51)
-    rig.plugin("STATUS", conf=rig.conf(name="others")).error(50)
+    assert "eth0" in rig.plugin("STATUS", None, conf).error(51)
+    rig.plugin("STATUS", None, {**conf, "name": "others"}).error(50)
     rig.uplink_up()
-    assert rig.plugin("STATUS").ok() is None
+    assert rig.plugin("STATUS", None, conf).ok() is None
     assert "eth0" not in rig.links(was.pod)
 
 

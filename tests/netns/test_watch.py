@@ -174,7 +174,7 @@ class TestPods:
 
     def test_come_back_as_they_were_remembered(self, rig: Rig) -> None:
         one = rig.attach("a")
-        with watching(rig) as watch:
+        with watching(rig, lookEvery="1s") as watch:
             watch.until_healthy(1)
             eventually(
                 lambda: json.loads(rig.checkpoint(one.pod).read_text()).get("settled"),

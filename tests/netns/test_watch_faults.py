@@ -16,7 +16,7 @@ AT_ONE_POD = """
 import os, time
 from cni_repair.watch import crew, tasks
 
-crew.WORKING_SECONDS = 2.0
+crew.WORKING_SECONDS = 5.0
 
 def faulty(work):
     def at_one_pod(node, entry, *more):
@@ -48,7 +48,7 @@ import os, time
 from cni_repair.repair.armed import Arming
 from cni_repair.watch import crew
 
-crew.WORKING_SECONDS = 2.0
+crew.WORKING_SECONDS = 5.0
 add = Arming.add
 
 def faulty(self, entry):
@@ -171,7 +171,7 @@ def fails(self, request):
     return task(self, {{**request, "task": "none"}} if is_meant else request)
 Crew.task = fails
 """
-        with watching(rig, patch=fails) as watch:
+        with watching(rig, patch=fails, lookEvery="1s") as watch:
             watch.until_said("cannot be remembered")
             flag.unlink()
             rig.ip("route add 10.20.0.0/16 via 10.9.0.1", one.pod)
@@ -482,7 +482,9 @@ def test_two_names_of_one_directory(rig: Rig) -> None:
     rig.run("mount", "--bind", str(rig.checkpoints), str(other))
     told = rig.base / "told"
     counted = f"""
+from cni_repair.watch import telling
 from cni_repair.watch.looking import Looking
+telling.WRITE_SECONDS = 1.0
 whole = Looking.whole
 def counted(self, directories):
     with open({str(told)!r}, "a") as file:

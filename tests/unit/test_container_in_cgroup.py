@@ -86,5 +86,6 @@ def test_not_named(cgroups: str, container_id: str) -> None:
     assert not names_container(cgroups, container_id)
 
 
-def test_named_after_a_longer_word_of_the_same_letters() -> None:
-    assert names_container(f"0::/x{ID}/{ID}", ID)
+@pytest.mark.parametrize("places", [f"x{ID}/{ID}", f"{ID}/x{ID}", f"x{ID}/{ID}/x{ID}"])
+def test_named_beside_longer_words_of_the_same_letters(places: str) -> None:
+    assert names_container(f"0::/{places}", ID)

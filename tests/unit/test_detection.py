@@ -69,6 +69,7 @@ def test_addresses_of_a_lost_interface() -> None:
     made = lost(ATTACHMENT, nothing())
     assert made_usable(made) == [at_once(ADDRESS_6), at_once(LINK_LOCAL)]
     assert SetUp("eth0") not in made.operations
+    assert {step.ifname for step in made.operations} == {"eth0"}
 
 
 def with_link(**changes: object) -> PodLink:
@@ -99,6 +100,7 @@ def test_who_need_not_wait(desired: Attachment, before: Observed) -> None:
 def test_left_to_the_kernel() -> None:
     assert made_usable(lost(ATTACHMENT, nothing(), beside=False)) == []
     assert SetUp("eth0") in lost(ATTACHMENT, nothing(), beside=False).operations
+    assert plan(ATTACHMENT, nothing(), MASTER) == lost(ATTACHMENT, nothing(), beside=False)
 
 
 IPVLAN = replace(ATTACHMENT, link=with_link(kind="ipvlan", mode="l2", bcqueuelen=0))
@@ -159,6 +161,16 @@ def test_to_be_verified_is_no_fault(desired: Attachment) -> None:
     assert made == Plan(HEALTHY, unverified=(ADDRESS_6,))
 
 
+def test_as_it_will_be_once_it_is_verified() -> None:
+    """The kernel's own address, too; what the pod added itself keeps its flag."""
+    own = at_once(Address(6, "fd00::99", 64))
+    midway = found(ATTACHMENT, ADDRESS, at_once(ADDRESS_6), own)
+    midway = replace(midway, addresses_by_kernel=(at_once(LINK_LOCAL),))
+    assert as_verified(ATTACHMENT, midway) == replace(
+        midway, addresses=(ADDRESS, ADDRESS_6, own), addresses_by_kernel=(LINK_LOCAL,)
+    )
+
+
 def test_another_change_leaves_it_to_be_verified() -> None:
     changed = replace(at_once(ADDRESS_6), valid=600)
     made = plan(SETTLED, found(SETTLED, ADDRESS, changed), MASTER)
@@ -176,6 +188,16 @@ def test_flag_that_the_record_has_and_the_pod_has_not_is_a_fault() -> None:
 def test_what_the_pod_added_itself_is_its_own() -> None:
     own = at_once(Address(6, "fd00::99", 64))
     assert plan(SETTLED, found(SETTLED, ADDRESS, ADDRESS_6, own), MASTER) == Plan(HEALTHY)
+
+
+@pytest.mark.parametrize(("recorded_mode", "to_verify"), [(None, (LINK_LOCAL,)), (0, ())])
+def test_kernels_link_local_address_is_ours_where_a_new_link_would_get_it(
+    recorded_mode: int | None, to_verify: tuple[Address, ...]
+) -> None:
+    """With a recorded way of making such addresses they are recorded themselves."""
+    desired = replace(SETTLED, addr_gen_mode=recorded_mode)
+    there = replace(found(SETTLED, ADDRESS), addresses_by_kernel=(at_once(LINK_LOCAL),))
+    assert unverified(desired, there) == to_verify
 
 
 begins = st.fixed_dictionaries(

@@ -15,6 +15,7 @@ from cni_repair.base.errors import STALE
 from cni_repair.base.frozen import replace
 from cni_repair.base.procfs import boot_id, start_of
 from cni_repair.base.strictjson import dumps
+from cni_repair.checkpoint import identity
 from cni_repair.checkpoint.identity import (
     Identity,
     Stale,
@@ -235,6 +236,41 @@ def test_a_directory_is_no_record(store: Store) -> None:
 
 # --- By the cgroup, where no identity was recorded ---
 
+ID = "0123456789abfedcba9876543210"
+
+
+@pytest.fixture
+def in_a_container(monkeypatch: pytest.MonkeyPatch) -> int:
+    """As if this process, and no other, were in a container; its PID."""
+    own = os.getpid()
+    monkeypatch.setattr(
+        identity, "cgroups_of", lambda pid: f"0::/docker/{ID}\n" if pid == own else "0::/\n"
+    )
+    return own
+
+
+@pytest.mark.parametrize(
+    ("path", "belongs"),
+    [
+        ("/proc/{0}/ns/net", True),
+        ("/proc/{0}/task/{0}/ns/net", True),
+        ("/proc/1/ns/net", False),
+        # Not paths of a process's namespace, though there is its PID in them.
+        ("/run/{0}/ns/net", False),
+        ("/proc/{0}/ns/mnt", False),
+        ("/proc/{0}/ns/net/", False),
+    ],
+)
+def test_the_sandbox_is_that_of_the_process_that_the_path_names(
+    in_a_container: int, path: str, belongs: bool
+) -> None:
+    assert belongs_to_sandbox(path.format(in_a_container), ID) == belongs
+    assert not belongs_to_sandbox(path.format(in_a_container), ID[::-1])
+
+
+def test_process_of_a_container(in_a_container: int) -> None:
+    assert process_of(ID) == in_a_container
+
 
 @pytest.mark.parametrize("path", ["/proc/self/ns/net", "/run/netns/a", "/proc/1x/ns/net", ""])
 def test_no_process_no_sandbox(path: str) -> None:
@@ -242,4 +278,4 @@ def test_no_process_no_sandbox(path: str) -> None:
 
 
 def test_process_of_nobodys_container() -> None:
-    assert process_of("0123456789abfedcba9876543210") is None
+    assert process_of(ID) is None

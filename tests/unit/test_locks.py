@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -16,7 +17,7 @@ import pytest
 
 from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import make_private
-from cni_repair.checkpoint import inventory, locks
+from cni_repair.checkpoint import inventory, locks, orphans
 from cni_repair.checkpoint.inventory import Entry
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.model import encode_checked
@@ -121,6 +122,7 @@ def test_deadline_is_code_11(run_dir: str, seconds: float) -> None:
             pass
         assert time.monotonic() - started >= seconds
     assert caught.value.code == TRY_AGAIN
+    assert caught.value.msg == "abc@eth0 is being worked on by another cni-repair"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,49 @@ def test_who_holds_the_lock_of_the_dead(run_dir: str, own: Callable[[], None]) -
                 os.kill(orphan, signal.SIGKILL)
     os.close(heard)
     os.close(said)
+
+
+@pytest.fixture
+def ends_orphans(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """As if somebody who holds a lock of the dead were ended, for whoever waits; the calls."""
+    calls: list[int] = []
+
+    def end(fd: int) -> bool:
+        calls.append(fd)
+        return True
+
+    monkeypatch.setattr(locks, "_ORPHANS_SECONDS", 0.0)
+    monkeypatch.setattr(orphans, "end_orphans", end)
+    return calls
+
+
+def test_who_was_ended_is_given_time_to_go(
+    run_dir: str, ends_orphans: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Lock(run_dir, "a").__enter__()
+    monkeypatch.setattr(time, "sleep", lambda _: first.close())  # the kernel has closed its files
+    with Lock(run_dir, "a", 0.0) as lock:
+        assert ends_orphans == [lock.fd]
+
+
+def test_orphans_are_ended_once(
+    run_dir: str, ends_orphans: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plugin that cannot be killed (it waits for a disk) does not keep who waits for ever."""
+    monkeypatch.setattr(locks, "_END_SECONDS", 0.0)
+    with Lock(run_dir, "a"), pytest.raises(CniError) as caught, Lock(run_dir, "a", 0.0):
+        pass
+    assert caught.value.code == TRY_AGAIN
+    assert len(ends_orphans) == 1
+
+
+def test_who_does_not_wait_for_long_ends_nobody(
+    run_dir: str, ends_orphans: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "_ORPHANS_SECONDS", 0.01)
+    with Lock(run_dir, "a"), pytest.raises(CniError), Lock(run_dir, "a", 0.009):
+        pass
+    assert ends_orphans == []
 
 
 def test_directory_that_others_may_write_to_is_refused(run_dir: str) -> None:
@@ -357,6 +402,24 @@ def test_forgetting_leaves_no_file_and_may_come_twice(run_dir: str) -> None:
     assert os.listdir(run_dir) == []
 
 
+def test_a_lock_is_no_more_where_its_name_leads_elsewhere(run_dir: str) -> None:
+    path = Path(run_dir, "a.lock")
+    with Lock(run_dir, "a") as lock:
+        assert lock.is_named()
+        path.rename(path.with_name("b.lock"))
+        assert not lock.is_named()
+        path.symlink_to("b.lock")  # which nobody follows
+        assert not lock.is_named()
+
+
+def test_names_are_those_of_the_locks_that_were_taken(run_dir: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        locks.names_in(run_dir)
+    with Lock(run_dir, "a"), Lock(run_dir, ".lock.b"):
+        Path(run_dir, "a.deleting").touch()
+        assert sorted(locks.names_in(run_dir)) == [".lock.b", "a"]
+
+
 def test_never_two_holders(run_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many processes lock, some forget: whoever is inside is alone."""
     monkeypatch.setattr(locks, "_POLL_SECONDS", 0.0002)
@@ -390,7 +453,10 @@ def test_never_two_holders(run_dir: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_was_noted_is_told_to_the_next_and_not_forgotten_meanwhile(run_dir: str) -> None:
     with Lock(run_dir, "a") as lock:
         assert not lock.is_unfinished
-        lock.note_unfinished(True)  # … and killed
+        lock.note_unfinished(True)
+        assert lock.is_unfinished
+        lock.forget()
+        assert os.listdir(run_dir) == ["a.lock"]  # … and killed
     with Lock(run_dir, "a") as lock:
         assert lock.is_unfinished
         lock.forget()
@@ -411,11 +477,23 @@ def test_symlink_in_the_locks_place_is_refused(run_dir: str, tmp_path: Path) -> 
     assert not (tmp_path / "target").exists()
 
 
+def test_who_asks_is_told_of_a_lock_that_cannot_be_looked_at(run_dir: str) -> None:
+    make_private(run_dir)
+    Path(run_dir, "a.lock").symlink_to("b.lock")
+    with pytest.raises(CniError) as caught:
+        locks.is_held(run_dir, "a")
+    assert caught.value.code == IO
+    assert caught.value.msg == f"cannot look at {run_dir}/a.lock"
+    assert caught.value.details == os.strerror(errno.ELOOP)
+
+
 def test_run_dir_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CniError, match="file/run") as caught, Lock(str(tmp_path / "file/run"), "a"):
+    with pytest.raises(CniError) as caught, Lock(str(tmp_path / "file/run"), "a"):
         pass
     assert caught.value.code == IO
+    assert caught.value.msg == f"cannot make the lock {tmp_path}/file/run/a.lock"
+    assert caught.value.details == os.strerror(errno.ENOTDIR)
 
 
 def test_lock_files_are_private(run_dir: str, umask: None) -> None:

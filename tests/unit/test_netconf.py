@@ -96,7 +96,7 @@ def test_delegate_gets_its_own_keys_unchanged_and_none_of_ours() -> None:
     }  # fmt: skip
     conf = parsed(
         master=["eth0"], vlanId=3, checkpointDir="/c", runDir="/r", repairOnCheck=True,
-        masterTimeout=5, **theirs,
+        masterTimeout=5, statusGrace=5, **theirs,
     )  # fmt: skip
     assert conf.for_delegate("eth0.3") == {
         **MINIMAL, "type": "macvlan", "master": "eth0.3", **theirs,
@@ -274,6 +274,10 @@ BAD: list[tuple[str, Any, str]] = [
     ("masterTimeout", 3601, "0 to 3600"),
     ("masterTimeout", "5", "0 to 3600"),
     ("masterTimeout", True, "0 to 3600"),
+    ("statusGrace", -1, "0 to 3600"),
+    ("statusGrace", 3601, "0 to 3600"),
+    ("statusGrace", "60", "0 to 3600"),
+    ("statusGrace", False, "0 to 3600"),
     ("linkInContainer", True, "cannot be repaired from the node"),
     ("name", "", "network name"),
     ("name", "../x", "network name"),
@@ -337,6 +341,7 @@ def test_master_may_be_an_altname(name: str) -> None:
 WRONG_FOR_NEW = [
     ("master", 5), ("master", ["eth0", None]), ("master2", "a/b"), ("vlanId", 5000),
     ("vlanId", "3"), ("repairOnCheck", "yes"), ("masterTimeout", -1), ("masterTimeout", True),
+    ("statusGrace", "1m"),
     ("followRenamedMaster", 1), ("fallbackMaster", True),
     ("linkInContainer", True), ("delegate", {"Mode": "bridge"}), ("delegate", {"name": "x"}),
 ]  # fmt: skip

@@ -32,8 +32,10 @@ from cni_repair.node.asking import Answers
 from cni_repair.node.discovery import Unmanaged
 from cni_repair.node.report import STATES, Report
 from cni_repair.node.snapshot import KEPT, REFRESHED, UNCHANGED, Snapshot, judge
+from cni_repair.upgrade import progress, verdict
 from cni_repair.upgrade import report as upgrades
 from cni_repair.upgrade.baseline import LinkFacts, Measure, facts_of
+from cni_repair.upgrade.planfile import plan_of
 from cni_repair.upgrade.pods import pod_results
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
@@ -124,6 +126,8 @@ KUBELET = [
     event("kubelet", unit="kubelet.service", active=True, masked=False),
     event("deadman", until=NOON + 600),
 ]
+FAILED_DRIVER = {**ended("driver"), "ok": False}
+RESUMED = event("resume", bootId="b", pid=8)
 WENT = [event("lost", link="eth0"), event("lost", link="eth0.3"), event("back", link="eth0")]
 # As 0.1.0 wrote it before its documents had schemas.
 OLD = [
@@ -149,7 +153,7 @@ OLD = [
 
 
 LINKS = {
-    "eth0": LinkFacts("eth0", True, True, True, 1500),
+    "eth0": LinkFacts("eth0", True, True, True, 1500, driver="i40e", version="2.8.20"),
     "eth1": LinkFacts("eth1", there=False, bond="bond4"),
 }
 MEASURE = Measure(LINKS, {str(n): facts_of(one) for n, one in enumerate(verified())})
@@ -173,9 +177,13 @@ def upgraded() -> Iterator[dict[str, Any]]:
         [BEGIN, before, *KUBELET, *WENT, *after, event("end", status=0)],
         [BEGIN, *OLD, event("end", status=1)],
         [BEGIN, ended("preflight", problems=["x"]), event("end", status=3)],
+        [BEGIN, FAILED_DRIVER, event("end", status=1), RESUMED, event("end", status=0)],
+        [BEGIN, FAILED_DRIVER, event("end", status=1), event("end", status=1, givenUp=True)],
     ]
-    for events, standing in zip(histories, (RUNNING, CUT_SHORT, ENDED, REBOOTED, ENDED)):
-        yield upgrades.document(progress_of(events), Seen(standing, NOON))
+    standings = (RUNNING, CUT_SHORT, ENDED, REBOOTED, ENDED, ENDED, ENDED)
+    assert len(histories) == len(standings)
+    for events, standing in zip(histories, standings):
+        yield upgrades.document(progress_of(events), Seen(standing, NOON, cards=LINKS))
     yield upgrades.document(progress_of([]), Seen(NONE, NOON))
 
 
@@ -221,7 +229,7 @@ def documents() -> Iterator[tuple[str, Any]]:
     yield from watched()
     yield (
         "upgrade-dry-run.json",
-        upgrades.dry_run_document(["preflight  x"], ["no command"], MEASURE),
+        upgrades.dry_run_document(plan_of(PLAN), ["preflight  x"], ["no command"], MEASURE),
     )
 
 
@@ -314,6 +322,10 @@ def test_schemas_know_every_state() -> None:
     assert report["$defs"]["phase"]["enum"] == list(PHASES)
     standings = {NONE, RUNNING, CUT_SHORT, ENDED, REBOOTED}
     assert set(report["properties"]["standing"]["enum"]) == standings
+    endings = {None, verdict.WELL, verdict.HEALED, verdict.FAILED_SO_FAR, verdict.GIVEN_UP}
+    assert set(report["properties"]["verdict"]["enum"]) == {*endings, verdict.NOT_BEGUN}
+    runs = report["properties"]["runs"]["items"]["properties"]
+    assert set(runs["by"]["enum"]) == {progress.START, progress.RESUME, progress.GIVEN_UP}
     outcomes = schema("snapshot.json")["properties"]["attachments"]["items"]["properties"]
     assert set(outcomes["outcome"]["enum"]) == {REFRESHED, UNCHANGED, KEPT}
     forgets = schema("forget.json")["properties"]["attachments"]["items"]["properties"]

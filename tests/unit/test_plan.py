@@ -35,26 +35,45 @@ from cni_repair.network.model import (
     Rule,
     Vlan,
 )
-from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, RENAMED, Plan, plan
+from cni_repair.network.operations.link import AddPodLink
+from cni_repair.network.operations.route import AddRoute, DropRoute
+from cni_repair.network.planning.plan import (
+    DEGRADED,
+    FOREIGN,
+    HEALTHY,
+    LOST,
+    RENAMED,
+    Plan,
+    plan,
+    with_extras,
+)
+from cni_repair.uplink import plan as uplink_plan
 from cni_repair.uplink.plan import (
     MISSING,
     READY,
     REFUSED,
     ParentPlan,
+    is_recorded_card,
     plan_parents,
+    renamed,
     same_card,
     same_vlan,
 )
 from tests.unit.samples import (
+    ADDRESS,
+    ADDRESS_6,
     ATTACHMENT,
     LINK,
     MASTER,
     NETNS,
     NODE_NETNSID,
+    ROUTE,
+    ROUTE_6,
     UPLINK,
     as_desired,
     live,
 )
+from tests.unit.simulator import complete
 
 T = TypeVar("T")
 GOLDEN = Path(__file__).parent / "golden"
@@ -145,6 +164,8 @@ def test_all_states_that_planning_knows_have_a_golden_case() -> None:
     assert states == {"healthy", "lost", "degraded", "foreign", "renamed"}
 
 
+OTHER_WAY = replace(ROUTE, gateway="10.161.72.2")
+ANOTHER_WAY = replace(ROUTE, gateway="10.161.72.3")
 STRANGERS = {
     "other-kind": (live(replace(LINK, kind="veth", mode="")), "is a veth link, not a macvlan"),
     "no-kind": (live(replace(LINK, kind="", mode="")), "is a hardware link, not a macvlan"),
@@ -161,6 +182,161 @@ def test_stranger_is_named_and_never_touched(stranger: LiveLink, why: str) -> No
     assert made.state == FOREIGN
     assert made.operations == ()
     assert why in made.findings[0]
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+SETTLED = replace(ATTACHMENT, settled=True)
+NO_CARRIER = replace(as_desired(ATTACHMENT), link=live(carrier=False))
+WITHOUT_CARRIER = "the pod's eth0 has no carrier: "
+BRIEF = replace(ADDRESS, valid=600, preferred=300)
+OVER_TWO = Route(4, "198.51.100.0/24", hops=(Hop("net2"), Hop("eth0"), Hop("net1")))
+CARD = replace(UPLINK, ifindex=MASTER.ifindex, flags=0)
+
+
+def with_link(desired: Attachment = SETTLED, **changes: object) -> Attachment:
+    return replace(desired, link=replace(LINK, **changes))
+
+
+TOLD: dict[str, tuple[Attachment, Observed, HostLink | None, list[str]]] = {
+    "no carrier": (
+        ATTACHMENT, NO_CARRIER, MASTER, [f"{WITHOUT_CARRIER}look at the node's eth0.3"],
+    ),
+    "no carrier, and the master is not known": (
+        ATTACHMENT, NO_CARRIER, None, [f"{WITHOUT_CARRIER}look at the node's eth0.3"],
+    ),
+    "no carrier over a VLAN that is down: its card is to be set up": (
+        ATTACHMENT, NO_CARRIER, replace(MASTER, flags=0),
+        [f"{WITHOUT_CARRIER}the node's eth0.3 is down: ip link set dev eth0 up"],
+    ),
+    "no carrier over VLANs that are down": (
+        replace(ATTACHMENT, parents=(replace(MASTER, name="eth0.3.5"), MASTER, UPLINK)),
+        NO_CARRIER, replace(MASTER, name="eth0.3.5", flags=0),
+        [f"{WITHOUT_CARRIER}the node's eth0.3.5 is down: ip link set dev eth0 up"],
+    ),
+    "no carrier over a card that is down, by its name now": (
+        replace(ATTACHMENT, parents=(UPLINK,)), NO_CARRIER, replace(CARD, name="enp6s0"),
+        [f"{WITHOUT_CARRIER}the node's enp6s0 is down: ip link set dev enp6s0 up"],
+    ),
+    "an address has changed, and time has passed": (
+        replace(SETTLED, addresses=(BRIEF,)),
+        replace(
+            complete(SETTLED), addresses=(replace(BRIEF, valid=500, preferred=200, flags=0x200),)
+        ),
+        MASTER, ["address 10.161.75.155/22 has flags 0x200, it had 0x0"],
+    ),
+    "an address ends, which did not": (
+        SETTLED,
+        replace(complete(SETTLED), addresses=(replace(ADDRESS, valid=600), ADDRESS_6)),
+        MASTER, ["address 10.161.75.155/22 has valid 600, it had for ever"],
+    ),
+    "what only a new link can get": (
+        with_link(num_tx_queues=4), complete(SETTLED), MASTER,
+        ["eth0 has num_tx_queues 1, it had 4: only a new pod gets that back"],
+    ),
+    "what a link has without a word": (
+        with_link(gso_max_size=9000), complete(SETTLED), MASTER,
+        ["eth0 has gso_max_size 65536, it had 9000"],
+    ),
+    "a MAC in another case": (with_link(mac=LINK.mac.upper()), complete(SETTLED), MASTER, []),
+    "an MTU that nobody recorded": (with_link(mtu=0), complete(SETTLED), MASTER, []),
+    "a route through links that are not there": (
+        replace(ATTACHMENT, routes=(OVER_TWO,)), as_desired(replace(ATTACHMENT, routes=())), MASTER,
+        ["route 198.51.100.0/24 via net2, eth0, net1 waits for net1, net2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("desired", "observed", "master", "findings"), TOLD.values(), ids=TOLD.keys()
+)
+def test_what_is_told(
+    desired: Attachment, observed: Observed, master: HostLink | None, findings: list[str]
+) -> None:
+    made = plan(desired, observed, master)
+    assert [*made.findings] == findings
+    assert made.state == (DEGRADED if findings else HEALTHY)
+
+
+@pytest.mark.parametrize(
+    ("routes", "there", "step"),
+    [
+        # Beside another link's, where one has its place: an IPv6 one would share its traffic.
+        ((ROUTE,), (), AddRoute("eth0", ROUTE, beside=True)),
+        ((ROUTE_6,), (), AddRoute("eth0", ROUTE_6)),
+        ((ROUTE, OTHER_WAY), (ROUTE,), AddRoute("eth0", OTHER_WAY, "append")),
+        # `replace` might take the recorded one.
+        ((ROUTE, OTHER_WAY), (ROUTE, ANOTHER_WAY), AddRoute("eth0", OTHER_WAY, "append")),
+    ],
+    ids=["IPv4", "IPv6", "beside one of its own", "and beside a stranger"],
+)
+def test_route_beside_others(
+    routes: tuple[Route, ...], there: tuple[Route, ...], step: AddRoute
+) -> None:
+    observed = replace(complete(SETTLED), routes=there)
+    assert plan(replace(SETTLED, routes=routes), observed, MASTER).operations == (step,)
+
+
+def test_route_of_a_record_that_is_not_settled_stands_back() -> None:
+    """A later plugin of the chain may have put another link's into its place."""
+    made = plan(ATTACHMENT, replace(as_desired(ATTACHMENT), routes=(ROUTE_6,)), MASTER)
+    assert made.operations == (AddRoute("eth0", ROUTE),)
+
+
+NEAR = Route(4, "10.161.72.0/22", scope=253, protocol=2, prefsrc=ADDRESS.address)
+NEAR_6 = Route(6, "fd00::/64", protocol=2, metric=256)
+
+
+@pytest.mark.parametrize(
+    ("near", "far", "for_the_moment"),
+    [
+        (NEAR, ROUTE, True),
+        (NEAR_6, ROUTE_6, True),
+        (NEAR, replace(ROUTE, gateway="10.161.80.1", onlink=True), False),
+        (NEAR, replace(ROUTE, onlink=True), False),
+        (NEAR_6, replace(ROUTE_6, gateway="fe80::1"), False),
+    ],
+    ids=["IPv4", "IPv6", "another network", "on the link by its word", "link-local"],
+)
+def test_gateway_whose_network_was_taken_away_is_reachable_for_the_moment(
+    near: Route, far: Route, for_the_moment: bool
+) -> None:
+    desired = replace(SETTLED, routes=(far,), absent_routes=(near,))
+    made = plan(desired, replace(complete(desired), routes=()), MASTER)
+    helps = [AddRoute("eth0", near)] if for_the_moment else []
+    drops = [DropRoute("eth0", near)] if for_the_moment else []
+    added = AddRoute("eth0", far, beside=far.family == 4)
+    assert made.operations == (*helps, added, *drops)
+
+
+@pytest.mark.parametrize(("settled", "mtu"), [(True, 1500), (False, 9000)])
+def test_what_a_smaller_master_leaves_of_the_mtu(settled: bool, mtu: int) -> None:
+    """A record that is not settled may have been taken before a later plugin made it smaller."""
+    desired = with_link(replace(ATTACHMENT, settled=settled), mtu=9000)
+    made = plan(desired, Observed(NODE_NETNSID, None), MASTER)
+    assert made.operations[0] == AddPodLink("eth0", "eth0.3", replace(LINK, mtu=mtu))
+    assert not made.restores_all
+
+
+@pytest.mark.parametrize(("routes", "waits"), [((OVER_TWO,), True), ((ROUTE,), False)])
+@pytest.mark.parametrize("link", [None, live()], ids=["lost", "there"])
+def test_routes_wait_for_the_pods_other_links(
+    link: LiveLink | None, routes: tuple[Route, ...], waits: bool
+) -> None:
+    made = plan(replace(ATTACHMENT, routes=routes), Observed(NODE_NETNSID, link), MASTER)
+    assert made.waits is waits
+
+
+def test_extras_are_what_is_not_recorded() -> None:
+    """The kernel takes them along with an address that is taken away for a moment."""
+    own, near = Address(4, "10.161.75.200", 22), Route(4, "10.9.0.0/16", gateway="10.161.72.9")
+    changed = replace(ADDRESS, label="")
+    observed = replace(as_desired(ATTACHMENT), addresses=(own, changed), routes=(near, OTHER_WAY))
+    assert with_extras(ATTACHMENT, observed) == replace(
+        ATTACHMENT,
+        addresses=(*ATTACHMENT.addresses, own),
+        routes=(*ATTACHMENT.routes, near),
+    )
 
 
 # --- renamed ------------------------------------------------------------------------------------
@@ -190,11 +366,18 @@ def test_altname_of_ours() -> None:
     assert made.findings == ("eth0 is called net0 now: it was renamed inside the pod",)
 
 
-def test_another_link_has_the_recorded_name() -> None:
-    impostor = live(replace(LINK, ifindex=9, kind="bridge", mode=""), "eth0")
+@pytest.mark.parametrize(("kind", "word"), [("bridge", "bridge"), ("", "hardware")])
+def test_another_link_has_the_recorded_name(kind: str, word: str) -> None:
+    impostor = live(replace(LINK, ifindex=9, kind=kind, mode=""), "eth0")
     made = plan(ATTACHMENT, replace(GONE, link=impostor), MASTER)
     assert made.state == RENAMED
-    assert "eth0 is a bridge link of another index now" in made.findings
+    assert f"eth0 is a {word} link of another index now" in made.findings
+
+
+def test_a_link_of_the_name_and_mac_over_another_master_is_not_ours_made_again() -> None:
+    impostor = replace(live(replace(LINK, ifindex=9), "eth0"), master=9)
+    made = plan(ATTACHMENT, replace(GONE, link=impostor), MASTER)
+    assert made.state == RENAMED
 
 
 NOT_OURS = {
@@ -219,6 +402,17 @@ def test_what_a_repair_has_on_its_way_is_not_renamed_and_its_index_is_free() -> 
     made = plan(ATTACHMENT, observed, MASTER)
     assert made.findings == ("the pod's eth0 is gone",)
     assert made == plan(ATTACHMENT, replace(GONE, at_ifindex=None, ifindex_taken_by=None), MASTER)
+
+
+def test_our_link_is_known_though_another_has_its_name_as_an_altname() -> None:
+    stranger = live(replace(LINK, ifindex=9), "evil0")
+    assert plan(ATTACHMENT, replace(GONE, link=stranger), MASTER).state == RENAMED
+
+
+@pytest.mark.parametrize(("master", "state"), [(13, RENAMED), (MASTER.ifindex, LOST)])
+def test_a_master_that_was_made_again_is_known_by_its_index_now(master: int, state: str) -> None:
+    observed = replace(GONE, at_ifindex=replace(NIC, master=master))
+    assert plan(ATTACHMENT, observed, replace(MASTER, ifindex=13)).state == state
 
 
 @pytest.mark.parametrize(("master", "state"), [(MASTER.ifindex, RENAMED), (9, LOST)])
@@ -351,6 +545,11 @@ PARENTS: dict[str, tuple[tuple[HostLink, ...], list[HostLink], str, str, list[st
         [ADD_VLAN, SET_UP, "ip link add link eth0.3 name eth0.3.5 type vlan id 5",
          "ip link set dev eth0.3.5 up"],
     ),
+    "qinq-both-missing-outer-of-seed": (
+        (INNER, replace(MASTER, mtu=0), UPLINK), [NEW_UPLINK], READY, "",
+        [ADD_VLAN, SET_UP, "ip link add link eth0.3 name eth0.3.5 type vlan id 5",
+         "ip link set dev eth0.3.5 up"],
+    ),
     "qinq-inner-missing": (
         (INNER, MASTER, UPLINK), [NEW_MASTER, NEW_UPLINK], READY, "",
         ["ip link add link eth0.3 name eth0.3.5 type vlan id 5", "ip link set dev eth0.3.5 up"],
@@ -424,12 +623,38 @@ RENAMED_UPLINK = replace(UPLINK, name="eth1", ifindex=12)
         # a MAC says more than a slot
         (UPLINK, [replace(OTHER_CARD, bus_address=UPLINK.bus_address)], None),
         (replace(UPLINK, permanent_mac=None, bus_address=None), [RENAMED_UPLINK], None),
+        (UPLINK, [replace(RENAMED_UPLINK, bus_address="0000:00:04.0")],
+            replace(RENAMED_UPLINK, bus_address="0000:00:04.0")),
+        (replace(UPLINK, bus_address=None), [RENAMED_UPLINK], RENAMED_UPLINK),
+        (replace(UPLINK, permanent_mac=None), [RENAMED_UPLINK], RENAMED_UPLINK),
+        # a MAC says nothing of a slot
+        (replace(UPLINK, bus_address=None), [replace(RENAMED_UPLINK, permanent_mac=None)], None),
+        (replace(UPLINK, permanent_mac=None), [replace(RENAMED_UPLINK, bus_address=None)], None),
         (BOND, [replace(BOND, name="bond5")], None),
+        (replace(UPLINK, kind="bond", ifindex=0), [RENAMED_UPLINK], None),
     ],
-    ids=["renamed", "another", "none", "by-slot", "other-in-slot", "unknown", "bond"],
+    ids=[
+        "renamed", "another", "none", "by-slot", "other-in-slot", "unknown", "in-another-slot",
+        "mac-known", "slot-known", "mac-known-of-one", "slot-known-of-one", "bond",
+        "bond-with-its-mac",
+    ],
 )  # fmt: skip
 def test_same_card(wanted: HostLink, links: list[HostLink], found: HostLink | None) -> None:
     assert same_card(wanted, links) == found
+
+
+def test_link_of_the_cards_name_is_the_card_unless_something_speaks_against_it() -> None:
+    assert is_recorded_card(UPLINK, UPLINK)
+    assert is_recorded_card(UPLINK, replace(UPLINK, permanent_mac=None, bus_address=None))
+    assert not is_recorded_card(UPLINK, OTHER_CARD)
+
+
+def test_renamed_card_is_told_with_how_to_name_it_back() -> None:
+    assert renamed(UPLINK, RENAMED_UPLINK) == ParentPlan(
+        uplink_plan.RENAMED,
+        "the node's master eth0 does not exist; its card is called eth1 now:"
+        " ip link set dev eth1 down; ip link set dev eth1 name eth0; ip link set dev eth0 up",
+    )
 
 
 def test_vlan_is_known_by_its_id_over_the_same_link() -> None:

@@ -172,6 +172,8 @@ def test_record_by_other_names_of_the_same_links_counts() -> None:
 
 
 def test_record_over_another_uplink_does_not_count() -> None:
+    bridge = replace(UPLINK, name="br0", kind="bridge")
+    assert newest(CHAIN, [record_of(1, NodeLink("br0", ADDRESSES), chain=(bridge, UPLINK))]) == ()
     assert newest(CHAIN, [record_of(1, ON_VLAN, chain=(MASTER, OTHER_UPLINK))]) == ()
     assert newest(CHAIN, []) == ()
 
@@ -218,6 +220,9 @@ def test_vlan_that_is_up_gets_nothing_but_words() -> None:
     lack = lacking((ON_VLAN,), {"eth0.3": NodeLink("eth0.3", ADDRESSES, (NEAR,))})
     assert commands(lack) == ADD_ROUTES[1:]
     assert lacking((ON_VLAN,), {}) == ()
+    there = {one.name: NodeLink(one.name, ADDRESSES, (NEAR,)) for one in (ON_VLAN, SHIM)}
+    lack = lacking((ON_VLAN, SHIM), there)
+    assert commands(lack) == [*ADD_ROUTES[1:], "ip address add 10.161.72.251/32 dev shim0"]
 
 
 @given(
@@ -321,6 +326,7 @@ def test_shim_that_a_killed_repair_left_down_gets_the_rest() -> None:
     [
         (replace(THERE, kind="dummy", lower=0), "a dummy link over nothing"),
         (replace(THERE, kind="", lower=0), "a hardware link over nothing"),
+        (replace(THERE, kind="ipvlan"), "a ipvlan link over eth0.3"),
         (replace(THERE, lower=UPLINK.ifindex), "a macvlan link over eth0"),
         (replace(THERE, lower=77), "a macvlan link over link 77"),
     ],
@@ -331,6 +337,13 @@ def test_link_of_the_shims_name_is_left_alone(stranger: HostLink, what: str) -> 
     assert finding == (
         f"the node had shim0, a macvlan over eth0.3, which is {what} now: left alone"
     )
+
+
+def test_link_of_the_shims_name_over_what_is_gone_is_left_alone() -> None:
+    """Its VLAN is to be made: it stands on another one."""
+    (made,) = plan_shims((SHIM,), {"shim0": THERE}, frozenset(["eth0.3"]), {})
+    assert made.operations == ()
+    assert made.finding.endswith("which is a macvlan link over link 5 now: left alone")
 
 
 @pytest.mark.parametrize(

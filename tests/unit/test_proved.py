@@ -64,6 +64,7 @@ DOUBTS = {
     "no MAC": with_link(mac=""),
     "no MTU": with_link(mtu=0),
     "MTU above the master's": with_link(mtu=MASTER.mtu + 1),
+    "MTU that may be a later plugin's": replace(with_link(mtu=MASTER.mtu + 1), settled=False),
     "ipvlan": replace(PLAIN, link=PodLink(7, LINK.mac, 1500, "ipvlan", "l2", 0, 0)),
 }
 

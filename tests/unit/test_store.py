@@ -14,7 +14,16 @@ from cni_repair.base import files
 from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
 from cni_repair.base.files import make_private
 from cni_repair.checkpoint import store as stores
-from cni_repair.checkpoint.store import COMMITTED, DELETING, INTENT, MAX_BYTES, Key, Store
+from cni_repair.checkpoint.store import (
+    COMMITTED,
+    DELETING,
+    INTENT,
+    MAX_BYTES,
+    Key,
+    Store,
+    half_written,
+    mark_of,
+)
 
 KEY = Key("06c9b8d0a800", "eth0")
 NAME = "06c9b8d0a800@eth0.json"
@@ -103,6 +112,7 @@ def test_intent_becomes_the_record_and_never_stands_beside_it(
         "fsync directory",
     ]
     assert os.listdir(directory) == [NAME]
+    assert (directory / NAME).read_text() == '{"network": "pods"}'
 
 
 @pytest.mark.parametrize("mask", [0, 0o022, 0o777], ids=oct)
@@ -160,6 +170,44 @@ def test_failed_write_is_an_error_and_leaves_nothing(
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("act", "call"),
+    [
+        (lambda store: store.commit(KEY, "{}"), "rename"),
+        (lambda store: store.fulfil(KEY, "{}"), "rename"),
+        (lambda store: store.tombstone(KEY), "rename"),
+        (lambda store: store.remove_file(NAME), "unlink"),
+    ],
+    ids=["commit", "fulfil", "tombstone", "remove"],
+)
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(errno.EROFS, os.strerror(errno.EROFS)), "Read-only file system"),
+        (OSError("?"), "?"),
+    ],
+)
+def test_whatever_fails_names_the_directory_and_says_why(
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Store], None],
+    call: str,
+    error: OSError,
+    why: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with Store(str(directory)) as store:
+        store.commit(KEY, "{}")
+        with monkeypatch.context() as patch, pytest.raises(CniError) as caught:
+            patch.setattr(os, call, fail)
+            act(store)
+    assert caught.value.code == IO
+    assert caught.value.msg == f"cannot use the checkpoint directory {directory}"
+    assert caught.value.details == why
+
+
 def test_failed_commit_keeps_the_intent(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(str(directory)) as store:
         store.write_intent(KEY, "{}")
@@ -186,6 +234,16 @@ def test_leftover_of_a_killed_write_is_no_hindrance(directory: Path) -> None:
         store.commit(KEY, "{}")
     assert [path.name for path in directory.iterdir()] == [NAME]
     assert not (directory / NAME).is_symlink()
+
+
+@pytest.mark.parametrize("phase", [INTENT, COMMITTED])
+def test_forgetting_takes_along_what_a_killed_writer_left(directory: Path, phase: str) -> None:
+    others = f".{KEY.container_id}@net1{phase}.tmp"
+    for name in (f".{KEY.name}{phase}.tmp", others):
+        (directory / name).touch()
+    with Store(str(directory)) as store:
+        store.remove(KEY)
+    assert os.listdir(directory) == [others]
 
 
 # --- an attachment's life -----------------------------------------------------------------------
@@ -243,6 +301,37 @@ def test_listing_knows_ours_and_the_seeds_and_nothing_else(directory: Path) -> N
         (directory / name).touch()
     with Store(str(directory)) as store:
         assert store.committed() == sorted(ours + seeds)
+
+
+def test_what_has_not_ended_is_listed(directory: Path) -> None:
+    unfinished = ["abc@eth0.deleting", "abc@net1.intent", "zz@eth0.deleting"]
+    others = ["abc@eth0.json", ".abc@eth0.intent.tmp", "06c9b8d0a800", "README"]
+    for name in reversed(unfinished + others):
+        (directory / name).touch()
+    with Store(str(directory)) as store:
+        assert store.unfinished() == unfinished
+
+
+def test_what_is_being_written_is_known_by_its_attachment(directory: Path) -> None:
+    being_written = [".abc@eth0.intent.tmp", ".abc@net1.json.tmp"]
+    others = ["zz@eth0.json", "zz@eth0.json.tmp", ".zz@eth0.deleting.tmp", ".hidden"]
+    for name in being_written + others:
+        (directory / name).touch()
+    with Store(str(directory)) as store:
+        assert half_written(store) == ["abc@eth0", "abc@net1"]
+
+
+def test_mark_is_that_of_the_file_itself(directory: Path) -> None:
+    """A link in a record's place is none of ours, whatever it leads to."""
+    (directory / "target").write_text("{}")
+    (directory / NAME).symlink_to("target")
+    status = os.lstat(directory / NAME)
+    expected = status.st_ino, status.st_ctime_ns, status.st_size
+    assert mark_of(str(directory / NAME)) == expected
+    with Store(str(directory)) as store:
+        assert mark_of(NAME, store.fd) == expected
+        with pytest.raises(FileNotFoundError):
+            mark_of("none", store.fd)
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -309,6 +398,19 @@ def test_file_of_8_mb_is_refused(directory: Path) -> None:
     assert f"longer than {MAX_BYTES} bytes" in refused(directory)
 
 
+def test_file_that_cannot_be_read_now_is_not_a_bad_one(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / NAME).touch(mode=0o600)
+    with Store(str(directory)) as store:
+        monkeypatch.setattr(os, "read", fails_with(errno.EIO))
+        with pytest.raises(CniError) as caught:
+            store.read(NAME)
+    assert caught.value.code == IO
+    assert caught.value.msg == f"checkpoint {directory}/{NAME} cannot be read"
+    assert caught.value.details == f"cannot read it: {os.strerror(errno.EIO)}"
+
+
 # --- the directory ------------------------------------------------------------------------------
 
 
@@ -373,6 +475,16 @@ def test_directory_below_one_with_the_sticky_bit_is_used(directory: Path) -> Non
 def test_directory_below_a_file_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused_directory(tmp_path / "file" / "checkpoints", create=True)
+
+
+def test_directory_below_one_that_was_removed_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    error = refused_directory(Path("checkpoints"), create=True)
+    assert error.details == os.strerror(errno.ENOENT)
 
 
 def test_refused_directory_leaves_no_descriptor(directory: Path) -> None:

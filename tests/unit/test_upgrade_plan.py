@@ -19,6 +19,7 @@ from cni_repair.base.errors import CONFIG
 from cni_repair.base.frozen import asdict
 from cni_repair.base.strictjson import dumps, loads
 from cni_repair.upgrade import planfile as plan
+from cni_repair.upgrade.digest import digest_in, digest_of
 from cni_repair.upgrade.drivercommand import SEARCH_PATH, check_command
 from cni_repair.upgrade.planfile import (
     Driver,
@@ -87,6 +88,66 @@ def changed(document: Any, place: Place, value: object) -> Any:
         inner = inner[step]
     inner[place[-1]] = value
     return made
+
+
+# --- its digest ---------------------------------------------------------------------------------
+
+SAME_MEANING: dict[str, dict[str, Any]] = {
+    "a key that is its default": {"coverage": "100%"},
+    "a default written otherwise": {"masters": {"deadline": "120s"}},
+    "a section of defaults": {"verify": {}, "on_failure": {"masters": "hold"}},
+    "the driver's own default": {"driver": {**MINIMAL["driver"], "deadline": "5m"}},
+}
+ANOTHER_MEANING: dict[str, dict[str, Any]] = {
+    "command": {"driver": {"command": ["e1000e", "/sbin/modprobe"]}},
+    "its words' order": {"driver": {"command": ["/sbin/modprobe", "-r", "e1000e"]}},
+    "a text for the shell": {"driver": {"command": "/sbin/modprobe e1000e"}},
+    "deadline": {"driver": {**MINIMAL["driver"], "deadline": "6m"}},
+    "kubelet": {"kubelet": "none"},
+    "unit": {"kubelet": {"unit": "k3s.service"}},
+    "coverage": {"coverage": "99%"},
+    "names": {"masters": {"names": ["eth0"]}},
+    "flag": {"verify": {"duplicates": True}},
+    "require": {"require": {"gateways": "all"}},
+    "on_failure": {"on_failure": {"driver": "hold"}},
+}
+
+
+@pytest.mark.parametrize("changes", SAME_MEANING.values(), ids=SAME_MEANING.keys())
+def test_digest_is_of_the_meaning(changes: dict[str, Any]) -> None:
+    assert digest_of(plan_of({**MINIMAL, **changes})) == digest_of(plan_of(MINIMAL))
+
+
+def test_digest_is_of_no_comment_and_no_order(tmp_path: Path) -> None:
+    names = {"masters": {"names": ["b", "a"]}, "driver": {"command": "true", "deadline": "60s"}}
+    digest = digest_of(plan_of({"version": 1, **names}))
+    text = (
+        "# why\nmasters: {names: [a, b]}\n"
+        "driver: {deadline: 1m, command: 'true'} # how\nversion: 1\n"
+    )
+    assert digest_of(read_plan(written(tmp_path, text))) == digest
+
+
+def test_digest_tells_plans_apart() -> None:
+    plans = [MINIMAL, WHOLE, *({**MINIMAL, **changes} for changes in ANOTHER_MEANING.values())]
+    assert len({digest_of(plan_of(document)) for document in plans}) == len(plans)
+
+
+def test_digest_stays_what_it_is() -> None:
+    """A fleet is not to be upgraded again for a new version of cni-repair."""
+    wanted = "ffcd217cf8097bd3fc301f6da287df5d0f8d8473b0b21bb929db5422a645dc44"
+    assert digest_of(plan_of(MINIMAL)) == f"sha256:{wanted}"
+
+
+def test_digest_of_what_is_no_plan_any_more() -> None:
+    assert digest_in({"version": 99}) is None
+    assert digest_in(None) is None
+
+
+@given(st.sampled_from(sorted(WHOLE)))
+def test_every_key_counts(key: str) -> None:
+    if key not in MINIMAL or WHOLE[key] != MINIMAL[key]:
+        assert digest_in({**MINIMAL, key: WHOLE[key]}) != digest_in(MINIMAL)
 
 
 # --- read ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,26 +17,41 @@ from cni_repair.upgrade import procedure
 from cni_repair.upgrade.context import Upgrade
 from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.planfile import plan_of
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     DRIVER,
     ENDED,
+    FAILED,
+    FINE,
     HOLD,
     MASTERS,
     PHASES,
     PREFLIGHT,
     REBOOTED,
+    REFUSED,
     RELEASE,
     REPAIR,
     RUNNING,
     SNAPSHOT,
+    START,
     VERIFY,
     Progress,
+    Run,
     progress_of,
     remaining,
 )
+from cni_repair.upgrade.progress import GIVEN_UP as BY_RELEASE
+from cni_repair.upgrade.progress import RESUME as RESUMED
 from cni_repair.upgrade.settings import Settings
+from cni_repair.upgrade.verdict import (
+    FAILED_SO_FAR,
+    GIVEN_UP,
+    HEALED,
+    NOT_BEGUN,
+    WELL,
+    how_it_ended,
+    verdict_of,
+)
 
 Event = dict[str, Any]
 BEGIN: Event = {"event": "begin", "at": 1.0, "version": 1, "bootId": "boot", "pid": 7}
@@ -85,7 +101,7 @@ class Killed(BaseException):
     pass
 
 
-class Run:
+class Trial:
     """Starts and resumes of one upgrade, the outcomes of its phases being given."""
 
     def __init__(self, directory: str, outcomes: dict[str, bool]) -> None:
@@ -143,9 +159,9 @@ good_start = outcomes.map(lambda one: {**one, **dict.fromkeys(HARMLESS, True)})
 @given(good_start, st.lists(st.integers(1, 20), max_size=3))
 def test_cut_short_anywhere_it_ends_the_same(outcomes: dict[str, bool], cuts: list[int]) -> None:
     with in_memory() as straight, in_memory() as crooked:
-        wanted = Run(straight, outcomes)
+        wanted = Trial(straight, outcomes)
         status = wanted.go()
-        run = Run(crooked, outcomes)
+        run = Trial(crooked, outcomes)
         last = None
         for cut in cuts:
             if last is None:
@@ -172,7 +188,7 @@ def assert_in_order(did: list[str]) -> None:
 @given(outcomes)
 def test_failure_before_the_driver_command_ends_it(outcomes: dict[str, bool]) -> None:
     with in_memory() as directory:
-        run = Run(directory, outcomes)
+        run = Trial(directory, outcomes)
         status = run.go()
         failed = [name for name in HARMLESS if not outcomes[name]]
         if not failed:
@@ -190,7 +206,7 @@ def test_failure_before_the_driver_command_ends_it(outcomes: dict[str, bool]) ->
 def test_resumed_once_the_trouble_is_gone(first: dict[str, bool], second: dict[str, bool]) -> None:
     """What went well is not done again, the driver command never."""
     with in_memory() as directory:
-        run = Run(directory, first)
+        run = Trial(directory, first)
         run.go()
         todo = remaining(run.progress)
         failed = [name for name in PHASES if not first[name] and name != DRIVER]
@@ -202,7 +218,13 @@ def test_resumed_once_the_trouble_is_gone(first: dict[str, bool], second: dict[s
         status = run.go()
         assert run.did[-1] == list(todo)
         assert run.commands == 1
-        assert status == (FINE if all(results(run.progress).values()) else FAILED)
+        since = {name: ok for name, ok in results(run.progress).items() if name != DRIVER}
+        assert status == (FINE if all(since.values()) else FAILED)
+        assert results(run.progress)[DRIVER] == first[DRIVER]
+        assert verdict_of(run.progress) == (HEALED if status == FINE else FAILED_SO_FAR)
+        assert [one.status for one in run.progress.runs] == [FAILED, status]
+        assert set(run.progress.runs[0].failed) == {name for name in PHASES if not first[name]}
+        assert set(run.progress.runs[1].failed) == {name for name in since if not since[name]}
 
 
 @given(good_start, st.integers(1, 20))
@@ -210,7 +232,7 @@ def test_resume_goes_on_after_a_failing_hold_once_the_driver_was_touched(
     outcomes: dict[str, bool], cut: int
 ) -> None:
     with in_memory() as directory:
-        run = Run(directory, outcomes)
+        run = Trial(directory, outcomes)
         if run.go(cut) is not None or not run.progress.touched:
             return
         todo = remaining(run.progress)
@@ -222,7 +244,7 @@ def test_resume_goes_on_after_a_failing_hold_once_the_driver_was_touched(
 
 
 def test_bug_in_a_phase_is_its_failure(tmp_path: Path) -> None:
-    run = Run(str(tmp_path), dict.fromkeys(PHASES, True))
+    run = Trial(str(tmp_path), dict.fromkeys(PHASES, True))
     run.outcomes.pop(VERIFY)  # a KeyError
     assert run.go() == FAILED
     assert run.did == [list(PHASES)]
@@ -269,6 +291,54 @@ def test_failure_that_somebody_was_told_of() -> None:
     assert of(*failed, end(1), RESUME).failed_since == ()
     assert of(*failed, end(1), RESUME).failed == (DRIVER,)
     assert of(*failed, end(1), RESUME, done(DRIVER, False)).failed_since == (DRIVER,)
+
+
+AGAIN = [RESUME, *went_well(MASTERS, REPAIR, VERIFY, RELEASE)]
+FAILED_DRIVER = [*went_well(*PHASES[:3]), DRIVER_NOTED, done(DRIVER, False), done(MASTERS, False)]
+
+
+@pytest.mark.parametrize(
+    ("events", "verdict", "words"),
+    [
+        ([], None, ""),
+        ([*went_well(*PHASES), end(0)], WELL, "^ended well$"),
+        ([*went_well(*PHASES[:5]), *AGAIN, end(0)], WELL, "^ended well$"),  # killed, that is all
+        ([done(PREFLIGHT, False), end(3)], NOT_BEGUN, "^refused, nothing was touched$"),
+        ([*FAILED_DRIVER, end(1)], FAILED_SO_FAR, "^ended, FAILED$"),
+        ([*FAILED_DRIVER, end(1), *AGAIN], None, ""),
+        ([*FAILED_DRIVER, end(1), RESUME, done(MASTERS, False), end(1)], FAILED_SO_FAR, "FAILED$"),
+        ([*FAILED_DRIVER, end(1), RELEASED], GIVEN_UP, "^ended, FAILED, and given up$"),
+        ([*went_well(*PHASES), end(0), {**RELEASED, "status": 0}], WELL, "^ended well$"),
+        (
+            [*went_well(*PHASES[:4]), done(MASTERS, False), end(1), *AGAIN, end(0)],
+            HEALED,
+            r"^FAILED at \S+ \S+ \(masters\), healed at \S+ \S+ by --resume$",
+        ),
+        (
+            [*FAILED_DRIVER, end(1), RESUME, done(MASTERS, False), end(1), *AGAIN, end(0)],
+            HEALED,
+            r"^FAILED at .* \(driver, masters\), FAILED at .* \(masters\), healed at .* by"
+            " --resume;"
+            " the driver command was not run again: begin a new upgrade for that$",
+        ),
+    ],
+)
+def test_verdict_tells_what_went_before(
+    events: list[Event], verdict: str | None, words: str
+) -> None:
+    progress = of(*events)
+    assert verdict_of(progress) == verdict
+    if verdict is not None:
+        assert re.search(words, how_it_ended(progress))
+
+
+def test_every_run_is_kept() -> None:
+    found = of(*FAILED_DRIVER, RESUME, end(1), {**RELEASED, "at": 9.0}).runs
+    assert found == (
+        Run(START, 1.0),  # killed
+        Run(RESUMED, 2.0, 3.0, 1, (DRIVER, MASTERS)),
+        Run(BY_RELEASE, 9.0, 9.0, 1, (DRIVER, MASTERS)),
+    )
 
 
 def test_where_it_stands() -> None:

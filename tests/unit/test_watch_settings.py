@@ -45,6 +45,7 @@ WHOLE: dict[str, Any] = {
     "holdKubelet": "onLoss",
     "kubelet": {"unit": "k3s.service", "deadline": "90s"},
     "metrics": {"textfile": "/var/lib/x/cni.prom", "listen": "127.0.0.1:9999"},
+    "kubernetes": {"kubeconfig": "/var/lib/kubelet/kubeconfig"},
     "ipv6Detection": "kernel",
     "lookEvery": "30s",
     "rememberAfter": "0.5s",
@@ -61,6 +62,7 @@ DEFAULTS = Settings(
     kubelet_deadline=600.0,
     metrics_textfile="",
     metrics_listen="",
+    kubeconfig="auto",
     ipv6_detection="beside",
     look_every=60.0,
     remember_after=10.0,
@@ -121,6 +123,7 @@ def test_every_key() -> None:
         kubelet_deadline=90.0,
         metrics_textfile="/var/lib/x/cni.prom",
         metrics_listen="127.0.0.1:9999",
+        kubeconfig="/var/lib/kubelet/kubeconfig",
         ipv6_detection="kernel",
         look_every=30.0,
         remember_after=0.5,
@@ -204,6 +207,9 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "listen-octets": (("metrics", "listen"), "127.0.1:80", "'127.0.1:80' has no IP address"),
     "metrics-text": (("metrics",), "/x.prom", "$.metrics: '/x.prom' is no mapping: write keys below"
                      " it: textfile, listen"),
+    "kubeconfig-word": (("kubernetes", "kubeconfig"), "yes", "$.kubernetes.kubeconfig: 'yes' is not"
+                        " known: write auto, never, or an absolute path such as /etc/kubernetes/"),
+    "kubeconfig-list": (("kubernetes", "kubeconfig"), ["auto"], "$.kubernetes.kubeconfig: a list"),
     "detection-off": (("ipv6Detection",), "off", "$.ipv6Detection: 'off' is not known: write beside"
                       " or kernel"),
     "look-true": (("lookEvery",), True, "$.lookEvery: true is no duration: write a number with s"),
@@ -466,10 +472,10 @@ def test_example_says_the_defaults() -> None:
 def test_example_explains_every_key() -> None:
     """Each stands in it, below a comment or beside one."""
     lines = EXAMPLE.read_text().splitlines()
-    sections = [reading._KUBELET, reading._METRICS, reading._BACK_OFF]
+    sections = [reading._KUBELET, reading._METRICS, reading._KUBERNETES, reading._BACK_OFF]
     keys = [(key, "") for key in reading._SETTINGS]
     keys += [(key, "  ") for keys_of in sections for key in keys_of]
-    assert len(keys) == 12 + 6
+    assert len(keys) == 13 + 7
     for key, indent in keys:
         (at,) = [number for number, line in enumerate(lines) if line.startswith(f"{indent}{key}:")]
         assert " # " in lines[at] or lines[at - 1].lstrip().startswith("#"), key

@@ -63,7 +63,7 @@ def test_the_schema_has_the_keys_of_the_daemon() -> None:
     published = schema("watch-status.json")
     of_file = {"schemaVersion", "bootId", "updated"}
     assert {*Status.__annotations__, *of_file} == {*published["properties"]}
-    assert {*published["required"]} == {*published["properties"]}
+    assert {*published["required"]} == {*Status.__required_keys__, *of_file}
 
 
 def test_there_is_none(run_dir: str) -> None:
@@ -119,7 +119,7 @@ def test_a_status_of_another_version_is_told(run_dir: str) -> None:
     assert "systemctl restart cni-repair-watch" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [*Status.__annotations__, "updated"])
+@pytest.mark.parametrize("key", [*sorted(Status.__required_keys__), "updated"])
 def test_a_status_that_lacks_a_key_is_of_another_version(run_dir: str, key: str) -> None:
     put(run_dir)
     path = Path(run_dir, NAME)
@@ -131,7 +131,18 @@ def test_a_status_that_lacks_a_key_is_of_another_version(run_dir: str, key: str)
     assert "is of another version" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["updated", "attachments", "masters", "heals"])
+def test_a_status_of_a_watcher_that_knew_no_cluster(run_dir: str) -> None:
+    """During a rolling update a version before this one may still run."""
+    put(run_dir)
+    path = Path(run_dir, NAME)
+    document = json.loads(path.read_text())
+    del document["kubernetes"]
+    path.write_text(json.dumps(document))
+    assert read_status(run_dir).document == document
+    assert mistakes_in(document, "watch-status.json") == []
+
+
+@pytest.mark.parametrize("key", ["updated", "attachments", "masters", "heals", "kubernetes"])
 def test_a_status_with_a_value_of_another_kind(run_dir: str, key: str) -> None:
     put(run_dir, **{key: "x"})
     with pytest.raises(CniError) as caught:

@@ -267,3 +267,43 @@ def test_a_pods_words_are_one_line() -> None:
         "  foreign shop/web-1 eth0:", "    a b",
         "  foreign cccccccccccc eth0:", "    eth0 is a bridge",
     ]  # fmt: skip
+
+
+# --- the cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        (None, []),
+        ({}, []),
+        (
+            {"node": "node-1", "condition": "False", "at": NOON + 54},
+            ["  kubernetes: PodNetworkLost=False of node node-1, told 10s ago"],
+        ),
+        (
+            {"trouble": "the kubeconfig /x is not used: its server '' is none of https"},
+            ["  kubernetes: the kubeconfig /x is not used: its server '' is none of https"],
+        ),
+        (
+            {"node": "n", "condition": "True", "at": NOON + 4, "trouble": "the API server slept"},
+            [
+                "  kubernetes: PodNetworkLost=True of node n, told 1m ago",
+                "  kubernetes: the API server slept",
+            ],
+        ),
+    ],
+    ids=["older version", "nobody", "told", "not told", "not any more"],
+)
+def test_what_the_cluster_was_told(told: dict[str, Any] | None, shown: list[str]) -> None:
+    nobody = {"node": "", "condition": None, "at": None, "trouble": ""}
+    document = None if told is None else {**nobody, **told}
+    lines_shown = screen(**well(), kubernetes=document)
+    assert lines_shown[3:-2] == shown
+
+
+def test_a_cluster_with_long_names_still_fits() -> None:
+    told = {"node": "n" * 253, "condition": "Unknown", "at": NOON, "trouble": "why " * 100}
+    shown = screen(**well(), kubernetes=told)
+    assert len(shown) == 9
+    assert fits(shown)

@@ -31,4 +31,5 @@ STATUS: Status = {
     "kubelet": {"held": False, "since": None},
     "unmanaged": 1,
     "coverage": {"restorable": 250, "interfaces": 251},
+    "kubernetes": {"node": "", "condition": None, "at": None, "trouble": ""},
 }  # fmt: skip

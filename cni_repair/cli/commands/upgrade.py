@@ -30,8 +30,7 @@ from cni_repair.upgrade.events import Events
 from cni_repair.upgrade.lock import Refused, exclusive
 from cni_repair.upgrade.log import log_event
 from cni_repair.upgrade.planfile import PlanError, plan_of, read_plan
-from cni_repair.upgrade.procedure import FINE, REFUSED
-from cni_repair.upgrade.progress import ENDED, REPAIR, progress_of, remaining
+from cni_repair.upgrade.progress import ENDED, FINE, REFUSED, REPAIR, progress_of, remaining
 from cni_repair.upgrade.report import Seen
 
 TYPE_CHECKING = False
@@ -111,7 +110,7 @@ def _dry_run(options: argparse.Namespace, plan: Plan, settings: Settings, as_jso
         problems.append(str(ack))
     if as_json:
         now = found.measure or NOTHING_KNOWN
-        print(dumps(report.dry_run_document(steps(plan, settings), problems, now)))
+        print(dumps(report.dry_run_document(plan, steps(plan, settings), problems, now)))
     else:
         for problem in problems:
             say(f"preflight FAILED: {problem}")

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.watch.pausing import Pause
-    from cni_repair.watch.settings import Settings
     from cni_repair.watch.status import Standing
 
 _NOT_ROOT = "must run as root (only root may see or steer the watcher): use sudo"
@@ -49,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         print_error(refusal)
         return REFUSED
     try:
-        return _ask(options) if asks else _watch(settings_in_force(options.config))
+        return _ask(options) if asks else _watch(options)
     except SettingsError as error:
         for problem in error.problems:
             print_error(f"{options.config or CONFIG_FILE}: {problem}")
@@ -67,13 +66,16 @@ def _mistake_in(options: argparse.Namespace) -> str:
         return "--reason is of --pause: cni-repair watch --pause 30m --reason TEXT"
     if options.output == "json" and not asks:
         return "-o json is of --status, --pause and --resume"
+    if options.no_kubernetes and asks:
+        return "--no-kubernetes is of the watcher itself"
     return ""
 
 
-def _watch(settings: Settings) -> int:
+def _watch(options: argparse.Namespace) -> int:
+    settings = settings_in_force(options.config)
     from cni_repair.watch import daemon  # imports what a command that asks has no use for
 
-    return daemon.run(settings)
+    return daemon.run(settings, options.no_kubernetes)
 
 
 def _ask(options: argparse.Namespace) -> int:

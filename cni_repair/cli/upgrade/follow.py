@@ -12,8 +12,7 @@ from cni_repair.cli.upgrade.view import shown
 from cni_repair.upgrade import journal as journals
 from cni_repair.upgrade import unit
 from cni_repair.upgrade.lock import Refused
-from cni_repair.upgrade.procedure import FAILED, REFUSED
-from cni_repair.upgrade.progress import progress_of
+from cni_repair.upgrade.progress import FAILED, REFUSED, progress_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,20 +15,25 @@ from cni_repair.cli.upgrade.options import again
 from cni_repair.cli.upgrade.view import forget_stdout
 from cni_repair.upgrade import driver, kubelet, report
 from cni_repair.upgrade import journal as journals
+from cni_repair.upgrade.baseline import measured_after, measured_before
 from cni_repair.upgrade.lock import exclusive, is_at_work
 from cni_repair.upgrade.log import log_event
-from cni_repair.upgrade.procedure import FAILED, FINE, REFUSED
+from cni_repair.upgrade.measuring import links_called
 from cni_repair.upgrade.progress import (
     CUT_SHORT,
     ENDED,
+    FAILED,
+    FINE,
     NONE,
     REBOOTED,
+    REFUSED,
     RELEASE,
     RUNNING,
     progress_of,
 )
 from cni_repair.upgrade.report import Seen
 from cni_repair.upgrade.times import clock
+from cni_repair.upgrade.verdict import how_it_ended
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,17 +41,10 @@ if TYPE_CHECKING:
 
     from cni_repair.upgrade.progress import Progress
 
-_VERDICTS = {
-    FINE: "upgrade ended well",
-    REFUSED: "upgrade refused: nothing was touched",
-    INTERRUPTED: "upgrade interrupted",
-}
-
 
 def print_report(options: argparse.Namespace, progress: Progress, status: int) -> int:
     """Print what came of it; a reader that has gone changes nothing of that."""
-    standing = ENDED if progress.end else CUT_SHORT
-    seen = Seen(standing, time.time(), again(options))
+    seen = _seen(options, progress, ENDED if progress.end else CUT_SHORT)
     try:
         if options.output == "json":
             print(dumps(report.document(progress, seen)))
@@ -54,13 +52,26 @@ def print_report(options: argparse.Namespace, progress: Progress, status: int) -
             say()
             for line in report.lines(progress, seen):
                 say(line)
-            if standing == CUT_SHORT:
+            if seen.standing == CUT_SHORT:
                 _say_driver(progress)
-            say(_VERDICTS.get(status, "upgrade FAILED: see above"))
+            say(_last_words(progress, status))
         sys.stdout.flush()
     except OSError:
         forget_stdout()
     return status
+
+
+def _seen(options: argparse.Namespace, progress: Progress, standing: str) -> Seen:
+    known = {**measured_before(progress).links, **measured_after(progress).links}
+    cards = [name for name, link in known.items() if link.driver]
+    return Seen(standing, time.time(), again(options), links_called(cards) if cards else {})
+
+
+def _last_words(progress: Progress, status: int) -> str:
+    if status == FINE:
+        return f"upgrade {how_it_ended(progress)}"
+    words = {REFUSED: "refused: nothing was touched", INTERRUPTED: "interrupted"}
+    return f"upgrade {words.get(status, 'FAILED: see above')}"
 
 
 def status(options: argparse.Namespace) -> int:
@@ -69,7 +80,7 @@ def status(options: argparse.Namespace) -> int:
     if not progress.begin:
         _say_none(options, "no upgrade was begun on this node")
         return FAILED
-    seen = Seen(progress.standing(boot_id(), is_at_work()), time.time(), again(options))
+    seen = _seen(options, progress, progress.standing(boot_id(), is_at_work()))
     if options.output == "json":
         print(dumps(report.document(progress, seen)))
     else:
@@ -92,9 +103,7 @@ def _say_none(options: argparse.Namespace, words: str) -> None:
 
 def _where(progress: Progress, seen: Seen) -> str:
     if progress.end is not None:
-        words = {FINE: "ended well", REFUSED: "refused, nothing was touched"}
-        failed = "ended, FAILED, and given up" if progress.given_up else "ended, FAILED"
-        return words.get(progress.end["status"], failed)
+        return how_it_ended(progress)
     if seen.standing == RUNNING:
         return f"running (PID {progress.pid})"
     return "cut short by a reboot: nothing to resume" if seen.standing == REBOOTED else "cut short"
@@ -126,7 +135,7 @@ def release(options: argparse.Namespace) -> int:
             log_event(journal.append({"event": "end", "status": ended, "givenUp": True}))
     if options.output == "json":
         now = progress_of(journals.read(options.state_dir))
-        print(dumps(report.document(now, Seen(ENDED, time.time(), again(options)))))
+        print(dumps(report.document(now, _seen(options, now, ENDED))))
     else:
         say(words)
         if ended != FINE and progress.touched:

@@ -15,6 +15,7 @@ from cni_repair.cli.validation.findings import Part, error
 from cni_repair.cli.validation.keys import near
 from cni_repair.cni.conffile import read_file
 from cni_repair.upgrade import planfile
+from cni_repair.upgrade.digest import digest_of
 from cni_repair.upgrade.drivercommand import check_command
 from cni_repair.watch import settings
 
@@ -123,7 +124,8 @@ def _plan(path: str) -> Part:
         return Part(1, kind, tuple(error("", problem) for problem in refused.problems))
     # Said, not refused: plans are validated on laptops, too.
     missing = check_command(plan.driver.command)
-    return Part(1, f"{kind} (not on this machine: {missing})" if missing else kind, ())
+    said = f"{kind} (not on this machine: {missing})" if missing else kind
+    return Part(1, said, (), digest=digest_of(plan))
 
 
 def _settings(path: str) -> Part:

@@ -75,6 +75,7 @@ class Part:
     name: str = ""
     is_titled: bool = True  # its name says more than the file's
     why_not_ours: str = ""  # empty where it has to do with cni-repair
+    digest: str | None = None  # of an upgrade plan that can be followed
 
     @property
     def title(self) -> str:
@@ -90,5 +91,6 @@ class Part:
             "kind": self.kind,
             "name": self.name,
             "valid": not self.counts(ERROR),
+            "planDigest": self.digest,
             "problems": [finding.document() for finding in self.findings],
         }

@@ -46,6 +46,11 @@ def add_watch(commands: Commands) -> None:
     parser.add_argument(
         "--reason", type=reason, metavar="TEXT", help="why it is paused: needed with --pause"
     )
+    parser.add_argument(
+        "--no-kubernetes",
+        action="store_true",
+        help="tell no API server of the node's pods, whatever the configuration says",
+    )
     add_output(parser)
 
 

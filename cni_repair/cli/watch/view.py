@@ -144,9 +144,23 @@ def _figures(status: dict[str, Any], now: float) -> Iterator[str]:
         yield f"  heals: {_heals(heals)}"
     if kubelet["held"]:
         yield f"  kubelet is held{_since(kubelet['since'], now)}"
+    yield from _cluster(status.get("kubernetes"), now)
     if status["unmanaged"] or coverage["restorable"] < coverage["interfaces"]:
         share = f"{coverage['restorable']} of {coverage['interfaces']}"
         yield f"  restorable: {share} pod interfaces; the others: cni-repair snapshot --check"
+
+
+def _cluster(told: dict[str, Any] | None, now: float) -> Iterator[str]:
+    """What the API server knows; nothing where there is none."""
+    if told is None:
+        return
+    if told["condition"] is not None:
+        since = duration(now - told["at"])
+        condition = f"PodNetworkLost={told['condition']}"
+        node = one_line(told["node"])
+        yield from _in_two_lines(f"  kubernetes: {condition} of node {node}, told {since} ago")
+    if told["trouble"]:
+        yield from _in_two_lines(f"  kubernetes: {one_line(told['trouble'])}")
 
 
 def _paused(pause: Pause, boot_now: float, subject: str = "") -> Iterator[str]:

@@ -189,7 +189,7 @@ def _mac_drifts(desired: Attachment, live: LiveLink, _: HostLink | None) -> Iter
 
 def _mtu_drifts(desired: Attachment, live: LiveLink, master: HostLink | None) -> Iterator[Drift]:
     wanted, name = desired.link.mtu, desired.ifname
-    if not wanted or wanted == live.link.mtu:
+    if not wanted:
         return
     if master is not None and wanted > master.mtu:
         # macvlan_device_event() took the pod's down together with the master's, and never up.

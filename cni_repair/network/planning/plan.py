@@ -91,7 +91,7 @@ def plan(
     if live is not None and live.name != desired.ifname and renamed is None:
         renamed = live
     if renamed is not None and _is_on_its_way(renamed.name):
-        observed = replace(observed, at_ifindex=None, ifindex_taken_by=None)
+        observed = replace(observed, ifindex_taken_by=None)
     elif renamed is not None and _is_ours_renamed(desired, observed, renamed, master):
         return Plan(RENAMED, _renamed_findings(desired, observed, renamed))
     if live is None:

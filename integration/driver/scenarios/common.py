@@ -27,7 +27,6 @@ _SAME = {
     "routes": "routes",
     "rest": "MTU, mode and flags",
 }
-_NEXT_PING_SECONDS = 5.0
 _PATIENT_SECONDS = 60
 
 
@@ -115,7 +114,7 @@ def check_pings(check: Checks, wire: Wire, eth0s: Json, since: float) -> None:
     # Some frames after the repair, and since the reload none without the tag.
     macs = [eth0["MAC"] for eth0 in eth0s.values()]
     with contextlib.suppress(LabError):  # a reply may have been one to an earlier frame
-        poll_until(lambda: all(wire.vlans(mac, now) for mac in macs), _NEXT_PING_SECONDS, "frames")
+        poll_until(lambda: all(wire.vlans(mac, now) for mac in macs), ANSWER_SECONDS, "frames")
     seen = [(wire.vlans(mac, now), wire.vlans(mac, since)) for mac in macs]
     tagged = all(set(late) == set(all_of_them) == {3} for late, all_of_them in seen)
     check("the pods' frames on the wire are tagged with VLAN 3, all of them", tagged, seen)

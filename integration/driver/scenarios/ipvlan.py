@@ -8,6 +8,7 @@ what it has on their VLAN is part of their way.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from cni_repair.demo.network import GATEWAY, GATEWAY6
@@ -60,8 +61,9 @@ def ipvlan(node: Node, check: Checks) -> None:
         now = node.link(_SHIM)
         check("the node's own ipvlan beside the first pod is as before",
               bool(shim) and without_index(now) == without_index(shim), (shim, now))  # fmt: skip
-        answered = wire.answered(since, ANSWER_SECONDS)
-        check("pings of every pod pass by its VLAN, IPv4 and IPv6", answered, wire.silent(since))
+        later = time.monotonic()
+        answered = wire.answered(later, ANSWER_SECONDS)
+        check("pings of every pod pass by its VLAN, IPv4 and IPv6", answered, wire.silent(later))
         again = node.cni("REPAIR")
         told = [(one["actions"], one["notes"]) for one in again.document["attachments"]]
         quiet = again.returncode == 0 and not any(part for one in told for part in one)

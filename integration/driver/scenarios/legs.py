@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from integration.driver.checks import Checks
-from integration.driver.node import Node, Outcome
-from integration.driver.scenarios.common import Json, check_pings, check_same, said
+from integration.driver.node import UPLINKS, Node, Outcome, has_carrier, poll_until
+from integration.driver.scenarios.common import (
+    ANSWER_SECONDS,
+    Json,
+    check_pings,
+    check_same,
+    said,
+)
 from integration.driver.scenarios.upgrade import MODPROBE, PLAN, RMMOD, write_plan
 
 _SPARE = "spare0"
@@ -15,12 +22,15 @@ _ENSLAVE = (
     "until test -e /sys/class/net/{0}; do sleep 0.1; done;"
     " ip link set {0} down; ip link set {0} master bond4"
 )
+_BOND_HAS_CARRIER = "until grep -q 1 /sys/class/net/bond4/carrier; do sleep 0.1; done"
 _ETH0, _ETH1 = _ENSLAVE.format("eth0"), _ENSLAVE.format("eth1")
 
 
 def upgrade_bond(node: Node, check: Checks) -> None:
     """The standby leg whose cable is out is no failure; a leg that stays away is one."""
     node.make_bond()
+    for name in UPLINKS:
+        wait_for_carrier(name)
     add_spare_leg(node)
     wire = node.attach({}, {})
     before = node.interfaces()
@@ -39,6 +49,10 @@ def upgrade_bond(node: Node, check: Checks) -> None:
     check_same(check, node, before)
     check_pings(check, wire, before, since)
     check.outage = wire.outage(since)
+
+
+def wait_for_carrier(name: str) -> None:
+    poll_until(partial(has_carrier, name), ANSWER_SECONDS, f"{name} to have carrier")
 
 
 def add_spare_leg(node: Node) -> None:
@@ -62,8 +76,9 @@ def check_required(check: Checks, node: Node) -> None:
 
 def check_leg_that_stays_away(check: Checks, node: Node) -> None:
     """The pods need one leg, and have it. But the node has lost the other with its driver."""
-    command = f"{RMMOD}; {MODPROBE}; {_ETH0}"
-    write_plan(command, kubelet="none", masters={"deadline": "8s"})
+    # (The bond has its carrier before the deadline begins: that is for the leg that stays away.)
+    command = f"{RMMOD}; {MODPROBE}; {_ETH0}; {_BOND_HAS_CARRIER}"
+    write_plan(command, kubelet="none", masters={"deadline": "3s"})
     answer = node.cli("upgrade", str(PLAN))
     check(
         "a leg does not come back: pods are repaired, verify fails and names it, exit 1",
@@ -73,6 +88,8 @@ def check_leg_that_stays_away(check: Checks, node: Node) -> None:
     check_legs(check, node, {"eth0": "same", "eth1": "worse", _SPARE: "same"})
     node.ip("link set eth1 down")
     node.ip("link set eth1 master bond4")
+    # (A resume waits for it, too; but no longer than the plan says.)
+    wait_for_carrier("eth1")
     resumed = node.cli("upgrade", "--resume")
     check("it is enslaved again, --resume: exit 0", resumed.returncode == 0, said(resumed))
 

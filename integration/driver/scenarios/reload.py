@@ -25,7 +25,7 @@ from integration.driver.scenarios.common import (
 
 # Long enough that pings would have come back: carrier takes 1.2 s, duplicate detection 1-2 s.
 _HOPELESS_SECONDS = 5.0
-_PINGS_TO_REPLY = 50
+_PINGS_TO_REPLY = 300  # in half a minute
 
 
 def control(node: Node, check: Checks) -> None:
@@ -112,7 +112,7 @@ def before_carrier(node: Node, check: Checks) -> None:
     # In pings, not in seconds: on a slow machine both take longer.
     pings = wire.sent_between(carrier.at or since, first or math.inf)
     check(
-        f"from carrier to the first reply it took {took:.1f} s, less than 50 pings",
+        f"from carrier to the first reply it took {took:.1f} s, less than 300 pings",
         pings < _PINGS_TO_REPLY and took < math.inf,
         pings,
     )

@@ -19,7 +19,7 @@ from integration.errors import RigError
 
 # What holds is the empty string, here and below; else, what was seen.
 HOLDS = ""
-_SECONDS = 30.0  # no command waits that long for anything here
+_SECONDS = 120.0  # no command waits that long for anything here
 # Of a record: what tells when it was written.
 _TIMES = ("attachedAt", "checksum")
 

@@ -15,7 +15,7 @@ from cni_repair.demo.lab import PATH, Lab, poll_until
 from integration.errors import RigError
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -1,4 +1,6 @@
-"""Mutation testing, by mutmut: each small change of the code that decides must fail a unit test."""
+"""Mutation testing, by mutmut: each small change of the code that decides must fail a unit test, or
+be explained.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from integration.command import CHECKOUT
 from integration.errors import RigError
 from integration.pypackages import PythonPackages
+from integration.trust.mutants.change import Mutant, mutants_below
+from integration.trust.mutants.explained import Explained, explained, judge
 from integration.trust.proof import Extent, Failure, Outcome
 
 NAME = "mutants"
@@ -29,19 +33,26 @@ _ALL = {
         "plan", "plan_properties", "present_properties", "lifetimes", "linklocal", "verify",
         "settling", "detection", "proved",
     ),
-    "uplink/plan*": ("plannode", "fallback", "ensure"),
+    "uplink/plan*": ("plan", "plan_properties", "plannode", "fallback", "ensure"),
     "checkpoint/identity": ("identity", "container_in_cgroup"),
     "checkpoint/store": ("store", "files", "leases", "tombstones"),
     "checkpoint/locks": ("locks", "forget"),
     "watch/choosing": ("watch_choosing",),
 }  # fmt: skip
 _LEAST_SCORE = 0.9
-_MOST_SHOWN = 40
 _COPIED = ("cni_repair", "tests", "conf", "integration", "pyproject.toml", "README.md", "LICENSE")
+# That there is an example for which a test fails is enough: nobody reads the smallest one.
+_CONFTEST = """\
+import pytest
+from hypothesis import Phase, settings
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure():
+    settings.register_profile("mutants", settings.default, phases=[Phase.explicit, Phase.generate])
+    settings.load_profile("mutants")
+"""
 _MUTMUT = "mutmut==3.8.*"
 _RUN_SECONDS = 3600.0
-# What mutmut writes of a mutant: pytest's exit status, or a signal (SIGXCPU: no end).
-_SURVIVED, _UNTESTED = 0, 33
 
 
 def prove(extent: Extent) -> Outcome:
@@ -53,24 +64,22 @@ def prove(extent: Extent) -> Outcome:
         work = Path(name)
         _copy(chosen, work)
         _mutmut(packages, work, "run", *([extent.case] if extent.case else []))
-        mutants = _mutants(work)
-        left = [one for one in mutants if not one.is_killed]
-        changes = {one.name: _change(packages, work, one.name) for one in left[:_MOST_SHOWN]}
-    score = 1 - len(left) / len(mutants) if mutants else 0.0
-    if extent.case or score < _LEAST_SCORE:
-        failures = tuple(Failure(name, change) for name, change in changes.items())
-    else:
-        failures = ()
-    return Outcome(len(mutants), failures, (("killed", f"{score:.1%}"), *_by_module(mutants)))
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A change, and whether a test failed for it."""
-
-    name: str  # as mutmut calls it
-    module: str
-    is_killed: bool
+        mutants = list(mutants_below(work / "mutants/cni_repair"))
+    judged = judge(mutants, _rows_of(chosen), whole=not extent.case)
+    score = sum(one.is_killed for one in mutants) / len(mutants) if mutants else 0.0
+    failures = [
+        *(Failure(one.name, f"survived: {one.change}") for one in judged.unexplained),
+        *(Failure(one.module, f"explained, but not there: {one}") for one in judged.outdated),
+    ]
+    if score < _LEAST_SCORE and not extent.case:
+        failures.append(Failure("killed", f"{score:.1%}, at least {_LEAST_SCORE:.0%} are wanted"))
+    figures = (
+        ("killed", f"{score:.1%}"),
+        ("survived", f"{len(judged.explained)} explained, {len(judged.unexplained)} not"),
+        *_by_module(mutants),
+    )
+    notes = tuple(f"survived ({why}): {change}" for change, why in judged.explained)
+    return Outcome(len(mutants), tuple(failures), figures, notes=notes)
 
 
 def _packages() -> PythonPackages:
@@ -94,7 +103,7 @@ def _copy(chosen: dict[str, tuple[str, ...]], work: Path) -> None:
         else:
             shutil.copy(CHECKOUT / part, work / part)
     # Its mount namespaces and its look for leaks are once for a process; mutmut's has many runs.
-    (work / "tests/conftest.py").write_text("")
+    (work / "tests/conftest.py").write_text(_CONFTEST)
     tests = sorted({f"tests/unit/test_{name}.py" for names in chosen.values() for name in names})
     settings = {
         "source_paths": ["cni_repair"],
@@ -109,7 +118,7 @@ def _copy(chosen: dict[str, tuple[str, ...]], work: Path) -> None:
         file.write("\n".join(["", "[tool.mutmut]", *lines, ""]))
 
 
-def _mutmut(packages: PythonPackages, work: Path, *arguments: str) -> str:
+def _mutmut(packages: PythonPackages, work: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "mutmut", *arguments]
     done = subprocess.run(
         command,
@@ -125,28 +134,14 @@ def _mutmut(packages: PythonPackages, work: Path, *arguments: str) -> str:
     if done.returncode != 0:
         said = done.stdout.replace("\r", "\n").strip()
         raise RigError(f"mutmut {arguments[0]}: exit {done.returncode}: {said[-1500:]}")
-    return done.stdout
 
 
-def _mutants(work: Path) -> list[Mutant]:
-    """Of each mutated module mutmut keeps a document beside the copy that it works on."""
-    mutants = []
-    for path in sorted((work / "mutants/cni_repair").rglob("*.meta")):
-        module = str(path.relative_to(work / "mutants/cni_repair")).removesuffix(".py.meta")
-        for name, status in json.loads(path.read_text())["exit_code_by_key"].items():
-            if status is not None:  # None: not carried out, since only a case was wanted
-                mutants.append(Mutant(name, module, status not in (_SURVIVED, _UNTESTED)))
-    return mutants
-
-
-def _change(packages: PythonPackages, work: Path, name: str) -> str:
-    """The lines that the change takes away and brings."""
-    shown = _mutmut(packages, work, "show", name).splitlines()
-    lines = [line for line in shown if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    return " ".join(" ".join(line.split()) for line in lines)
+def _rows_of(chosen: dict[str, tuple[str, ...]]) -> list[Explained]:
+    """What is explained of the modules that are mutated."""
+    return [one for one in explained() if any(fnmatch(one.change.module, each) for each in chosen)]
 
 
 def _by_module(mutants: list[Mutant]) -> tuple[tuple[str, str], ...]:
-    every = Counter(one.module for one in mutants)
-    killed = Counter(one.module for one in mutants if one.is_killed)
+    every = Counter(one.change.module for one in mutants)
+    killed = Counter(one.change.module for one in mutants if one.is_killed)
     return tuple((module, f"{killed[module]} of {count}") for module, count in every.items())

@@ -1,0 +1,148 @@
+"""A node that cni-repair leaves, once nothing needs it any more (`uninstall: "true"`).
+
+Until then its pods are watched and healed as before, and the container's log says what still needs
+the plugin. A runtime that finds no plugin could neither add nor delete these pods (multus #1105 and
+#1429). Afterwards the container stays, and does nothing: one that ended would be started again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from cni_repair.base.errors import CniError
+from cni_repair.cli.printable import say
+from cni_repair.cli.removal import Removal, in_the_way
+from cni_repair.placing import puts
+from cni_repair.placing.puts import NotPlaced, Prefix
+from cni_repair.placing.runtimes import plugin_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# Of runtimes that bring their own, besides those that `in_the_way` reads.
+_CONF_DIRS = ("/var/lib/rancher/k3s/agent/etc/cni/net.d",)
+_LOOK_SECONDS = 5.0
+_STOP_SECONDS = 60.0
+ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
+
+
+def is_gone(prefix: Prefix) -> bool:
+    """Whether no version, and no launcher that leads to one, is on this node."""
+    return not prefix.versions() and not _launchers(prefix)
+
+
+class Leaving:
+    """What the container does from its start until it is told to end."""
+
+    def __init__(
+        self,
+        prefix: Prefix,
+        put: Callable[[], None],
+        start_watch: Callable[[], subprocess.Popen[bytes]],
+    ) -> None:
+        """`put` puts a version on the node, of which `start_watch` starts the watcher, in a session
+        of its own."""
+        self._prefix = prefix
+        self._put = put
+        self._start_watch = start_watch
+        self._child: subprocess.Popen[bytes] | None = None
+        self._said: list[str] = []
+
+    def run(self) -> int:
+        """Leave as soon as may be; then wait to be ended."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+        try:
+            if is_gone(self._prefix):
+                _say("cni-repair is not on this node: nothing is to be taken away")
+                return self._idle()
+            self._put()
+            while not self._leave():
+                self._heal()
+                if signal.sigtimedwait(ENDS, _LOOK_SECONDS):
+                    return 0
+            return self._idle()
+        finally:
+            self._stop()
+
+    def _idle(self) -> int:
+        signal.sigwait(ENDS)
+        return 0
+
+    def _leave(self) -> bool:
+        """Whether cni-repair has gone."""
+        try:
+            needs = self._needs()
+            if not needs:
+                self._stop()
+                self._remove()
+                return True
+        except (CniError, NotPlaced, OSError) as error:
+            needs = [str(error)]
+        if needs != self._said:
+            for line in needs:
+                _say(f"not taken away: {line}")
+            self._said = needs
+        return False
+
+    def _needs(self) -> list[str]:
+        found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
+        for pid, command in puts.running(self._prefix.path).items():
+            if _is_on_node(pid) and not self._is_own(pid):
+                found.append(f"PID {pid} runs it ({command}): wait for its end, or stop it")
+        return found
+
+    def _is_own(self, pid: int) -> bool:
+        """Whether it is this process, or what the watcher has forked, which ends with it."""
+        own = {os.getpid(), self._child.pid if self._child else 0}
+        try:
+            return pid in own or os.getsid(pid) in own
+        except ProcessLookupError:
+            return True
+
+    def _remove(self) -> None:
+        with puts.locked(self._prefix):
+            launchers = _launchers(self._prefix)
+            for launcher in launchers:
+                launcher.unlink(missing_ok=True)
+            puts.remove_prefix(self._prefix)
+        _say(f"took cni-repair away: {', '.join(map(str, launchers))}, {self._prefix.path}")
+        _say("its records in /var/lib/cni-repair are kept")
+
+    # --- the watcher ---
+
+    def _heal(self) -> None:
+        if self._child is None or self._child.poll() is not None:
+            self._child = self._start_watch()
+
+    def _stop(self) -> None:
+        if self._child is None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._child = None
+
+
+def _is_on_node(pid: int) -> bool:
+    """Whether a process sees the node's files: others, as our probes, have the image's."""
+    try:
+        return os.path.samefile(f"/proc/{pid}/root", "/")
+    except OSError:
+        return False  # it has ended
+
+
+def _launchers(prefix: Prefix) -> list[Path]:
+    return sorted(puts.launchers(prefix, [plugin_directory().path]))
+
+
+def _say(line: str) -> None:
+    say(f"cni-repair-node: {line}")
+    sys.stdout.flush()  # whoever reads the container's log does so while it runs

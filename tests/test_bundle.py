@@ -1,0 +1,415 @@
+"""The relocatable bundle and the image: made twice, and used on a host that has nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_repair.demo.lab import PATH, Lab
+from integration.errors import RigError
+from integration.packaging.bundle.bundle import write_bundle
+from integration.packaging.bundle.image import NAME, prepare, write_image
+from integration.packaging.bundle.inputs import DEBIAN, Inputs, inputs
+from integration.packaging.locked import entries
+from integration.packaging.source import CHECKOUT, LOCK, Source, read_source
+from tests.bundlehost import LAUNCHER, BundleHost
+from tests.install.node import Node
+from tests.patience import HANG_SECONDS, eventually
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it may have to be downloaded
+
+_NOT_IN_IT = {"setuptools", "tomli"}  # it is built with the one; the other is for Python 3.10
+_EPOCH = 1_700_000_000  # a checkout need not have a git
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made, in a directory."""
+
+    source: Source
+    bundle: Path
+    image: Path
+
+    @property
+    def bill(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(
+            (self.bundle.parent / self.bundle.name.replace(".tar.gz", ".cdx.json")).read_text()
+        )
+        return document
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Inputs:
+    """What it is made of, in the cache."""
+    try:
+        prepare()
+        return inputs(CHECKOUT / LOCK)
+    except RigError as error:
+        pytest.skip(f"the bundle's inputs are not to be had here: {error}")
+
+
+def make(directory: Path) -> Made:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("SOURCE_DATE_EPOCH", str(_EPOCH))
+        source = read_source()
+    work, out = directory / "work", directory / "out"
+    work.mkdir()
+    out.mkdir()
+    made = Made(source, write_bundle(source, work, out), write_image(source, work, out))
+    shutil.rmtree(work)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(prepared: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def host(made: Made, tmp_path_factory: pytest.TempPathFactory) -> BundleHost:
+    """The bundle in service on a host, to be changed by no test."""
+    host = BundleHost(tmp_path_factory.mktemp("host"))
+    version = host.unpack(made.bundle)
+    done = host.run(f"{version}/install", "--bin-dir", "/opt/cni/bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"installed {version.name}: {LAUNCHER} (you said so)\n"
+    return host
+
+
+def test_same_input_same_bytes(made: Made, tmp_path: Path) -> None:
+    again = make(tmp_path)
+    assert again.bundle.read_bytes() == made.bundle.read_bytes()
+    assert again.bill == made.bill
+    assert again.image.read_bytes() == made.image.read_bytes()
+
+
+# --- on a host -----------------------------------------------------------------------------------
+
+
+def test_version_with_the_commit(host: BundleHost, made: Made) -> None:
+    done = host.run(LAUNCHER, "--version")
+    commit = f" (commit {made.source.commit})" if made.source.commit else ""
+    assert (done.stdout, done.stderr) == (f"cni-repair {made.source.version}{commit}\n", "")
+
+
+def test_life_of_a_pod(host: BundleHost) -> None:
+    with Lab(1, command=host.entering(LAUNCHER), detect_duplicates=False) as lab:
+        (pod,) = lab.pods
+        netconf = lab.netconf()
+        assert lab.cni("ADD", pod, netconf).document["ips"]
+        before = lab.interface(pod)
+        places = ("--checkpoint-dir", lab.checkpoint_dir, "--run-dir", lab.run_dir, "-o", "json")
+        connection = lab.connect(pod)
+        connection.exchange("before")
+        lab.uplink_lost()
+        assert lab.cli("status", *places).document["attachments"][0]["state"] == "lost"
+        lab.uplink_back()
+        assert lab.cni("REPAIR", netconf=netconf).document["summary"]["healthy"] == 1
+        assert lab.cli("status", *places).document["attachments"][0]["state"] == "healthy"
+        assert lab.interface(pod) == before
+        connection.exchange("after")
+        lab.uplink_lost()
+        assert lab.cni("DEL", pod, netconf).returncode == 0
+        assert lab.cli("status", *places).document["attachments"] == []
+
+
+def test_validate(host: BundleHost, tmp_path: Path) -> None:
+    """By jsonschema, whose checks are in a library that was compiled (rpds), and PyYAML."""
+    with Lab(command=host.entering(LAUNCHER)) as lab:
+        good, bad = lab.directory / "good.conf", lab.directory / "bad.conf"
+        good.write_text(json.dumps(lab.netconf()))
+        bad.write_text(json.dumps(lab.netconf(masterTimeout="soon")))
+        assert lab.cli("validate", str(good)).returncode == 0
+        done = lab.cli("validate", str(bad))
+        assert done.returncode == 1
+        assert "masterTimeout" in done.stdout + done.stderr
+
+
+@contextmanager
+def watching(host: BundleHost, lab: Lab) -> Iterator[Callable[[], dict[str, Any]]]:
+    """`cni-repair watch` on the host; what gives its status."""
+    settings = {
+        "version": 1,
+        "lookEvery": "2s",
+        "checkpointDirs": [lab.checkpoint_dir],
+        "runDir": lab.run_dir,
+        "metrics": {"textfile": str(lab.directory / "cni-repair.prom")},
+    }
+    config = lab.directory / "watch.yaml"
+    config.write_text(json.dumps(settings))
+    config.chmod(0o600)
+    command = [*lab.ground.entering(lab.node), *host.entering(LAUNCHER, "watch")]
+    process = subprocess.Popen(
+        [*command, "--config", str(config)], stderr=subprocess.PIPE, text=True, env={"PATH": PATH}
+    )
+
+    def status() -> dict[str, Any]:
+        assert process.poll() is None, process.communicate()
+        path = Path(lab.run_dir, "watch.json")
+        document: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return document
+
+    try:
+        yield status
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=HANG_SECONDS)
+    assert (process.returncode, "Traceback" in said) == (0, False), said
+
+
+def test_watch_heals(host: BundleHost) -> None:
+    """By pyroute2 (which needs SQLite and ctypes), inotify_simple; figures by prometheus_client."""
+    with Lab(1, command=host.entering(LAUNCHER), detect_duplicates=False) as lab:
+        (pod,) = lab.pods
+        assert lab.cni("ADD", pod, lab.netconf()).returncode == 0
+        before = lab.interface(pod)
+        with watching(host, lab) as status:
+            figures = lab.directory / "cni-repair.prom"
+            eventually(lambda: status().get("attachments") == {"healthy": 1}, "a first look")
+            lab.uplink_lost()
+            eventually(lambda: status()["attachments"] == {"lost": 1}, "the loss to be seen")
+            lab.uplink_back()
+            eventually(lambda: status()["heals"]["total"] == 1, "the pod to be healed")
+            eventually(lambda: 'state="healthy"' in figures.read_text(), "figures")
+        assert lab.interface(pod) == before
+
+
+# A client and a server in one process, without certificates: what TLS needs of OpenSSL is there.
+_TLS = """
+import http.client, ssl
+
+def context(kind):
+    made = ssl.SSLContext(kind)
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    made.set_ciphers("AECDH-AES256-SHA:@SECLEVEL=0")
+    return made
+
+there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+client = context(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(back, there)
+server = context(ssl.PROTOCOL_TLS_SERVER).wrap_bio(there, back, server_side=True)
+for turn in range(4):
+    for end in (client, server):
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+client.write(b"hello")
+print(server.read().decode(), client.version())
+print(ssl.get_default_verify_paths().openssl_cafile)
+"""
+
+
+def python(host: BundleHost, script: str, **env: str) -> str:
+    (directory,) = (host.root / "opt/cni-repair/versions").iterdir()
+    program = f"/opt/cni-repair/versions/{directory.name}/bin/python3"
+    done = host.run(program, "-IS", "-c", script, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_tls_without_the_hosts_openssl(host: BundleHost) -> None:
+    assert python(host, _TLS) == "hello TLSv1.2\n/proc/no/ssl/cert.pem\n"
+
+
+_TRAPPED = """
+import ctypes, locale, sys
+
+def can(what, *arguments):
+    try:
+        return bool(what(*arguments))
+    except (OSError, locale.Error):
+        return False
+
+paths = sys.argv[1:]
+print([name for name in paths if can(ctypes.CDLL, name.rpartition("/")[2])])
+print([name for name in paths if not can(ctypes.CDLL, name)])
+print(can(locale.setlocale, locale.LC_ALL, ""))
+"""
+_PLACES = (
+    "lib", "usr/lib", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "srv/in-the-cache",
+)  # fmt: skip
+
+
+def test_nothing_of_the_hosts_gets_in(host: BundleHost, prepared: Inputs, tmp_path: Path) -> None:
+    """Libraries and locales of the host's are of another glibc."""
+    root = tmp_path / "root"
+    shutil.copytree(host.root, root, symlinks=True)
+    patchelf = str(prepared.root / "usr/bin/patchelf")
+    libraries = []
+    for number, place in enumerate(_PLACES):
+        library = root / place / f"libtrap{number}.so.1"
+        library.parent.mkdir(parents=True, exist_ok=True)
+        found = prepared.library("libuuid.so.1")
+        assert found
+        shutil.copy(found, library)
+        subprocess.run([patchelf, "--set-soname", library.name, library], check=True)
+        libraries.append(f"/{place}/{library.name}")
+    (root / "etc").mkdir()
+    subprocess.run(["ldconfig", "-X", "-r", root, "/srv/in-the-cache"], check=True)
+    (root / "etc/ld.so.preload").write_text("/nowhere/preloaded.so\n")
+    shutil.copytree("/usr/lib/locale/C.utf8", root / "usr/lib/locale/xx_XX.utf8")
+    trapped = object.__new__(BundleHost)
+    trapped.root = root
+    script = f"import sys; sys.argv[1:] = {libraries!r}\n{_TRAPPED}"
+    said = python(trapped, script, LC_ALL="xx_XX.UTF-8", LD_LIBRARY_PATH="/nowhere")
+    assert said == "[]\n[]\nFalse\n"
+
+
+# --- in, and out ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    with Node() as node:
+        yield node
+
+
+def put_on(node: Node, made: Made) -> str:
+    """Unpack the bundle; its version's directory."""
+    shutil.copy(made.bundle, node.path("/run/bundle.tar.gz"))
+    node.shell("tar -C / -xzf /run/bundle.tar.gz")
+    (version,) = node.path("/opt/cni-repair/versions").iterdir()
+    return f"/opt/cni-repair/versions/{version.name}"
+
+
+def test_install_sh_takes_it_away(made: Made, node: Node) -> None:
+    version = put_on(node, made)
+    done = node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = node.install("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(node.path("/opt").iterdir()) == [node.path("/opt/cni")]
+    assert list(node.path("/opt/cni/bin").iterdir()) == []
+
+
+def test_uninstall_is_refused_while_it_is_needed(made: Made, node: Node) -> None:
+    version = put_on(node, made)
+    assert node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin").returncode == 0
+    node.write("/etc/cni/net.d/10-pods.conf", '{"name": "pods", "type": "cni-repair"}')
+    uninstall = (f"{version}/install", "--uninstall")
+    done = node.run(*uninstall, "--bin-dir", "/opt/cni/bin")
+    assert (done.returncode, done.stdout) == (3, "")
+    needed, remedy = done.stderr.splitlines()
+    assert needed.startswith("install: /etc/cni/net.d/10-pods.conf names cni-repair")
+    assert remedy.startswith("install: nothing was removed: ")
+    assert node.path(LAUNCHER).exists()
+    node.path("/etc/cni/net.d/10-pods.conf").unlink()
+    done = node.run(*uninstall, "--bin-dir", "/opt/cni/bin")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"removed {LAUNCHER}, /opt/cni-repair\n"
+    assert not node.path(LAUNCHER).exists()
+    assert not node.path("/opt/cni-repair").exists()
+
+
+def test_install_leaves_alone_what_is_not_ours(made: Made, node: Node) -> None:
+    version = put_on(node, made)
+    node.write(LAUNCHER, "#!/bin/sh\n", 0o755)
+    done = node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"install: {LAUNCHER} is not a launcher of ours: move it away\n"
+    assert node.path(LAUNCHER).read_text() == "#!/bin/sh\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--force",), "--force goes with --uninstall only"),
+        (("--bin-dir", "bin"), "--bin-dir 'bin': give an absolute path"),
+    ],
+    ids=("force", "relative"),
+)
+def test_usage(host: BundleHost, made: Made, arguments: tuple[str, ...], said: str) -> None:
+    (version,) = (host.root / "opt/cni-repair/versions").iterdir()
+    done = host.run(f"/opt/cni-repair/versions/{version.name}/install", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"install: error: {said}"
+
+
+# --- what is told of it --------------------------------------------------------------------------
+
+
+def test_bill_names_all_that_is_in_it(made: Made, prepared: Inputs) -> None:
+    bill = made.bill
+    found = {one["name"]: one for one in bill["components"]}
+    assert found.keys() == DEBIAN.keys() | entries(CHECKOUT / LOCK).keys() - _NOT_IN_IT
+    for name, one in found.items():
+        assert one["version"], name
+        assert one["licenses"], name
+    for deb in prepared.debs():
+        (file,) = (prepared.directory / "debs").glob(f"{deb.name}_*.deb")
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert found[deb.name]["hashes"] == [{"alg": "SHA-256", "content": content}]
+
+
+def test_all_libraries_are_of_packages_that_the_bill_names(made: Made, prepared: Inputs) -> None:
+    named = {name for deb in prepared.debs() for name in files_of(prepared, deb.name)}
+    with tarfile.open(made.bundle) as archive:
+        names = archive.getnames()
+    libraries = [name for name in names if re.search(r"versions/[^/]+/lib/[^/]+\.so[.\d]*$", name)]
+    assert "libc.so.6" in {Path(name).name for name in libraries}
+    assert {Path(name).name for name in libraries} <= named
+    for name in DEBIAN:
+        assert any(one.endswith(f"/share/licenses/{name}/copyright") for one in names)
+
+
+def files_of(prepared: Inputs, package: str) -> set[str]:
+    (file,) = (prepared.directory / "debs").glob(f"{package}_*.deb")
+    command = ["dpkg-deb", "--fsys-tarfile", str(file)]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    names = subprocess.run(["tar", "-t"], input=data, capture_output=True, check=True).stdout
+    return {Path(name).name for name in names.decode().split()}
+
+
+# --- the image -----------------------------------------------------------------------------------
+
+
+def test_image(made: Made, tmp_path: Path) -> None:
+    with tarfile.open(made.image) as archive:
+        blobs = {one.name: read(archive, one) for one in archive if one.isreg()}
+
+    def blob(descriptor: dict[str, Any]) -> bytes:
+        data = blobs[f"blobs/{descriptor['digest'].replace(':', '/')}"]
+        assert len(data) == descriptor["size"]
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == descriptor["digest"]
+        return data
+
+    (entry,) = json.loads(blobs["index.json"])["manifests"]
+    version = made.source.version
+    assert entry["annotations"] == {"org.opencontainers.image.ref.name": f"{NAME}:{version}"}
+    manifest = json.loads(blob(entry))
+    config = json.loads(blob(manifest["config"]))
+    labels = config["config"]["Labels"]
+    assert labels["org.opencontainers.image.version"] == version
+    assert labels.get("org.opencontainers.image.revision", "") == made.source.commit
+    assert config["config"]["Entrypoint"] == ["/bin/cni-repair-node"]
+    (layer,) = manifest["layers"]
+    (tmp_path / "layer").write_bytes(gzip.decompress(blob(layer)))
+    with tarfile.open(tmp_path / "layer") as archive, tarfile.open(made.bundle) as bundle:
+        inside = {one.name.strip("/"): one for one in archive}
+        for one in bundle:
+            same = inside.pop(one.name)
+            assert (same.mtime, same.size) == (_EPOCH, one.size), one.name
+            assert same.mode & 0o7777 == one.mode, one.name  # (buildah writes the type there, too)
+    places = {name for name, one in inside.items() if one.isdir()}
+    assert places == {"bin", "dev", "etc", "host", "proc", "run", "sys", "tmp"}
+    links = {name: one.linkname for name, one in inside.items() if not one.isdir()}
+    assert links.keys() == {"bin/cni-repair", "bin/cni-repair-node"}
+
+
+def read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file
+    return file.read()
