@@ -31,6 +31,7 @@ _TESTS = (
     "tests/netns/test_verbs.py",
     "tests/netns/test_watch*.py",
     "tests/test_adopt_containerd.py",
+    "tests/test_bundle.py",
     "tests/test_clients.py",
     "tests/test_cluster.py",
     "tests/test_containerd.py",
