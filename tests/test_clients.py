@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from cni_repair.demo.lab import product
-from integration import inside
 from integration.clients import rig
 from integration.clients.story import CLIENTS
+from integration.inside import SECONDS
 
 _PREPARE_SECONDS = 900  # they may have to be downloaded, and one to be built
-_SECONDS = _PREPARE_SECONDS + inside.SECONDS + 60
+_SECONDS = _PREPARE_SECONDS + SECONDS + 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(_SECONDS + 30)]
 

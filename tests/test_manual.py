@@ -23,9 +23,22 @@ from tests.manual import Block, PageError, blocks_of, commands_of, matches, page
 from tests.manualnode import ManualNode
 
 TOPICS = {
-    "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
-    "configuration", "cost", "back-out", "trust", "kubernetes",
-}  # fmt: skip
+    "adopt",
+    "back-out",
+    "checkpoints",
+    "configuration",
+    "cost",
+    "kubernetes",
+    "log",
+    "monitoring",
+    "on-call",
+    "packages",
+    "restored",
+    "runtimes",
+    "trust",
+    "upgrade",
+    "watch",
+}
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
 NOT_PLAYED_AT_MOST = 4
@@ -80,7 +93,7 @@ def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
     done = subprocess.run(
         [*product(), "validate", str(file)], capture_output=True, text=True, check=False
     )
-    kinds = {"yaml": "upgrade plan|configuration of cni-repair watch"}
+    kinds = {"yaml": "upgrade plan|configuration of cni-repair watch|NetworkAttachmentDefinition"}
     kind = kinds.get(block.tag, "network configuration")
     assert re.search(rf"{re.escape(str(file))}: a valid ({kind})", done.stdout), done.stderr
 

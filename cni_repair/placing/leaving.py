@@ -91,7 +91,7 @@ class Leaving:
     def _needs(self) -> list[str]:
         found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
         for pid, command in puts.running(self._prefix.path).items():
-            if _sees(pid, self._prefix.path) and not (self._is_own(pid) or _is_probe(command)):
+            if not (self._is_own(pid) or _is_probe(command)):
                 found.append(f"PID {pid} runs it ({command}): wait for its end, or stop it")
         return found
 
@@ -128,14 +128,6 @@ class Leaving:
             self._child.kill()
             self._child.wait()
         self._child = None
-
-
-def _sees(pid: int, path: Path) -> bool:
-    """Whether a path leads a process to the same file: a container has its own, of the same name."""
-    try:
-        return os.path.samefile(f"/proc/{pid}/root{path}", path)
-    except OSError:
-        return False  # it has ended, or has none
 
 
 def _is_probe(command: str) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 
 from cni_repair.demo.lab import LabError
 from integration.clients.client import Client
@@ -14,40 +12,27 @@ from integration.clients.story import CLIENTS, live
 from integration.driver.checks import Checks, TooLate
 from integration.driver.report import Outcome
 from integration.inside import tell
+from integration.steps import no_node, run_steps
 
 
 def main(launcher: str, names: str, cgroup: str) -> None:
     """Have the clients of those names, with commas between them, live with that cni-repair, in a
     cgroup of that name."""
-    tell(_outcomes(launcher, names.split(","), cgroup))
+    clients = [CLIENTS[name] for name in names.split(",")]
+    tell(_outcomes(Node(launcher, cgroup), clients))
 
 
-def _outcomes(launcher: str, names: list[str], cgroup: str) -> Iterator[Outcome]:
-    node = Node(launcher, cgroup)
+def _outcomes(node: Node, clients: list[Client]) -> Iterator[Outcome]:
+    called = partial("\n".join, node.log)
     try:
         with node:
-            for name in names:
-                yield _lived(CLIENTS[name], node)
+            for client in clients:  # whatever came of the one before
+                node.log.clear()
+                yield from run_steps({client.name: partial(_live, client)}, node, dict, called)
     except (LabError, TooLate) as error:
-        checks = Checks()
-        checks("a node to begin with, and nothing of it left in the end", False, error)
-        yield _outcome("node", checks, 0.0, node)
+        yield no_node(error, called())
 
 
-def _lived(client: Client, node: Node) -> Outcome:
-    node.log.clear()
-    checks = Checks()
-    began = time.monotonic()
-    try:
-        with client.started(node):
-            live(client, node, checks)
-    except (LabError, TooLate) as error:
-        checks("runs to its end", False, error)
-    except Exception:
-        checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
-    return _outcome(client.name, checks, time.monotonic() - began, node)
-
-
-def _outcome(name: str, checks: Checks, seconds: float, node: Node) -> Outcome:
-    made = [asdict(check) for check in checks.made]
-    return Outcome(name, made, seconds, checks.outage, "\n".join(node.log))
+def _live(client: Client, node: Node, check: Checks) -> None:
+    with client.started(node):
+        live(client, node, check)

@@ -26,7 +26,6 @@ PROGRAMS = {
     "/sbin/ip": "iproute2",
 }
 _NAME = "integration/clients/run"
-_MAIN = "integration.clients.inside"
 
 
 def main() -> int:
@@ -69,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
             _print_title(versions, time.monotonic() - began)
         arguments = [str(launcher), ",".join(versions)]
         # Closed before the directory goes, whatever ends us.
-        with contextlib.closing(play(_MAIN, arguments, Path(directory))) as lived:
+        told = play("integration.clients.inside", arguments, Path(directory))
+        with contextlib.closing(told) as lived:
             outcomes = print_each(lived, options, evidence)
     return conclude(outcomes, options, evidence, began) or LEFT_OUT * (len(versions) < len(wanted))
 

@@ -15,14 +15,15 @@ from cni_repair.demo.lab import SUBNET
 from integration.command import CHECKOUT
 from integration.containerd.image import IMAGE as BUSYBOX
 
-BASE = CHECKOUT / "conf/kubernetes"
 NAMESPACE, DAEMONSET = "cni-repair", "cni-repair"
 NETWORK = "pod-network"  # the DaemonSet that configures it
 
+_BASE, _UNINSTALL = CHECKOUT / "conf/kubernetes", CHECKOUT / "conf/kubernetes-uninstall"
 _IMAGES = "images.json"
 IMAGE = "localhost/cni-repair"  # as the base calls it
 # A test waits for each look, and for each probe.
 _WATCH = {"version": 1, "heal": "uplink", "lookEvery": "1s"}
+_SETTINGS = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
 _PROBED = {probe: {"periodSeconds": 1} for probe in ("startupProbe", "readinessProbe")}
 _PATIENCE = {
     "apiVersion": "apps/v1",
@@ -75,15 +76,14 @@ class Overlay:
     def write(self, image: Image, plugin: str, *, uninstall: bool = False) -> None:
         """Write it, with the pods' interfaces made by that plugin."""
         self.directory.mkdir(exist_ok=True)
-        values = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
-        values["literals"] = [f"uninstall={str(uninstall).lower()}"]
+        base = _UNINSTALL if uninstall else _BASE
         kustomization = {
             "namespace": NAMESPACE,
-            "bases": [os.path.relpath(BASE, self.directory)],  # kubectl 1.20 has them so
+            "bases": [os.path.relpath(base, self.directory)],  # kubectl 1.20 has them so
             "resources": ["network.json"],
             "patchesStrategicMerge": ["patience.json"],
             "images": [{"name": IMAGE, "newName": image.name, "newTag": image.tag}],
-            "configMapGenerator": [values],
+            "configMapGenerator": [_SETTINGS],
         }
         network = {"apiVersion": "v1", "kind": "List", "items": [*self._network(plugin)]}
         documents = {

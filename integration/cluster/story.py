@@ -309,8 +309,9 @@ def uninstall(story: Story, check: Checks) -> None:
     control.kubectl("rollout", "status", f"daemonset/{NETWORK}", *_IN_OURS, _TIMEOUT)
     story.close()
     control.kubectl("rollout", "restart", f"deployment/{APP}")
-    gone = partial(story.versions)
-    _becomes(check, "once no pod and no configuration does: taken away", gone, _on_all(""))
+    _becomes(
+        check, "once no pod and no configuration does: taken away", story.versions, _on_all("")
+    )
     _becomes(check, "nothing of it is left in /opt", story.leftovers, [])
     check.succeeds("the DaemonSet is ready then", story.wait_rollout)
     control.kubectl("delete", "-k", str(story.overlay.directory), "--wait=true")

@@ -83,7 +83,7 @@ class Containerd:
     """
 
     programs = PROGRAMS  # the directory of containerd, its shim and ctr
-    import_options: tuple[str, ...] = ()  # of `ctr image import`
+    import_options: tuple[str, ...] = ()  # of `ctr image import`, besides the snapshotter
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class Containerd:
     def import_image(self, archive: Path) -> None:
         """Have the images of an OCI archive."""
         ctr = [f"{self.programs}/ctr", f"--address={self.socket}", "--namespace=k8s.io"]
-        options = [*self.import_options, f"--snapshotter={self._snapshotter}"]
+        options = [f"--snapshotter={self._snapshotter}", *self.import_options]
         command = [*ctr, "image", "import", *options, str(archive)]
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=START_SECONDS

@@ -149,6 +149,8 @@ def _lay_out(form: _Form, source: Source, work: Path, root: Path) -> None:
     documents = root / "usr/share/doc/cni-repair"
     for part, name in _DOCUMENTS.items():
         source.copy(part, documents / name)
+    (documents / "examples/requirements.lock").unlink()  # install.sh's
+    shutil.rmtree(documents / "examples/systemd")
     _write_gzip(source.directory / "CHANGELOG.md", documents / "CHANGELOG.md.gz")
     (root / form.plugins[1:]).mkdir(parents=True)
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 ENTRY = """#!{version}/bin/python3 -IS
 import sys
-sys.path.append("{packages}")
+sys.path += {packages}
 from cni_repair.placing.daemonset import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -55,7 +55,7 @@ class Image:
         launcher = self.tree / "cni-repair"
         text = launcher.read_text().replace(made.name, name)
         launcher.write_text(text)
-        found = re.search(r'sys\.path\.append\("(.*)"\)', text)
+        found = re.search(r"^sys\.path \+= (\[.*\])$", text, re.MULTILINE)
         assert found
         entry = self.tree / "cni-repair-node"
         entry.write_text(ENTRY.format(version=f"{PREFIX}/versions/{name}", packages=found[1]))

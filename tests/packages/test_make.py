@@ -1,0 +1,54 @@
+"""make-packages: the same checkout gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from tests.packages.conftest import FIRST, FORMS, MAKE, Build
+
+
+def test_two_builds_are_the_same_bytes(build: Build, first: Path, tmp_path: Path) -> None:
+    """By another umask, in another time zone and locale, with other temporary directories."""
+    again = build(FIRST, *FORMS, umask=0o077, TZ="Asia/Tokyo", LC_ALL="C", TMPDIR=str(tmp_path))
+    assert sums(again) == sums(first)
+    assert len(sums(first)) == 3
+
+
+def sums(directory: Path) -> dict[str, str]:
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()
+    }
+
+
+def test_the_sums_are_right(first: Path) -> None:
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=first, check=True)
+
+
+def make(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MAKE, *arguments],
+        env={"PATH": "/usr/bin:/bin", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_form_that_is_not_known_is_named() -> None:
+    done = make("snap")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no form snap: choose from deb, rpm" in done.stderr
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    done = make("--source", str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"make-packages: {tmp_path} is no checkout of cni-repair: no ")
+
+
+def test_a_wrong_epoch_is_refused(tmp_path: Path) -> None:
+    done = make("--out", str(tmp_path), SOURCE_DATE_EPOCH="yesterday")
+    assert done.returncode == 2
+    assert "SOURCE_DATE_EPOCH is 'yesterday': give seconds since 1970" in done.stderr
