@@ -29,6 +29,7 @@ _TESTS = (
     "tests/netns/test_watch*.py",
     "tests/test_adopt_containerd.py",
     "tests/test_clients.py",
+    "tests/test_cluster.py",
     "tests/test_containerd.py",
     "tests/test_kubelet*.py",
     "tests/test_prometheus.py",

@@ -20,7 +20,7 @@ from tests.background import Background
 from tests.leaks import traces
 
 _BUILD_SECONDS = 360  # what there may be left to build: it was begun beside the tests before
-_SECONDS = 900  # for all the rest; it may have to be downloaded
+_SECONDS = 1700  # for all the rest; it may have to be downloaded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(_BUILD_SECONDS + _SECONDS + 30)]
 
