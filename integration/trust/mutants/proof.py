@@ -78,7 +78,7 @@ def prove(extent: Extent) -> Outcome:
         ("survived", f"{len(judged.explained)} explained, {len(judged.unexplained)} not"),
         *_by_module(mutants),
     )
-    notes = tuple(f"survived: {change}; {why}" for change, why in judged.explained)
+    notes = tuple(f"survived ({why}): {change}" for change, why in judged.explained)
     return Outcome(len(mutants), tuple(failures), figures, notes=notes)
 
 
