@@ -37,7 +37,7 @@ from cni_repair.placing.puts import (
     say_where,
     set_current,
 )
-from cni_repair.placing.runtimes import plugin_directory
+from cni_repair.placing.runtimes import DEFAULT, plugin_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -253,8 +253,20 @@ def remove(package: Package) -> int:
     with locked(PREFIX):
         for launcher in launchers(PREFIX, [package.plugin_dir]):
             launcher.unlink()
+            if launcher.parent != package.plugin_dir:  # which is dpkg's, or rpm's
+                _remove_if_empty(launcher.parent)
         remove_prefix(PREFIX)
     return 0
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """A directory that a runtime names need not be there: we may have made it."""
+    try:
+        directory.rmdir()
+        if directory == DEFAULT:
+            directory.parent.rmdir()
+    except OSError:
+        pass  # it has other plugins
 
 
 def _who_runs_it() -> Iterator[str]:
