@@ -30,6 +30,7 @@ _TESTS = (
     "tests/netns/test_upgrade.py",
     "tests/netns/test_verbs.py",
     "tests/netns/test_watch*.py",
+    "tests/packages/*",
     "tests/test_adopt_containerd.py",
     "tests/test_bundle.py",
     "tests/test_clients.py",

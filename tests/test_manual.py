@@ -32,6 +32,7 @@ TOPICS = {
     "log",
     "monitoring",
     "on-call",
+    "packages",
     "restored",
     "runtimes",
     "trust",
