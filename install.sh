@@ -23,7 +23,7 @@ SOURCE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 
 ACTION=install
 PREFIX=/opt/cni-repair
-BIN_DIR=$DEFAULT_BIN_DIR
+BIN_DIR="" # where the runtime looks, unless it is given
 WHEELS=""
 WATCH=""
 PURGE=""
@@ -50,7 +50,8 @@ where one runs.
   --watch        have systemd run `cni-repair watch`, now and after every boot, by the configuration
                  /etc/cni-repair/watch.yaml; made from conf/watch.yaml where there is none
   --prefix DIR   where versions of it live (default /opt/cni-repair)
-  --bin-dir DIR  where the container runtime looks for plugins (default /opt/cni/bin)
+  --bin-dir DIR  where the container runtime looks for plugins (default: as containerd's, k3s',
+                 rke2's or CRI-O's configuration says, else /opt/cni/bin; it says what it chose)
   --wheels DIR   install from the wheels in DIR, with no package index: they are taken as they are.
                  To make DIR, on a machine that has an index and the same Python:
                    python3 -m pip wheel -w DIR --require-hashes -r conf/requirements.lock
@@ -154,8 +155,12 @@ check_directories() {
     done
     # One spelling for each path from here on: they are compared, and written into launchers.
     PREFIX=$(realpath -m -- "$PREFIX")
-    BIN_DIR=$(realpath -m -- "$BIN_DIR")
     check_characters --prefix "$PREFIX"
+    [[ -z $BIN_DIR ]] || check_bin_dir
+}
+
+check_bin_dir() {
+    BIN_DIR=$(realpath -m -- "$BIN_DIR")
     check_characters --bin-dir "$BIN_DIR"
     [[ "$BIN_DIR/" != "$PREFIX/"* ]] ||
         fail_usage "--bin-dir '$BIN_DIR'" "choose a directory outside the prefix $PREFIX"
@@ -257,6 +262,29 @@ need_python() {
     find_python python_makes_venvs ||
         fail "this distribution's python3 is older than 3.10, or has no venv" \
             "install a newer one in /usr/local/bin"
+}
+
+# The directory that this node's runtime takes plugins from, by the modules beside this script, where
+# none is given.
+choose_bin_dir() {
+    local said=() note
+    if [[ -d $SOURCE/cni_repair ]] && find_python python_runs; then
+        mapfile -t said < <(ask_modules cni_repair.placing.runtimes)
+    fi
+    BIN_DIR=${said[0]:-$DEFAULT_BIN_DIR}
+    check_bin_dir
+    [[ $ACTION == install ]] || return 0
+    say "plugin directory: $BIN_DIR (${said[1]:-the usual one}); --bin-dir takes another"
+    for note in "${said[@]:2}"; do
+        complain "$note" "if $BIN_DIR is not where the runtime looks, give --bin-dir"
+    done
+}
+
+# Runs the main() of a module of the checkout's.
+ask_modules() { # MODULE ARGUMENT...
+    "$PYTHON" -ISB -c 'import importlib, sys
+sys.path.insert(0, sys.argv.pop(1))
+sys.exit(importlib.import_module(sys.argv.pop(1)).main(sys.argv[1:]))' "$SOURCE" "$@"
 }
 
 need_demo_packages() {
@@ -451,31 +479,9 @@ site_packages() {
     "$NEW/bin/python3" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
 }
 
-# The #! line names the version's own directory, not `current`: a process that starts during an
-# upgrade must not find one version's first modules and another's later ones.
 write_launcher() {
-    cat >"$NEW/cni-repair" <<EOF
-#!$NEW/bin/python3 -IS
-# Made by install.sh. Isolated: no site, no .pth, nothing from the environment or the directory.
-import sys
-
-sys.path.append("$(site_packages)")
-
-try:
-    from cni_repair.__main__ import main
-except (ImportError, MemoryError, OSError, SystemError) as error:  # no descriptor, no memory, a bad disk
-    from posix import environ
-
-    # (A message may have quotes, and there is no json to be had.)
-    why = "".join(char for char in str(error) if char.isalnum() or char in " /._-")
-    if b"CNI_COMMAND" in environ:
-        said = '{"cniVersion":"1.0.0","code":5,"msg":"cni-repair cannot be loaded","details":"%s"}'
-        print(said % why)
-        sys.exit(1)
-    sys.exit(f"cni-repair: cannot be loaded: {why}")
-
-sys.exit(main())
-EOF
+    run "$NEW/bin/python3" -I -m cni_repair.placing.launcher "$NEW/bin/python3" "$(site_packages)" \
+        >"$NEW/cni-repair" || fail "cannot make the launcher in $NEW" "see above"
     chmod 0755 -- "$NEW/cni-repair"
 }
 
@@ -488,17 +494,28 @@ sys.exit(not json.loads(answer)["supportedVersions"])'
 }
 
 switch_to_new() {
-    local staged
-    staged=$(staged_launcher_of "$NEW")
     # On disk before the name is: a power cut must not leave an empty plugin.
     sync -f "$NEW"
     mkdir -p -- "$BIN_DIR" || fail "cannot make $BIN_DIR" "choose another --bin-dir"
-    install -m 0755 -T -- "$NEW/cni-repair" "$staged"
-    sync "$staged"
-    mv -T -- "$staged" "$BIN_DIR/cni-repair"
-    sync "$BIN_DIR"
+    put_launcher "$BIN_DIR"
+    ! is_left_in_default || put_launcher "$DEFAULT_BIN_DIR"
     ln -s -- "versions/${NEW##*/}" "$NEW/current"
     mv -T -- "$NEW/current" "$PREFIX/current"
+}
+
+put_launcher() { # DIR
+    local staged=$1/.cni-repair-${NEW##*/}
+    install -m 0755 -T -- "$NEW/cni-repair" "$staged"
+    sync "$staged"
+    mv -T -- "$staged" "$1/cni-repair"
+    sync "$1"
+}
+
+# Where it is the runtime's directory that was chosen, and an earlier install.sh has put a launcher
+# into the usual one: a configuration or a service may name that.
+is_left_in_default() {
+    [[ $GIVEN != *" --bin-dir "* && $BIN_DIR != "$DEFAULT_BIN_DIR" ]] &&
+        [[ $(version_of "$DEFAULT_BIN_DIR/cni-repair") == "$PREFIX/versions/"* ]]
 }
 
 check_launcher_free_or_ours() {
@@ -526,7 +543,7 @@ install_version() {
 # So that an engineer finds the command on PATH, its man page and its completion.
 link_command() {
     local launcher=$BIN_DIR/cni-repair
-    [[ $BIN_DIR == "$(realpath -m -- "$DEFAULT_BIN_DIR")" ]] || return 0
+    [[ $GIVEN != *" --bin-dir "* || $BIN_DIR == "$(realpath -m -- "$DEFAULT_BIN_DIR")" ]] || return 0
     if [[ ! -e $COMMAND_LINK && ! -L $COMMAND_LINK ]]; then
         mkdir -p -- "$(dirname -- "$COMMAND_LINK")"
         ln -s -- "$launcher" "$COMMAND_LINK"
@@ -585,7 +602,10 @@ watch_launcher() {
 }
 
 watch_is_ours() {
-    [[ $(watch_launcher) == "$BIN_DIR/cni-repair" ]]
+    local launcher
+    launcher=$(watch_launcher)
+    [[ $launcher == "$BIN_DIR/cni-repair" ]] ||
+        { is_left_in_default && [[ $launcher == "$DEFAULT_BIN_DIR/cni-repair" ]]; }
 }
 
 write_watch_unit() {
@@ -654,7 +674,7 @@ demo() {
 launchers_of_prefix() {
     local version launcher
     {
-        printf '%s\n' "$BIN_DIR/cni-repair"
+        printf '%s\n' "$BIN_DIR/cni-repair" "$DEFAULT_BIN_DIR/cni-repair"
         for version in "$PREFIX"/versions/*/; do
             launcher_of "${version%/}"
             echo
@@ -700,10 +720,7 @@ what_needs_it() { # ARGUMENT...
         echo "no cni_repair beside $SOURCE/install.sh: run it from a complete checkout"
         return 3
     }
-    "$PYTHON" -ISB -c 'import sys
-sys.path.insert(0, sys.argv.pop(1))
-from cni_repair.cli.removal import main
-sys.exit(main(sys.argv[1:]))' "$SOURCE" "$@"
+    ask_modules cni_repair.cli.removal "$@"
 }
 
 check_not_needed() { # ARGUMENT...
@@ -804,6 +821,7 @@ main() {
     trap 'on_signal INT' INT
     trap 'on_signal TERM' TERM
     trap 'on_signal HUP' HUP
+    [[ $BIN_DIR || $ACTION == demo ]] || choose_bin_dir
     case $ACTION in
     install) install_on_node ;;
     demo) demo ;;

@@ -1,5 +1,5 @@
-"""Two sessions at once (`--beside`): tests that wait for systemd, installers, our own daemon and
-other people's run in one of their own, and what came of each is told here as if it had run here.
+"""Two sessions at once (`--beside`): about half of the tests, by the time that they take, run in
+one of their own, and what came of each is told here as if it had run here.
 
 Each session has its own mounts and its own mark (tests/leaks.py): neither sees the other's traces.
 """
@@ -21,16 +21,24 @@ from _pytest.runner import runtestprotocol
 from tests.background import in_machines_mounts
 from tests.patience import HANG_SECONDS, eventually
 
-# With some of tests/netns both take about as long: all of it is kernels and daemons to wait for.
+# Those of tests/netns, and the manual, are there so that both sessions take about as long: kernels
+# and daemons are waited for in all of them.
 _TESTS = (
     "tests/install/*",
+    "tests/netns/test_present.py",
     "tests/netns/test_repair.py",
+    "tests/netns/test_upgrade.py",
     "tests/netns/test_verbs.py",
     "tests/netns/test_watch*.py",
+    "tests/packages/*",
     "tests/test_adopt_containerd.py",
+    "tests/test_bundle.py",
     "tests/test_clients.py",
+    "tests/test_cluster.py",
     "tests/test_containerd.py",
     "tests/test_kubelet*.py",
+    "tests/test_kubernetes.py",
+    "tests/test_manual.py",
     "tests/test_prometheus.py",
 )
 _END_SECONDS = 2 * HANG_SECONDS

@@ -23,6 +23,7 @@ _RIGS = Path(__file__).parents[1] / "integration"
 # By the fixture that tests wait for it with: in the order in which they are at their end.
 _BACKGROUND = {
     "kubelet_build": ["nice", "-n5", f"{_RIGS}/kubelet/run", "--build"],
+    "cluster_build": ["nice", "-n5", f"{_RIGS}/cluster/run", "--build"],
     # One guest keeps one core busy.
     "driver_run": [f"{_RIGS}/driver/run", "--json", "--guests=1"],
 }
@@ -89,6 +90,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def kubelet_build(request: pytest.FixtureRequest) -> Background:
     return request.config.stash[_background]["kubelet_build"]
+
+
+@pytest.fixture(scope="session")
+def cluster_build(request: pytest.FixtureRequest) -> Background:
+    return request.config.stash[_background]["cluster_build"]
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,22 @@ from tests.manual import Block, PageError, blocks_of, commands_of, matches, page
 from tests.manualnode import ManualNode
 
 TOPICS = {
-    "on-call", "watch", "monitoring", "log", "upgrade", "adopt", "restored", "checkpoints",
-    "configuration", "cost", "back-out", "runtimes", "trust",
-}  # fmt: skip
+    "adopt",
+    "back-out",
+    "checkpoints",
+    "configuration",
+    "cost",
+    "kubernetes",
+    "log",
+    "monitoring",
+    "on-call",
+    "packages",
+    "restored",
+    "runtimes",
+    "trust",
+    "upgrade",
+    "watch",
+}
 README_LINES, COLUMNS = 250, 100
 # Blocks that the throwaway node cannot play: each is one more that can rot.
 NOT_PLAYED_AT_MOST = 4

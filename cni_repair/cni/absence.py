@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cni_repair.cni.netconf import NetConf
 
 _LOCK = "masters"
-_LOCK_SECONDS = 2.0  # it is held for a few system calls
+_LOCK_SECONDS = 10.0  # it is held for a few system calls
 _HERE = None  # in the place of a time
 
 

@@ -47,20 +47,23 @@ def missing_uplink(conf: NetConf) -> CniError:
 
 
 def why_no_master(conf: NetConf) -> CniError | None:
-    """Why ADD would find no master; None where it would. Changes nothing."""
+    """Why ADD would find no master; None where it would. Changes nothing. Code 11 where it is away,
+    and may come back by itself."""
     below = uplink(conf)
     if below is None:
         return missing_uplink(conf) if _needs_uplink(conf) else None
     if conf.vlan_id is None:
         return None
     from cni_repair.uplink.ensure import look_for_vlan
-    from cni_repair.uplink.plan import READY
+    from cni_repair.uplink.plan import MISSING, READY, RENAMED
 
     try:
         plan, _ = look_for_vlan(below, conf.vlan_id)
     except CniError as error:
         return error  # it has just gone
-    return None if plan.state == READY else CniError(MASTER_REFUSED, plan.reason)
+    if plan.state == READY:
+        return None
+    return CniError(TRY_AGAIN if plan.state in (MISSING, RENAMED) else MASTER_REFUSED, plan.reason)
 
 
 def ensure_master(conf: NetConf) -> str | None:

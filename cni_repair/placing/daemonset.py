@@ -5,7 +5,8 @@ and symbolic link is what it is for the runtime. There it puts its own version i
 `cni-repair watch` of that version. With CNI_REPAIR_UNINSTALL=true it takes cni-repair away, as soon
 as nothing on the node needs it any more (placing/leaving.py).
 
-The kubelet's probes are `ready` and `alive`. `on-host ARGUMENT...` is the node's own command line.
+The kubelet's probes are `ready` and `alive`. `upgrade PLAN.yaml` upgrades the node's NIC driver, as
+a Job (placing/upgrading.py). `on-host ARGUMENT...` is the node's own command line.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.printable import say
 from cni_repair.placing import puts
 from cni_repair.placing.launcher import version_of
+from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
 
@@ -34,15 +36,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-PROGRAM = "cni-repair-node"
 PREFIX = Prefix(Path("/opt/cni-repair"))
 # What the DaemonSet sets (conf/kubernetes).
 UNINSTALL = "CNI_REPAIR_UNINSTALL"  # true: take it away
 BIN_DIR = "CNI_REPAIR_BIN_DIR"  # empty: the runtime's own
 CONFIG_FILE = "CNI_REPAIR_CONFIG"  # a watch.yaml in the container; empty, or not there: the node's
 
-RUN, READY, ALIVE, ON_HOST = "run", "ready", "alive", "on-host"
-_NODE_CONFIG = "watch.yaml"  # in the run directory: the container's, for the node's own processes
+RUN, READY, ALIVE, UPGRADE, ON_HOST = "run", "ready", "alive", "upgrade", "on-host"
+# In the run directory: what the container alone has, for the node's own processes.
+_NODE_CONFIG, _NODE_PLAN = "watch.yaml", "upgrade.yaml"
 _MOST_CONFIG = 64 << 10
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -82,8 +84,9 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     try:
         wanted, image = Wanted.of(os.environ), _image(os.environ.get(CONFIG_FILE, ""))
+        plan = _read_plan(options) if options.what == UPGRADE else b""
         _enter(options.host)
-        return _act(options, wanted, image)
+        return _act(options, wanted, image) if not plan else _upgrade(image, plan)
     except (CniError, NotPlaced, OSError) as error:
         say(f"{PROGRAM}: {error}", sys.stderr)
         return 1
@@ -94,8 +97,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         prog=PROGRAM, description="cni-repair on a node of Kubernetes, from a container."
     )
     parser.add_argument("--host", default="/host", metavar="DIR", help="the node's root")
-    parser.add_argument("what", nargs="?", default=RUN, choices=(RUN, READY, ALIVE, ON_HOST))
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=f"of cni-repair, for {ON_HOST}")
+    parser.add_argument(
+        "what", nargs="?", default=RUN, choices=(RUN, READY, ALIVE, UPGRADE, ON_HOST)
+    )
+    parser.add_argument(
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help=f"for {UPGRADE} the plan, for {ON_HOST} cni-repair's",
+    )
     return parser.parse_args(arguments)
 
 
@@ -142,6 +151,15 @@ def _moved(path: str, tree: str, seen: str) -> str:
     return seen + path[len(tree) :] if f"{path}/".startswith(f"{tree}/") else path
 
 
+def _read_plan(options: argparse.Namespace) -> bytes:
+    if len(options.arguments) != 1:
+        raise CniError(CONFIG, f"{UPGRADE} takes one plan", f"{UPGRADE} PLAN.yaml")
+    plan = _read_config(options.arguments[0])
+    if not plan:
+        raise CniError(CONFIG, f"there is no plan in {options.arguments[0]}", "mount one there")
+    return plan
+
+
 def _read_config(path: str) -> bytes:
     if not path:
         return b""
@@ -174,13 +192,13 @@ def put_in_place(wanted: Wanted, image: Image) -> None:
         choice = plugin_directory()
         bin_dir, why = choice.path, choice.why
         for note in choice.notes:
-            say(f"{PROGRAM}: {note}")
+            tell(note)
     with puts.locked(PREFIX):
         changed = _put(image, bin_dir)
     how = "put into" if changed else "is already in"
-    say(f"{PROGRAM}: {image.version} {how} {bin_dir} ({why})")
+    tell(f"{image.version} {how} {bin_dir} ({why})")
     if image.config:
-        _put_config(image.config)
+        _put_file(_NODE_CONFIG, image.config)
 
 
 def _put(image: Image, bin_dir: Path) -> bool:
@@ -201,17 +219,25 @@ def _put(image: Image, bin_dir: Path) -> bool:
     return not is_there
 
 
-def _put_config(config: bytes) -> None:
+def _put_file(name: str, data: bytes) -> str:
     directory = open_private(RUN_DIR, create=True)
     try:
-        replace_whole(directory, _NODE_CONFIG, config)
+        replace_whole(directory, name, data)
     finally:
         os.close(directory)
+    return f"{RUN_DIR}/{name}"
+
+
+def _upgrade(image: Image, plan: bytes) -> int:
+    from cni_repair.placing.upgrading import Upgrading
+
+    return Upgrading(_program(image.version), _ENVIRONMENT, _put_file(_NODE_PLAN, plan)).run()
 
 
 def _program(version: str) -> list[str]:
-    """This version's own, on the node: another may have been put into the runtime's directory."""
-    return [f"{PREFIX.version(version)}/{OWN_TYPE}"]
+    """This version's own, on the node; for a Job of another image, the one in service."""
+    own = PREFIX.version(version) / OWN_TYPE
+    return [str(own if own.exists() else PREFIX.path / "current" / OWN_TYPE)]
 
 
 def _watch_command(image: Image) -> list[str]:
@@ -227,12 +253,17 @@ def _become(command: list[str]) -> NoReturn:
 def _start_watch(image: Image) -> subprocess.Popen[bytes]:
     """The watcher as a child: what it forks is known by its session."""
     sys.stdout.flush()
-    ends = {signal.SIGTERM, signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)  # a child inherits it
-    try:
-        return subprocess.Popen(_watch_command(image), env=_ENVIRONMENT, start_new_session=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return subprocess.Popen(
+        _watch_command(image),
+        env=_ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=_take_signals,  # noqa: PLW1509 - there are no threads
+    )
+
+
+def _take_signals() -> None:
+    """In a child, which inherits what its parent does not take yet (placing/leaving.py)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.cli.common import REFUSED
 from cni_repair.cli.printable import one_line, say
@@ -73,7 +74,7 @@ def main(package: Package, arguments: list[str]) -> int:
         return configure(package) if action == "configure" else remove(package)
     except NotPlaced as error:
         print(f"cni-repair: {error}", file=sys.stderr)
-    except (OSError, subprocess.SubprocessError, py_compile.PyCompileError) as error:
+    except (OSError, CniError, subprocess.SubprocessError, py_compile.PyCompileError) as error:
         print(f"cni-repair: cannot {action} the package: {error}", file=sys.stderr)
     return 1
 

@@ -162,7 +162,8 @@ def _said_by(prefix: Prefix, version: Path) -> list[Path]:
 def running(directory: Path, proc: Path = Path("/proc")) -> dict[int, str]:
     """The processes that run a version at, or below, a directory: pid to command line.
 
-    Such as `watch` and `repair`: they import modules when they first need them.
+    Such as `watch` and `repair`: they import modules when they first need them. One whose root is
+    another (a container's, or a test's) runs what is there by that name, and not this.
     """
     found = {}
     for path in proc.glob("[0-9]*/cmdline"):
@@ -170,9 +171,17 @@ def running(directory: Path, proc: Path = Path("/proc")) -> dict[int, str]:
             words = path.read_bytes().decode("utf-8", "replace").split("\0")
         except OSError:  # it has ended
             continue
-        if words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3"):
+        ours = words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3")
+        if ours and _is_same(Path(f"{path.parent}/root{directory}"), directory):
             found[int(path.parent.name)] = " ".join(words).strip()
     return found
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:  # it has ended, or has no such directory
+        return False
 
 
 def remove_unused(prefix: Prefix, keep: Iterable[str], bin_dirs: Iterable[Path] = ()) -> None:

@@ -18,7 +18,6 @@ leads to where it leads on the node.
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import os
 import sys
 from pathlib import Path
@@ -166,7 +165,11 @@ class _Node:
 
 def _toml(text: str) -> dict[str, Any]:
     """Raises ValueError, RecursionError; ModuleNotFoundError by a Python 3.10 without tomli."""
-    reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    # (Import statements: the bundle has what these name.)
+    if sys.version_info >= (3, 11):
+        import tomllib as reader
+    else:
+        import tomli as reader  # type: ignore[import-not-found]
     document: dict[str, Any] = reader.loads(text)
     return document
 

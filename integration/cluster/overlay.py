@@ -15,15 +15,16 @@ from cni_repair.demo.lab import SUBNET
 from integration.command import CHECKOUT
 from integration.containerd.image import IMAGE as BUSYBOX
 
-BASE = CHECKOUT / "conf/kubernetes"
 NAMESPACE, DAEMONSET = "cni-repair", "cni-repair"
 NETWORK = "pod-network"  # the DaemonSet that configures it
 
+_BASE, _UNINSTALL = CHECKOUT / "conf/kubernetes", CHECKOUT / "conf/kubernetes-uninstall"
 _IMAGES = "images.json"
 IMAGE = "localhost/cni-repair"  # as the base calls it
-# A test waits for each look, and for each probe.
+# A test waits for each look and probe.
 _WATCH = {"version": 1, "heal": "uplink", "lookEvery": "1s"}
-_PROBED = {probe: {"periodSeconds": 1} for probe in ("startupProbe", "readinessProbe")}
+_SETTINGS = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
+_PROBED = {"readinessProbe": {"periodSeconds": 3}}
 _PATIENCE = {
     "apiVersion": "apps/v1",
     "kind": "DaemonSet",
@@ -33,8 +34,7 @@ _PATIENCE = {
 # As the sites' own do: configured once there is the plugin.
 _CONFIGURE = (
     'until [ "$PLUGIN" = macvlan ] || [ -x /bin-dir/cni-repair ]; do sleep 0.2; done;'
-    " busybox cp /conf/$NODE /net.d/.new && busybox mv /net.d/.new /net.d/10-pods.conflist &&"
-    " busybox touch /tmp/done && exec sleep 2147483647"
+    " busybox cp /conf/$NODE /net.d/.new && busybox mv /net.d/.new /net.d/10-pods.conflist"
 )
 
 
@@ -75,15 +75,14 @@ class Overlay:
     def write(self, image: Image, plugin: str, *, uninstall: bool = False) -> None:
         """Write it, with the pods' interfaces made by that plugin."""
         self.directory.mkdir(exist_ok=True)
-        values = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
-        values["literals"] = [f"uninstall={str(uninstall).lower()}"]
+        base = _UNINSTALL if uninstall else _BASE
         kustomization = {
             "namespace": NAMESPACE,
-            "bases": [os.path.relpath(BASE, self.directory)],  # kubectl 1.20 has them so
+            "bases": [os.path.relpath(base, self.directory)],  # kubectl 1.20 has them so
             "resources": ["network.json"],
             "patchesStrategicMerge": ["patience.json"],
             "images": [{"name": IMAGE, "newName": image.name, "newTag": image.tag}],
-            "configMapGenerator": [values],
+            "configMapGenerator": [_SETTINGS],
         }
         network = {"apiVersion": "v1", "kind": "List", "items": [*self._network(plugin)]}
         documents = {
@@ -114,11 +113,11 @@ def _network_pod(plugin: str) -> dict[str, Any]:
     places = {"net-d": "/etc/cni/net.d", "bin-dir": "/opt/cni/bin"}
     volumes = [{"name": name, "hostPath": {"path": path}} for name, path in places.items()]
     field = {"fieldRef": {"fieldPath": "spec.nodeName"}}
-    container = {
+    configure = {
         **CONTAINER,
+        "name": "configure",
         "command": ["sh", "-c", _CONFIGURE],
         "env": [{"name": "PLUGIN", "value": plugin}, {"name": "NODE", "valueFrom": field}],
-        "readinessProbe": {"exec": {"command": ["cat", "/tmp/done"]}, "periodSeconds": 1},
         "volumeMounts": [
             {"name": "conf", "mountPath": "/conf"},
             {"name": "net-d", "mountPath": "/net.d"},
@@ -129,7 +128,8 @@ def _network_pod(plugin: str) -> dict[str, Any]:
         **POD,
         "hostNetwork": True,
         "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
+        "initContainers": [configure],
+        "containers": [CONTAINER],
         "volumes": [*volumes, {"name": "conf", "configMap": {"name": NETWORK}}],
     }
 

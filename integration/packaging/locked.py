@@ -17,7 +17,8 @@ _NAME = re.compile(r"[a-z0-9-]+(?===)")
 
 def entries(lock: Path) -> dict[str, str]:
     """The requirements of a lock file with their hashes, by name."""
-    text = "".join(line for line in lock.open() if not line.startswith("#"))
+    lines = lock.read_text().splitlines(keepends=True)
+    text = "".join(line for line in lines if not line.startswith("#"))
     found = {}
     for entry in re.split(r"\n(?=\S)", text):
         name = _NAME.match(entry)

@@ -33,7 +33,9 @@ mount --move /mnt /etc
 for directory in /opt /run /var/lib /usr/local/sbin /usr/local/share; do
     mount -t tmpfs -o mode=0755 tmpfs "$directory"
 done
-mkdir /run/tmp
+mkdir -p /run/tmp /etc/containerd
+echo '[plugins.cri.cni]' >/etc/containerd/config.toml
+echo 'bin_dir = "/opt/cni/bin"' >>/etc/containerd/config.toml # this machine's is left alone
 """
 
 Self = TypeVar("Self", bound="Node")

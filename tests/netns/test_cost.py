@@ -29,6 +29,7 @@ import pytest
 
 from cni_repair.demo.lab import Lab, Outcome
 from cni_repair.demo.private import RUN
+from cni_repair.placing.launcher import launcher_text
 from integration.bench.node import Node
 from tests.netns.costs import (
     CALLS,
@@ -87,12 +88,6 @@ def recorded_here(what: str) -> dict[str, Recorded]:
 
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-# In install.sh's own words.
-_WRITE_LAUNCHER = """
-eval "$(sed -n '/^site_packages()/,/^}/p; /^write_launcher()/,/^}/p' "$1")"
-NEW=$2
-write_launcher
-"""
 # On the node, then in a pod, of whose messages strace knows less.
 _TALK = """
 import sys
@@ -124,7 +119,9 @@ def launcher() -> Iterator[Path]:
         without = shutil.ignore_patterns("__pycache__")
         shutil.copytree(_CHECKOUT / "cni_repair", site / "cni_repair", ignore=without)
         _run(new / "bin/python3", "-I", "-m", "compileall", "-q", site)
-        _run("bash", "-euc", _WRITE_LAUNCHER, "-", _CHECKOUT / "install.sh", new)
+        launcher = new / "cni-repair"
+        launcher.write_text(launcher_text(f"{new}/bin/python3", [str(site)]))
+        launcher.chmod(0o755)
         yield new / "cni-repair"
     finally:
         shutil.rmtree(new)

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,8 +37,9 @@ pytestmark = pytest.mark.slow  # many, though each is short
 FOUR, SIX = "10.9.0.50", "fd00:9::50"
 MAC = "02:00:00:00:00:66"
 # The addresses that are asked for, one line a round; and no answer is believed before the file `go`
-# is there.
+# is there, and the wire was heard once more. The file `over` tells that all questions were sent.
 HELD = """
+import os
 from cni_repair.network.reachability import holders
 from cni_repair.repair import detection
 class Held(holders.Asker):
@@ -45,10 +47,16 @@ class Held(holders.Asker):
         super().__init__(rtnl, master, addresses, *more)
         with open({asked!r}, "a") as file:
             print(master.name, *sorted(addresses), file=file)
+        self.may_end = False
+    def advance(self):
+        may_end = os.path.exists({go!r})
+        super().advance()
+        self.may_end = may_end
+        if self._is_over:
+            open({over!r}, "w").close()
     @property
     def is_decided(self):
-        import os
-        return os.path.exists({go!r}) and super().is_decided
+        return self.may_end and super().is_decided
 detection.Asker = Held
 detection._MOST_SECONDS = 1000.0
 """
@@ -62,7 +70,7 @@ scheduler.SETTLE_SECONDS = 0.5
 def held(rig: Rig, go: bool = False) -> str:
     if go:
         (rig.base / "go").touch()
-    return HELD.format(asked=str(rig.base / "asked"), go=str(rig.base / "go"))
+    return HELD.format(**{name: str(rig.base / name) for name in ("asked", "go", "over")})
 
 
 def asked(rig: Rig) -> list[set[str]]:
@@ -243,6 +251,8 @@ def test_another_host_asks_for_it_at_the_same_time(rig: Rig) -> None:
     was = attach(rig)
     rig.reload()
     with asking(rig) as process:
+        # (Our own questions would keep it from asking.)
+        eventually((rig.base / "over").exists, "all questions to be sent")
         host = another_host(rig, six(was), how="")
         eventually(lambda: "dadfailed" in rig.ip("addr", host), "the host's detection")
         entry = entry_of(ended(rig, process), was.pod)
@@ -422,7 +432,10 @@ def test_several_addresses_over_two_masters(rig: Rig) -> None:
 
 def test_many_at_once(rig: Rig) -> None:
     """All are asked for in one round, whichever process repaired them."""
-    pods = [attach(rig, f"pod{number}") for number in range(40)]
+    made = [rig.pod(f"pod{number}", ipv6=True) for number in range(40)]
+    rig.launcher()  # before several want to write it
+    with ThreadPoolExecutor(10) as threads:  # each ADD waits for the kernel's detection
+        pods = list(threads.map(lambda pod: rig.attach_pod(pod, rig.conf(v6=True)), made))
     duplicate = pods[7]
     rig.reload()
     another_host(rig, six(duplicate))

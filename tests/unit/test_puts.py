@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from cni_repair.placing.puts import Prefix, put_version, remove_unused
+from cni_repair.placing.puts import Prefix, put_version, remove_unused, running
+from tests.patience import eventually
 
 NAME = "1.0-20260101T000000Z-1"
 
@@ -29,3 +33,25 @@ def test_a_removal_that_was_cut_short(tmp_path: Path, monkeypatch: pytest.Monkey
         remove_unused(prefix, [])
     assert put_version(prefix, NAME, tree) == version
     assert (version / "module").read_text() == "whole"
+
+
+@pytest.mark.needs_root
+def test_what_a_container_runs_by_the_same_name(tmp_path: Path) -> None:
+    """It has a prefix of its own there, or another test's node has."""
+    version = tmp_path / "versions" / NAME
+    version.mkdir(parents=True)
+    ready = f"echo; exec -a {version}/bin/python3 cat"
+    hidden = f"mount -t tmpfs tmpfs {tmp_path}; mkdir -p {version}; {ready}"
+    with started("bash", "-c", ready) as here, started("unshare", "-m", "bash", "-ec", hidden):
+        assert running(tmp_path).keys() == {here.pid}
+
+
+@contextmanager
+def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has said a line, and waits for its input's end."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"\n"
+        eventually(lambda: b"/bin/python3" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        yield process

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import resource
 import subprocess
 import sys
@@ -13,20 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from cni_repair.placing.launcher import launcher_text
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
-_LAUNCHER = re.compile(r'cat >"\$NEW/cni-repair" <<EOF\n(.*?)\nEOF\n', re.DOTALL)
 
 
 @pytest.fixture(name="launcher")
 def _launcher(tmp_path: Path) -> Path:
-    """As install.sh writes it, of this checkout."""
-    found = _LAUNCHER.search((ROOT / "install.sh").read_text(encoding="utf-8"))
-    assert found
-    text = found[1].replace("$NEW/bin/python3", sys.executable)
-    places = f'{ROOT}"); sys.path.append("{sysconfig.get_path("purelib")}'
+    """As an installation has it, of this checkout."""
     path = tmp_path / "cni-repair"
-    path.write_text(text.replace("$(site_packages)", places), encoding="utf-8")
+    path.write_text(launcher_text(sys.executable, [str(ROOT), sysconfig.get_path("purelib")]))
     path.chmod(0o755)
     return path
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cni_repair.demo.lab import Lab, LabError
+from cni_repair.placing.launcher import launcher_text
 from integration.command import CHECKOUT
-from integration.errors import RigError
 from integration.trust.proof import Extent, Failure, Outcome
 from integration.trust.refused.judge import wrong_with
 from integration.trust.refused.situations import HOLDS, SITUATIONS, Situation
@@ -58,7 +58,6 @@ _FULL_PROCESSES = 8  # for each processor
 _SHARE = 12  # of a sample, at most so many cases of each situation
 _MEMORY = ("mmap",)
 _ENDS_AT_ONCE = "cannot return to the node's network namespace"
-_LAUNCHER = re.compile(r'cat >"\$NEW/cni-repair" <<EOF\n(.*?)\nEOF\n', re.DOTALL)
 _MOST_ALIKE = 12  # of calls that are alike, spread over the run
 # Hundreds of calls of a run are alike but for a name or a number: of the interpreter, which reads
 # our code; of sysctls; of what each process of the machine says of itself.
@@ -162,12 +161,8 @@ def packed(directory: Path) -> tuple[str, ...]:
     (to read that may fail, too)."""
     skip = shutil.ignore_patterns("__pycache__")
     shutil.copytree(CHECKOUT / "cni_repair", directory / "cni_repair", ignore=skip)
-    found = _LAUNCHER.search((CHECKOUT / "install.sh").read_text())
-    if found is None:
-        raise RigError("install.sh has no launcher")
     launcher = directory / "cni-repair"
-    launcher.write_text(found[1].replace("$NEW/bin/python3", sys.executable))
-    launcher.write_text(launcher.read_text().replace("$(site_packages)", str(directory)))
+    launcher.write_text(launcher_text(sys.executable, [str(directory)]))
     launcher.chmod(0o755)
     python = (sys.executable, "-I", "-S", "-c")
     begin = f"import sys; sys.path[:0] = [{str(directory)!r}]; "

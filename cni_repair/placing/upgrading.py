@@ -1,0 +1,92 @@
+"""The NIC driver's upgrade as a Job (conf/kubernetes/system-upgrade-plan.yaml): begun once a node.
+
+A Job that fails is tried again by Kubernetes, and one whose container is killed is, too. The driver
+must not be reloaded by each: what the last upgrade by the same plan has left is gone on with, and
+where nobody but a person can, the Job goes on failing, which keeps the next node from its turn.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+from cni_repair.cli.common import DAMAGED
+from cni_repair.cli.printable import one_line, say
+from cni_repair.placing.program import tell
+from cni_repair.upgrade.progress import CUT_SHORT, ENDED, FINE, REFUSED, RUNNING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+# What is to be done next.
+WAIT = "wait"  # it is at work
+DONE = "done"
+RESUME = "resume"
+BEGIN = "begin"
+STUCK = "stuck"  # it failed, and to begin again would reload the driver again
+_POLL_SECONDS = 5.0
+
+
+def next_step(digest: str, status: Mapping[str, Any]) -> str:
+    """What is to be done of a plan with that digest, by `upgrade --status -o json`. Pure."""
+    if status["standing"] == RUNNING:
+        return WAIT
+    if status.get("planDigest") != digest:
+        return BEGIN  # which is refused where another one has left something behind
+    if status["standing"] == CUT_SHORT:
+        return RESUME
+    if status["standing"] != ENDED or status["status"] == REFUSED:
+        return BEGIN  # none was begun, a reboot has ended it, or nothing was touched
+    if status["status"] == FINE:
+        return DONE
+    return RESUME if status["remaining"] and status.get("verdict") != "given-up" else STUCK
+
+
+class Upgrading:
+    """By the node's own cni-repair."""
+
+    def __init__(self, program: list[str], environment: dict[str, str], plan: str) -> None:
+        """`plan` is a file on the node."""
+        self._upgrade = [*program, "upgrade"]
+        self._environment = environment
+        self._plan = plan
+
+    def run(self) -> int:
+        """Have the node upgraded by the plan; the exit status of the upgrade, 0 if it is done."""
+        asked = self._asked(self._plan, "--dry-run", "-o", "json")
+        if not asked.stdout.startswith("{"):
+            say(one_line(asked.stderr), sys.stderr)
+            return asked.returncode or DAMAGED
+        digest = json.loads(asked.stdout)["planDigest"]
+        while True:
+            status = json.loads(self._asked("--status", "-o", "json").stdout)
+            step = next_step(digest, status)
+            if step != WAIT:
+                return self._do(step)
+            tell("an upgrade is at work on this node: waiting for its end")
+            time.sleep(_POLL_SECONDS)
+
+    def _do(self, step: str) -> int:
+        if step == DONE:
+            tell("this node was upgraded by this plan already: nothing is done")
+            return FINE
+        if step == STUCK:
+            tell(
+                "the upgrade of this node by this plan FAILED: see cni-repair upgrade --status on"
+                " it; begin another there by hand, or change the plan"
+            )
+            return DAMAGED
+        arguments = ["--resume"] if step == RESUME else [self._plan, "--yes"]
+        return subprocess.run(
+            [*self._upgrade, *arguments], env=self._environment, check=False
+        ).returncode
+
+    def _asked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self._upgrade, *arguments],
+            env=self._environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Where install.sh puts the plugin: where the node's runtime looks, unless another is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.install.node import COMMAND_LINK, LAUNCHER, Node
+
+CONTAINERD = "/etc/containerd/config.toml"
+OWN = "/opt/runtime/plugins"  # below what is hidden
+OF_CONTAINERD = f"""\
+version = 2
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{OWN}"
+"""
+
+
+@pytest.fixture
+def own(node: Node) -> Node:
+    """A node whose runtime looks into a directory of its own."""
+    node.write(CONTAINERD, OF_CONTAINERD)
+    return node
+
+
+def test_the_runtimes_own_directory_is_taken_and_told(own: Node, wheels: Path) -> None:
+    done = own.install("--wheels", str(wheels))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == (
+        f"plugin directory: {OWN} (containerd looks there ({CONTAINERD})); --bin-dir takes another"
+    )
+    assert f": {OWN}/cni-repair, from " in done.stdout
+    own.answer(f"{OWN}/cni-repair")
+    assert not own.path("/opt/cni").exists()
+    assert own.shell(f"readlink {COMMAND_LINK}") == f"{OWN}/cni-repair\n"
+    done = own.install("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not own.path(f"{OWN}/cni-repair").exists()
+    assert not own.path("/opt/cni-repair").exists()
+    assert not own.path(COMMAND_LINK).is_symlink()
+
+
+def test_one_that_is_given_wins(own: Node, wheels: Path) -> None:
+    done = own.install("--wheels", str(wheels), "--bin-dir", "/opt/given")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "plugin directory" not in done.stdout
+    own.answer("/opt/given/cni-repair")
+    assert not own.path(OWN).exists()
+
+
+def test_a_configuration_that_cannot_be_read_is_told(node: Node, wheels: Path) -> None:
+    node.write(CONTAINERD, "bin_dir = \n")
+    node.hide("/usr/lib/cni", "/opt")  # has no plugins
+    done = node.install("--wheels", str(wheels))
+    assert done.returncode == 0, done.stderr
+    assert f"install.sh: {CONTAINERD} is not used: Invalid value" in done.stderr
+    assert "give --bin-dir" in done.stderr
+    node.answer(LAUNCHER)
+
+
+def test_the_usual_launcher_is_upgraded_too(installed_node: Node, wheels: Path) -> None:
+    """It was put there before anybody asked the runtime; a service may name it."""
+    node = installed_node
+    node.write(CONTAINERD, OF_CONTAINERD)
+    before = node.version_in_service()
+    done = node.install("--wheels", str(wheels))
+    assert (done.returncode, done.stderr) == (0, "")
+    new = node.version_in_service(f"{OWN}/cni-repair")
+    assert new == node.version_in_service() != before
+    done = node.install("--uninstall")
+    assert (done.returncode, done.stderr) == (0, "")
+    for launcher in (LAUNCHER, f"{OWN}/cni-repair"):
+        assert not node.path(launcher).exists()
