@@ -50,6 +50,11 @@ def test_man_page_has_no_warning(tmp_path: Path, formatter: list[str]) -> None:
     assert formatter[0] != "mandoc" or done.stdout == ""
 
 
+def test_man_page_of_a_day() -> None:
+    """So that packages of the same commit are the same on any day."""
+    assert page(1_700_000_000).startswith('.TH CNI\\-REPAIR 8 "2023-11-14" ')
+
+
 def test_man_page_names_all_that_there_is() -> None:
     plain = page().replace("\\-", "-")
     for command in COMMANDS:
