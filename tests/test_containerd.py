@@ -122,9 +122,9 @@ def test_what_the_runtime_refuses_is_a_lab_error(told: dict[str, Any]) -> None:
 def test_leaving_kills_what_runs_and_removes_everything(
     told: dict[str, Any], nothing_left: Callable[[], None]
 ) -> None:
-    assert told  # a container was left running
+    cgroup = told["cgroup"]  # a container was left running
     nothing_left()
-    assert not [path for top in hierarchies() for path in top.glob("cni-repair-*")]
+    assert not [top for top in hierarchies() if (top / cgroup).exists()]
 
 
 def test_cgroup_is_left_empty_and_removed() -> None:
