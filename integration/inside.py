@@ -22,11 +22,13 @@ from integration.kubelet.private import in_private
 SECONDS = 600
 
 
-def play(module: str, arguments: list[str], directory: Path) -> Generator[Outcome, None, None]:
+def play(
+    module: str, arguments: list[str], directory: Path, seconds: int = SECONDS
+) -> Generator[Outcome, None, None]:
     """The outcomes, as they come, that a module's `main` tells on a private machine.
 
     It is called with those arguments, and the name of the cgroup that it is in. `directory` is for
-    what it says besides.
+    what it says besides; `seconds` are those of `tell`.
     """
     program = (
         f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
@@ -36,7 +38,7 @@ def play(module: str, arguments: list[str], directory: Path) -> Generator[Outcom
     ended = True
     with Cgroup() as cgroup, said.open("wb") as stderr:
         command = [sys.executable, "-IB", "-c", program, *arguments, cgroup.name]
-        with _process(in_private(command, cgroup), stderr) as process:
+        with _process(in_private(command, cgroup), stderr, seconds + 30) as process:
             assert process.stdout
             for line in process.stdout:
                 yield Outcome(**json.loads(line))
@@ -47,20 +49,22 @@ def play(module: str, arguments: list[str], directory: Path) -> Generator[Outcom
         yield Outcome("node", [check], 0.0, "", "")
 
 
-def tell(outcomes: Iterable[Outcome]) -> None:
+def tell(outcomes: Iterable[Outcome], seconds: int = SECONDS) -> None:
     """Have the other side know what came of each step. What takes too long is ended by TooLate."""
-    signal.signal(signal.SIGALRM, _too_late)
-    signal.alarm(SECONDS)
+
+    def too_late(number: int, frame: FrameType | None) -> None:
+        raise TooLate(f"no end after {seconds} s")
+
+    signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(seconds)
     for outcome in outcomes:
         print(json.dumps(outcome.document()), flush=True)
 
 
-def _too_late(number: int, frame: FrameType | None) -> None:
-    raise TooLate(f"no end after {SECONDS} s")
-
-
 @contextlib.contextmanager
-def _process(command: list[str], stderr: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    command: list[str], stderr: IO[bytes], seconds: int
+) -> Iterator[subprocess.Popen[bytes]]:
     """Context: a command that is ended by a deadline, or by leaving."""
     with subprocess.Popen(
         command,
@@ -70,7 +74,7 @@ def _process(command: list[str], stderr: IO[bytes]) -> Iterator[subprocess.Popen
         start_new_session=True,  # Ctrl-C is for us
     ) as process:
         # It has a deadline of its own, and tells what was amiss.
-        timer = threading.Timer(SECONDS + 30, process.kill)
+        timer = threading.Timer(seconds, process.kill)
         timer.start()
         try:
             yield process

@@ -17,7 +17,7 @@ from cni_repair.demo.private import leave_network
 from integration.cluster.control import ControlPlane
 from integration.cluster.ground import Ground
 from integration.cluster.node import Node
-from integration.kubelet.private import OWN, enter_private
+from integration.kubelet.private import OWN, enter_private, show_system
 
 NIC = "eth0"
 
@@ -47,6 +47,7 @@ class Cluster:
                 (TOR, "pods", f"{GATEWAY}/24"),
             ):
                 self._make_bridge(cleanup, netns, bridge, address)
+            show_system(_CONTROL)  # our own cgroups are those that we see, and the nodes
             control = ControlPlane(OWN / "control", _CONTROL, _ADDRESS)
             self.control = cleanup.enter_context(control)
             for number, name in enumerate(self._names, 1):

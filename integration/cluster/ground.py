@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from cni_repair.demo.lab import LabError, Netns
-from integration.kubelet.private import CGROUPS
+from integration.containerd.cgroup import MOUNTED
 from integration.packages import CACHE
 
 # $1 the name, $2 the directory of what is the node's own, $3 the cgroups, $4 what it is to see of
@@ -59,7 +59,7 @@ class Ground:
     def __enter__(self) -> Ground:
         self.own.mkdir(parents=True)
         unshare = ["unshare", "--mount", "--net", "--uts", "--propagation", "private"]
-        places = [self.name, str(self.own), str(CGROUPS), str(CACHE)]
+        places = [self.name, str(self.own), str(MOUNTED), str(CACHE)]
         with ExitStack() as cleanup:
             self._process = process = subprocess.Popen(
                 [*unshare, "sh", "-c", _ROOT, "-", *places],

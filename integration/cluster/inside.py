@@ -15,12 +15,14 @@ from integration.driver.report import Outcome
 from integration.inside import tell
 from integration.steps import no_node, run_steps
 
+SECONDS = 1500
+
 _LOG_CHARACTERS = 20_000
 
 
 def main(directory: str, cgroup: str) -> None:
     """Play it with the images that are in that directory, in a cgroup of that name."""
-    tell(_outcomes(Images.read(Path(directory)), Path(directory), cgroup))
+    tell(_outcomes(Images.read(Path(directory)), Path(directory), cgroup), SECONDS)
 
 
 def _outcomes(images: Images, directory: Path, cgroup: str) -> Iterator[Outcome]:

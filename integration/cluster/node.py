@@ -24,6 +24,7 @@ from integration.kubernetes import build
 
 PLUGINS = Path("/usr/lib/cni")
 BIN_DIR, CONF_DIR = "/opt/cni/bin", "/etc/cni/net.d"  # containerd's own choice, in most places
+LAUNCHER = f"{BIN_DIR}/cni-repair"
 
 _KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 _CREDENTIAL = "/var/lib/kubelet/pki/kubelet-client-current.pem"
@@ -118,7 +119,7 @@ class Node:
                 f"--node-ip={self._address}",
                 f"--kubeconfig={_KUBECONFIG}",
                 f"--cgroup-root={self._cgroup.path}",
-                "--node-status-update-frequency=1s",  # the test is to wait for no heartbeat
+                "--node-status-update-frequency=4s",  # not 10: it says what is Ready then
             ],
             enter=self.ground.entering,
         )

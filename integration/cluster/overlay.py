@@ -21,10 +21,10 @@ NETWORK = "pod-network"  # the DaemonSet that configures it
 _BASE, _UNINSTALL = CHECKOUT / "conf/kubernetes", CHECKOUT / "conf/kubernetes-uninstall"
 _IMAGES = "images.json"
 IMAGE = "localhost/cni-repair"  # as the base calls it
-# A test waits for each look, and for each probe.
+# A test waits for each look and probe.
 _WATCH = {"version": 1, "heal": "uplink", "lookEvery": "1s"}
 _SETTINGS = {"name": DAEMONSET, "behavior": "merge", "files": ["watch.yaml"]}
-_PROBED = {probe: {"periodSeconds": 1} for probe in ("startupProbe", "readinessProbe")}
+_PROBED = {"readinessProbe": {"periodSeconds": 3}}
 _PATIENCE = {
     "apiVersion": "apps/v1",
     "kind": "DaemonSet",
@@ -34,8 +34,7 @@ _PATIENCE = {
 # As the sites' own do: configured once there is the plugin.
 _CONFIGURE = (
     'until [ "$PLUGIN" = macvlan ] || [ -x /bin-dir/cni-repair ]; do sleep 0.2; done;'
-    " busybox cp /conf/$NODE /net.d/.new && busybox mv /net.d/.new /net.d/10-pods.conflist &&"
-    " busybox touch /tmp/done && exec sleep 2147483647"
+    " busybox cp /conf/$NODE /net.d/.new && busybox mv /net.d/.new /net.d/10-pods.conflist"
 )
 
 
@@ -114,11 +113,11 @@ def _network_pod(plugin: str) -> dict[str, Any]:
     places = {"net-d": "/etc/cni/net.d", "bin-dir": "/opt/cni/bin"}
     volumes = [{"name": name, "hostPath": {"path": path}} for name, path in places.items()]
     field = {"fieldRef": {"fieldPath": "spec.nodeName"}}
-    container = {
+    configure = {
         **CONTAINER,
+        "name": "configure",
         "command": ["sh", "-c", _CONFIGURE],
         "env": [{"name": "PLUGIN", "value": plugin}, {"name": "NODE", "valueFrom": field}],
-        "readinessProbe": {"exec": {"command": ["cat", "/tmp/done"]}, "periodSeconds": 1},
         "volumeMounts": [
             {"name": "conf", "mountPath": "/conf"},
             {"name": "net-d", "mountPath": "/net.d"},
@@ -129,7 +128,8 @@ def _network_pod(plugin: str) -> dict[str, Any]:
         **POD,
         "hostNetwork": True,
         "tolerations": [{"operator": "Exists"}],
-        "containers": [container],
+        "initContainers": [configure],
+        "containers": [CONTAINER],
         "volumes": [*volumes, {"name": "conf", "configMap": {"name": NETWORK}}],
     }
 

@@ -6,23 +6,23 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from cni_repair.demo.lab import Connection, LabError
-from integration.cluster.node import BIN_DIR, Node
+from integration.cluster.node import BIN_DIR, LAUNCHER, Node
 
 _REQUEST = json.dumps({"cniVersion": "1.0.0"})
 
 
 class Polling:
-    """Context: a question that is asked in a thread, one time after the other.
+    """Context: a question that is asked in a thread, with a pause of so many seconds in between.
 
-    It is answered by "", or by what is wrong.
+    The answer is "", or what is wrong.
     """
 
-    def __init__(self, ask: Callable[[], str]) -> None:
-        self._ask = ask
+    def __init__(self, ask: Callable[[], str], pause: float) -> None:
+        self._ask, self._pause = ask, pause
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.asked = 0
@@ -52,15 +52,32 @@ class Polling:
                 self.wrong.append(wrong)
             else:
                 self.longest, last = max(self.longest, now - last), now
-            self._is_over.wait(0.05)
+            self._is_over.wait(self._pause)
+
+    @property
+    def was_well(self) -> bool:
+        return self.asked > 0 and not self.wrong
 
 
-def plugin_answers(node: Node) -> str:
-    """What is wrong with a node's plugin, as a runtime sees it."""
-    launcher = f"{BIN_DIR}/cni-repair"
+def plugins_are_there(nodes: Iterable[Node]) -> str:
+    """The nodes on which there is nothing by the plugin's name, just now."""
+    return ", ".join(node.name for node in nodes if not node.ground.outside(LAUNCHER).exists())
+
+
+def plugins_answer(nodes: Iterable[Node]) -> str:
+    """What is wrong with the nodes' plugins, as a runtime sees them."""
+    return "; ".join(filter(None, map(_plugin_answers, nodes)))
+
+
+def connections_carry(connections: Mapping[str, Connection]) -> str:
+    """What is wrong with the pods' connections."""
+    return "; ".join(filter(None, (_carries(*one) for one in connections.items())))
+
+
+def _plugin_answers(node: Node) -> str:
     environment = ["env", "-i", "CNI_COMMAND=VERSION", f"CNI_PATH={BIN_DIR}"]
     done = subprocess.run(
-        [*node.ground.entering, *environment, launcher],
+        [*node.ground.entering, *environment, LAUNCHER],
         input=_REQUEST,
         check=False,
         capture_output=True,
@@ -71,8 +88,7 @@ def plugin_answers(node: Node) -> str:
     return ""
 
 
-def carries(name: str, connection: Connection) -> str:
-    """What is wrong with a pod's connection."""
+def _carries(name: str, connection: Connection) -> str:
     try:
         connection.exchange("still there?")
     except LabError as error:

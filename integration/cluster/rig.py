@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from integration.cluster import control
+from integration.cluster import control, inside
 from integration.cluster.images import make_images
 from integration.cluster.overlay import Images
 from integration.cluster.story import NODES
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             _print_title(images, time.monotonic() - began)
         # Closed before the directory goes, whatever ends us.
-        told = play("integration.cluster.inside", [str(directory)], directory)
+        told = play("integration.cluster.inside", [name], directory, inside.SECONDS)
         with contextlib.closing(told) as steps:
             outcomes = print_each(steps, options, evidence)
     return conclude(outcomes, options, evidence, began)

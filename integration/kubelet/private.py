@@ -16,7 +16,7 @@ from integration.containerd.cgroup import MOUNTED, Cgroup, entering, hierarchies
 OWN = Path("/run/own")
 
 _STATE = ("/var/lib", "/var/log")
-CGROUPS = OWN / "cgroup"
+_NEW_CGROUPS = OWN / "cgroup"
 _DAEMONS = "daemons"
 # What kubelet sets for the whole machine, it sets in copies.
 SYSCTLS = (
@@ -69,16 +69,16 @@ def _cover(path: str) -> None:
 
 def _collect_cgroups(name: str) -> None:
     """Our own part of every hierarchy, in the order of /sys/fs/cgroup."""
-    CGROUPS.mkdir()
+    _NEW_CGROUPS.mkdir()
     if MOUNTED not in hierarchies():
-        _mount("-t", "tmpfs", "cgroups", str(CGROUPS))
+        _mount("-t", "tmpfs", "cgroups", str(_NEW_CGROUPS))
     for hierarchy in hierarchies():
-        mine = CGROUPS / hierarchy.relative_to(MOUNTED)
+        mine = _NEW_CGROUPS / hierarchy.relative_to(MOUNTED)
         mine.mkdir(exist_ok=True)
         _mount("--bind", str(hierarchy / name), str(mine))
     for link in MOUNTED.iterdir():
         if link.is_symlink():  # `cpu` to `cpu,cpuacct`
-            (CGROUPS / link.name).symlink_to(os.readlink(link))
+            (_NEW_CGROUPS / link.name).symlink_to(os.readlink(link))
 
 
 def show_system(netns: Netns) -> None:
@@ -88,7 +88,7 @@ def show_system(netns: Netns) -> None:
     """
     _run("umount", "--recursive", "--lazy", "/sys")
     _run("nsenter", f"--net={netns.path}", "mount", "-t", "sysfs", "sysfs", "/sys")
-    _mount("--move", str(CGROUPS), str(MOUNTED))
+    _mount("--move", str(_NEW_CGROUPS), str(MOUNTED))
 
 
 def _mount(*arguments: str) -> None:

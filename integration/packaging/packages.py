@@ -98,7 +98,7 @@ def write_rpm(source: Source, work: Path, out: Path) -> Path:
 
 
 def _write(form: _Form, source: Source, work: Path, out: Path) -> Path:
-    root = work / form.packager
+    root = work / f"{form.packager}-{source.epoch}"
     _lay_out(form, source, work, root)
     set_times(root, source.epoch)
     settings = work / f"{form.packager}.yaml"

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 from pathlib import Path
 
-from tests.packages.conftest import FIRST, FORMS, MAKE, Build
+from tests.install.node import REPOSITORY
+from tests.packages.conftest import FIRST
 
 
-def test_two_builds_are_the_same_bytes(build: Build, first: Path, tmp_path: Path) -> None:
+def test_two_builds_are_the_same_bytes(first: Path, tmp_path: Path) -> None:
     """By another umask, in another time zone and locale, with other temporary directories."""
-    again = build(FIRST, *FORMS, umask=0o077, TZ="Asia/Tokyo", LC_ALL="C", TMPDIR=str(tmp_path))
+    again, temporary = tmp_path / "again", tmp_path / "temporary"
+    temporary.mkdir()
+    environ = {"SOURCE_DATE_EPOCH": str(FIRST), "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    environ["TMPDIR"] = str(temporary)
+    done = make("--out", str(again), "deb", "rpm", umask=0o077, **environ)
+    assert done.returncode == 0, done.stderr
     assert sums(again) == sums(first)
     assert len(sums(first)) == 3
+    assert list(temporary.iterdir()) == []
 
 
 def sums(directory: Path) -> dict[str, str]:
@@ -26,10 +34,11 @@ def test_the_sums_are_right(first: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=first, check=True)
 
 
-def make(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def make(*arguments: str, umask: int = 0o022, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MAKE, *arguments],
-        env={"PATH": "/usr/bin:/bin", **environ},
+        [REPOSITORY / "integration/packaging/make-packages", *arguments],
+        env={**os.environ, **environ},
+        umask=umask,
         capture_output=True,
         text=True,
         check=False,
