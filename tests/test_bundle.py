@@ -31,6 +31,7 @@ from tests.patience import HANG_SECONDS, eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it may have to be downloaded
 
 _NOT_IN_IT = {"setuptools", "tomli"}  # it is built with the one; the other is for Python 3.10
+_EXAMPLES = ("examples/systemd/cni-repair-watch.service", "examples/watch.yaml")
 _EPOCH = 1_700_000_000  # a checkout need not have a git
 
 
@@ -225,7 +226,7 @@ def test_tls_without_the_hosts_openssl(host: BundleHost) -> None:
 
 
 _TRAPPED = """
-import ctypes, locale, sys
+import ctypes, locale, socket, sys
 
 def can(what, *arguments):
     try:
@@ -237,6 +238,7 @@ paths = sys.argv[1:]
 print([name for name in paths if can(ctypes.CDLL, name.rpartition("/")[2])])
 print([name for name in paths if not can(ctypes.CDLL, name)])
 print(can(locale.setlocale, locale.LC_ALL, ""))
+print(socket.gethostbyname("api.example"))
 """
 _PLACES = (
     "lib", "usr/lib", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "srv/in-the-cache",
@@ -244,7 +246,7 @@ _PLACES = (
 
 
 def test_nothing_of_the_hosts_gets_in(host: BundleHost, prepared: Inputs, tmp_path: Path) -> None:
-    """Libraries and locales of the host's are of another glibc."""
+    """Libraries and locales of the host's are of another glibc; its names are looked up."""
     root = tmp_path / "root"
     shutil.copytree(host.root, root, symlinks=True)
     patchelf = str(prepared.root / "usr/bin/patchelf")
@@ -257,7 +259,10 @@ def test_nothing_of_the_hosts_gets_in(host: BundleHost, prepared: Inputs, tmp_pa
         shutil.copy(found, library)
         subprocess.run([patchelf, "--set-soname", library.name, library], check=True)
         libraries.append(f"/{place}/{library.name}")
+    shutil.copy(root / _PLACES[0] / "libtrap0.so.1", root / _PLACES[0] / "libnss_trap.so.2")
     (root / "etc").mkdir()
+    (root / "etc/nsswitch.conf").write_text("hosts: trap files\n")
+    (root / "etc/hosts").write_text("192.0.2.7 api.example\n")
     subprocess.run(["ldconfig", "-X", "-r", root, "/srv/in-the-cache"], check=True)
     (root / "etc/ld.so.preload").write_text("/nowhere/preloaded.so\n")
     shutil.copytree("/usr/lib/locale/C.utf8", root / "usr/lib/locale/xx_XX.utf8")
@@ -265,7 +270,7 @@ def test_nothing_of_the_hosts_gets_in(host: BundleHost, prepared: Inputs, tmp_pa
     trapped.root = root
     script = f"import sys; sys.argv[1:] = {libraries!r}\n{_TRAPPED}"
     said = python(trapped, script, LC_ALL="xx_XX.UTF-8", LD_LIBRARY_PATH="/nowhere")
-    assert said == "[]\n[]\nFalse\n"
+    assert said == "[]\n[]\nFalse\n192.0.2.7\n"
 
 
 # --- in, and out ---------------------------------------------------------------------------------
@@ -354,15 +359,17 @@ def test_bill_names_all_that_is_in_it(made: Made, prepared: Inputs) -> None:
         assert found[deb.name]["hashes"] == [{"alg": "SHA-256", "content": content}]
 
 
-def test_all_libraries_are_of_packages_that_the_bill_names(made: Made, prepared: Inputs) -> None:
+def test_libraries_are_of_packages_that_the_bill_names_with_their_licences(
+    made: Made, prepared: Inputs
+) -> None:
     named = {name for deb in prepared.debs() for name in files_of(prepared, deb.name)}
     with tarfile.open(made.bundle) as archive:
         names = archive.getnames()
     libraries = [name for name in names if re.search(r"versions/[^/]+/lib/[^/]+\.so[.\d]*$", name)]
     assert "libc.so.6" in {Path(name).name for name in libraries}
     assert {Path(name).name for name in libraries} <= named
-    for name in DEBIAN:
-        assert any(one.endswith(f"/share/licenses/{name}/copyright") for one in names)
+    for name in (*(f"licenses/{package}/copyright" for package in DEBIAN), *_EXAMPLES):
+        assert any(one.endswith(f"/share/{name}") for one in names), name
 
 
 def files_of(prepared: Inputs, package: str) -> set[str]:

@@ -27,6 +27,7 @@ from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.printable import say
 from cni_repair.placing import puts
 from cni_repair.placing.launcher import version_of
+from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-PROGRAM = "cni-repair-node"
 PREFIX = Prefix(Path("/opt/cni-repair"))
 # What the DaemonSet sets (conf/kubernetes).
 UNINSTALL = "CNI_REPAIR_UNINSTALL"  # true: take it away
@@ -192,11 +192,11 @@ def put_in_place(wanted: Wanted, image: Image) -> None:
         choice = plugin_directory()
         bin_dir, why = choice.path, choice.why
         for note in choice.notes:
-            say(f"{PROGRAM}: {note}")
+            tell(note)
     with puts.locked(PREFIX):
         changed = _put(image, bin_dir)
     how = "put into" if changed else "is already in"
-    say(f"{PROGRAM}: {image.version} {how} {bin_dir} ({why})")
+    tell(f"{image.version} {how} {bin_dir} ({why})")
     if image.config:
         _put_file(_NODE_CONFIG, image.config)
 
@@ -253,12 +253,17 @@ def _become(command: list[str]) -> NoReturn:
 def _start_watch(image: Image) -> subprocess.Popen[bytes]:
     """The watcher as a child: what it forks is known by its session."""
     sys.stdout.flush()
-    ends = {signal.SIGTERM, signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)  # a child inherits it
-    try:
-        return subprocess.Popen(_watch_command(image), env=_ENVIRONMENT, start_new_session=True)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return subprocess.Popen(
+        _watch_command(image),
+        env=_ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=_take_signals,  # noqa: PLW1509 - there are no threads
+    )
+
+
+def _take_signals() -> None:
+    """In a child, which inherits what its parent does not take yet (placing/leaving.py)."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 if __name__ == "__main__":

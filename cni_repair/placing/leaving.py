@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 
 from cni_repair.base.errors import CniError
-from cni_repair.cli.printable import say
 from cni_repair.cli.removal import Removal, in_the_way
 from cni_repair.placing import puts
+from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
 
@@ -58,7 +57,7 @@ class Leaving:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
         try:
             if is_gone(self._prefix):
-                _say("cni-repair is not on this node: nothing is to be taken away")
+                tell("cni-repair is not on this node: nothing is to be taken away")
                 return self._idle()
             self._put()
             while not self._leave():
@@ -85,14 +84,14 @@ class Leaving:
             needs = [str(error)]
         if needs != self._said:
             for line in needs:
-                _say(f"not taken away: {line}")
+                tell(f"not taken away: {line}")
             self._said = needs
         return False
 
     def _needs(self) -> list[str]:
         found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
         for pid, command in puts.running(self._prefix.path).items():
-            if _is_on_node(pid) and not self._is_own(pid):
+            if not (self._is_own(pid) or _is_probe(command)):
                 found.append(f"PID {pid} runs it ({command}): wait for its end, or stop it")
         return found
 
@@ -110,8 +109,8 @@ class Leaving:
             for launcher in launchers:
                 launcher.unlink(missing_ok=True)
             puts.remove_prefix(self._prefix)
-        _say(f"took cni-repair away: {', '.join(map(str, launchers))}, {self._prefix.path}")
-        _say("its records in /var/lib/cni-repair are kept")
+        tell(f"took cni-repair away: {', '.join(map(str, launchers))}, {self._prefix.path}")
+        tell("its records in /var/lib/cni-repair are kept")
 
     # --- the watcher ---
 
@@ -131,18 +130,10 @@ class Leaving:
         self._child = None
 
 
-def _is_on_node(pid: int) -> bool:
-    """Whether a process sees the node's files: others, as our probes, have the image's."""
-    try:
-        return os.path.samefile(f"/proc/{pid}/root", "/")
-    except OSError:
-        return False  # it has ended
+def _is_probe(command: str) -> bool:
+    """Whether it is another process of this program: it has modules of its own, the image's."""
+    return PROGRAM in map(os.path.basename, command.split())
 
 
 def _launchers(prefix: Prefix) -> list[Path]:
     return sorted(puts.launchers(prefix, [plugin_directory().path]))
-
-
-def _say(line: str) -> None:
-    say(f"cni-repair-node: {line}")
-    sys.stdout.flush()  # whoever reads the container's log does so while it runs

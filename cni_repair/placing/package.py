@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.cli.common import REFUSED
 from cni_repair.cli.printable import one_line, say
@@ -36,7 +37,7 @@ from cni_repair.placing.puts import (
     say_where,
     set_current,
 )
-from cni_repair.placing.runtimes import plugin_directory
+from cni_repair.placing.runtimes import DEFAULT, plugin_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def main(package: Package, arguments: list[str]) -> int:
         return configure(package) if action == "configure" else remove(package)
     except NotPlaced as error:
         print(f"cni-repair: {error}", file=sys.stderr)
-    except (OSError, subprocess.SubprocessError, py_compile.PyCompileError) as error:
+    except (OSError, CniError, subprocess.SubprocessError, py_compile.PyCompileError) as error:
         print(f"cni-repair: cannot {action} the package: {error}", file=sys.stderr)
     return 1
 
@@ -252,8 +253,20 @@ def remove(package: Package) -> int:
     with locked(PREFIX):
         for launcher in launchers(PREFIX, [package.plugin_dir]):
             launcher.unlink()
+            if launcher.parent != package.plugin_dir:  # which is dpkg's, or rpm's
+                _remove_if_empty(launcher.parent)
         remove_prefix(PREFIX)
     return 0
+
+
+def _remove_if_empty(directory: Path) -> None:
+    """A directory that a runtime names need not be there: we may have made it."""
+    try:
+        directory.rmdir()
+        if directory == DEFAULT:
+            directory.parent.rmdir()
+    except OSError:
+        pass  # it has other plugins
 
 
 def _who_runs_it() -> Iterator[str]:

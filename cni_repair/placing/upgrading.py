@@ -14,6 +14,7 @@ import time
 
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.printable import one_line, say
+from cni_repair.placing.program import tell
 from cni_repair.upgrade.progress import CUT_SHORT, ENDED, FINE, REFUSED, RUNNING
 
 TYPE_CHECKING = False
@@ -66,15 +67,15 @@ class Upgrading:
             step = next_step(digest, status)
             if step != WAIT:
                 return self._do(step)
-            _tell("an upgrade is at work on this node: waiting for its end")
+            tell("an upgrade is at work on this node: waiting for its end")
             time.sleep(_POLL_SECONDS)
 
     def _do(self, step: str) -> int:
         if step == DONE:
-            _tell("this node was upgraded by this plan already: nothing is done")
+            tell("this node was upgraded by this plan already: nothing is done")
             return FINE
         if step == STUCK:
-            _tell(
+            tell(
                 "the upgrade of this node by this plan FAILED: see cni-repair upgrade --status on"
                 " it; begin another there by hand, or change the plan"
             )
@@ -89,8 +90,3 @@ class Upgrading:
             [*self._upgrade, *arguments],
             env=self._environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-
-
-def _tell(line: str) -> None:
-    say(f"cni-repair-node: {line}")
-    sys.stdout.flush()

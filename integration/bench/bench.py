@@ -15,7 +15,7 @@ from integration.bench import aims, names
 from integration.bench.chart import chart
 from integration.bench.errors import PeerError
 from integration.bench.figures import Figures, table
-from integration.bench.parts import PARTS, QUICK, Bench, Scale
+from integration.bench.parts import BY_NAME_ONLY, PARTS, QUICK, Bench, Scale
 from integration.bench.peers import all_peers
 from integration.command import CHECKOUT, run_rig
 from integration.product import install
@@ -43,6 +43,8 @@ parts:
   ipv6          repair of 1 and 200 lost pods that have IPv6, too; a pod's first
                 replies, with duplicate address detection
   hostile       status and repair of a pod that has 200,000 routes
+  start         (only where it is named) the program's start in each form: install.sh,
+                .deb, bundle; against the bare macvlan plugin
 
 Exit status: 0 measured, 1 a peer failed or restored less, 2 cannot run here.
 Nothing else should run meanwhile. Needs gcc, and pyroute2 (which tests/run
@@ -67,7 +69,7 @@ def _parse() -> argparse.Namespace:
         epilog=_MORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="NAME", help="all parts where none is named")
+    parser.add_argument("parts", nargs="*", metavar="NAME", help="most parts where none is named")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all runs there, too")
     parser.add_argument("--chart", type=Path, metavar="FILE", help="draw time against pods (SVG)")
     parser.add_argument(
@@ -86,8 +88,9 @@ def _parse() -> argparse.Namespace:
         help="another checkout, whose cni-repair is measured in turns with this one",
     )
     options = parser.parse_args()
-    if unknown := [name for name in options.parts if name not in PARTS]:
-        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    known = (*PARTS, *BY_NAME_ONLY)
+    if unknown := [name for name in options.parts if name not in known]:
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(known)}")
     for file in filter(None, (options.json, options.chart)):
         if not os.access(file.absolute().parent, os.W_OK):  # said now, not in ten minutes
             parser.error(f"{file}: no directory that can be written to")
@@ -110,7 +113,9 @@ def _measure(options: argparse.Namespace) -> int:
         launcher, earlier = _installed(options, Path(name))
         try:
             peers = all_peers(Path(name), scale.shell_most, notes.append, earlier)
-            bench = Bench(launcher, peers, scale, figures, tell, notes.append, earlier)
+            bench = Bench(
+                launcher, peers, scale, figures, tell, notes.append, earlier, options.source
+            )
             bench.run(options.parts or PARTS)
         except PeerError as error:
             print(f"{_NAME}: {error}", file=sys.stderr)

@@ -13,6 +13,7 @@ TEN = "repair, 10 lost"
 NOTHING_LOST = "repair, nothing lost"
 STATUS = "status"
 HOSTILE = "hostile pod"  # its routes follow
+START = "start"
 
 PARALLEL = 8
 
@@ -25,6 +26,12 @@ SHELL = "nine commands a pod"
 BATCH = "ip -batch"
 PYROUTE2 = "pyroute2"
 FLOOR = "C, the floor"
+
+# What is started.
+NOTHING = "true, in the same way"
+INSTALLED = "install.sh"
+DEB = ".deb, Debian 12's Python"
+BUNDLE = "bundle, its own Python and libc"
 
 # The same peer a second time, as if it were another: how far two medians are apart that should be
 # the same is the machine's noise.

@@ -6,6 +6,7 @@ Peers take turns, and each round begins with the next of them: what else the mac
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +18,17 @@ from integration.bench import names
 from integration.bench.errors import PeerError
 from integration.bench.figures import Figures, Run
 from integration.bench.firstreply import FirstReplies
+from integration.bench.forms import forms
 from integration.bench.node import Node
 from integration.bench.peers import Peer, before, by, detecting, ours
+from integration.command import CHECKOUT
 
 T = TypeVar("T")
 
 PARTS = (
     "add-del", "parallel", "repair", "armed", "nothing-lost", "status", "ten", "ipv6", "hostile",
 )  # fmt: skip
+BY_NAME_ONLY = ("start",)  # it has packages made
 _OF_MANY = ("repair", "armed", "nothing-lost", "status", "ten")
 _ENOUGH = 20_000.0  # milliseconds that one peer may take at one size: then it has no more turns
 _FEW = 10  # pods of many that lost their link
@@ -46,9 +50,10 @@ class Scale:
     few_of: int = 500
     routes: int = 200_000
     hostile: int = 3
+    starts: int = 100
 
 
-QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, {1: 3, 20: 2}, (20,), 10, 20, 20_000, 1)
+QUICK = Scale(6, 2, {1: 3, 10: 2, 20: 2}, {1: 3, 20: 2}, (20,), 10, 20, 20_000, 1, 6)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Bench:
     tell: Callable[[str], None]  # of what begins
     note: Callable[[str], None]  # of what belongs to the figures
     earlier: Path | None = None  # another checkout's launcher, to be measured in turns with ours
+    source: Path = CHECKOUT
 
     def run(self, parts: Sequence[str]) -> None:
         if "add-del" in parts:
@@ -74,6 +80,8 @@ class Bench:
             self._ipv6()
         if "hostile" in parts:
             self._hostile()
+        if "start" in parts:
+            self._start()
 
     # --- ADD and DEL ---
 
@@ -104,6 +112,22 @@ class Bench:
                 for verb, what in (("ADD", names.ADD_PARALLEL), ("DEL", names.DEL_PARALLEL)):
                     *_, together = node.plugin(verb, netconf, pods)
                     self.figures.add(what, names.PARALLEL, peer, together)
+
+    # --- Start-up ---
+
+    def _start(self) -> None:
+        """CNI_COMMAND=VERSION of each form: nothing but the start of the program."""
+        self.tell("the packages: making, installing")
+        with tempfile.TemporaryDirectory(prefix="forms-", dir="/var/tmp") as directory:
+            started = [*forms(self.source, self.launcher, Path(directory))]
+            self.tell(f"VERSION, {self.scale.starts} each")
+            with Node(self.launcher) as node:
+                stdin = node.directory / "version"
+                stdin.write_text('{"cniVersion": "1.0.0"}')
+                for form in _in_turns(started, self.scale.starts):
+                    call = (form.command, {"CNI_COMMAND": "VERSION"}, str(stdin))
+                    (run,) = node.spawn(f"{names.START}, {form.name}", [call])
+                    self.figures.add(names.START, 1, form.name, run)
 
     # --- Many pods ---
 

@@ -103,7 +103,8 @@ class Cnitool:
 
 
 def _build() -> None:
-    go = unpacked(f"golang-{_GO}-go", f"go-{_GO}", f"golang-{_GO}-src", suite=_OF_GO)
+    name = f"go-{_GO}-{_OF_GO}"  # (without the suite it is this machine's own)
+    go = unpacked(f"golang-{_GO}-go", name, f"golang-{_GO}-src", suite=_OF_GO)
     with made_whole(_BUILT) as work:
         source = source_of(_SOURCE, work, supply.NEWEST)
         tree, gopath = work / "tree", work / "gopath"

@@ -98,7 +98,7 @@ def write_rpm(source: Source, work: Path, out: Path) -> Path:
 
 
 def _write(form: _Form, source: Source, work: Path, out: Path) -> Path:
-    root = work / form.packager
+    root = work / f"{form.packager}-{source.epoch}"
     _lay_out(form, source, work, root)
     set_times(root, source.epoch)
     settings = work / f"{form.packager}.yaml"
@@ -149,6 +149,8 @@ def _lay_out(form: _Form, source: Source, work: Path, root: Path) -> None:
     documents = root / "usr/share/doc/cni-repair"
     for part, name in _DOCUMENTS.items():
         source.copy(part, documents / name)
+    (documents / "examples/requirements.lock").unlink()  # install.sh's
+    shutil.rmtree(documents / "examples/systemd")
     _write_gzip(source.directory / "CHANGELOG.md", documents / "CHANGELOG.md.gz")
     (root / form.plugins[1:]).mkdir(parents=True)
 

@@ -1,55 +1,46 @@
 from __future__ import annotations
 
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from integration.errors import RigError
+from integration.packaging import packages
+from integration.packaging.source import read_source, write_sums
 from integration.packaging.trees import debian
-from tests.install.node import REPOSITORY
 from tests.packages.debian import Debian
 
-MAKE = REPOSITORY / "integration/packaging/make-packages"
 FIRST, SECOND = 1_700_000_000, 1_700_000_100  # when the two versions were made, for their packages
 
-Build = Callable[..., Path]
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Where the packages of a version are, and the .deb of a later one; both of this checkout."""
+    work = tmp_path_factory.mktemp("work")
+    first, second = (tmp_path_factory.mktemp(name) for name in ("first", "second"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", str(FIRST))
+        try:
+            source = read_source()
+            packages.write_deb(source, work, first)
+            packages.write_rpm(source, work, first)
+            packages.write_deb(replace(source, epoch=SECOND), work, second)
+        except RigError as error:
+            pytest.skip(f"the packages cannot be built here: {error}")
+    write_sums(first)
+    return first, second
 
 
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """A function that builds packages of this checkout; the directory in which they are."""
-
-    def build_packages(epoch: int, *forms: str, umask: int = 0o022, **environ: str) -> Path:
-        out = tmp_path_factory.mktemp("packages")
-        done = subprocess.run(
-            [MAKE, "--out", out, *forms],
-            env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch), **environ},
-            umask=umask,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 2:
-            pytest.skip(done.stderr)  # no package index, or no tool for this machine
-        assert done.returncode == 0, done.stderr
-        return out
-
-    return build_packages
+def first(built: tuple[Path, Path]) -> Path:
+    return built[0]
 
 
 @pytest.fixture(scope="session")
-def first(build: Build) -> Path:
-    """The packages of a version."""
-    return build(FIRST)
-
-
-@pytest.fixture(scope="session")
-def second(build: Build) -> Path:
-    """The .deb of a later one."""
-    return build(SECOND, "deb")
+def second(built: tuple[Path, Path]) -> Path:
+    return built[1]
 
 
 def deb_in(directory: Path) -> Path:

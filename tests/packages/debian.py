@@ -107,6 +107,12 @@ class Debian(Node):
         """As an administrator does it; what was said."""
         return self.must("apt-get", "install", "-y", self.bring(package))
 
+    def by_rpm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the machine's rpm on the node's files, among the node's processes."""
+        spaces = [one for one in self._namespaces() if one != "--mount"]
+        command = ["nsenter", *spaces, "rpm", "--root", str(self.path("/")), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
     def files(self) -> set[str]:
         """All that is on the disk, but for what apt, dpkg and Python keep for themselves."""
         found = self.must("find", "/", "-xdev", "-not", "-name", "*.pyc").splitlines()

@@ -32,6 +32,7 @@ class Story:
 
     node: Debian
     files: set[str] = field(default_factory=set)  # before anything was installed
+    said: str = ""  # when it was installed
     address: str = ""
     watcher: int = 0  # its process
 
@@ -60,14 +61,46 @@ def lose_master(node: Debian) -> None:
     assert node.addresses(POD) == ""
 
 
-def test_it_is_installed(story: Story, first: Path) -> None:
+# What install.sh leaves on a node, as far as the package looks at it.
+OLD_VERSION = "/opt/cni-repair/versions/0.1.0-20260101T000000Z-1"
+OLD_UNIT = "/etc/systemd/system/cni-repair-watch.service"
+OLD_WANTS = "/etc/systemd/system/multi-user.target.wants/cni-repair-watch.service"
+BY_INSTALL_SH = f"""\
+mkdir -p {OLD_VERSION}/bin {OLD_VERSION}/share/man/man8 /opt/cni/bin /usr/local/share/man/man8
+mkdir -p /usr/local/sbin {Path(OLD_WANTS).parent} {OLD_UNIT}.d
+echo /opt/cni/bin >{OLD_VERSION}/bin-dir
+printf '#!%s/bin/python3 -IS\\n' {OLD_VERSION} >/opt/cni/bin/cni-repair
+touch /opt/cni-repair/.lock {OLD_VERSION}/share/man/man8/cni-repair.8 {OLD_UNIT}.d/mine.conf
+ln -s versions/{Path(OLD_VERSION).name} /opt/cni-repair/current
+ln -s /opt/cni/bin/cni-repair /usr/local/sbin/cni-repair
+ln -s /opt/cni-repair/current/share/man/man8/cni-repair.8 /usr/local/share/man/man8/cni-repair.8
+printf '[Service]\\nExecStart=/opt/cni/bin/cni-repair watch --config x\\n' >{OLD_UNIT}
+ln -s {OLD_UNIT} {OLD_WANTS}
+"""
+
+
+def test_an_installation_by_install_sh_is_taken_over(story: Story, first: Path) -> None:
     node = story.node
     node.write(CONTAINERD, OF_CONTAINERD)
     story.files = node.files()
-    said = node.install_package(deb_in(first))
+    node.must("sh", "-euc", BY_INSTALL_SH)
+    story.said = node.install_package(deb_in(first))
+    assert "took over from the installation in /opt/cni-repair, and removed it" in story.said
+    assert f"cni-repair-watch.service is the package's now; {OLD_UNIT} is removed" in story.said
+    target = node.must("readlink", OLD_WANTS).strip()  # enabled it was, and is
+    assert node.path(target).exists()
+    assert node.path(f"{OLD_UNIT}.d/mine.conf").exists()
+    for path in ("/opt/cni-repair", OLD_UNIT, "/usr/local/sbin/cni-repair"):
+        assert node.must("sh", "-c", f"ls -d {path} 2>/dev/null || true") == ""
+    node.must("rm", "-r", f"{OLD_UNIT}.d")
+    node.must("rmdir", "/usr/local/share/man/man8")  # the link is gone, too
+
+
+def test_it_is_installed(story: Story) -> None:
+    node = story.node
     assert (
         f"cni-repair: /opt/cni/bin/cni-repair is in service: containerd looks there ({CONTAINERD})"
-        in said
+        in story.said
     )
     assert node.must("cni-repair", "--version").startswith("cni-repair ")
     for launcher in (PLUGIN, "/opt/cni/bin/cni-repair"):
@@ -183,12 +216,13 @@ def test_it_is_not_removed_while_a_pod_needs_it(story: Story) -> None:
     node = story.node
     done = node.do("apt-get", "remove", "-y", "cni-repair")
     assert done.returncode != 0
-    assert f"1 interface of living pods ({POD}) was made by cni-repair" in done.stderr
-    assert "cni-repair: nothing was removed" in done.stderr
-    assert "CNI_REPAIR_FORCE=yes" in done.stderr
+    said = done.stdout + done.stderr  # apt hands on what scripts say as it likes
+    assert f"1 interface of living pods ({POD}) was made by cni-repair" in said
+    assert "cni-repair: nothing was removed" in said
+    assert "CNI_REPAIR_FORCE=yes" in said
     assert node.must("dpkg-query", "-W", "-f", "${Status}", "cni-repair") == "install ok installed"
     assert story.address in node.addresses(POD)
-    node.call("CHECK", POD)
+    assert "1 healthy" in node.must("cni-repair", "status")
 
 
 def test_nor_while_a_configuration_names_it(story: Story) -> None:
@@ -198,7 +232,7 @@ def test_nor_while_a_configuration_names_it(story: Story) -> None:
     node.write(NET_CONF, json.dumps({"cniVersion": "1.0.0", "name": "pods", "type": "cni-repair"}))
     done = node.do("apt-get", "purge", "-y", "cni-repair")
     assert done.returncode != 0
-    assert f"{NET_CONF} names cni-repair" in done.stderr
+    assert f"{NET_CONF} names cni-repair" in done.stdout + done.stderr
     assert node.must("cni-repair", "--version")
 
 
@@ -211,4 +245,5 @@ def test_it_is_removed_and_purged_and_leaves_nothing(story: Story) -> None:
     assert "/etc/cni-repair/watch.yaml" in left
     assert not [path for path in left if path.startswith(("/usr/", "/opt/"))]
     node.must("apt-get", "purge", "-y", "cni-repair")
-    assert node.files() - story.files - {"/var/lib/cni"} == set()  # which is the plugins'
+    left = node.files() - story.files - {str(Path(OLD_WANTS).parent)}  # which the test had made
+    assert left - {"/var/lib/cni"} == set()  # which is the plugins'

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cni_repair.placing import daemonset
+from cni_repair.placing.program import PROGRAM
 from cni_repair.watch.settings import check_settings
 from tests.unit.documents import Place, places_in
 from tests.unit.samples import REPOSITORY
@@ -60,7 +61,7 @@ def test_every_key_of_the_config_map_is_used() -> None:
 @pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
 def test_the_probes_are_what_the_program_knows(probe: str) -> None:
     program, word = CONTAINER[probe]["exec"]["command"]
-    assert program == daemonset.PROGRAM
+    assert program == PROGRAM
     assert word == (daemonset.READY if probe == "readinessProbe" else daemonset.ALIVE)
 
 
@@ -118,6 +119,6 @@ def test_one_node_and_none_before_it_is_well() -> None:
     spec = PLAN["spec"]
     assert (spec["concurrency"], spec["exclusive"]) == (1, True)
     assert spec["jobActiveDeadlineSecs"] > 0
-    assert spec["upgrade"]["command"] == [daemonset.PROGRAM]
+    assert spec["upgrade"]["command"] == [PROGRAM]
     (secret,) = spec["secrets"]
     assert spec["upgrade"]["args"] == [daemonset.UPGRADE, f"{secret['path']}/upgrade.yaml"]

@@ -6,6 +6,7 @@ It runs where it was made for, and nowhere else: a program names its loader by a
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class Tree:
     epoch: int
     inputs: Inputs
     site: Path  # all Python packages
+    examples: Path  # the checkout's conf: the service's unit, its settings
     stage: Stage
 
     def make(self) -> None:
@@ -82,6 +84,7 @@ class Tree:
         self._copy_modules()
         self._copy_python()
         self._copy_licences()
+        shutil.copytree(self.examples, self.stage.directory / "share/examples")
         self._write_programs()
         # The pack (cni_repair/base/pack.py) knows its sources by their times.
         set_times(self.stage.directory, self.epoch)
