@@ -6,6 +6,9 @@ import gc
 import os
 import sys
 
+# Given back where there is no memory left to say so with (see base/errors, which has its own).
+_RESERVE_BYTES = 2 << 20
+
 
 def main() -> int:
     """Run; the process's exit status, where it has not ended already.
@@ -13,7 +16,9 @@ def main() -> int:
     Everything is written by then, and taking the interpreter apart would cost 2 ms more: the
     process ends at once.
     """
+    reserve: list[bytes] = []
     try:
+        reserve.append(bytes(_RESERVE_BYTES))
         return _run()
     except KeyboardInterrupt:  # before, or while, anything was done
         if os.environ.get("CNI_COMMAND"):
@@ -21,6 +26,7 @@ def main() -> int:
         print("cni-repair: interrupted", file=sys.stderr)
         return 130
     except (OSError, ImportError, MemoryError, SystemError) as error:
+        reserve.clear()
         os._exit(_fail(f"cni-repair cannot start: {str(error) or 'no memory left'}"))
 
 

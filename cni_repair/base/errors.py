@@ -83,9 +83,18 @@ class DelegateError(CniError):
         return self._document
 
 
+# To say that there is no memory takes some, and what was being done still has all the rest: this is
+# given back then. (Zeros by calloc: address space, of which no page is touched.)
+_RESERVE_BYTES = (
+    2 << 20
+)  # as much as the interpreter, or libc, asks the kernel for at a time, twice
+_reserve = [bytes(_RESERVE_BYTES)]
+
+
 def of_system(error: BaseException) -> CniError:
     """One of SYSTEM_ERRORS as what it is: no bug of ours, but something to be put right, or to be
     tried again. What was being done is told by the place, for lack of a better word."""
+    _reserve.clear()
     place = _place_of(error)
     if isinstance(error, (MemoryError, SystemError)):
         return CniError(IO, "the system has no memory left", f"{place}; call again")
