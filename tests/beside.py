@@ -36,6 +36,7 @@ _TESTS = (
     "tests/test_clients.py",
     "tests/test_cluster.py",
     "tests/test_containerd.py",
+    "tests/test_fleet.py",
     "tests/test_kubelet*.py",
     "tests/test_kubernetes.py",
     "tests/test_manual.py",

@@ -18,7 +18,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def told_by(file: str, seconds: float) -> dict[str, Any]:
-    """What `on_private_machine(cgroup)` of a file prints, one JSON document."""
+    """What `on_private_machine(cgroup)` of a file prints, one JSON document; and the cgroup."""
     runtime.prepare()
     program = (
         f"import runpy, sys; sys.path.insert(0, {str(_CHECKOUT)!r});"
@@ -29,7 +29,7 @@ def told_by(file: str, seconds: float) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return {**found, "cgroup": cgroup.name}
 
 
 def plugin_in(directory: Path) -> Path:

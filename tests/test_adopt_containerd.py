@@ -14,7 +14,7 @@ from integration.kubelet.private import OWN, enter_private, show_system
 from tests.patience import HANG_SECONDS
 from tests.privately import plugin_in, told_by
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # it may have to be downloaded
 
 _CONF_DIR = OWN / "net.d"
 _CHECKPOINTS = Path("/var/lib/cni-repair/checkpoints")
@@ -24,7 +24,7 @@ _CACHE = Path("/var/lib/cni/results")
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What :func:`on_private_machine` saw; one run serves all tests."""
-    return told_by(__file__, 200)
+    return told_by(__file__, 900)
 
 
 def on_private_machine(cgroup: str) -> None:

@@ -31,6 +31,7 @@ from tests.patience import HANG_SECONDS, eventually
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it may have to be downloaded
 
 _NOT_IN_IT = {"setuptools", "tomli"}  # it is built with the one; the other is for Python 3.10
+_EXAMPLES = ("examples/systemd/cni-repair-watch.service", "examples/watch.yaml")
 _EPOCH = 1_700_000_000  # a checkout need not have a git
 
 
@@ -93,6 +94,12 @@ def test_same_input_same_bytes(made: Made, tmp_path: Path) -> None:
     assert again.bundle.read_bytes() == made.bundle.read_bytes()
     assert again.bill == made.bill
     assert again.image.read_bytes() == made.image.read_bytes()
+
+
+def test_man_page_is_of_the_commits_day(host: BundleHost) -> None:
+    """Not of the day on which it is made."""
+    (page,) = host.root.glob("opt/cni-repair/versions/*/share/man/man8/cni-repair.8")
+    assert page.read_text().startswith('.TH CNI\\-REPAIR 8 "2023-11-14" ')
 
 
 # --- on a host -----------------------------------------------------------------------------------
@@ -358,15 +365,17 @@ def test_bill_names_all_that_is_in_it(made: Made, prepared: Inputs) -> None:
         assert found[deb.name]["hashes"] == [{"alg": "SHA-256", "content": content}]
 
 
-def test_all_libraries_are_of_packages_that_the_bill_names(made: Made, prepared: Inputs) -> None:
+def test_libraries_are_of_packages_that_the_bill_names_with_their_licences(
+    made: Made, prepared: Inputs
+) -> None:
     named = {name for deb in prepared.debs() for name in files_of(prepared, deb.name)}
     with tarfile.open(made.bundle) as archive:
         names = archive.getnames()
     libraries = [name for name in names if re.search(r"versions/[^/]+/lib/[^/]+\.so[.\d]*$", name)]
     assert "libc.so.6" in {Path(name).name for name in libraries}
     assert {Path(name).name for name in libraries} <= named
-    for name in DEBIAN:
-        assert any(one.endswith(f"/share/licenses/{name}/copyright") for one in names)
+    for name in (*(f"licenses/{package}/copyright" for package in DEBIAN), *_EXAMPLES):
+        assert any(one.endswith(f"/share/{name}") for one in names), name
 
 
 def files_of(prepared: Inputs, package: str) -> set[str]:

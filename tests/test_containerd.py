@@ -19,7 +19,7 @@ from integration.containerd.runtime import Containerd
 from integration.kubelet.private import OWN, enter_private, show_system
 from tests.privately import plugin_in, told_by
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # it may have to be downloaded
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # it may have to be downloaded
 
 _PING = ("ping", "-c", "1", "-W", "30", "10.9.0.1")
 
@@ -27,7 +27,7 @@ _PING = ("ping", "-c", "1", "-W", "30", "10.9.0.1")
 @pytest.fixture(scope="module")
 def told() -> dict[str, Any]:
     """What :func:`on_private_machine` saw; one run serves all tests."""
-    return told_by(__file__, 120)
+    return told_by(__file__, 900)
 
 
 def on_private_machine(cgroup: str) -> None:
@@ -122,9 +122,9 @@ def test_what_the_runtime_refuses_is_a_lab_error(told: dict[str, Any]) -> None:
 def test_leaving_kills_what_runs_and_removes_everything(
     told: dict[str, Any], nothing_left: Callable[[], None]
 ) -> None:
-    assert told  # a container was left running
+    cgroup = told["cgroup"]  # a container was left running
     nothing_left()
-    assert not [path for top in hierarchies() for path in top.glob("cni-repair-*")]
+    assert not [top for top in hierarchies() if (top / cgroup).exists()]
 
 
 def test_cgroup_is_left_empty_and_removed() -> None:

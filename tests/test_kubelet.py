@@ -67,7 +67,7 @@ def test_run_that_is_stopped_leaves_nothing(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         poll_until(lambda: any("k8s.io/" in path for path in _left() - before), 120, "pods to run")
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert process.returncode == 128 + signal.SIGTERM
     assert _left() == before
     nothing_left()

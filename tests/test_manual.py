@@ -28,6 +28,7 @@ TOPICS = {
     "checkpoints",
     "configuration",
     "cost",
+    "fleet",
     "kubernetes",
     "log",
     "monitoring",

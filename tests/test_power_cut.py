@@ -17,7 +17,7 @@ from integration.trust.power.proof import missing
 from integration.trust.power.reboot import another_boot
 from integration.trust.power.recording import record_here
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 _NOTHING_IS_SYNCED = "import os; os.fsync = lambda fd: None; "
 

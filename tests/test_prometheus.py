@@ -59,7 +59,7 @@ def test_run_that_is_stopped_leaves_nothing(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: any("storage.tsdb.path" in one for one in traces()), "prometheus")
         process.terminate()
-        process.communicate(timeout=60)
+        process.communicate(timeout=240)
     assert process.returncode == 128 + signal.SIGTERM
     assert _directories() == before
     nothing_left()

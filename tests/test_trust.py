@@ -8,7 +8,7 @@ from integration.trust.proof import Extent, Failure, Outcome
 from integration.trust.proofs import PROOFS
 from integration.trust.trust import proof_named
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("name", PROOFS)

@@ -12,7 +12,7 @@ import pytest
 from tests.install.machine import UNITS, WATCH, Machine
 from tests.install.node import LAUNCHER, PREFIX, REPOSITORY, Node
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 CONFIG = "/etc/cni-repair/watch.yaml"
 _WANTED = f"{UNITS}/multi-user.target.wants/{WATCH}"

@@ -20,7 +20,7 @@ from tests.install.test_watch_kubelet import KUBELET, NOTE, state
 from tests.install.test_watch_unit import DEVELOPED, UNIT, attach, make_uplink
 from tests.patience import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # The real one's relist leaves a pod without an address for a second. Who is faster is a question
 # for an idle machine; on any other, it is the loss that has kubelet held, not a look (lookEvery,

@@ -16,7 +16,7 @@ from tests.install.test_watch_kubelet import assert_free, state, with_kubelet
 from tests.install.test_watch_unit import PODS, UNIT, make_uplink, node_with_pods
 from tests.patience import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 _STATUS = "/run/cni-repair/watch.json"
 _RELOADS = 10 if IS_FULL else 3

@@ -43,9 +43,11 @@ _JOURNAL = Path("/var/lib/cni-repair/upgrade/journal")
 _PHASES = [
     "preflight", "snapshot", "hold", "driver", "masters", "repair", "verify", "release",
 ]  # fmt: skip
-# In the driver command: it goes on only once a resume has found it at work.
-# (The plan, with this text in it, stands in the journal, too; there every " has a \\ before it.)
-_UNTIL_FOUND = f"""until grep -q '"word".*still at work' {_JOURNAL}; do sleep 0.2; done"""
+# A driver command takes away, and brings back, the NIC once these are there: who is to be killed at
+# some point may come further than that before it is, but no further than here.
+_MAY_BEGIN, _MAY_END = Path("/run/driver-may-begin"), Path("/run/driver-may-end")
+_GATE = "until test -e {}; do sleep 0.2; done"
+_TRIES = 20
 _TIMERS = "cni-repair-deadman-*.timer"
 # Where systemd keeps what is of this boot.
 _RUNTIME = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
@@ -221,9 +223,12 @@ def _resume(node: Node, check: Checks, cut_in: list[str]) -> None:
     before, files = node.interfaces(), runtime_files()
     connection = node.connect(node.pods[0])
     connection.exchange("before the upgrade")
-    write_plan(f"{RMMOD}; {_UNTIL_FOUND}; {MODPROBE}", driver={"deadline": "240s"})
+    for gate in (_MAY_BEGIN, _MAY_END):
+        gate.unlink(missing_ok=True)
+    command = f"{_GATE.format(_MAY_BEGIN)}; {RMMOD}; {_GATE.format(_MAY_END)}; {MODPROBE}"
+    write_plan(command, driver={"deadline": "1200s"})
     with node.kubelet(), distribution(node) as network:
-        cut(node, ["upgrade", str(PLAN)], "done", "hold")
+        cut_before_the_driver(node)
         check_held(check, node)
         check_let_go(check, node, files)
         since = time.monotonic()
@@ -247,10 +252,13 @@ def check_cuts(check: Checks, node: Node, phases: list[str], network: threading.
     held = []
     for phase in phases:
         if phase == "driver":
+            network.clear()  # what comes next waits for eth0: it does not end before it is killed
+            _MAY_BEGIN.touch()
             answers.append(cut(node, ["upgrade", "--resume"], "lost", "eth0"))
             held.append(is_held(node))
-            network.clear()  # what comes next waits for eth0: it does not end before it is killed
-        answers.append(cut(node, ["upgrade", "--resume"], "done", phase))
+            answers.append(cut_where_the_driver_ends(node))
+        else:
+            answers.append(cut(node, ["upgrade", "--resume"], "done", phase))
         network.set()
         if phase in ("hold", "driver", "masters", "repair"):  # then it is let go
             held.append(is_held(node))
@@ -498,6 +506,36 @@ def cut(node: Node, arguments: list[str], kind: str, name: str = "") -> Outcome:
         pid = wait_for(kind, name, began)
         os.kill(pid, signal.SIGKILL)
         node.log.append(f"SIGKILL for {pid}, after {kind} {name}")
+        return follower.result()
+
+
+def cut_before_the_driver(node: Node) -> None:
+    """Begin an upgrade, and kill it between hold and driver; again, where it was quicker than we
+    are."""
+    for _ in range(_TRIES):
+        cut(node, ["upgrade", str(PLAN)], "done", "hold")
+        begun = [event["pid"] for event in events() if event["event"] == "driver"]
+        if not begun:
+            return
+        os.killpg(begun[0], signal.SIGKILL)
+        poll_until(
+            lambda: node.cli("upgrade", "--release").returncode == 0,
+            _EVENT_SECONDS,
+            "the upgrade to be given up",
+        )
+        poll_until(lambda: not units(node, "cni-repair*"), ANSWER_SECONDS, "no units")
+    raise LabError(f"{_TRIES} upgrades were quicker than their end")
+
+
+def cut_where_the_driver_ends(node: Node) -> Outcome:
+    """Resume an upgrade whose driver command is at work, and kill it once that has ended."""
+    began = time.time()
+    with node.meanwhile(lambda: node.cli("upgrade", "--resume")) as follower:
+        wait_for("word", began=began)  # it is found at work
+        _MAY_END.touch()
+        pid = wait_for("done", "driver", began)
+        os.kill(pid, signal.SIGKILL)
+        node.log.append(f"SIGKILL for {pid}, after done driver")
         return follower.result()
 
 

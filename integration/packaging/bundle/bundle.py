@@ -43,8 +43,9 @@ def made_stage(source: Source, work: Path) -> Stage:
 
 def _make(source: Source, work: Path, root: Path) -> None:
     prepared = inputs(source.directory / LOCK)
-    site = install(source, prepared, work)
+    site, examples = install(source, prepared, work), work / "examples"
+    source.copy("conf", examples)
     checksums = "".join(deb.sha256 for deb in prepared.debs())
     number = content_number(site, checksums.encode())
     stage = Stage(root, VERSIONS / f"{source.tree_name}-{number}")
-    Tree(source.epoch, prepared, site, stage).make()
+    Tree(source.epoch, prepared, site, examples, stage).make()

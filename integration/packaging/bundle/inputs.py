@@ -85,8 +85,8 @@ class Inputs:
         loader = str(self.root / _LIBRARIES[0] / _LOADER)
         libraries = ":".join(str(self.root / directory) for directory in _LIBRARIES)
         program = str(self.root / "usr/bin" / PYTHON)
-        home = f"PYTHONHOME={self.root}/usr"
-        return run(["env", home, loader, "--library-path", libraries, program, "-sSP", *arguments])
+        environ = ("env", "-u", "PYTHONPATH", f"PYTHONHOME={self.root}/usr")
+        return run([*environ, loader, "--library-path", libraries, program, "-sSP", *arguments])
 
 
 def inputs(lock: Path) -> Inputs:

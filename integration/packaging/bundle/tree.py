@@ -6,6 +6,7 @@ It runs where it was made for, and nowhere else: a program names its loader by a
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,9 @@ _LEFT_OUT = frozenset(
 )  # fmt: skip
 _NO_DATA = frozenset({".py", ".pyi", ".pyc", ".so"})
 _SHARED = {
-    "man/man8/cni-repair.8": "from cni_repair.cli.manpage import page; print(page(), end='')",
+    "man/man8/cni-repair.8": (
+        "from cni_repair.cli.manpage import page; print(page({epoch}), end='')"
+    ),
     "bash-completion/completions/cni-repair": (
         "from cni_repair.cli.completion import script; print(script(), end='')"
     ),
@@ -75,6 +78,7 @@ class Tree:
     epoch: int
     inputs: Inputs
     site: Path  # all Python packages
+    examples: Path  # the checkout's conf: the service's unit, its settings
     stage: Stage
 
     def make(self) -> None:
@@ -82,6 +86,7 @@ class Tree:
         self._copy_modules()
         self._copy_python()
         self._copy_licences()
+        shutil.copytree(self.examples, self.stage.directory / "share/examples")
         self._write_programs()
         # The pack (cni_repair/base/pack.py) knows its sources by their times.
         set_times(self.stage.directory, self.epoch)
@@ -147,7 +152,7 @@ class Tree:
     def _make_shared(self) -> None:
         """Man page, completion and bill of materials, as install.sh makes them."""
         for name, script in _SHARED.items():
-            self.stage.write(f"share/{name}", self._python(script))
+            self.stage.write(f"share/{name}", self._python(script.format(epoch=self.epoch)))
         brought = json.dumps(components(self.inputs.debs()))
         self.stage.write(f"share/{BILL}", self._python(_BILL, brought))
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -119,21 +121,28 @@ def _copy(chosen: dict[str, tuple[str, ...]], work: Path) -> None:
 
 
 def _mutmut(packages: PythonPackages, work: Path, *arguments: str) -> None:
-    command = [sys.executable, "-m", "mutmut", *arguments]
-    done = subprocess.run(
-        command,
-        check=False,
-        cwd=work,
-        env={**os.environ, "PYTHONPATH": str(packages.directory)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_RUN_SECONDS,
-    )
-    if done.returncode != 0:
-        said = done.stdout.replace("\r", "\n").strip()
-        raise RigError(f"mutmut {arguments[0]}: exit {done.returncode}: {said[-1500:]}")
+    log = work / "mutmut.log"  # (A pipe would be kept open by whoever outlives it.)
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [sys.executable, "-m", "mutmut", *arguments],
+            cwd=work,
+            env={**os.environ, "PYTHONPATH": str(packages.directory)},
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            process.wait(_RUN_SECONDS)
+        finally:
+            # A test that it ended, since that took too long, leaves the processes of its pods.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode != 0:
+        said = log.read_text().replace("\r", "\n").strip()
+        raise RigError(f"mutmut {arguments[0]}: exit {process.returncode}: {said[-1500:]}")
 
 
 def _rows_of(chosen: dict[str, tuple[str, ...]]) -> list[Explained]:
