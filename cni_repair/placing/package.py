@@ -202,7 +202,7 @@ def _take_over_watch(taken: set[str]) -> None:
     if unit.is_symlink() or found is None or found[1] not in taken:
         return
     unit.unlink()
-    for link in _ETC_UNITS.glob(f"*.wants/{_WATCH_UNIT}"):
+    for link in _wants():
         link.unlink()
         link.symlink_to(_UNIT_FILE)
     say(f"cni-repair: {_WATCH_UNIT} is the package's now; {unit} is removed")
@@ -229,9 +229,14 @@ def _restart_watch() -> None:
 
 def _remove_watch() -> None:
     _systemctl("disable", "--now", _WATCH_UNIT)
-    for link in _ETC_UNITS.glob(f"*.wants/{_WATCH_UNIT}"):  # no systemd runs here
-        if link.is_symlink():
-            link.unlink()
+    for link in _wants():  # no systemd runs here
+        link.unlink()
+
+
+def _wants() -> list[Path]:
+    """The links by which the unit is enabled, be they dangling: glob() may leave such out."""
+    links = (directory / _WATCH_UNIT for directory in _ETC_UNITS.glob("*.wants"))
+    return [link for link in links if link.is_symlink()]
 
 
 # --- out ------------------------------------------------------------------------------------------

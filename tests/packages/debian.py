@@ -110,7 +110,9 @@ class Debian(Node):
     def by_rpm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the machine's rpm on the node's files, among the node's processes."""
         spaces = [one for one in self._namespaces() if one != "--mount"]
-        command = ["nsenter", *spaces, "rpm", "--root", str(self.path("/")), *arguments]
+        # (Debian's rpm has its database in the caller's home, which is the machine's.)
+        files = ["--root", str(self.path("/")), "--dbpath", "/var/lib/rpm"]
+        command = ["nsenter", *spaces, "rpm", *files, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def files(self) -> set[str]:

@@ -4,6 +4,7 @@ Debian's, and the names of what the package depends on are looked at, not resolv
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,8 +41,10 @@ def node() -> Iterator[Debian]:
 
 
 def query(package: Path, *options: str) -> list[str]:
-    command = ["rpm", "-qp", *options, str(package)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    with tempfile.TemporaryDirectory() as database:  # it makes one, even to look at a file
+        command = ["rpm", "-qp", "--dbpath", database, *options, str(package)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.splitlines()
 
 
 def test_what_it_depends_on(first: Path) -> None:
