@@ -9,6 +9,7 @@ unset "${!PYTHON@}" "${!GIT@}" # PIP_* stay: they may say where this machine's p
 
 DEFAULT_BIN_DIR=/opt/cni/bin
 COMMAND_LINK=/usr/local/sbin/cni-repair
+PACKAGE_PREFIX=/usr/lib/cni-repair # of the .deb and the .rpm
 # What is made from the version's parser: in its share/, and linked from here.
 MAN_PAGE=man/man8/cni-repair.8
 COMPLETION=bash-completion/completions/cni-repair
@@ -522,6 +523,8 @@ check_launcher_free_or_ours() {
     local launcher=$BIN_DIR/cni-repair
     [[ ! -e $launcher && ! -L $launcher ]] || [[ $(version_of "$launcher") ]] ||
         fail "$launcher is not a launcher of ours" "move it away"
+    [[ $(version_of "$launcher") != "$PACKAGE_PREFIX/"* ]] ||
+        fail "$launcher is of the package cni-repair" "upgrade that package, or remove it first"
 }
 
 install_version() {

@@ -96,6 +96,12 @@ def test_same_input_same_bytes(made: Made, tmp_path: Path) -> None:
     assert again.image.read_bytes() == made.image.read_bytes()
 
 
+def test_man_page_is_of_the_commits_day(host: BundleHost) -> None:
+    """Not of the day on which it is made."""
+    (page,) = host.root.glob("opt/cni-repair/versions/*/share/man/man8/cni-repair.8")
+    assert page.read_text().startswith('.TH CNI\\-REPAIR 8 "2023-11-14" ')
+
+
 # --- on a host -----------------------------------------------------------------------------------
 
 

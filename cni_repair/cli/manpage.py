@@ -26,10 +26,10 @@ _FILES = {
 }
 
 
-def page() -> str:
-    """The whole page, as man reads it."""
+def page(made_at: int | None = None) -> str:
+    """The whole page, as man reads it; with the day of that time (seconds since 1970), or today."""
     whole = make_parser([])
-    date = time.strftime("%Y-%m-%d")
+    date = time.strftime("%Y-%m-%d", time.gmtime(made_at))
     lines = [
         f'.TH CNI\\-REPAIR 8 "{date}" "{_text(f"cni-repair {version()}")}" "System Administration"',
         ".nh",

@@ -134,7 +134,7 @@ def _lay_out(form: _Form, source: Source, work: Path, root: Path) -> None:
     modules, pages = work / "modules", work / "pages"
     if not modules.exists():
         write_modules(source, work, modules, VENDORED)
-        write_pages(modules, pages)
+        write_pages(modules, pages, source.epoch)
     shutil.copytree(modules, share / "tree/lib")
     write_bill(modules, share / "cni-repair.cdx.json")
     version = f"{source.tree_name}-{content_number(modules)}"

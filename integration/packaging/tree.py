@@ -16,7 +16,7 @@ from integration.packaging.source import LOCK, Source
 # Of an installation by pip, what depends on the pip, and on where it was; nothing reads it.
 _OF_PIP = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _PAGES = {
-    "cni-repair.8": "from cni_repair.cli.manpage import page; print(page(), end='')",
+    "cni-repair.8": "from cni_repair.cli.manpage import page; print(page({epoch}), end='')",
     "cni-repair.bash": (
         "import runpy; runpy.run_module('cni_repair.cli.completion', None, '__main__')"
     ),
@@ -66,11 +66,11 @@ def _clean(target: Path) -> None:
         shutil.rmtree(cache)
 
 
-def write_pages(modules: Path, target: Path) -> None:
+def write_pages(modules: Path, target: Path, epoch: int) -> None:
     """Write what is made from the parser: the man page and the completion."""
     target.mkdir(parents=True, exist_ok=True)
     for name, program in _PAGES.items():
-        (target / name).write_text(_print_by(modules, program))
+        (target / name).write_text(_print_by(modules, program.format(epoch=epoch)))
 
 
 def write_bill(modules: Path, target: Path) -> None:

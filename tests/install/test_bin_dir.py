@@ -72,3 +72,16 @@ def test_the_usual_launcher_is_upgraded_too(installed_node: Node, wheels: Path) 
     assert (done.returncode, done.stderr) == (0, "")
     for launcher in (LAUNCHER, f"{OWN}/cni-repair"):
         assert not node.path(launcher).exists()
+
+
+def test_the_packages_launcher_is_left(node: Node) -> None:
+    """dpkg knows of it: half of the node would run the one, half the other."""
+    launcher = "#!/usr/lib/cni-repair/versions/0.1.0-20260101T000000Z-1/bin/python3 -IS\n"
+    node.write(LAUNCHER, launcher)
+    done = node.install()
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"install.sh: {LAUNCHER} is of the package cni-repair:"
+        " upgrade that package, or remove it first\n"
+    )
+    assert node.path(LAUNCHER).read_text() == launcher

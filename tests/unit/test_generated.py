@@ -50,8 +50,13 @@ def test_man_page_has_no_warning(tmp_path: Path, formatter: list[str]) -> None:
     assert formatter[0] != "mandoc" or done.stdout == ""
 
 
+def test_man_page_of_a_day() -> None:
+    """So that packages of the same commit are the same on any day."""
+    assert page(1_700_000_000).startswith('.TH CNI\\-REPAIR 8 "2023-11-14" ')
+
+
 def test_man_page_names_all_that_there_is() -> None:
-    plain = page().replace("\\-", "-")
+    plain = page().replace("\\-", "-").replace("\\(ga", "`")
     for command in COMMANDS:
         assert f".SS {command}\n" in plain
         section = plain.partition(f".SS {command}\n")[2].partition("\n.S")[0]

@@ -48,7 +48,9 @@ _LEFT_OUT = frozenset(
 )  # fmt: skip
 _NO_DATA = frozenset({".py", ".pyi", ".pyc", ".so"})
 _SHARED = {
-    "man/man8/cni-repair.8": "from cni_repair.cli.manpage import page; print(page(), end='')",
+    "man/man8/cni-repair.8": (
+        "from cni_repair.cli.manpage import page; print(page({epoch}), end='')"
+    ),
     "bash-completion/completions/cni-repair": (
         "from cni_repair.cli.completion import script; print(script(), end='')"
     ),
@@ -150,7 +152,7 @@ class Tree:
     def _make_shared(self) -> None:
         """Man page, completion and bill of materials, as install.sh makes them."""
         for name, script in _SHARED.items():
-            self.stage.write(f"share/{name}", self._python(script))
+            self.stage.write(f"share/{name}", self._python(script.format(epoch=self.epoch)))
         brought = json.dumps(components(self.inputs.debs()))
         self.stage.write(f"share/{BILL}", self._python(_BILL, brought))
 
