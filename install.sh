@@ -269,7 +269,7 @@ need_python() {
 # none is given.
 choose_bin_dir() {
     local said=() note
-    if [[ -d $SOURCE/cni_repair ]] && find_python python_runs; then
+    if [[ -d $SOURCE/cni_repair ]] && { [[ $PYTHON ]] || find_python python_runs; }; then
         mapfile -t said < <(ask_modules cni_repair.placing.runtimes)
     fi
     BIN_DIR=${said[0]:-$DEFAULT_BIN_DIR}
@@ -529,9 +529,10 @@ check_launcher_free_or_ours() {
 
 install_version() {
     name_new_version
-    check_launcher_free_or_ours
     check_prefix_free_or_ours
     need_python
+    [[ $BIN_DIR ]] || choose_bin_dir
+    check_launcher_free_or_ours
     lock_prefix
     build_environment
     write_launcher
@@ -783,6 +784,7 @@ check_prefix_ours() {
 
 uninstall() {
     make_work_directory
+    [[ $BIN_DIR ]] || choose_bin_dir
     local launchers=() removed=()
     if [[ -e $PREFIX ]]; then
         check_prefix_ours
@@ -824,7 +826,6 @@ main() {
     trap 'on_signal INT' INT
     trap 'on_signal TERM' TERM
     trap 'on_signal HUP' HUP
-    [[ $BIN_DIR || $ACTION == demo ]] || choose_bin_dir
     case $ACTION in
     install) install_on_node ;;
     demo) demo ;;

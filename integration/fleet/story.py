@@ -165,10 +165,11 @@ def _roll_out_by_alert(fleet: Fleet, name: str) -> Played:
     rules.write_text(_RULES)
     prometheus = Prometheus(lab, rules)
     with prometheus:
+        # (The series, which the playbook asks for, comes a moment after the alert itself.)
         prometheus.until(
             lambda: (
                 answers(lab, PROMETHEUS, "/-/ready")
-                and [alert for alert, _ in prometheus.firing()] == ["Fires"]
+                and prometheus.values('ALERTS{alertstate="firing",alertname="Fires"}') == [1.0]
             )
         )
         return fleet.roll_out(
