@@ -11,9 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
+from cni_repair import __version__
 from cni_repair.placing import daemonset
 from cni_repair.placing.program import PROGRAM
 from cni_repair.watch.settings import check_settings
+from integration.packaging.bundle.image import NAME
 from tests.unit.documents import Place, places_in
 from tests.unit.samples import REPOSITORY
 
@@ -70,7 +72,9 @@ def test_the_settings_of_all_nodes_are_valid() -> None:
 
 
 def test_both_name_the_same_image() -> None:
+    """As make-packages names it: whoever imports it on the nodes has nothing to change."""
     (image,) = BASE["images"]
+    assert (image["newName"], image["newTag"]) == (NAME, __version__)
     assert CONTAINER["image"] == image["name"]
     assert PLAN["spec"]["upgrade"]["image"] == f"{image['newName']}:{image['newTag']}"
 
