@@ -52,7 +52,7 @@ class Prefix:
         """Those that are there, as the node names them; half-made ones, too."""
         try:
             names = sorted(os.listdir(self.real(self.path / "versions")))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [self.version(name) for name in names if _VERSION_NAME.fullmatch(name)]
 
@@ -154,7 +154,7 @@ def launchers(prefix: Prefix, bin_dirs: Iterable[Path] = ()) -> dict[Path, str]:
 def _said_by(prefix: Prefix, version: Path) -> list[Path]:
     try:
         text = (prefix.real(version) / _BIN_DIR).read_text()
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return []
     return [Path(line) for line in text.splitlines() if line.startswith("/")]
 
