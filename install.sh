@@ -540,6 +540,7 @@ install_version() {
     write_launcher
     quietly answers_version "$NEW/cni-repair" ||
         fail "the new version does not answer VERSION" "see above; nothing was changed"
+    check_launcher_free_or_ours # the package may have been installed meanwhile
     local previous
     previous=$(version_of "$BIN_DIR/cni-repair")
     switch_to_new
