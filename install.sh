@@ -349,16 +349,15 @@ version_of() { # FILE
     [[ $line != '#!/'*/versions/*'/bin/python3 -IS' ]] || printf '%s' "${line:2:-16}"
 }
 
-launcher_of() { # VERSION-DIR; the path that its launcher has, or would have
-    [[ ! -f $1/bin-dir ]] || printf '%s/cni-repair' "$(<"$1/bin-dir")"
-}
-
-staged_launcher_of() { # VERSION-DIR
-    printf '%s/.cni-repair-%s' "$(dirname -- "$(launcher_of "$1")")" "${1##*/}"
+launchers_of() { # VERSION-DIR; the paths that its launchers have, or would have, a line each
+    [[ ! -f $1/bin-dir ]] || sed 's|$|/cni-repair|' "$1/bin-dir"
 }
 
 remove_version() { # VERSION-DIR
-    [[ ! -f $1/bin-dir ]] || rm -f -- "$(staged_launcher_of "$1")"
+    local launcher
+    while IFS= read -r launcher; do
+        rm -f -- "${launcher%/*}/.cni-repair-${1##*/}" # one that was not put in place
+    done < <(launchers_of "$1")
     rm -rf --one-file-system -- "$1"
 }
 
@@ -366,9 +365,10 @@ remove_version() { # VERSION-DIR
 # which imports modules when it first needs them.
 in_use() { # VERSION-DIR
     local launcher command_lines=(/proc/[0-9]*/cmdline)
-    launcher=$(launcher_of "$1")
-    [[ $launcher && $(version_of "$launcher") == "$1" ]] ||
-        grep -qsaF --file=- "${command_lines[@]}" <<<"$1/bin/" # not an argument: grep has one, too
+    while IFS= read -r launcher; do
+        [[ $(version_of "$launcher") != "$1" ]] || return 0
+    done < <(launchers_of "$1")
+    grep -qsaF --file=- "${command_lines[@]}" <<<"$1/bin/" # not an argument: grep has one, too
 }
 
 # All but the new version and the one before, from which a plugin process may have just started.
@@ -401,7 +401,9 @@ name_new_version() {
 
 build_environment() {
     mkdir -p -- "$NEW"
-    printf '%s\n' "$BIN_DIR" >"$NEW/bin-dir"
+    local directories=("$BIN_DIR")
+    ! is_left_in_default || directories+=("$DEFAULT_BIN_DIR")
+    printf '%s\n' "${directories[@]}" >"$NEW/bin-dir"
     quietly "$PYTHON" -I -m venv "$NEW" ||
         fail "$PYTHON cannot make a virtual environment in $NEW" "see above"
     if [[ $WHEELS ]]; then
@@ -538,6 +540,7 @@ install_version() {
     write_launcher
     quietly answers_version "$NEW/cni-repair" ||
         fail "the new version does not answer VERSION" "see above; nothing was changed"
+    check_launcher_free_or_ours # the package may have been installed meanwhile
     local previous
     previous=$(version_of "$BIN_DIR/cni-repair")
     switch_to_new
@@ -680,8 +683,7 @@ launchers_of_prefix() {
     {
         printf '%s\n' "$BIN_DIR/cni-repair" "$DEFAULT_BIN_DIR/cni-repair"
         for version in "$PREFIX"/versions/*/; do
-            launcher_of "${version%/}"
-            echo
+            launchers_of "${version%/}"
         done
     } | sort -u | while IFS= read -r launcher; do
         [[ $(version_of "$launcher") != "$PREFIX/versions/"* ]] || printf '%s\n' "$launcher"

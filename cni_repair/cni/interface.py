@@ -38,7 +38,9 @@ def _remove(sock: socket.socket, ifname: str) -> None:
     for kind, _, _, body in nl.messages_in(sock.recv(_ANSWER_SIZE)):
         if kind == rt.RTM_NEWLINK:
             ifindex, _, attributes = nl.unpack_link(body)
-            if rt.IFLA_LINK_NETNSID in attributes:
+            # (The kernel finds another link by an alternative name, which a pod can give it.)
+            is_it = nl.string_of(attributes.get(rt.IFLA_IFNAME, b"")) == ifname
+            if is_it and rt.IFLA_LINK_NETNSID in attributes:
                 sock.send(_request(rt.RTM_DELLINK, nl.link_body(ifindex, 0, 0, b"")))
 
 

@@ -145,7 +145,7 @@ def _image(config: str) -> Image:
     for module in [*sys.modules.values()]:
         if getattr(module, "__path__", None):
             module.__path__ = [_moved(path, str(tree), seen) for path in module.__path__]
-    return Image(tree.name, Path(seen), _read_config(config))
+    return Image(tree.name, Path(seen), read_config(config))
 
 
 def _moved(path: str, tree: str, seen: str) -> str:
@@ -155,20 +155,24 @@ def _moved(path: str, tree: str, seen: str) -> str:
 def _read_plan(options: argparse.Namespace) -> bytes:
     if len(options.arguments) != 1:
         raise CniError(CONFIG, f"{UPGRADE} takes one plan", f"{UPGRADE} PLAN.yaml")
-    plan = _read_config(options.arguments[0])
+    plan = read_config(options.arguments[0])
     if not plan:
         raise CniError(CONFIG, f"there is no plan in {options.arguments[0]}", "mount one there")
     return plan
 
 
-def _read_config(path: str) -> bytes:
+def read_config(path: str) -> bytes:
+    """A file of the container's; empty where there is none. Raises CniError, OSError."""
     if not path:
         return b""
     try:
         with open(path, "rb") as file:
-            return file.read(_MOST_CONFIG)
+            data = file.read(_MOST_CONFIG + 1)
     except FileNotFoundError:
         return b""
+    if len(data) > _MOST_CONFIG:  # its beginning alone may say something else
+        raise CniError(CONFIG, f"{path} is longer than {_MOST_CONFIG} bytes", "shorten it")
+    return data
 
 
 def _enter(host: str) -> None:

@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from cni_repair.base.files import is_directory
+from cni_repair.base.files import Untrusted, open_regular
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,14 +56,16 @@ def launcher_text(python: str, directories: Iterable[str]) -> str:
 
 
 def version_of(launcher: Path) -> str:
-    """The version's directory that a launcher runs; empty for a file that is not our launcher."""
-    if is_directory(str(launcher)):
-        return ""
+    """The version's directory that a launcher runs; empty for a file that is not our launcher.
+
+    Raises OSError where nobody can tell: a version that is in service would pass as unused.
+    """
     try:
-        with launcher.open("rb") as file:
-            line = file.readline(MOST_BYTES + 1)
-    except OSError:
+        fd = open_regular(str(launcher))
+    except (FileNotFoundError, NotADirectoryError, Untrusted):
         return ""
+    with open(fd, "rb") as file:
+        line = file.readline(MOST_BYTES + 1)
     match = _FIRST_LINE.fullmatch(line.decode("utf-8", "replace").rstrip("\n"))
     return match[1] if match else ""
 

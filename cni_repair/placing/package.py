@@ -100,7 +100,7 @@ def configure(package: Package) -> int:
     for note in choice.notes:
         say(f"cni-repair: {one_line(note)}")
     for other in foreign:
-        _take_over(other, directories)
+        take_over(other, directories)
     _restart_watch()
     return 0
 
@@ -162,22 +162,23 @@ _COMMAND_LINK = Path("/usr/local/sbin/cni-repair")
 _EXEC_START = re.compile(r"^ExecStart=(/.*/cni-repair) watch ", re.M)
 
 
-def _take_over(other: Prefix, directories: list[Path]) -> None:
+def take_over(other: Prefix, directories: list[Path]) -> None:
     """Remove an installation whose launchers are ours now. Its records and settings are ours, too:
     they are in the same places."""
     taken = {str(directory / NAME) for directory in directories}
-    left = launchers(other)
     _remove_links(other, taken)
     _take_over_watch(taken)
-    if left:
-        say(f"cni-repair: {other.path} still serves {', '.join(map(str, left))}: left as it is")
-        return
-    at_work = running(other.path)
-    if at_work:
-        pids = ", ".join(map(str, at_work))
-        say(f"cni-repair: took over from {other.path}; remove it when PID {pids} has ended")
-        return
+    # Who installs there at this moment may put a launcher back.
     with locked(other):
+        left = launchers(other, directories)
+        if left:
+            say(f"cni-repair: {other.path} still serves {', '.join(map(str, left))}: left as it is")
+            return
+        at_work = running(other.path)
+        if at_work:
+            pids = ", ".join(map(str, at_work))
+            say(f"cni-repair: took over from {other.path}; remove it when PID {pids} has ended")
+            return
         remove_prefix(other)
     say(f"cni-repair: took over from the installation in {other.path}, and removed it")
 

@@ -21,6 +21,7 @@ from cni_repair.placing.launcher import MOST_BYTES, version_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Literal
 
 NAME = "cni-repair"
 # As install.sh has them: VERSION-DATE-NUMBER.
@@ -52,7 +53,7 @@ class Prefix:
         """Those that are there, as the node names them; half-made ones, too."""
         try:
             names = sorted(os.listdir(self.real(self.path / "versions")))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         return [self.version(name) for name in names if _VERSION_NAME.fullmatch(name)]
 
@@ -133,9 +134,14 @@ def set_current(prefix: Prefix, version: Path) -> None:
 
 
 def say_where(prefix: Prefix, version: Path, bin_dirs: Iterable[Path]) -> None:
-    """Write down where a version's launchers are: it is in use for as long as one names it."""
+    """Write down where a version's launchers are: it is in use for as long as one names it.
+
+    Those that it has already elsewhere are not forgotten: the runtime may look there until it is
+    started again.
+    """
     real = prefix.real(version)
-    text = "".join(f"{one}\n" for one in bin_dirs)
+    still = (one for one in _said_by(prefix, version) if _runs(prefix, one, version))
+    text = "".join(f"{one}\n" for one in dict.fromkeys([*bin_dirs, *still]))
     _replace(real / _BIN_DIR, real / f".{_BIN_DIR}", text, 0o644)
 
 
@@ -151,10 +157,14 @@ def launchers(prefix: Prefix, bin_dirs: Iterable[Path] = ()) -> dict[Path, str]:
     return found
 
 
+def _runs(prefix: Prefix, bin_dir: Path, version: Path) -> bool:
+    return version_of(prefix.real(bin_dir) / NAME) == str(version)
+
+
 def _said_by(prefix: Prefix, version: Path) -> list[Path]:
     try:
         text = (prefix.real(version) / _BIN_DIR).read_text()
-    except (OSError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return []
     return [Path(line) for line in text.splitlines() if line.startswith("/")]
 
@@ -224,15 +234,17 @@ def _sync_tree(tree: Path) -> None:
 
 
 def _replace(target: Path, staged: Path, text: str, mode: int) -> None:
-    """Write a file beside, and rename it: never onto one that is read, or run."""
-    _write_synced(staged, text)
+    """Write a file beside, and rename it: never onto one that is read, or run; nor through a link
+    that somebody has put where it is written."""
+    staged.unlink(missing_ok=True)
+    _write_synced(staged, text, "x")
     staged.chmod(mode)
     staged.replace(target)
     _sync(target.parent)
 
 
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as file:
+def _write_synced(path: Path, text: str, mode: Literal["w", "x"] = "w") -> None:
+    with path.open(mode) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -22,6 +22,7 @@ import os
 import sys
 from pathlib import Path
 
+from cni_repair.base.files import Untrusted, open_regular, read_all
 from cni_repair.base.frozen import frozen
 from cni_repair.cli.printable import one_line, say
 from cni_repair.placing.below import real_path
@@ -133,12 +134,10 @@ class _Node:
     def document(self, path: str) -> dict[str, Any] | None:
         """A file's TOML; nothing where there is no such file, or where it cannot be used."""
         try:
-            with self.real(path).open("rb") as file:
-                text = file.read(_MOST_BYTES).decode()
-            return _toml(text)
+            return _toml(_bytes_of(self.real(path)).decode())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, RecursionError, ModuleNotFoundError) as error:
+        except (OSError, Untrusted, ValueError, RecursionError, ModuleNotFoundError) as error:
             reason = error.strerror if isinstance(error, OSError) else ""
             self.notes.append(f"{path} is not used: {one_line(reason or str(error))}")
             return None
@@ -161,6 +160,18 @@ class _Node:
         except OSError:
             return []
         return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A regular file's, if it is not too long. Raises OSError, Untrusted."""
+    fd = open_regular(str(path))
+    try:
+        data = read_all(fd, _MOST_BYTES + 1)
+    finally:
+        os.close(fd)
+    if len(data) > _MOST_BYTES:  # its beginning alone may say something else
+        raise Untrusted(f"it is longer than {_MOST_BYTES} bytes")
+    return data
 
 
 def _toml(text: str) -> dict[str, Any]:
@@ -280,9 +291,10 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _directories(many: Any, single: Any) -> tuple[str, ...]:
-    """The directories of the newer key, a list, else of the older one."""
+    """The directories of the newer key, a list, else of the older one. (One with a NUL in its name
+    there cannot be, and one with a newline is no runtime's.)"""
     texts = _texts(many) or _texts([single])
-    return tuple(one for one in texts if one.startswith("/"))
+    return tuple(one for one in texts if one.startswith("/") and one.isprintable())
 
 
 _K3S, _RKE2 = (

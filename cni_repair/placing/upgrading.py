@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from cni_repair.base.errors import CONFIG, IO, CniError
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.printable import one_line, say
 from cni_repair.placing.program import tell
@@ -61,14 +62,27 @@ class Upgrading:
         if not asked.stdout.startswith("{"):
             say(one_line(asked.stderr), sys.stderr)
             return asked.returncode or DAMAGED
-        digest = json.loads(asked.stdout)["planDigest"]
+        digest = json.loads(asked.stdout).get("planDigest")
+        if digest is None:
+            raise CniError(
+                CONFIG, "the node's cni-repair is too old for this Job", "upgrade it there first"
+            )
         while True:
-            status = json.loads(self._asked("--status", "-o", "json").stdout)
-            step = next_step(digest, status)
+            step = next_step(digest, self._status())
             if step != WAIT:
                 return self._do(step)
             tell("an upgrade is at work on this node: waiting for its end")
             time.sleep(_POLL_SECONDS)
+
+    def _status(self) -> dict[str, Any]:
+        """Raises CniError where the node cannot tell: its journal may be damaged."""
+        asked = self._asked("--status", "-o", "json")
+        if not asked.stdout.startswith("{"):
+            raise CniError(
+                IO, "what the last upgrade has left here is not known", one_line(asked.stderr)
+            )
+        status: dict[str, Any] = json.loads(asked.stdout)
+        return status
 
     def _do(self, step: str) -> int:
         if step == DONE:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.install.node import COMMAND_LINK, LAUNCHER, Node
+from tests.install.node import COMMAND_LINK, LAUNCHER, PREFIX, Node
 
 CONTAINERD = "/etc/containerd/config.toml"
 OWN = "/opt/runtime/plugins"  # below what is hidden
@@ -68,6 +69,9 @@ def test_the_usual_launcher_is_upgraded_too(installed_node: Node, wheels: Path) 
     assert (done.returncode, done.stderr) == (0, "")
     new = node.version_in_service(f"{OWN}/cni-repair")
     assert new == node.version_in_service() != before
+    # For as long as one of the two runs it, it is in use.
+    said = node.path(f"{PREFIX}/versions/{new}/bin-dir").read_text()
+    assert said.splitlines() == [OWN, os.path.dirname(LAUNCHER)]
     done = node.install("--uninstall")
     assert (done.returncode, done.stderr) == (0, "")
     for launcher in (LAUNCHER, f"{OWN}/cni-repair"):

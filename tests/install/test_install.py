@@ -294,7 +294,7 @@ def test_upgrade_removes_what_nobody_needs(installed_node: Node, wheels: Path) -
     no_record = "0.0.8-20200101T000000Z-2"
     node.path(f"{PREFIX}/versions/{no_record}").mkdir()
     elsewhere = "0.0.9-20200101T000000Z-1"
-    node.write(f"{PREFIX}/versions/{elsewhere}/bin-dir", "/opt/other\n")
+    node.write(f"{PREFIX}/versions/{elsewhere}/bin-dir", "/opt/cni/bin\n/opt/other\n")
     node.write("/opt/other/cni-repair", f"#!{PREFIX}/versions/{elsewhere}/bin/python3 -IS\n")
 
     assert node.install("--wheels", str(wheels)).returncode == 0

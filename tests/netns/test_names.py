@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import Any
 
 import pytest
@@ -254,6 +256,35 @@ def test_squatted_altname_in_a_pod_is_not_its_interface(rig: Rig) -> None:
     assert entry["state"] == "foreign"
     rig.plugin("DEL", was.pod).ok()
     assert (rig.kept(), rig.leases()) == ([], {})
+
+
+def removed(rig: Rig, pod: Pod, ifname: str) -> None:
+    """As DEL takes an interface away, before it calls the plugin."""
+    code = "import sys; from cni_repair.cni import interface; interface.remove(*sys.argv[1:])"
+    rig.run(sys.executable, "-c", code, pod.path, ifname, env={"PYTHONPATH": os.getcwd()})
+
+
+def test_del_does_not_take_the_link_that_has_the_name_for_another(rig: Rig) -> None:
+    """As where net1 goes while the pod lives: it must not take the pod's eth0 with it."""
+    was = rig.attach("pod1")
+    rig.ip("link set eth0 down", was.pod)
+    rig.ip("link set eth0 name net0", was.pod)
+    altname(rig, "eth0", link="net0", pod=was.pod)
+    removed(rig, was.pod, "eth0")
+    assert "net0" in rig.links(was.pod)
+    removed(rig, was.pod, "net0")
+    assert "net0" not in rig.links(was.pod)
+
+
+def test_del_of_a_link_with_all_the_names_that_it_can_have(rig: Rig) -> None:
+    """Its message is longer than 64 KB then."""
+    was = rig.attach("pod1")
+    names = rig.base / "names"
+    names.write_text("".join(f"link property add dev eth0 altname a{n:0126}\n" for n in range(495)))
+    rig.ip(f"-batch {names}", was.pod)
+    removed(rig, was.pod, "eth0")
+    assert set(rig.links(was.pod)) == {"lo"}
+    rig.plugin("DEL", was.pod).ok()
 
 
 def test_link_monitor_knows_a_port_that_leaves_its_bridge(rig: Rig) -> None:

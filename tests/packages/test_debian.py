@@ -244,6 +244,13 @@ def test_it_is_removed_and_purged_and_leaves_nothing(story: Story) -> None:
     left = node.files() - story.files
     assert "/etc/cni-repair/watch.yaml" in left
     assert not [path for path in left if path.startswith(("/usr/", "/opt/"))]
+    # Another installation has come since, whose records these are.
+    node.write("/opt/cni-repair/versions/x/placed", "")
+    node.write("/var/lib/cni-repair/checkpoints/x", "")
+    done = node.do("/var/lib/dpkg/info/cni-repair.postrm", "purge")
+    assert "kept /var/lib/cni-repair" in done.stderr
+    assert node.path("/var/lib/cni-repair/checkpoints/x").exists()
+    node.must("rm", "-r", "/opt/cni-repair")
     node.must("apt-get", "purge", "-y", "cni-repair")
     left = node.files() - story.files - {str(Path(OLD_WANTS).parent)}  # which the test had made
     assert left - {"/var/lib/cni"} == set()  # which is the plugins'

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from cni_repair.watch.kubernetes import kubeconfig, pace, reporter
 from cni_repair.watch.kubernetes import outbox as outboxes
-from cni_repair.watch.kubernetes import pace, reporter
 from cni_repair.watch.kubernetes.client import Api, ApiError
 from cni_repair.watch.kubernetes.cluster import Cluster
 from cni_repair.watch.kubernetes.kubeconfig import Credential, read
@@ -379,6 +379,43 @@ def test_a_node_that_is_not_there(server: Server, quick: None) -> None:
         eventually(lambda: "404" in cluster.told["trouble"])
         kubernetes.refuse.clear()
         eventually(lambda: kubernetes.told == ["True"])
+
+
+def test_what_the_system_refuses_now_is_tried_again(
+    server: Server, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubernetes = Kubernetes()
+    server.answer = kubernetes.answer
+    with telling(server) as cluster:
+        with monkeypatch.context() as patched:
+            patched.setattr(kubeconfig, "read", no_memory)
+            cluster.observe(LOST)
+            eventually(lambda: "no memory" in cluster.told["trouble"])
+        eventually(lambda: kubernetes.told == ["True"])
+
+
+def no_memory(path: str) -> Credential:
+    raise MemoryError("no memory")
+
+
+def test_no_thread_is_to_be_had(
+    server: Server, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a control group has as many as it may: pods are healed all the same."""
+    kubernetes = Kubernetes()
+    server.answer = kubernetes.answer
+    troubles: list[str] = []
+    with telling(server, troubles) as cluster:
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            cluster.observe(LOST)
+        assert troubles == ["the API server is not told yet: can't start new thread"]
+        cluster.observe(LOST)
+        eventually(lambda: kubernetes.told == ["True"])
+
+
+def no_thread(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_its_end_waits_for_no_server(server: Server, quick: None) -> None:

@@ -122,8 +122,19 @@ def test_since_when(conditions: list[dict[str, Any]] | None, since: str) -> None
     }  # fmt: skip
 
 
-def test_a_node_without_a_status() -> None:
-    assert status_patch(STOPPED, {}, 0.0)["status"]["conditions"][0]["status"] == "Unknown"
+@pytest.mark.parametrize(
+    "node",
+    [
+        {},
+        {"status": "Ready"},
+        {"status": {"conditions": 5}},
+        {"status": {"conditions": {"type": "PodNetworkLost"}}},
+        {"status": {"conditions": ["PodNetworkLost"]}},
+    ],
+    ids=["nothing", "text", "number", "mapping", "texts"],
+)
+def test_a_node_whose_status_is_none(node: dict[str, Any]) -> None:
+    assert status_patch(STOPPED, node, 0.0)["status"]["conditions"][0]["status"] == "Unknown"
 
 
 @pytest.mark.parametrize(

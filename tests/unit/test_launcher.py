@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,17 @@ def test_what_is_no_launcher_runs_no_version(tmp_path: Path, text: str) -> None:
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
     assert version_of(file) == ""
     assert version_of(tmp_path) == version_of(tmp_path / "none") == ""
+
+
+def test_nobodys_word_is_waited_for(tmp_path: Path) -> None:
+    """A FIFO in its place would hold up whoever installs, with the prefix locked."""
+    os.mkfifo(tmp_path / NAME)
+    assert version_of(tmp_path / NAME) == ""
+
+
+def test_links_in_a_circle_are_no_launcher(tmp_path: Path) -> None:
+    (tmp_path / NAME).symlink_to(NAME)
+    assert version_of(tmp_path / NAME) == ""
 
 
 def run(launcher: Path, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -55,6 +55,31 @@ def test_a_version_is_put_into_service(prefix: Prefix, tree: Path) -> None:
     assert os.listdir(prefix.real(BIN)) == [NAME]
 
 
+def test_a_launcher_in_another_directory_is_not_forgotten(prefix: Prefix, tree: Path) -> None:
+    """The directory was changed, and the runtime has not been started again: an upgrade later its
+    version must still be there."""
+    old = put(prefix, OLD, tree)
+    put(prefix, OLD, tree, Path("/usr/lib/cni"))
+    new = put(prefix, NEW, tree, Path("/usr/lib/cni"))
+    remove_unused(prefix, [str(new)])
+    assert prefix.versions() == [old, new]
+    put_launcher(prefix, new, BIN, launcher_text(f"{new}/bin/python3", []))
+    remove_unused(prefix, [str(new)])
+    assert prefix.versions() == [new]
+
+
+def test_nothing_is_written_through_a_link(prefix: Prefix, tree: Path, tmp_path: Path) -> None:
+    """Where others can write to the plugin directory, they can say where it would lead."""
+    theirs = tmp_path / "passwd"
+    theirs.write_text("root")
+    staged = prefix.real(BIN) / f".{NAME}-{NEW}"
+    staged.parent.mkdir(parents=True)
+    staged.symlink_to(theirs)
+    put(prefix, NEW, tree)
+    assert theirs.read_text() == "root"
+    assert os.listdir(prefix.real(BIN)) == [NAME]
+
+
 def test_the_launcher_is_another_file_each_time(prefix: Prefix, tree: Path) -> None:
     """One that runs, or is about to be read, is never written over."""
     put(prefix, OLD, tree)
@@ -87,8 +112,8 @@ def test_what_no_launcher_and_no_process_runs_is_removed(prefix: Prefix, tree: P
     assert set(prefix.versions()) == {elsewhere, new}
 
 
-def test_a_version_that_a_process_runs_stays(tmp_path: Path, tree: Path) -> None:
-    prefix = Prefix(tmp_path / "prefix")
+def test_a_version_that_a_process_runs_stays(short_path: Path, tree: Path) -> None:
+    prefix = Prefix(short_path)
     version = put_version(prefix, OLD, tree)
     (version / "bin").mkdir()
     python = version / "bin/python3"

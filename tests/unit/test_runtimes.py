@@ -197,11 +197,29 @@ def test_what_is_not_used_is_told(
         "[plugins.cri.cni]\nbin_dir = 1",
         "[plugins.cri.cni]\nbin_dirs = ['relative', 5]",
         "[plugins.cri.cni]\nbin_dir = ''",
+        '[plugins.cri.cni]\nbin_dir = "/srv/\\u0000"',
+        '[plugins.cri.cni]\nbin_dir = "/srv/a\\nb"',
     ],
 )
 def test_what_makes_no_sense_is_the_default(root: Path, document: str) -> None:
     write(root, CONTAINERD, document)
     assert str(plugin_directory(root).path) == "/opt/cni/bin"
+
+
+def test_a_fifo_is_not_waited_for(root: Path) -> None:
+    write(root, CONTAINERD, "")
+    (root / CONTAINERD[1:]).unlink()
+    os.mkfifo(root / CONTAINERD[1:])
+    (note,) = plugin_directory(root).notes
+    assert note.endswith("is not a regular file")
+
+
+def test_of_a_file_that_is_too_long_nothing_is_used(root: Path) -> None:
+    """Its beginning says something else than all of it."""
+    write(root, CONTAINERD, V1 + "#" * (4 << 20))
+    choice = plugin_directory(root)
+    assert choice.notes == (f"{CONTAINERD} is not used: it is longer than 4194304 bytes",)
+    assert str(choice.path) == "/opt/cni/bin"
 
 
 def test_the_runtime_that_runs_is_asked_first(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni_repair.base.errors import SYSTEM_ERRORS
 from cni_repair.watch.kubernetes import kubeconfig
 from cni_repair.watch.settings import AUTO, NEVER
 
@@ -46,7 +47,11 @@ class Cluster:
             path = "" if self._wanted == NEVER else self._find()
             if not path:
                 return
-            self._at_work = _begun(path)
+            try:
+                self._at_work = _begun(path)
+            except (RuntimeError, *SYSTEM_ERRORS) as error:  # no thread is to be had, or no memory
+                self._on_trouble(f"the API server is not told yet: {error}")
+                return
         _, outbox = self._at_work
         outbox.observe(status)
         self._tell_troubles(outbox)

@@ -25,8 +25,7 @@ def status_patch(condition: Condition, node: dict[str, Any], now: float) -> dict
     `node` is what the server has: only a status that is another one has changed now.
     """
     stamp = _stamp(now)
-    conditions = (node.get("status") or {}).get("conditions") or []
-    before: dict[str, Any] = next((one for one in conditions if one.get("type") == TYPE), {})
+    before = _condition_in(node)
     is_same = before.get("status") == condition.status
     return {
         "status": {
@@ -42,6 +41,16 @@ def status_patch(condition: Condition, node: dict[str, Any], now: float) -> dict
             ]
         }
     }
+
+
+def _condition_in(node: dict[str, Any]) -> dict[str, Any]:
+    """The condition as the server has it, whatever it may send for a node; empty: it has none."""
+    status = node.get("status")
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for one in conditions if isinstance(conditions, list) else ():
+        if isinstance(one, dict) and one.get("type") == TYPE:
+            return one
+    return {}
 
 
 def event_of(series: Series, node: str) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import base64
 import binascii
 import os
 import re
-import stat
 from urllib.parse import urlsplit
 
 from cni_repair.base import strictyaml
 from cni_repair.base.errors import CONFIG, CniError
-from cni_repair.base.files import Untrusted, read_all, why_untrusted
+from cni_repair.base.files import Untrusted, open_regular, read_all, why_untrusted
 from cni_repair.base.frozen import frozen
 
 TYPE_CHECKING = False
@@ -181,13 +180,9 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _bytes_of(path: str, trusted: bool = False) -> bytes:
     """A regular file's bytes. (A kubelet's certificate is reached through a symbolic link.)"""
-    # O_NONBLOCK: opening a FIFO would wait for its writer.
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = open_regular(path)
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise Untrusted(f"{path} is not a regular file")
-        why = why_untrusted(status) if trusted else ""
+        why = why_untrusted(os.fstat(fd)) if trusted else ""
         if why:
             raise Untrusted(why)
         data = read_all(fd, _MOST_BYTES + 1)

@@ -6,7 +6,7 @@ import threading
 import time
 from urllib.parse import quote
 
-from cni_repair.base.errors import CniError
+from cni_repair.base.errors import SYSTEM_ERRORS, CniError
 from cni_repair.watch.kubernetes import kubeconfig
 from cni_repair.watch.kubernetes.client import Api, ApiError
 from cni_repair.watch.kubernetes.condition import STOPPED
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _CALL_SECONDS = 10.0
 _LAST_CALL_SECONDS = 1.0  # at the end nobody waits for longer; there are two calls
 _CONFLICT, _NOT_FOUND = 409, 404
+# None of them ends the thread: what the system refuses now, it may grant at the next try.
+_FAILURES = (CniError, *SYSTEM_ERRORS)
 
 
 class Reporter:
@@ -59,7 +61,7 @@ class Reporter:
             node = api.credential.node
             path = f"/api/v1/nodes/{quote(node, safe='')}"
             api.patch(f"{path}/status", status_patch(condition, api.get(path), time.time()))
-        except CniError as error:
+        except _FAILURES as error:
             self._outbox.failed(str(error), is_of_events=False)
         else:
             self._outbox.told(condition, node)
@@ -68,7 +70,7 @@ class Reporter:
         try:
             for series in events:
                 self._write_one(self._api(_CALL_SECONDS), series)
-        except CniError as error:
+        except _FAILURES as error:
             self._outbox.failed(str(error), is_of_events=True)
 
     def _write_one(self, api: Api, series: Series) -> None:
