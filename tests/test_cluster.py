@@ -18,7 +18,7 @@ from integration.cluster import rig
 from integration.cluster.story import STEPS
 from integration.containerd.cgroup import hierarchies
 from tests.background import Background
-from tests.leaks import traces
+from tests.leaks import processes
 
 _BUILD_SECONDS = 360  # what there may be left to build: it was begun beside the tests before
 _SECONDS = 1700  # for all the rest; it may have to be downloaded
@@ -66,7 +66,7 @@ def test_run_that_is_stopped_leaves_nothing(nothing_left: Callable[[], None]) ->
     with subprocess.Popen(
         [sys.executable, "-IB", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        poll_until(lambda: any("/kubelet --config" in one for one in traces()), 300, "a kubelet")
+        poll_until(lambda: _has_kubelet(process), 300, "a kubelet")
         directory, cgroup = _made()
         assert Path(directory).exists()
         assert _cgroups(cgroup)
@@ -78,11 +78,17 @@ def test_run_that_is_stopped_leaves_nothing(nothing_left: Callable[[], None]) ->
     nothing_left()
 
 
+def _has_kubelet(process: subprocess.Popen[bytes]) -> bool:
+    if process.poll() is not None:
+        pytest.fail(f"it has ended: {process.communicate()}")
+    return any("/kubelet --config" in one for one in processes())
+
+
 def _made() -> tuple[str, str]:
     """What a run makes outside of its private machine, by its arguments there: a directory, and
     cgroups of that name, below which all others are. (A neighbour's are no matter.)
     """
-    found = re.search(r"(/var/tmp/cni-repair-cluster-\S+) (cni-repair-\w+)", "\n".join(traces()))
+    found = re.search(r"(/var/tmp/cni-repair-cluster-\S+) (cni-repair-\w+)", "\n".join(processes()))
     assert found
     return found[1], found[2]
 

@@ -133,9 +133,10 @@ def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
 
 def _image(config: str) -> Image:
     """Reads what the container alone has."""
-    tree = Path(cni_repair.__file__)
-    while tree.parent.name != "versions":
-        tree = tree.parent
+    parents = Path(cni_repair.__file__).parents
+    tree = next((one for one in parents if one.parent.name == "versions"), None)
+    if tree is None:
+        raise CniError(CONFIG, "this is not the image's container", "see conf/kubernetes")
     fd = os.open(tree, os.O_PATH | os.O_DIRECTORY)
     # By its descriptor the image's tree is found from the node's root, too: modules that are
     # imported later come from it, whatever becomes of the node's.

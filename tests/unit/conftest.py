@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,3 +35,10 @@ def umask() -> Iterator[None]:
     os.umask(before)
     yield
     os.umask(before)
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for what has to fit into a #! line: pytest's own are deep below others."""
+    with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as directory:
+        yield Path(directory)

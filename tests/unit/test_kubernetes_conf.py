@@ -122,3 +122,9 @@ def test_one_node_and_none_before_it_is_well() -> None:
     assert spec["upgrade"]["command"] == [PROGRAM]
     (secret,) = spec["secrets"]
     assert spec["upgrade"]["args"] == [daemonset.UPGRADE, f"{secret['path']}/upgrade.yaml"]
+
+
+def test_the_container_s_program_elsewhere_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """It looked for the image's tree above / for ever."""
+    assert daemonset.main([daemonset.READY]) == 1
+    assert "this is not the image's container" in capsys.readouterr().err

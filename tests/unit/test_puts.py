@@ -16,12 +16,14 @@ from tests.patience import eventually
 NAME = "1.0-20260101T000000Z-1"
 
 
-def test_a_removal_that_was_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removal_that_was_cut_short(
+    tmp_path: Path, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed within it, with some of the files gone: the next time it is made anew."""
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "module").write_text("whole")
-    prefix = Prefix(tmp_path / "prefix")
+    prefix = Prefix(short_path)
     version = put_version(prefix, NAME, tree)
 
     def killed(path: Path) -> None:

@@ -112,8 +112,8 @@ def test_what_no_launcher_and_no_process_runs_is_removed(prefix: Prefix, tree: P
     assert set(prefix.versions()) == {elsewhere, new}
 
 
-def test_a_version_that_a_process_runs_stays(tmp_path: Path, tree: Path) -> None:
-    prefix = Prefix(tmp_path / "prefix")
+def test_a_version_that_a_process_runs_stays(short_path: Path, tree: Path) -> None:
+    prefix = Prefix(short_path)
     version = put_version(prefix, OLD, tree)
     (version / "bin").mkdir()
     python = version / "bin/python3"
