@@ -8,6 +8,7 @@ import fcntl
 import struct
 
 from cni_repair.base.frozen import frozen
+from cni_repair.netlink.codec import raw_string
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def driver_of(rtnl: Rtnetlink, ifname: str) -> CardDriver:
     answer = array.array("B", _DRVINFO.pack(_GDRVINFO, b"", b"", b""))
     address, _ = answer.buffer_info()
     try:
-        fcntl.ioctl(rtnl.sock.fileno(), _SIOCETHTOOL, _IFREQ.pack(ifname.encode(), address))
+        fcntl.ioctl(rtnl.sock.fileno(), _SIOCETHTOOL, _IFREQ.pack(raw_string(ifname), address))
     except OSError as error:
         if error.errno in _NOT_TOLD:
             return CardDriver()

@@ -152,6 +152,10 @@ BAD: dict[str, tuple[Any, str]] = {
         document(cluster={"certificate-authority-data": "%"}),
         "certificate-authority-data is no base64",
     ),
+    "no authority": (
+        document(cluster={"certificate-authority-data": " "}),
+        "its certificate-authority is empty",
+    ),
     "nothing": (document(user={}), "it has neither a client certificate with its key nor a token"),
     "half": (document(user={"client-certificate-data": inline(PEM)}), "nor a token"),
     "program": (document(user={"exec": {"command": "aws"}}), "nor a token (exec is not followed)"),
@@ -169,6 +173,15 @@ def test_what_is_refused(tmp_path: Path, content: Any, why: str) -> None:
     assert caught.value.msg == f"the kubeconfig {path} is not used"
     assert why in caught.value.details
     assert "\n" not in str(caught.value)
+
+
+def test_an_authority_whose_file_is_empty(tmp_path: Path) -> None:
+    """As a power cut may leave it: it must not be whoever the system knows."""
+    (tmp_path / "ca.crt").touch()
+    named = {"certificate-authority-data": "", "certificate-authority": "ca.crt"}
+    path = written(tmp_path, document(cluster=named))
+    with pytest.raises(Unusable, match="its certificate-authority is empty"):
+        read(path)
 
 
 def test_one_that_others_may_write_to(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cni_repair.placing.puts import (
     remove_unused,
     say_where,
 )
+from tests.patience import eventually
 
 OLD, NEW = "0.1.0-20260101T000000Z-1", "0.2.0-20260201T000000Z-1"
 BIN = Path("/opt/cni/bin")
@@ -119,6 +120,8 @@ def test_a_version_that_a_process_runs_stays(short_path: Path, tree: Path) -> No
     python = version / "bin/python3"
     python.symlink_to(sys.executable)
     with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        # (It has none for a moment, while the kernel makes it of the one that was forked.)
+        eventually(Path(f"/proc/{process.pid}/cmdline").read_bytes)
         remove_unused(prefix, set())
         assert prefix.versions() == [version]
         process.kill()

@@ -143,14 +143,20 @@ class _Reading:
 
     def _data(self, section: dict[str, Any], name: str) -> bytes:
         """What stands in a key's data, or in the file that it names; the data comes first."""
-        inline = self._text(section, f"{name}-data")
-        if inline:
-            try:
-                return base64.b64decode("".join(inline.split()), validate=True)
-            except (binascii.Error, ValueError) as error:
-                raise self._wrong(f"{name}-data is no base64") from error
-        path = self._text(section, name)
-        return _bytes_of(self._below(path)) if path else b""
+        inline, path = self._text(section, f"{name}-data"), self._text(section, name)
+        if not inline and not path:
+            return b""
+        data = self._decoded(name, inline) if inline else _bytes_of(self._below(path))
+        if not data:
+            # Of an authority it would mean: whichever the system knows.
+            raise self._wrong(f"its {name} is empty")
+        return data
+
+    def _decoded(self, name: str, inline: str) -> bytes:
+        try:
+            return base64.b64decode("".join(inline.split()), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise self._wrong(f"{name}-data is no base64") from error
 
     def _below(self, path: str) -> str:
         return os.path.join(os.path.dirname(self._path), path)
