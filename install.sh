@@ -593,9 +593,10 @@ have_systemd() { # sd_booted(3)
 }
 
 check_watch_possible() {
+    local program=${BIN_DIR:+$BIN_DIR/cni-repair}
     have_systemd ||
         refuse "--watch: systemd does not run here" "install without it, and have your own service \
-manager run '$BIN_DIR/cni-repair watch', and start it again whenever it ends"
+manager run '${program:-$COMMAND_LINK} watch', and start it again whenever it ends"
     [[ -f $SOURCE/conf/systemd/$WATCH_UNIT && -f $SOURCE/conf/watch.yaml ]] ||
         fail "no conf/systemd/$WATCH_UNIT beside $SOURCE/install.sh" \
             "run install.sh from a complete checkout"

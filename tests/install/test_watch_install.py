@@ -139,7 +139,7 @@ def test_without_systemd_is_refused_and_nothing_changed(node: Node) -> None:
     assert done.returncode == 3
     assert done.stderr == (
         "install.sh: --watch: systemd does not run here: install without it, and have your own"
-        " service manager run '/opt/cni/bin/cni-repair watch', and start it again whenever it"
+        " service manager run '/usr/local/sbin/cni-repair watch', and start it again whenever it"
         " ends\n"
     )
     assert os.listdir(node.path("/opt")) == []
