@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -283,7 +283,11 @@ class Scene:
                 sorted(one["local"] for one in link["addr_info"] if one.get("scope") == "global")
                 for link in self._lab.ip_json(self._lab.node, "addr", "show")
             ],
-            "routes": self._lab.ip_json(self._lab.node, "route", "show", "table", "all"),
+            "routes": [
+                route
+                for route in self._lab.ip_json(self._lab.node, "route", "show", "table", "all")
+                if not _is_of_link_local(route)
+            ],
             "rules": self._lab.ip_json(self._lab.node, "rule", "show"),
         }
 
@@ -300,6 +304,12 @@ class Scene:
         by = next((c.name for c, one in zip(self._cases, self._liars) if one.pod == pod), "")
         case = by or (self._cases[0].name if len(self._cases) == 1 else "all at once")
         self.failures.append(Failure(case, _shortened(" ".join(saw.split()))))
+
+
+def _is_of_link_local(route: Mapping[str, Any]) -> bool:
+    """A kernel's own: it comes when the uplink's link-local address has been looked for, which may
+    be before or after anything here."""
+    return route.get("protocol") == "kernel" and str(route["dst"]).startswith(("fe80:", "ff00:"))
 
 
 def _shortened(text: str) -> str:
