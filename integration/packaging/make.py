@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         source = read_source(options.source.resolve())
-        options.out.mkdir(parents=True, exist_ok=True)
+        _make_directory(options.out)
         with tempfile.TemporaryDirectory(prefix="cni-repair-packaging-") as work:
             for form in options.form or FORMS:
                 print(FORMS[form](source, Path(work), options.out), flush=True)
@@ -43,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"make-packages: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _make_directory(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RigError(f"cannot make {out}: {error.strerror}: give another --out") from error
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -61,3 +61,11 @@ def test_a_wrong_epoch_is_refused(tmp_path: Path) -> None:
     done = make("--out", str(tmp_path), SOURCE_DATE_EPOCH="yesterday")
     assert done.returncode == 2
     assert "SOURCE_DATE_EPOCH is 'yesterday': give seconds since 1970" in done.stderr
+
+
+def test_a_directory_that_cannot_be_made_is_named() -> None:
+    done = make("--out", "/proc/none", "deb")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "make-packages: cannot make /proc/none: No such file or directory: give another --out\n"
+    )
