@@ -120,7 +120,10 @@ def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
         if options.what == READY:
             return 0 if is_gone(PREFIX) else 1
         return Leaving(
-            PREFIX, lambda: put_in_place(wanted, image), lambda: _start_watch(image)
+            PREFIX,
+            lambda: put_in_place(wanted, image),
+            lambda: _start_watch(image),
+            lambda: _withdraw(image),
         ).run()
     status = ["--status"] if options.what in (READY, ALIVE) else []
     if not status:
@@ -264,6 +267,15 @@ def _start_watch(image: Image) -> subprocess.Popen[bytes]:
         start_new_session=True,
         preexec_fn=_take_signals,  # noqa: PLW1509 - there are no threads
     )
+
+
+def _withdraw(image: Image) -> str:
+    """Take the condition from the node, by the watcher's settings."""
+    from cni_repair.watch.kubernetes.withdrawal import withdraw
+    from cni_repair.watch.settings import settings_in, settings_in_force
+
+    given = image.config
+    return withdraw(settings_in(given, CONFIG_FILE) if given else settings_in_force(None))
 
 
 def _take_signals() -> None:

@@ -19,7 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.node import LAUNCHER, PREFIX, VERSION_REQUEST, Node
+from tests.install.node import (
+    DEAD_API_SERVER,
+    KUBECONFIG,
+    LAUNCHER,
+    PREFIX,
+    VERSION_REQUEST,
+    Node,
+)
 from tests.install.test_refused_removal import attach, conf, node, write_conf
 from tests.patience import HANG_SECONDS, eventually
 
@@ -342,6 +349,25 @@ def test_a_node_that_has_none(bare: Node, images: list[Image], tmp_path: Path) -
         assert container.asks("ready") == 0
         assert not bare.path(PREFIX).exists()
         assert container.end() == 0
+
+
+def test_an_api_server_that_is_not_there_keeps_nobody(
+    node: Node, images: list[Image], tmp_path: Path
+) -> None:
+    """It may have the node's condition: one line says so."""
+    look_in_the_usual(node)
+    node.write(KUBECONFIG, DEAD_API_SERVER, 0o600)
+    with running(node, images[0], tmp_path / "log", LEAVE) as container:
+        eventually(lambda: container.asks("ready") == 0, pause=0.5)
+        assert not node.path(PREFIX).exists()
+        assert container.end() == 0
+    lines = container.log.read_text().splitlines()
+    (line,) = [line for line in lines if "PodNetworkLost" in line]
+    assert line.startswith(
+        "cni-repair-node: the condition PodNetworkLost may stay on this node: the API server"
+        " https://127.0.0.1:1 was not told: "
+    )
+    assert line.endswith("; it is tried again while this container runs")
 
 
 def test_back_from_an_uninstall_that_was_refused(
