@@ -299,16 +299,43 @@ def test_a_mistaken_value(
     bare: Node, images: list[Image], environ: dict[str, str], words: str
 ) -> None:
     said = done(bare, images[0], environ=environ)
-    assert (said.returncode, said.stderr) == (1, f"cni-repair-node: {words}\n")
+    assert (said.returncode, said.stderr) == (2, f"cni-repair-node: {words}\n")
 
 
 def test_a_volume_that_is_not_the_nodes_root(bare: Node, images: list[Image]) -> None:
     said = done(bare, images[0], "--host", "/usr")
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert said.stderr == (
         "cni-repair-node: /usr is not the root of this node: mount hostPath / there, and set"
         " hostPID: true\n"
     )
+
+
+def test_a_plan_that_is_not_there(bare: Node, images: list[Image], tmp_path: Path) -> None:
+    said = done(bare, images[0], "upgrade", str(tmp_path / "none"))
+    words = f"there is no plan in {tmp_path}/none: mount one there"
+    assert (said.returncode, said.stderr) == (2, f"cni-repair-node: {words}\n")
+
+
+def test_plans_of_two_jobs(bare: Node, images: list[Image], tmp_path: Path) -> None:
+    """Each has a file of its own on the node: neither changes the other's under its upgrade."""
+    with running(bare, images[0], tmp_path / "log") as container:
+        container.become_ready()
+    names = []
+    for command in ("true", "false"):
+        plan = tmp_path / f"{command}.yaml"
+        plan.write_text(
+            f"version: 1\nuplink: eth0\ndriver: [{command}]\nkubelet: {{hold: never}}\n"
+        )
+        said = done(bare, images[0], "upgrade", str(plan))
+        seen = {
+            path.name: path.read_text() for path in bare.path("/run/cni-repair").glob("up*.yaml")
+        }
+        names.append(seen)
+        assert plan.read_text() in seen.values(), said.stderr
+    assert len(names[0]) == 1
+    assert len(names[1]) == 2
+    assert names[0].items() <= names[1].items()
 
 
 # --- uninstall ------------------------------------------------------------------------------------
