@@ -88,10 +88,9 @@ class ControlPlane:
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """What kubectl, called by the cluster's administrator, prints. LabError where it fails."""
-        command = [*self._entering, str(_KUBECTL), f"--kubeconfig={self.kubeconfig}", *words]
         try:
             done = subprocess.run(
-                command,
+                self.command(*words),
                 input=stdin,
                 check=False,
                 capture_output=True,
@@ -104,6 +103,10 @@ class ControlPlane:
         if done.returncode != 0:
             raise LabError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of kubectl, called by the cluster's administrator."""
+        return [*self._entering, str(_KUBECTL), f"--kubeconfig={self.kubeconfig}", *words]
 
     def get(self, *words: str) -> Any:
         """The document that `kubectl get` has of something."""

@@ -159,7 +159,12 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "nothing": (document(user={}), "it has neither a client certificate with its key nor a token"),
     "half": (document(user={"client-certificate-data": inline(PEM)}), "nor a token"),
-    "program": (document(user={"exec": {"command": "aws"}}), "nor a token (exec is not followed)"),
+    "program": (
+        document(user={"exec": {"command": "aws"}}),
+        "comes from a program (exec 'aws'), and we run none: name a kubeconfig with a token in",
+    ),
+    "provider": (document(user={"auth-provider": {"name": "gcp"}}), "(auth-provider 'gcp')"),
+    "no program": (document(user={"exec": ["aws"]}), "from a program (exec), and"),
     "absent": (document(user={"tokenFile": "/nonexistent"}), "cannot be read: No such file"),
     "directory": (document(user={"tokenFile": "/"}), "/ is not a regular file"),
     "endless": (document(user={"tokenFile": "/dev/zero"}), "/dev/zero is not a regular file"),
