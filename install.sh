@@ -807,10 +807,21 @@ uninstall() {
     remove_or_name_state
 }
 
+# The watcher's condition on a node of Kubernetes: nobody would ever change it. (By a version that is
+# whole; one before this knew nothing of it.)
+take_condition() {
+    local python=$PREFIX/current/bin/python3
+    "$python" -I -c "import cni_repair.watch.kubernetes.withdrawal" 2>/dev/null || return 0
+    "$python" -I -m cni_repair.watch.kubernetes.withdrawal || true
+}
+
 remove_installation() { # LAUNCHER...
     local launcher
     for launcher in "$@"; do
         [[ $(watch_launcher) != "$launcher" ]] || remove_watch
+    done
+    take_condition
+    for launcher in "$@"; do
         remove_launcher "$launcher"
     done
     unlink_share "$MAN_PAGE"

@@ -2,12 +2,14 @@
 
 Until then its pods are watched and healed as before, and the container's log says what still needs
 the plugin. A runtime that finds no plugin could neither add nor delete these pods (multus #1105 and
-#1429). Afterwards the container stays, and does nothing: one that ended would be started again.
+#1429). With it goes the node's condition. Afterwards the container stays, and does nothing: one
+that ended would be started again.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 
@@ -17,6 +19,8 @@ from cni_repair.placing import puts
 from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
 from cni_repair.placing.runtimes import plugin_directory
+from cni_repair.watch.kubernetes.condition import TYPE
+from cni_repair.watch.kubernetes.withdrawal import FAILURES, trouble_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 _CONF_DIRS = ("/var/lib/rancher/k3s/agent/etc/cni/net.d",)
 _LOOK_SECONDS = 5.0
 _STOP_SECONDS = 60.0
+# Until an API server that could not be told is asked again: all nodes of a cluster may do so.
+_WITHDRAW_SECONDS = 60.0
 ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
@@ -43,12 +49,16 @@ class Leaving:
         prefix: Prefix,
         put: Callable[[], None],
         start_watch: Callable[[], subprocess.Popen[bytes]],
+        withdraw: Callable[[], str],
     ) -> None:
         """`put` puts a version on the node, of which `start_watch` starts the watcher, in a session
-        of its own."""
+        of its own. `withdraw` takes the watcher's condition from the node, and returns its name,
+        empty where there is no condition."""
         self._prefix = prefix
         self._put = put
         self._start_watch = start_watch
+        self._withdraw = withdraw
+        self._is_withdrawn = False
         self._child: subprocess.Popen[bytes] | None = None
         self._said: list[str] = []
 
@@ -58,6 +68,7 @@ class Leaving:
         try:
             if is_gone(self._prefix):
                 tell("cni-repair is not on this node: nothing is to be taken away")
+                self._take_condition()  # its container may have been ended before it was
                 return self._idle()
             self._put()
             while not self._leave():
@@ -69,8 +80,23 @@ class Leaving:
             self._stop()
 
     def _idle(self) -> int:
+        while not self._is_withdrawn:
+            if signal.sigtimedwait(ENDS, _WITHDRAW_SECONDS * random.uniform(0.5, 1.0)):
+                return 0
+            self._take_condition()
         signal.sigwait(ENDS)
         return 0
+
+    def _take_condition(self) -> None:
+        """An API server that is not there keeps nobody from leaving."""
+        try:
+            node = self._withdraw()
+        except FAILURES as error:
+            self._say_once([f"{trouble_of(error)}; it is tried again while this container runs"])
+            return
+        self._is_withdrawn = True
+        if node:
+            tell(f"took the condition {TYPE} from the node {node}")
 
     def _leave(self) -> bool:
         """Whether cni-repair has gone."""
@@ -78,15 +104,19 @@ class Leaving:
             needs = self._needs()
             if not needs:
                 self._stop()
+                self._take_condition()
                 self._remove()
                 return True
         except (CniError, NotPlaced, OSError) as error:
             needs = [str(error)]
-        if needs != self._said:
-            for line in needs:
-                tell(f"not taken away: {line}")
-            self._said = needs
+        self._say_once([f"not taken away: {line}" for line in needs])
         return False
+
+    def _say_once(self, lines: list[str]) -> None:
+        if lines != self._said:
+            for line in lines:
+                tell(line)
+            self._said = lines
 
     def _needs(self) -> list[str]:
         found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
@@ -117,6 +147,7 @@ class Leaving:
     def _heal(self) -> None:
         if self._child is None or self._child.poll() is not None:
             self._child = self._start_watch()
+            self._is_withdrawn = False
 
     def _stop(self) -> None:
         if self._child is None:

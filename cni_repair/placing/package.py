@@ -38,6 +38,7 @@ from cni_repair.placing.puts import (
     set_current,
 )
 from cni_repair.placing.runtimes import DEFAULT, plugin_directory
+from cni_repair.watch.kubernetes.withdrawal import withdraw_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,6 +236,13 @@ def _remove_watch() -> None:
         link.unlink()
 
 
+def _take_condition() -> None:
+    """What cannot be told is said, and stops nothing."""
+    trouble = withdraw_once()
+    if trouble:
+        print(f"cni-repair: warning: {one_line(trouble)}", file=sys.stderr)
+
+
 def _wants() -> list[Path]:
     """The links by which the unit is enabled, be they dangling: glob() may leave such out."""
     links = (directory / _WATCH_UNIT for directory in _ETC_UNITS.glob("*.wants"))
@@ -257,6 +265,7 @@ def remove(package: Package) -> int:
         return REFUSED
     _remember_recorded()
     _remove_watch()
+    _take_condition()
     with locked(PREFIX):
         for launcher in launchers(PREFIX, [package.plugin_dir]):
             launcher.unlink()
