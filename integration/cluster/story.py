@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.base.closeable import Closeable
 from cni_repair.demo.lab import Connection
 from integration.cluster.cluster import Cluster
 from integration.cluster.node import LAUNCHER
@@ -44,7 +44,7 @@ _MEANWHILE = "sent meanwhile"
 _PREFIX = "/opt/cni-repair"
 
 
-class Story:
+class Story(Closeable):
     """Context: what the steps know of one another."""
 
     def __init__(self, cluster: Cluster, images: Images, directory: Path) -> None:
@@ -55,17 +55,6 @@ class Story:
         self.interfaces: dict[str, Any] = {}
         self.connections: dict[str, Connection] = {}
         self._opened = ExitStack()
-
-    def __enter__(self) -> Story:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def begin_with(self, pods: dict[str, Pod]) -> None:
         """Remember the pods, and have a TCP connection to each."""
