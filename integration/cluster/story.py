@@ -32,6 +32,7 @@ from integration.cluster.polling import (
     plugins_are_there,
 )
 from integration.driver.checks import Checks
+from integration.steps import Steps
 
 NODES = ("a", "b", "c")
 APP = "shop"
@@ -136,18 +137,7 @@ def _addresses(number: int) -> tuple[str, str]:
     return f"10.9.0.{number * 20}", f"10.9.0.{number * 20 + 19}"
 
 
-Step = Callable[[Story, Checks], None]
-STEPS: dict[str, Step] = {}
-
-
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the next step."""
-
-    def register(function: Step) -> Step:
-        STEPS[name] = function
-        return function
-
-    return register
+STEPS = Steps[Story]()
 
 
 def _becomes(check: Checks, what: str, look: Callable[[], Any], wanted: Any) -> None:
@@ -164,7 +154,7 @@ def _timed(look: Callable[[], Any], wanted: Any) -> tuple[float, Any]:
     return time.monotonic() - began, seen
 
 
-@step("bare")
+@STEPS.step("bare")
 def bare(story: Story, check: Checks) -> None:
     """The nodes have no network for pods."""
     ready = story.conditions("Ready")
@@ -196,7 +186,7 @@ def _phases(story: Story) -> list[str]:
     return [item["status"]["phase"] for item in items]
 
 
-@step("apply")
+@STEPS.step("apply")
 def apply(story: Story, check: Checks) -> None:
     """kubectl apply -k."""
     image = story.images.first
@@ -223,7 +213,7 @@ def apply(story: Story, check: Checks) -> None:
     _becomes(check, f"condition {CONDITION} of every node: False", lost, _on_all("False"))
 
 
-@step("loss")
+@STEPS.step("loss")
 def loss(story: Story, check: Checks) -> None:
     """Every node loses its NIC; nobody calls anything."""
     began = time.monotonic()
@@ -256,7 +246,7 @@ def _check_same_pods(story: Story, check: Checks) -> None:
     check("the same pods with the same containers, none was restarted", same, now)
 
 
-@step("update")
+@STEPS.step("update")
 def update(story: Story, check: Checks) -> None:
     """A new version is rolled out, while pods talk and others are made."""
     image = story.images.second
@@ -284,7 +274,7 @@ def update(story: Story, check: Checks) -> None:
     _check_same_pods(story, check)
 
 
-@step("uninstall")
+@STEPS.step("uninstall")
 def uninstall(story: Story, check: Checks) -> None:
     """cni-repair is taken away."""
     control = story.cluster.control

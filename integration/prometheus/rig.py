@@ -18,7 +18,7 @@ from integration.packages import locked_cache, need_programs
 from integration.product import install
 from integration.prometheus import servers
 from integration.prometheus.story import PODS, STEPS, made
-from integration.steps import no_node, run_steps
+from integration.steps import not_there, run_steps
 
 PROGRAMS = {
     "/usr/bin/setpriv": "util-linux",
@@ -65,4 +65,4 @@ def _outcomes(launcher: Path) -> Generator[Outcome, None, None]:
             node = made(lab, cleanup)
             yield from run_steps(STEPS, node, lambda: node.evidence)
     except LabError as error:
-        yield no_node(error)
+        yield not_there("node", error)
