@@ -19,15 +19,10 @@ from integration.driver.report import ROW, Outcome
 from integration.fleet import controller
 from integration.fleet.hosts import fleet
 from integration.fleet.story import STEPS, Fleet, install
-from integration.packages import locked_cache, need_programs
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 from integration.prometheus import servers
 from integration.steps import not_there, run_step
 
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-}
 HOSTS = 50
 _FEWEST = 4  # so that there are four batches
 _PARTS = ("install.sh", "conf", "cni_repair", "pyproject.toml", "README.md", "LICENSE")
@@ -66,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     evidence = Evidence("cni-repair-fleet", options.evidence)
     with locked_cache():
-        need_programs(PROGRAMS)
+        need_programs(NODE_PROGRAMS)
     servers.prepare()
     controller.prepare()
     with tempfile.TemporaryDirectory(prefix="cni-repair-fleet-", dir="/var/tmp") as name:
