@@ -15,7 +15,6 @@ from cni_repair.node.verdict import failed, findings_of, parents_of, unannounced
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
-from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -223,6 +222,8 @@ class AttachmentRepair:
         return isinstance(trouble, MasterAway) and before is not None and before.state == LOST
 
     def _moved(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        from cni_repair.uplink.fallback import moved_to_another_master  # its master is away
+
         uplinks = self._session.uplinks
 
         def master_of(chain: tuple[HostLink, ...]) -> HostLink | None:
@@ -239,6 +240,8 @@ class AttachmentRepair:
     def _commit_move(self, recorded: Checkpoint, moved: Checkpoint) -> str:
         """Note where the pod is now, before anybody compares it with where it was (the lock is
         still ours); in words."""
+        from cni_repair.uplink.fallback import commit_move
+
         move = commit_move(self._session.store, recorded, moved)
         if move.raw:
             fresh = replace(self._entry, raw=move.raw, checkpoint=moved)
