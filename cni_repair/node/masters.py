@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.links import link_named
+from cni_repair.network.links import legs_of, link_named
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.verdict import parents_of
 from cni_repair.uplink.comparison import missing_commands, shim_plans
@@ -91,6 +91,7 @@ class MasterSteps:
 # --- What is in the way of pods ---
 
 DOWN, NO_CARRIER = "down", "no carrier"
+BONDS = ("bond", "team")  # kinds of links whose carrier is that of the links in them
 
 
 @frozen
@@ -99,9 +100,10 @@ class Trouble:
 
     link: HostLink  # as recorded
     what: str  # DOWN, NO_CARRIER, or of a plan's: MISSING, RENAMED, REFUSED
-    reason: str  # in the plan's words, where it is not simply missing or down
+    remedy: tuple[str, ...] = ()  # the plan's, where it is not simply missing or down
     pods: int = 0
     called: str = ""  # its name now, where it is there
+    legs: tuple[HostLink, ...] = ()  # of a bond without carrier: the links in it
 
     @property
     def name(self) -> str:
@@ -142,18 +144,19 @@ def _trouble(rtnl: Rtnetlink, parents: Parents, plan: ParentPlan) -> Trouble | N
     """The first thing that is wrong, from the bottom up: what is above it follows from it."""
     chain, follow_renamed = parents
     if plan.state in (RENAMED, REFUSED):
-        return Trouble(chain[0], plan.state, plan.reason)
+        return Trouble(chain[0], plan.state, plan.remedy)
     for recorded in reversed(chain):
         link = link_named(rtnl, recorded.name)
         if link is None and recorded.vlan is None:
             if follow_renamed and plan.state != MISSING:
                 continue  # its card has another name, which is all right
-            return Trouble(recorded, MISSING, "")
+            return Trouble(recorded, MISSING)
         if link is None:
             break  # a VLAN: a repair makes it
         if not link.up:
-            return Trouble(recorded, DOWN, "", called=link.name)
+            return Trouble(recorded, DOWN, called=link.name)
         if not link.carrier:
-            return Trouble(recorded, NO_CARRIER, "", called=link.name)
+            legs = tuple(legs_of(rtnl, link.ifindex)) if link.kind in BONDS else ()
+            return Trouble(recorded, NO_CARRIER, called=link.name, legs=legs)
     # (Its MTU is too small for the VLAN on it.)
-    return Trouble(chain[-1], MISSING, plan.reason) if plan.state == MISSING else None
+    return Trouble(chain[-1], MISSING, plan.remedy) if plan.state == MISSING else None

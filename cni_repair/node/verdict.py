@@ -86,12 +86,14 @@ def findings_of(
     checkpoint: Checkpoint, plan: Plan, parent_plan: ParentPlan | None
 ) -> tuple[str, ...]:
     """What is wrong with an attachment, with what is wrong with its master where that matters."""
-    # (That a usable master is down, the finding about a present link's carrier says already.)
     if parent_plan is None or plan.state == HEALTHY:
         return plan.findings
     findings = plan.findings
     lost = plan.state == LOST
-    if parent_plan.reason and (lost or parent_plan.state != READY):
+    # (That a usable master is down, the finding about a present link's carrier says already; not
+    # what is down below a VLAN.)
+    is_below = bool(checkpoint.attachment.parents[1:])
+    if parent_plan.reason and (lost or parent_plan.state != READY or is_below):
         findings = (*findings, parent_plan.reason)
     if lost and parent_plan.state == MISSING:
         from cni_repair.uplink.fallback import others_in_words  # of no use where it is there

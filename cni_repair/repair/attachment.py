@@ -144,6 +144,9 @@ class AttachmentRepair:
         if work.before.plan.state == LOST and trouble is not None:
             return replace(report, findings=work.before.plan.findings, error=trouble)
         report = self._done(work, master)
+        if trouble is not None and report.state == DEGRADED:
+            # Nothing was repaired: what it has was looked at, no more.
+            report = replace(report, actions=(), error=trouble)
         return replace(report, notes=(*notes, *report.notes))
 
     def _run_with_master(self, checkpoint: Checkpoint) -> Report:

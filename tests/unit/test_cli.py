@@ -439,7 +439,7 @@ def test_repair_says_once_what_pods_share(directory: Path, tmp_path: Path) -> No
 def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    away = CniError(TRY_AGAIN, "master eth0 does not exist", "call again once that has changed")
+    away = CniError(TRY_AGAIN, "master eth0 does not exist", "repair again once it is there")
     lost = Report(KEY, CHECKPOINT, NETNS, "lost", ("eth0 is gone",), (), away)
     done = Report(KEY, CHECKPOINT, NETNS, "healthy", (), ("ip link set up dev eth0",))
     moved = replace(done, notes=("moved to eth1",))
@@ -447,7 +447,7 @@ def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
     scope = Scope("/nowhere", "/nowhere", None, (), False, "")
     render.repaired([lost, done, well, lost, lost, moved], scope)
     pod = f"shop/cart-0 {KEY.container_id[:12]} eth0"
-    why = "eth0 is gone; master eth0 does not exist: call again once that has changed"
+    why = "eth0 is gone; master eth0 does not exist: repair again once it is there"
     printed = capsys.readouterr().out.splitlines()
     # (What to do next depends on the node's links, which are this machine's here.)
     assert printed[:8] == [
