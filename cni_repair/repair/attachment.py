@@ -192,6 +192,8 @@ class AttachmentRepair:
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now
         fired = ledger.fired.get(place, ())
+        if work.before.observed.link is None:
+            fired = ()  # whoever was to do it has died before that
         if work.before.plan.operations or fired:
             announce(self._session, now, master)
         if now.unsettled:
@@ -201,7 +203,8 @@ class AttachmentRepair:
         report = work.report()
         found = () if fired else work.before.observed.addresses
         notes = unannounced(work.now.checkpoint, found)
-        report = replace(report, actions=(*fired, *report.actions), notes=notes)
+        actions = tuple(dict.fromkeys((*fired, *report.actions)))  # what was done twice, once
+        report = replace(report, actions=actions, notes=notes)
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report

@@ -98,6 +98,10 @@ class _Aim:
     def doubt(self, why: str) -> None:
         self.why, self.shot = why, (NOT_DONE, False, why)
 
+    def lose(self, error: Exception) -> None:
+        """Its messages may have been sent, and what came of them is not known."""
+        self.why, self.shot = str(wrapped(error)), (DONE, False, "")
+
     @property
     def is_on(self) -> bool:
         return not self.why
@@ -221,7 +225,8 @@ class Firing:
             refused = exchange(self._rtnl.sock, messages, len(aims))
         except POD_FAILURES as error:
             for aim in aims:
-                aim.doubt(str(wrapped(error)))
+                aim.lose(error)
+            self._rtnl.renew()  # an answer that comes late is not to be another question's
             return
         for number, errno in refused.items():
             aims[number - 1].doubt(f"its link was refused: {os.strerror(errno)}")
@@ -243,7 +248,7 @@ def _send_rest(aim: _Aim) -> None:
     try:
         aim.sock.send(aim.pod.rest)
     except POD_FAILURES as error:
-        aim.doubt(str(wrapped(error)))
+        aim.lose(error)
 
 
 def _judge(aim: _Aim) -> None:
@@ -262,7 +267,9 @@ def _judge(aim: _Aim) -> None:
         else:
             exchange(sock, prepared([deletion(pod.ifindex)]), 1)
     except POD_FAILURES as error:
-        aim.doubt(str(wrapped(error)))
+        # A pod can fill the queue of a socket in its namespace, rename the link, or delete it.
+        if aim.is_on:
+            aim.lose(error)
 
 
 def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) -> None:
