@@ -364,11 +364,27 @@ remove_version() { # VERSION-DIR
 # In service (another --bin-dir may have its own), or still run by a long command such as `watch`,
 # which imports modules when it first needs them.
 in_use() { # VERSION-DIR
-    local launcher command_lines=(/proc/[0-9]*/cmdline)
+    local launcher
     while IFS= read -r launcher; do
         [[ $(version_of "$launcher") != "$1" ]] || return 0
     done < <(launchers_of "$1")
-    grep -qsaF --file=- "${command_lines[@]}" <<<"$1/bin/" # not an argument: grep has one, too
+    [[ $(running "$1") ]]
+}
+
+# Prints the PID of each process that runs a version at, or below, a directory. Which one that is,
+# only its first word says: root's are believed (as by cni_repair/placing/puts.py, which says why).
+# Another mount namespace may have a directory of that name.
+running() { # DIRECTORY
+    local file pid program
+    for file in /proc/[0-9]*/cmdline; do
+        pid=${file//[!0-9]/}
+        program=""
+        { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
+        if [[ $program == "$1"/*bin/python3 && "/proc/$pid/root$1" -ef $1 ]] &&
+            grep -qs $'^Uid:\t0\t' "/proc/$pid/status"; then
+            echo "$pid"
+        fi
+    done
 }
 
 # All but the new version and the one before, from which a plugin process may have just started.
@@ -698,16 +714,12 @@ another_serves() { # LAUNCHER...
 }
 
 # Prints a line for each process that runs a version of this prefix, such as `repair` or `watch`: it
-# imports modules when it first needs them. (Another mount namespace may have a prefix of that name.)
+# imports modules when it first needs them.
 say_who_runs_it() {
-    local file pid program
-    for file in /proc/[0-9]*/cmdline; do
-        pid=${file//[!0-9]/}
-        program=""
-        { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
-        [[ $program != "$PREFIX/versions/"* || ! "/proc/$pid/root$PREFIX" -ef $PREFIX ]] ||
-            is_watch "$pid" ||
-            echo "PID $pid runs it ($(tr '\0' ' ' <"$file")): wait for its end, or stop it"
+    local pid words
+    for pid in $(running "$PREFIX/versions"); do
+        { words=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null || continue # it has ended
+        is_watch "$pid" || echo "PID $pid runs it ($words): wait for its end, or stop it"
     done
 }
 

@@ -28,6 +28,7 @@ from cni_repair.checkpoint.locks import RUN_DIR
 from cni_repair.cli.common import DAMAGED, USAGE
 from cni_repair.cli.printable import say
 from cni_repair.placing import puts
+from cni_repair.placing.gone import is_gone
 from cni_repair.placing.launcher import version_of
 from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
@@ -95,6 +96,8 @@ def main(arguments: list[str]) -> int:
     try:
         wanted, image = Wanted.of(os.environ), _image(os.environ.get(CONFIG_FILE, ""))
         plan = _read_plan(options.arguments[0]) if options.what == UPGRADE else b""
+        if wanted.uninstall and options.what == RUN:
+            _load_for_leaving()
         _enter(options.host)
         return _act(options, wanted, image) if not plan else _upgrade(image, plan)
     except (CniError, NotPlaced, OSError) as error:
@@ -127,13 +130,12 @@ def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
     if options.what == ON_HOST:
         return _become([*_program(image.version), *options.arguments])
     if wanted.uninstall:
-        # This one alone: what it imports is nothing that a node's watcher needs.
-        from cni_repair.placing.leaving import Leaving, is_gone
-
         if options.what == ALIVE:
             return 0
         if options.what == READY:
             return 0 if is_gone(PREFIX) else 1
+        from cni_repair.placing.leaving import Leaving
+
         return Leaving(
             PREFIX,
             lambda: put_in_place(wanted, image),
@@ -164,6 +166,18 @@ def _image(config: str) -> Image:
         if getattr(module, "__path__", None):
             module.__path__ = [_moved(path, str(tree), seen) for path in module.__path__]
     return Image(tree.name, Path(seen), read_config(config))
+
+
+def _load_for_leaving() -> None:
+    """Import what takes libraries that the image's tree alone may have: TLS for one.
+
+    These are found by their paths, which lead into the container until the root is the node's. (A
+    watcher becomes the node's own program: none of this is for it.)
+    """
+    from cni_repair.base import strictyaml
+    from cni_repair.placing import leaving
+
+    _ = strictyaml, leaving
 
 
 def _moved(path: str, tree: str, seen: str) -> str:

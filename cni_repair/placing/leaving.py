@@ -16,16 +16,15 @@ import subprocess
 from cni_repair.base.errors import CniError
 from cni_repair.cli.removal import Removal, in_the_way
 from cni_repair.placing import puts
+from cni_repair.placing.gone import is_gone, launchers_of
 from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
-from cni_repair.placing.runtimes import plugin_directory
 from cni_repair.watch.kubernetes.condition import TYPE
 from cni_repair.watch.kubernetes.withdrawal import FAILURES, trouble_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # Of runtimes that bring their own, besides those that `in_the_way` reads.
 _CONF_DIRS = ("/var/lib/rancher/k3s/agent/etc/cni/net.d",)
@@ -34,11 +33,6 @@ _STOP_SECONDS = 60.0
 # Until an API server that could not be told is asked again: all nodes of a cluster may do so.
 _WITHDRAW_SECONDS = 60.0
 ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
-
-
-def is_gone(prefix: Prefix) -> bool:
-    """Whether no version, and no launcher that leads to one, is on this node."""
-    return not prefix.versions() and not _launchers(prefix)
 
 
 class Leaving:
@@ -135,7 +129,7 @@ class Leaving:
 
     def _remove(self) -> None:
         with puts.locked(self._prefix):
-            launchers = _launchers(self._prefix)
+            launchers = launchers_of(self._prefix)
             for launcher in launchers:
                 launcher.unlink(missing_ok=True)
             puts.remove_prefix(self._prefix)
@@ -164,7 +158,3 @@ class Leaving:
 def _is_probe(command: str) -> bool:
     """Whether it is another process of this program: it has modules of its own, the image's."""
     return PROGRAM in map(os.path.basename, command.split())
-
-
-def _launchers(prefix: Prefix) -> list[Path]:
-    return sorted(puts.launchers(prefix, [plugin_directory().path]))

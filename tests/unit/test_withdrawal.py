@@ -15,7 +15,7 @@ import pytest
 
 from cni_repair.base.errors import IO, CniError
 from cni_repair.base.frozen import replace
-from cni_repair.placing import leaving
+from cni_repair.placing import gone, leaving
 from cni_repair.placing.leaving import Leaving
 from cni_repair.placing.puts import Prefix
 from cni_repair.placing.runtimes import Choice
@@ -153,7 +153,7 @@ def test_an_api_server_that_comes_back(
     tmp_path: Path, mask: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(leaving, "_WITHDRAW_SECONDS", 0.01)
-    monkeypatch.setattr(leaving, "plugin_directory", lambda: Choice(tmp_path, "here"))
+    monkeypatch.setattr(gone, "plugin_directory", lambda: Choice(tmp_path, "here"))
     cluster = Cluster(refusals=3)
     ender = told_to_end(lambda: cluster.calls == 4)
     assert left(tmp_path, cluster) == 0
