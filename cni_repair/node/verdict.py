@@ -107,10 +107,10 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     """What is to be said of an attachment that is no fault of its interface."""
     if not plan.unverified:
         return ()
-    addresses = " ".join(one.address for one in plan.unverified)
+    # (Which addresses, each of many pods would have to say in lines of its own.)
     return (
-        f"not verified yet that nobody else has {addresses}, which is in use: a repair is at it, or"
-        " was interrupted; cni-repair repair finishes it",
+        "not verified yet that nobody else has its IPv6 addresses, which are in use: a repair is at"
+        " it, was interrupted, or had no carrier; cni-repair repair finishes it",
     )
 
 

@@ -80,7 +80,7 @@ class Doubts:
         silent = [address for address in addresses if known.get(address) is None]
         if silent:
             self.notes.append(
-                f"not verified that nobody else has {' '.join(silent)}: nobody was asked (no"
+                "not verified that nobody else has its addresses: nobody could be asked (no"
                 " carrier?)"
             )
         return not self._holders and not self.are_unasked
@@ -88,8 +88,8 @@ class Doubts:
     @property
     def reason(self) -> str:
         found = [f"address {address} is in use by {who}" for address, who in self._holders.items()]
-        remedy = "delete the pod; where a router answers for all addresses (proxy ARP), --no-probe"
-        return f"{'; '.join(found)}: {remedy}"
+        remedy = "delete the pod; or, where that is a router that answers for all addresses"
+        return f"{'; '.join(found)}: {remedy}: cni-repair repair --no-probe POD"
 
 
 class AttachmentRepair:

@@ -32,6 +32,7 @@ class ParentPlan:
     operations: tuple[Operation, ...] = ()
     # What somebody has to do to the node's links, a line each; empty where the link is missing.
     remedy: tuple[str, ...] = ()
+    at: str = ""  # the recorded name of the link that the remedy is about
 
     @property
     def afterwards(self) -> str:
@@ -55,7 +56,8 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
         found = present.get(wanted.name)
         mismatch = found and _mismatch(wanted, found, below, present)
         if found is not None and mismatch:
-            return ParentPlan(REFUSED, mismatch, remedy=_freeing_the_name(wanted, found))
+            remedy = _freeing_the_name(wanted, found)
+            return ParentPlan(REFUSED, mismatch, remedy=remedy, at=wanted.name)
         missing = None if found else _why_not_made(wanted, below)
         if missing is not None:
             return missing
@@ -86,6 +88,7 @@ def _why_not_made(wanted: HostLink, below: HostLink | None) -> ParentPlan | None
             MISSING,
             f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}: {command}",
             remedy=(command,),
+            at=below.name,
         )
     if not is_short(wanted.name):
         return ParentPlan(
@@ -93,6 +96,7 @@ def _why_not_made(wanted: HostLink, below: HostLink | None) -> ParentPlan | None
             f"{wanted.name} is too long for a link's name (at most 15 bytes): make this VLAN"
             f" of {below.name} under a shorter one; it is used whatever its name is",
             remedy=(f"make that VLAN of {below.name} under a shorter name",),
+            at=wanted.name,
         )
     return None
 
@@ -162,6 +166,7 @@ def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
         f"the node's master {wanted.name} does not exist; {what} is called {found.name} now:"
         f" {command}",
         remedy=(command,),
+        at=wanted.name,
     )
 
 

@@ -607,7 +607,7 @@ def test_log_of_a_nodes_files(rig: Rig, journal: Journal) -> None:
     (directory,) = rig.run("sh", "-c", "echo /run/log/journal/*").out.split()
     assert [one["event"] for one in log(rig, "--directory", directory)] == ["healed"]
     missing = rig.cli("log", "--directory", "/no/such")
-    assert missing.status == 1
+    assert missing.status == 2
     assert missing.err == "cni-repair: /no/such is no directory: correct --directory\n"
 
 

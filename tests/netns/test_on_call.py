@@ -271,6 +271,16 @@ def test_a_repair_that_needs_the_master_says_so(rig: Rig) -> None:
     assert f"it is called ens9 now: {ALTNAME}: then repair again\n" in repaired
 
 
+def test_pods_that_are_gone_are_told_together(rig: Rig) -> None:
+    """Though each had a namespace of its own."""
+    attach(rig, 3)
+    for pod in ("pod1", "pod3"):
+        rig.ip(f"netns del {pod}")
+    for words in (["status"], ["verify", "--timeout", "1"]):
+        out = command(rig, *words).out
+        assert out.count("    all 2: its network namespace is gone: No such file or directory") == 1
+
+
 def test_link_that_is_down_is_told_once(rig: Rig) -> None:
     """Of a pod that it cuts off, and of one that has lost its interface over it."""
     rig.attach("cut-off")

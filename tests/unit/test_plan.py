@@ -651,6 +651,7 @@ def test_renamed_card_is_told_with_what_disturbs_no_pod() -> None:
         "the node's master eth0 does not exist; its card is called eth1 now:"
         " ip link property add dev eth1 altname eth0",
         remedy=("ip link property add dev eth1 altname eth0",),
+        at="eth0",
     )
     assert "; it is called eth1 now" in renamed(BOND, replace(BOND, name="eth1")).reason
 
@@ -664,20 +665,21 @@ def test_link_without_an_identity_of_its_own_is_known_by_its_index() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "present", "said"),
+    ("wanted", "present", "at", "said"),
     [
-        ((MASTER, UPLINK), {}, "repair again once it is there"),
+        ((MASTER, UPLINK), {}, "", "repair again once it is there"),
         (
-            (replace(MASTER, mtu=9000), UPLINK), {UPLINK.name: UPLINK},
+            (replace(MASTER, mtu=9000), UPLINK), {UPLINK.name: UPLINK}, "eth0",
             "then repair again",
         ),
         (
             (MASTER, UPLINK), {UPLINK.name: UPLINK, MASTER.name: replace(MASTER, vlan=Vlan(4))},
+            "eth0.3",
             "nothing was changed; rename or remove that link (ip -d link show dev eth0.3);"
             " then repair again",
         ),
         (
-            (UPLINK,), {UPLINK.name: OTHER_CARD},
+            (MASTER, UPLINK), {UPLINK.name: OTHER_CARD}, "eth0",
             f"nothing was changed; rename that link (ip -d link show dev {OTHER_CARD.name});"
             " give the recorded one its name again; then repair again",
         ),
@@ -685,9 +687,11 @@ def test_link_without_an_identity_of_its_own_is_known_by_its_index() -> None:
     ids=["missing", "mtu", "vlan", "card"],
 )  # fmt: skip
 def test_what_is_to_be_done_before_a_repair_goes_on(
-    wanted: tuple[HostLink, ...], present: dict[str, HostLink], said: str
+    wanted: tuple[HostLink, ...], present: dict[str, HostLink], at: str, said: str
 ) -> None:
-    assert plan_parents(wanted, present).afterwards == said
+    """And with which link: the card below a VLAN is not the VLAN."""
+    made = plan_parents(wanted, present)
+    assert (made.at, made.afterwards) == (at, said)
 
 
 def test_vlan_is_known_by_its_id_over_the_same_link() -> None:

@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
     if bool(options.containers) == options.all:
         both = "not both" if options.all else "see cni-repair status"
-        print_error(f"repair: name containers, or say --all ({both})")
+        print_error(f"repair: name pods (NAMESPACE/NAME), or say --all ({both})")
         return USAGE
     if options.dry_run:
         from cni_repair.cli.commands import plan
