@@ -13,6 +13,7 @@ import pytest
 
 import cni_repair
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, options, states
+from tests.netns.test_names import NEW, back_as
 from tests.netns.test_temporary import OLD_KERNEL
 
 pytestmark = pytest.mark.slow  # many, though each is short
@@ -198,6 +199,17 @@ def test_kernel_that_refuses_the_message(rig: Rig) -> None:
     assert_as_they_were(rig, *pods)
 
 
+def test_master_that_is_back_under_another_name(rig: Rig) -> None:
+    """The old one is an altname of it: what was prepared would be told with a name of before."""
+    was = rig.attach("pod1")
+    assert snapshot(rig)
+    back_as(rig, NEW, "eth0")
+    (entry,) = verb(rig, told(rig)).report(0)["attachments"]
+    assert fired(rig) == (1, 0, {})
+    assert entry["actions"][0].startswith(f"ip link add link {NEW} name eth0")
+    assert_as_they_were(rig, was)
+
+
 def of_another_version(file: Path) -> None:
     data = file.read_bytes()
     file.write_bytes(data.replace(b"\n1\n", b"\n0\n", 1))
@@ -251,8 +263,11 @@ def empty(file: Path) -> None:
 
 
 def of_another_boot(file: Path) -> None:
+    """(The identities say so, too.)"""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    file.write_bytes(file.read_bytes().replace(boot, boot[::-1], 1))
+    head, at, rest = file.read_bytes().partition(b"\n" + boot + b"\n")
+    assert at
+    file.write_bytes(head + b"\n" + boot[::-1] + b"\n" + rest)
 
 
 def open_to_others(file: Path) -> None:
