@@ -433,7 +433,7 @@ build_environment() {
     write_commit
     quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
         fail "cannot byte-compile $NEW" "see above"
-    quietly "$NEW/bin/python3" -I -m cni_repair.base.pack ||
+    quietly "$NEW/bin/python3" -I -X no_debug_ranges -m cni_repair.base.packing ||
         fail "cannot pack the modules in $NEW" "see above"
     make_share "$MAN_PAGE" manpage
     make_share "$COMPLETION" completion

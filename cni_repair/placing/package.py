@@ -49,6 +49,7 @@ FORCE = "CNI_REPAIR_FORCE"  # in the environment of apt, dpkg, dnf or rpm
 RECORDED = Path("/run/cni-repair.recorded")
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
+_PACK = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.packing import make; make()"
 _LIBRARIES = "lib"  # in the tree: cni_repair, and what no distribution has as a package
 _UNIT_FILE = Path("/usr/lib/systemd/system") / service.UNIT
 _TRY_SECONDS = 60
@@ -117,8 +118,8 @@ def _finish(version: Path) -> None:
         python.symlink_to(_SYSTEM_PYTHON)
     for source in sorted((version / _LIBRARIES).rglob("*.py")):
         py_compile.compile(str(source), doraise=True, quiet=1)
-    make = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.pack import make; make()"
-    _run([str(python), "-IS", "-c", make, f"{version}/{_LIBRARIES}"], "cannot pack the modules")
+    pack = ("-ISX", "no_debug_ranges", "-c", _PACK, f"{version}/{_LIBRARIES}")
+    _run([str(python), *pack], "cannot pack the modules")
 
 
 def _import_from(version: Path) -> list[str]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import Netns
 from integration.cluster.control import ControlPlane
 from integration.cluster.ground import Ground
@@ -31,7 +31,7 @@ _KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 _CREDENTIAL = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 
-class Node:
+class Node(WithCleanup):
     """Context: a bare node on its ground, which begins to join the cluster of a control plane.
 
     `address` is its own in the network that the control plane is in.
@@ -41,29 +41,17 @@ class Node:
         self.ground, self.name = ground, ground.name
         self._control, self._address = control, address
         self._cgroup = Cgroup(f"node-{self.name}")
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Node:
+    def _open(self) -> None:
         self._link_plugins()
         self._write_credential()
-        with ExitStack() as cleanup:
-            self.containerd = cleanup.enter_context(self._containerd())
-            # Where whoever looks for the runtime's configuration looks.
-            self._write("/etc/containerd/config.toml", self.containerd.config.read_text())
-            self.cri = self.containerd.cri
-            self.kubelet = self._kubelet()
-            cleanup.callback(self.kubelet.stop)
-            self.kubelet.begin()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+        self.containerd = self._cleanup.enter_context(self._containerd())
+        # Where whoever looks for the runtime's configuration looks.
+        self._write("/etc/containerd/config.toml", self.containerd.config.read_text())
+        self.cri = self.containerd.cri
+        self.kubelet = self._kubelet()
+        self._cleanup.callback(self.kubelet.stop)
+        self.kubelet.begin()
 
     @property
     def netns(self) -> Netns:

@@ -10,7 +10,9 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
+
+from cni_repair.base.closeable import Closeable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/cni-repair"
@@ -48,10 +50,8 @@ echo '[plugins.cri.cni]' >/etc/containerd/config.toml
 echo 'bin_dir = "/opt/cni/bin"' >>/etc/containerd/config.toml # this machine's is left alone
 """
 
-Self = TypeVar("Self", bound="Node")
 
-
-class Node:
+class Node(Closeable):
     """Private mount and network namespaces: there is no index to reach, and nothing to clean."""
 
     def __init__(self) -> None:
@@ -72,12 +72,6 @@ class Node:
     def _pipe(stream: IO[str] | None) -> IO[str]:
         assert stream is not None
         return stream
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._pipe(self._holder.stdin).close()
