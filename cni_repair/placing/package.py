@@ -37,7 +37,6 @@ from cni_repair.placing.puts import (
     set_current,
 )
 from cni_repair.placing.runtimes import DEFAULT, plugin_directory
-from cni_repair.watch.kubernetes.withdrawal import withdraw_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,9 +122,14 @@ def _finish(version: Path) -> None:
 
 
 def _import_from(version: Path) -> list[str]:
-    """The version's own, then the distribution's: not what somebody put into /usr/local."""
-    of_system = [one for one in site.getsitepackages() if not one.startswith("/usr/local/")]
-    return [f"{version}/{_LIBRARIES}", *(one for one in of_system if os.path.isdir(one))]
+    """The version's own, then the distribution's."""
+    return [f"{version}/{_LIBRARIES}", *_of_system()]
+
+
+def _of_system() -> list[str]:
+    """Where the distribution has its libraries: not what somebody put into /usr/local."""
+    found = (one for one in site.getsitepackages() if not one.startswith("/usr/local/"))
+    return [one for one in found if os.path.isdir(one)]
 
 
 def _try(version: Path, text: str) -> None:
@@ -230,7 +234,13 @@ def _remove_watch() -> None:
 
 def _take_condition() -> None:
     """What cannot be told is said, and stops nothing."""
-    trouble = withdraw_once()
+    sys.path += _of_system()  # the scripts of the package do without, but for this
+    try:
+        from cni_repair.watch.kubernetes.withdrawal import withdraw_once
+
+        trouble = withdraw_once()
+    except ImportError as error:  # a dependency was removed by force
+        trouble = f"a node's condition PodNetworkLost may stay: {error}"
     if trouble:
         print(f"cni-repair: warning: {one_line(trouble)}", file=sys.stderr)
 
