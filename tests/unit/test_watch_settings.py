@@ -190,6 +190,7 @@ BAD: dict[str, tuple[Place, object, str]] = {
                           " absolute path: write one, without . and .., such as /var/lib/pro"),
     "textfile-name": (("metrics", "textfile"), "/x/cni.txt", "$.metrics.textfile: '/x/cni.txt' is"
                       " read by no node_exporter: give it a name in .prom"),
+    "textfile-slash": (("metrics", "textfile"), "/x.prom/", "'/x.prom/' is read by no"),
     "textfile-directory": (("metrics", "textfile"), "/x/", "$.metrics.textfile: '/x/' is read by"),
     "listen-everywhere": (("metrics", "listen"), "0.0.0.0:9732", "$.metrics.listen: '0.0.0.0:9732'"
                           " is reached from outside, and metrics are served to everybody who asks:"
@@ -203,6 +204,7 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "listen-name": (("metrics", "listen"), "localhost:1", "'localhost:1' is no ADDRESS:PORT"),
     "listen-bare-6": (("metrics", "listen"), "::1:9732", "'::1:9732' is no ADDRESS:PORT"),
     "listen-zero": (("metrics", "listen"), "127.0.0.1:0", "'127.0.0.1:0' is no ADDRESS:PORT"),
+    "listen-octal": (("metrics", "listen"), "127.0.0.1:01", "'127.0.0.1:01' is no ADDRESS:PORT"),
     "listen-digits": (("metrics", "listen"), "127.0.0.1:\u0661", "is no ADDRESS:PORT"),
     "listen-octets": (("metrics", "listen"), "127.0.1:80", "'127.0.1:80' has no IP address"),
     "metrics-text": (("metrics",), "/x.prom", "$.metrics: '/x.prom' is no mapping: write keys below"
