@@ -34,7 +34,7 @@ from cni_repair.upgrade.planfile import (
     plan_of,
     read_plan,
 )
-from tests.unit.documents import Place, places_in
+from tests.unit.documents import MUTATIONS, Change, Place, changed, places_in, put
 from tests.unit.examples import examples
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
@@ -78,16 +78,6 @@ def is_read(document: object) -> bool:
     except PlanError:
         return False
     return True
-
-
-def changed(document: Any, place: Place, value: object) -> Any:
-    """A copy with one value replaced, or added."""
-    made = copy.deepcopy(document)
-    inner = made
-    for step in place[:-1]:
-        inner = inner[step]
-    inner[place[-1]] = value
-    return made
 
 
 # --- its digest ---------------------------------------------------------------------------------
@@ -200,7 +190,7 @@ def test_no_kubelet() -> None:
      ("007m", 420)],
 )  # fmt: skip
 def test_durations(text: str, seconds: float) -> None:
-    made = plan_of(changed(WHOLE, ("kubelet", "deadman"), text))
+    made = plan_of(changed(WHOLE, ("kubelet", "deadman"), put(text)))
     assert made.kubelet is not None
     assert made.kubelet.deadman == seconds
 
@@ -355,7 +345,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
 
 def broken(place: Place, value: object) -> Any:
     if value is not ...:
-        return changed(WHOLE, place, value)
+        return changed(WHOLE, place, put(value))
     made = copy.deepcopy(WHOLE)
     inner: Any = made
     for step in place[:-1]:
@@ -493,7 +483,7 @@ def test_reading_is_stricter_than_the_schema(place: Place, value: object) -> Non
     assert VALIDATOR.is_valid(broken(place, value))
 
 
-LISTED = changed(WHOLE, ("driver", "command"), ["/sbin/x", "--yes", ""])
+LISTED = changed(WHOLE, ("driver", "command"), put(["/sbin/x", "--yes", ""]))
 PLACES = [*places_in(WHOLE), *places_in(LISTED)]
 # No NUL, no float without a fraction, no duration out of range: READ_MORE_STRICTLY has them.
 VALUES: st.SearchStrategy[Any] = st.sampled_from([
@@ -504,15 +494,6 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from([
     ["/a", ""], [""], {}, {"command": "x"}, {"unit": "x.service"}, {"deadline": "5m"},
     {"driver": "hold"},
 ]) | st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,2})?[smh%]", fullmatch=True)  # fmt: skip
-MUTATIONS: list[Callable[[Any, Any, object], None]] = [
-    lambda container, key, _: container.__delitem__(key),
-    lambda container, key, value: container.__setitem__(key, value),
-    lambda container, _, value: (
-        container.__setitem__("odd", value)
-        if isinstance(container, dict)
-        else container.append(value)
-    ),
-]
 
 
 def out_of_range(document: Any) -> bool:
@@ -535,14 +516,10 @@ def out_of_range(document: Any) -> bool:
 )
 @examples(400)
 def test_reader_and_schema_agree_on_mutated_documents(
-    whole: Any, data: st.DataObject, mutate: Callable[[Any, Any, object], None], value: object
+    whole: Any, data: st.DataObject, mutation: Callable[[object], Change], value: object
 ) -> None:
-    document = copy.deepcopy(whole)
-    place = data.draw(st.sampled_from(list(places_in(document))))
-    inner = document
-    for step in place[:-1]:
-        inner = inner[step]
-    mutate(inner, place[-1], value)
+    place = data.draw(st.sampled_from(list(places_in(whole))))
+    document = changed(whole, place, mutation(value))
     text = json.dumps(document)
     if out_of_range(document) or "\\u0000" in text or re.search(r"[0-9]\.0\b|[0-9]e", text):
         assert VALIDATOR.is_valid(document) or not is_read(document)
