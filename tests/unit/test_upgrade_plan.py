@@ -290,6 +290,8 @@ BAD: dict[str, tuple[Place, object, str]] = {
                      " write one, such as 10.9.0.1"),
     "require-number": (("require", "gateways"), [10.9], "$.require.gateways[0]: 10.9 is no"),
     "require-prefix": (("require", "gateways"), ["10.9.0.1/24"], "$.require.gateways[0]: '10.9."),
+    "require-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
+    "require-letters": (("require", "gateways"), ["a"], "$.require.gateways[0]: 'a' is no address"),
     "require-close": (("require", "gateway"), "all", "$.require.gateway: unknown key: did you mean"
                       " gateways?"),
     "flag-yes": (("masters", "carrier"), "yes", "$.masters.carrier: 'yes' is neither of the two:"
@@ -332,7 +334,6 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
     # an altname is at most 127 bytes, a schema counts characters
     "name-in-bytes": (("masters", "names"), ["\u00e4" * 64], "$.masters.names[0]: "),
     # a pattern is not enough to tell an address
-    "address-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
     "address-twice": (("require", "gateways"), ["fd00::1", "FD00:0::1"], "$.require.gateways[1]: "),
     # a NUL would cut a word short on its way to the kernel
     "nul-in-a-word": (("driver", "command"), ["x", "a\0b"], "$.driver.command[1]: 'a\\x00b' is no"),
