@@ -244,6 +244,6 @@ def add_containers(parser: argparse._ActionsContainer) -> None:
         type=container,
         nargs="*",
         default=[],  # without one it would be no optional argument, as plan's group wants it
-        metavar="CONTAINER-ID",
-        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
+        metavar="POD",
+        help="NAMESPACE/NAME, or a container (sandbox) id or its beginning",
     )

@@ -22,7 +22,7 @@ from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, pa
 from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
-from cni_repair.repair.armedindex import Indexed
+from cni_repair.repair.armed.index import Indexed
 from cni_repair.repair.scheduler import repair_and_log, usable_processors
 from cni_repair.repair.session import RepairOptions
 

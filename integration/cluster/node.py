@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from cni_repair.demo.cleanup import WithCleanup
@@ -59,8 +61,11 @@ class Node(WithCleanup):
     def logs(self) -> dict[str, str]:
         """What the node's programs said, and its pods."""
         found = {"containerd": self.containerd.log, "kubelet": self.kubelet.log}
-        for path in self.ground.outside("/var/log/pods").glob("*/*/*.log"):
-            found[f"{path.parts[-3]}-{path.stem}"] = path.read_text("utf-8", "replace")
+        # Kubelet removes those of pods that have gone while we read (os.walk does not mind).
+        for directory, _, names in os.walk(self.ground.outside("/var/log/pods")):
+            for path in (Path(directory, name) for name in names if name.endswith(".log")):
+                with suppress(FileNotFoundError):
+                    found[f"{path.parts[-3]}-{path.stem}"] = path.read_text("utf-8", "replace")
         return {f"{self.name}-{name}": text for name, text in found.items()}
 
     # --- How it is made ---

@@ -293,6 +293,8 @@ def uninstall(story: Story, check: Checks) -> None:
     )
     _becomes(check, "nothing of it is left in /opt", story.leftovers, [])
     check.succeeds("the DaemonSet is ready then", story.wait_rollout)
+    lost = story.conditions(CONDITION)
+    check(f"no node has a condition {CONDITION} any more", not lost, lost)
     control.kubectl("delete", "-k", str(story.overlay.directory), "--wait=true")
     _, count = _timed(lambda: len(story.pods()), MORE_PODS)
     check("the pods run by macvlan alone", count == MORE_PODS, count)

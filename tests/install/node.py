@@ -23,6 +23,16 @@ BILL = "cni-repair.cdx.json"  # of materials, in a version's share/
 MAN_PAGE = "/usr/local/share/man/man8/cni-repair.8"
 COMPLETION = "/usr/local/share/bash-completion/completions/cni-repair"
 TMPDIR = "/run/tmp"
+KUBECONFIG = "/etc/kubernetes/kubelet.conf"
+# Of a cluster whose API server is not there.
+DEAD_API_SERVER = json.dumps(
+    {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "a", "user": {"token": "t"}}],
+    }
+)
 VERSION_REQUEST = '{"cniVersion":"1.0.0"}'
 
 # What the holder of the namespaces begins with. It ends, and they with it, when its standard input

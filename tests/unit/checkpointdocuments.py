@@ -61,7 +61,7 @@ def ack(raw: bytes, name: str = NAME) -> CniError:
     with pytest.raises(CniError) as caught:
         model.decode(raw, name)
     assert caught.value.code == BAD_CHECKPOINT
-    assert name in caught.value.msg
+    assert caught.value.details.endswith(f" (file {name})")
     return caught.value
 
 

@@ -296,7 +296,7 @@ def test_torn_or_hostile_file(tmp_path: Path, text: str | bytes, problem: str) -
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda path: None, "No such file or directory: name a file that holds one"),
+        (lambda path: None, "No such file or directory: name a file that is there"),
         (lambda path: path.mkdir(), "it is not a regular file: name one that is"),
         (os.mkfifo, "it is not a regular file: name one that is"),
         (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file: name one that is"),
