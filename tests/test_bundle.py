@@ -25,7 +25,7 @@ from integration.packaging.bundle.inputs import DEBIAN, Inputs, inputs
 from integration.packaging.locked import entries
 from integration.packaging.source import CHECKOUT, LOCK, Source, read_source
 from tests.bundlehost import LAUNCHER, BundleHost
-from tests.install.node import Node
+from tests.install.node import DEAD_API_SERVER, KUBECONFIG, Node
 from tests.patience import HANG_SECONDS, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it may have to be downloaded
@@ -347,6 +347,36 @@ def test_usage(host: BundleHost, made: Made, arguments: tuple[str, ...], said: s
     done = host.run(f"/opt/cni-repair/versions/{version.name}/install", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == f"install: error: {said}"
+
+
+# The image's container, whose host is a directory in its root.
+_LEAVE = "busybox mount -t proc proc /host/proc; exec {version}/cni-repair-node"
+
+
+def test_the_container_leaves_a_host_that_has_none(made: Made, tmp_path: Path) -> None:
+    """TLS takes libraries of the image's alone, whose paths lead nowhere on the host."""
+    container = BundleHost(tmp_path)
+    version = container.unpack(made.bundle)
+    kubeconfig = tmp_path / f"host/{KUBECONFIG}"
+    kubeconfig.parent.mkdir(parents=True)
+    kubeconfig.write_text(DEAD_API_SERVER)
+    kubeconfig.chmod(0o600)
+    (tmp_path / "host/proc").mkdir()
+    environ = ("PATH=/bin", "CNI_REPAIR_UNINSTALL=true")
+    start = ("/bin/busybox", "env", "-i", *environ, "sh", "-euc", _LEAVE.format(version=version))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        container.entering(*start), stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+        lines += process.stdout
+    assert (process.returncode, len(lines)) == (0, 2), lines
+    assert "cni-repair is not on this node" in lines[0]
+    assert "https://127.0.0.1:1 was not told: Connection refused" in lines[1]
+    ready = (*start[:-1], f"{start[-1]} ready")
+    assert container.run(*ready).returncode == 0
 
 
 # --- what is told of it --------------------------------------------------------------------------

@@ -50,6 +50,20 @@ try:
 except ApiError as error:
     print(error.status)
 """
+SEND = """
+import json, sys
+from cni_repair.watch.kubernetes.client import Api
+from cni_repair.watch.kubernetes.kubeconfig import read
+Api(read(sys.argv[1]), 30).patch(sys.argv[2], json.loads(sys.argv[3]))
+"""
+# What is done where cni-repair leaves the node: by that kubeconfig, in that run directory.
+LEAVE = """
+import sys
+from cni_repair.base.frozen import replace
+from cni_repair.watch.kubernetes.withdrawal import withdraw
+from cni_repair.watch.settings import default_settings
+print(withdraw(replace(default_settings(), kubeconfig=sys.argv[1], run_dir=sys.argv[2])))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +155,25 @@ def test_the_condition_and_the_events(plane: ControlPlane, kubeconfig: Path) -> 
         assert "PodNetworkHealed" in described
         assert "3 pod interfaces healed, the last after 408 ms" in described
     assert condition(plane)["status"] == "Unknown"
+
+
+def test_a_condition_is_taken_back(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> None:
+    """By the same credential; those of others stay."""
+    with watching(kubeconfig) as watcher:
+        watcher.sees(WELL)
+        eventually(lambda: condition(plane).get("status") == "False")
+    other = {"type": "Ready", "status": "True"}
+    patch = {"status": {"conditions": [other]}}
+    path = f"/api/v1/nodes/{NODE}/status"
+    subprocess.run(entered(SEND, str(kubeconfig), path, json.dumps(patch)),
+                   check=True, cwd=REPOSITORY)  # fmt: skip
+    for said in (NODE, ""):  # the second time there is none
+        leave = entered(LEAVE, str(kubeconfig), str(tmp_path))
+        done = subprocess.run(leave, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        assert done.stdout.strip() == said
+        assert condition(plane) == {}
+        (left,) = plane.get("node", NODE)["status"]["conditions"]
+        assert (left["type"], left["status"]) == ("Ready", "True")
 
 
 def test_another_watcher_goes_on(plane: ControlPlane, kubeconfig: Path) -> None:

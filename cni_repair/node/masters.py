@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.observe import legs_of, link_named
+from cni_repair.network.links import legs_of, link_named
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.verdict import parents_of
 from cni_repair.uplink.comparison import missing_commands, shim_plans

@@ -9,7 +9,6 @@ from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
-from cni_repair.uplink.fallback import others_in_words
 from cni_repair.uplink.plan import MISSING, READY
 
 TYPE_CHECKING = False
@@ -96,8 +95,11 @@ def findings_of(
     is_below = bool(checkpoint.attachment.parents[1:])
     if parent_plan.reason and (lost or parent_plan.state != READY or is_below):
         findings = (*findings, parent_plan.reason)
-    if lost and parent_plan.state == MISSING and (others := others_in_words(checkpoint)):
-        findings = (*findings, f"repair waits for it, then moves the pod to {others}")
+    if lost and parent_plan.state == MISSING:
+        from cni_repair.uplink.fallback import others_in_words  # of no use where it is there
+
+        if others := others_in_words(checkpoint):
+            findings = (*findings, f"repair waits for it, then moves the pod to {others}")
     return findings
 
 

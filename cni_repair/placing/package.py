@@ -38,6 +38,7 @@ from cni_repair.placing.puts import (
     set_current,
 )
 from cni_repair.placing.runtimes import DEFAULT, plugin_directory
+from cni_repair.watch.kubernetes.withdrawal import withdraw_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ FORCE = "CNI_REPAIR_FORCE"  # in the environment of apt, dpkg, dnf or rpm
 RECORDED = Path("/run/cni-repair.recorded")
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
+_PACK = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.packing import make; make()"
 _LIBRARIES = "lib"  # in the tree: cni_repair, and what no distribution has as a package
 _WATCH_UNIT = "cni-repair-watch.service"
 _UNIT_FILE = Path("/usr/lib/systemd/system") / _WATCH_UNIT
@@ -119,8 +121,8 @@ def _finish(version: Path) -> None:
         python.symlink_to(_SYSTEM_PYTHON)
     for source in sorted((version / _LIBRARIES).rglob("*.py")):
         py_compile.compile(str(source), doraise=True, quiet=1)
-    make = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.pack import make; make()"
-    _run([str(python), "-IS", "-c", make, f"{version}/{_LIBRARIES}"], "cannot pack the modules")
+    pack = ("-ISX", "no_debug_ranges", "-c", _PACK, f"{version}/{_LIBRARIES}")
+    _run([str(python), *pack], "cannot pack the modules")
 
 
 def _import_from(version: Path) -> list[str]:
@@ -234,6 +236,13 @@ def _remove_watch() -> None:
         link.unlink()
 
 
+def _take_condition() -> None:
+    """What cannot be told is said, and stops nothing."""
+    trouble = withdraw_once()
+    if trouble:
+        print(f"cni-repair: warning: {one_line(trouble)}", file=sys.stderr)
+
+
 def _wants() -> list[Path]:
     """The links by which the unit is enabled, be they dangling: glob() may leave such out."""
     links = (directory / _WATCH_UNIT for directory in _ETC_UNITS.glob("*.wants"))
@@ -256,6 +265,7 @@ def remove(package: Package) -> int:
         return REFUSED
     _remember_recorded()
     _remove_watch()
+    _take_condition()
     with locked(PREFIX):
         for launcher in launchers(PREFIX, [package.plugin_dir]):
             launcher.unlink()

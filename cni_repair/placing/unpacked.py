@@ -17,6 +17,7 @@ from cni_repair.cli.removal import Removal, in_the_way
 from cni_repair.placing import puts
 from cni_repair.placing.puts import NAME, NotPlaced, Prefix
 from cni_repair.placing.runtimes import Choice, plugin_directory
+from cni_repair.watch.kubernetes.withdrawal import withdraw_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def _uninstall(prefix: Prefix, choice: Choice, force: bool) -> int:
             file=sys.stderr,
         )
         return REFUSED
+    trouble = withdraw_once()
+    if trouble:
+        print(f"install: warning: {one_line(trouble)}", file=sys.stderr)
     with puts.locked(prefix):
         removed = puts.launchers(prefix, [choice.path])
         for launcher in removed:

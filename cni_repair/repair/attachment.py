@@ -15,7 +15,6 @@ from cni_repair.node.verdict import failed, findings_of, parents_of, unannounced
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
-from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -193,6 +192,8 @@ class AttachmentRepair:
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now
         fired = ledger.fired.get(place, ())
+        if work.before.observed.link is None:
+            fired = ()  # whoever was to do it has died before that
         if work.before.plan.operations or fired:
             announce(self._session, now, master)
         if now.unsettled:
@@ -202,7 +203,8 @@ class AttachmentRepair:
         report = work.report()
         found = () if fired else work.before.observed.addresses
         notes = unannounced(work.now.checkpoint, found)
-        report = replace(report, actions=(*fired, *report.actions), notes=notes)
+        actions = tuple(dict.fromkeys((*fired, *report.actions)))  # what was done twice, once
+        report = replace(report, actions=actions, notes=notes)
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report
@@ -226,6 +228,8 @@ class AttachmentRepair:
         return isinstance(trouble, MasterAway) and before is not None and before.state == LOST
 
     def _moved(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        from cni_repair.uplink.fallback import moved_to_another_master  # its master is away
+
         uplinks = self._session.uplinks
 
         def master_of(chain: tuple[HostLink, ...]) -> HostLink | None:
@@ -242,6 +246,8 @@ class AttachmentRepair:
     def _commit_move(self, recorded: Checkpoint, moved: Checkpoint) -> str:
         """Note where the pod is now, before anybody compares it with where it was (the lock is
         still ours); in words."""
+        from cni_repair.uplink.fallback import commit_move
+
         move = commit_move(self._session.store, recorded, moved)
         if move.raw:
             fresh = replace(self._entry, raw=move.raw, checkpoint=moved)

@@ -6,8 +6,8 @@ from cni_repair.base.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.links import chain_from, hardware, link_named, vlans
 from cni_repair.network.model import HostLink, Vlan
-from cni_repair.network.observe import chain_from, hardware, link_named, vlans
 from cni_repair.uplink.apply import apply_to_node
 from cni_repair.uplink.plan import (
     MISSING,

@@ -108,6 +108,11 @@ def read_settings(path: str) -> Settings:
     return settings_of(read_yaml(path, SettingsError, _bytes_of_trusted), path)
 
 
+def settings_in(data: bytes, path: str) -> Settings:
+    """The settings in the bytes of a file with that name. Raises SettingsError."""
+    return settings_of(read_yaml(path, SettingsError, lambda *_: data), path)
+
+
 def check_settings(path: str) -> Settings:
     """The settings in a file, whoever's it is: to be judged on a laptop. Raises SettingsError."""
     return settings_of(read_yaml(path, SettingsError, _bytes_of), path)

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from cni_repair.watch.kubernetes import kubeconfig
-from cni_repair.watch.kubernetes.kubeconfig import Credential, Unusable, find, read
+from cni_repair.watch.kubernetes.kubeconfig import Credential, Unusable, in_force, read
+from cni_repair.watch.settings import AUTO, NEVER
 from tests.unit.strategies import json_values
 
 # The beginning of a certificate's subject, as DER has it: /O=system:nodes/CN=system:node:worker-7
@@ -211,9 +212,10 @@ def test_any_document(tmp_path_factory: pytest.TempPathFactory, content: Any) ->
 def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [str(tmp_path / name) for name in ("first", "second")]
     monkeypatch.setattr(kubeconfig, "PLACES", places)
-    assert find("") == ""
+    assert in_force(AUTO) == ""
     Path(places[1]).touch()
-    assert find("") == places[1]
+    assert in_force(AUTO) == places[1]
     Path(places[0]).touch()
-    assert find("") == places[0]
-    assert find("/named") == "/named"
+    assert in_force(AUTO) == places[0]
+    assert in_force("/named") == "/named"
+    assert in_force(NEVER) == ""

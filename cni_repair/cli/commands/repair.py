@@ -71,7 +71,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cli.scope import check_place, with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
-    from cni_repair.repair.armedindex import Indexed
+    from cni_repair.repair.armed.index import Indexed
     from cni_repair.repair.scheduler import repair_and_log, usable_processors
     from cni_repair.repair.session import RepairOptions
 

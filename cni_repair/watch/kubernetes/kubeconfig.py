@@ -17,6 +17,7 @@ from cni_repair.base import strictyaml
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.files import Untrusted, open_regular, read_all, why_untrusted
 from cni_repair.base.frozen import frozen
+from cni_repair.watch.settings import AUTO, NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,15 @@ class Credential:
         return _name_in(self.certificate) or os.uname().nodename.lower()
 
 
-def find(path: str) -> str:
-    """The kubeconfig that is named, or the first that is there; empty: there is none."""
-    if path:
-        return path
+def in_force(wanted: str) -> str:
+    """The kubeconfig that is gone by; empty: there is none, or nobody is to be told.
+
+    `wanted` is the setting: AUTO (the first that is there), NEVER, or a path.
+    """
+    if wanted == NEVER:
+        return ""
+    if wanted != AUTO:
+        return wanted
     return next((place for place in PLACES if os.path.exists(place)), "")
 
 
