@@ -211,7 +211,7 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-dir",
         metavar="DIR",
-        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
+        help=f"where the records are (default: --conf's, else {CHECKPOINT_DIR})",
     )
     parser.add_argument(
         "--run-dir",
