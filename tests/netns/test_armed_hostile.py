@@ -25,6 +25,7 @@ NO_LINK = nl.Message(rt.RTM_NEWLINK, 0, nl.link_body(4321, 1, 1, b""))
 FLOODING = """
 def flood(port):
     import socket
+    assert port  # (0 is the kernel, and takes all)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as forger:
         try:
             while True:
@@ -108,6 +109,31 @@ firing._send_rest = flooded
     for one in (was, other):
         assert healed(document, one.pod)["actions"]
     assert_as_they_were(rig, was, other)
+
+
+def test_process_that_fills_the_queue_of_the_nodes_socket(rig: Rig) -> None:
+    """One with the node's network: what was made is found, by another socket."""
+    were = [rig.attach(f"pod{number}") for number in range(3)]
+    patch = f"""
+{FLOODING}
+from cni_repair.repair.firing import Firing
+create = Firing._create
+def flooded(self, aims):
+    if not self._rtnl.sock.getsockname()[0]:
+        self._rtnl.sock.bind((0, 0))
+    flood(self._rtnl.sock.getsockname()[0])
+    create(self, aims)
+Firing._create = flooded
+"""
+    rig.uplink_down()
+    with arming(rig, patch=patch) as armed:
+        rig.uplink_up()
+        document = armed.fire()
+    assert armed.missed == {}
+    for was in were:
+        actions = healed(document, was.pod)["actions"]
+        assert [action.split()[:3] for action in actions].count(["ip", "link", "add"]) == 1
+    assert_as_they_were(rig, *were)
 
 
 # --- its link, as soon as it is there -------------------------------------------------------------
