@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,15 @@ from integration.packaging.source import CHECKOUT, LOCK, Source, read_source
 from tests.bundlehost import LAUNCHER, BundleHost
 from tests.install.machine import UNITS, WATCH, Machine
 from tests.install.node import DEAD_API_SERVER, KUBECONFIG, PREFIX, Node
+from tests.packages.byansible import reached
+from tests.packages.conftest import node_of
 from tests.patience import HANG_SECONDS, eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # it may have to be downloaded
 
 _NOT_IN_IT = {"setuptools", "tomli"}  # it is built with the one; the other is for Python 3.10
 _EXAMPLES = ("examples/systemd/cni-repair-watch.service", "examples/watch.yaml")
+CURRENT = "/opt/cni-repair/current/cni-repair"
 _EPOCH = 1_700_000_000  # a checkout need not have a git
 
 
@@ -395,6 +398,34 @@ def test_purge_empties_no_mount(made: Made, node: Node) -> None:
     remedy = f"install: {STATE} is left: {STATE}/kept is a mount: unmount it first\n"
     assert done.stderr == remedy
     assert node.path(f"{STATE}/kept/file").exists()
+
+
+def test_by_the_role_of_conf_ansible(made: Made, tmp_path: Path) -> None:
+    """In, again, another version, and out."""
+    (tmp_path / "work").mkdir()
+    later = replace(made.source, epoch=_EPOCH + 100)
+    second = write_bundle(later, tmp_path / "work", tmp_path)
+    with node_of(12) as node, reached(node, tmp_path, "bundle") as host:
+
+        def versions() -> set[str]:
+            return {path.name for path in node.path("/opt/cni-repair/versions").iterdir()}
+
+        first = str(made.bundle)
+        assert host.must("install", cni_repair_file=first)
+        assert not host.must("install", cni_repair_file=first)
+        before = versions()
+        assert node.must(CURRENT, "--version").startswith("cni-repair ")
+        assert host.must("install", cni_repair_file=str(second))
+        (version,) = versions() - before  # (the one before stays until an upgrade after this)
+        assert f"/{version}/" in node.must("realpath", CURRENT)
+        node.write("/etc/cni/net.d/10-pods.conf", '{"name": "pods", "type": "cni-repair"}')
+        refused = host.play("uninstall")
+        assert refused.status == 2, refused.said
+        assert "10-pods.conf names cni-repair" in refused.said
+        node.path("/etc/cni/net.d/10-pods.conf").unlink()
+        assert host.must("uninstall")
+        assert not node.path("/opt/cni-repair").exists()
+        assert not host.must("uninstall")
 
 
 @pytest.mark.parametrize(
