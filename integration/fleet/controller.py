@@ -8,13 +8,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from cni_repair.demo.lab import Lab
 from cni_repair.demo.process import run
 from integration.command import CHECKOUT
 from integration.errors import RigError
-from integration.fleet.hosts import Host
 from integration.pypackages import PythonPackages
 
 ANSIBLE = PythonPackages(
@@ -45,6 +44,18 @@ def prepare() -> None:
     ANSIBLE.prepare()
 
 
+class Host(Protocol):
+    """One that ansible reaches by a shell, which runs its commands there."""
+
+    @property
+    def host(self) -> str:
+        """Its name."""
+
+    @property
+    def shell(self) -> str:
+        """The shell's script."""
+
+
 @dataclass(frozen=True)
 class Played:
     """What came of a playbook."""
@@ -72,7 +83,11 @@ class Controller:
     def stand_in(self, lab: Lab, hosts: Sequence[Host]) -> None:
         """From now on it stands in that lab's node, and knows these hosts."""
         self.lab = lab
-        self._hosts = {host.host: self._variables(host) for host in hosts}
+        self.know(hosts)
+
+    def know(self, hosts: Sequence[Host], **variables: str) -> None:
+        """From now on these hosts are its inventory, with further variables of all of them."""
+        self._hosts = {host.host: {**self._variables(host), **variables} for host in hosts}
         self._write_inventory()
 
     def _write_inventory(self) -> None:

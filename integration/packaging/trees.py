@@ -8,18 +8,19 @@ from integration.errors import RigError
 from integration.packages import CACHE, locked_cache, made_whole, need_programs, run
 
 SUITES = {12: "bookworm", 13: "trixie"}
-# What the packages depend on, and what a node has.
+# What the packages depend on, and what a node has; python3-apt is what ansible installs them with.
 _PACKAGES = (
     "containernetworking-plugins",
     "iproute2",
     "procps",
     "python3",
+    "python3-apt",
     "python3-jsonschema",
     "python3-prometheus-client",
     "python3-rich",
     "python3-yaml",
 )
-_EDITION = 1  # another one where anything else is done here
+_EDITION = 2  # another one where anything else is done here
 
 
 def debian(release: int) -> Path:

@@ -20,7 +20,7 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import Node
 from cni_repair.node.report import document
-from cni_repair.repair.armed import arm
+from cni_repair.repair.armed.arming import arm
 from cni_repair.repair.scheduler import repair
 from cni_repair.repair.session import RepairOptions
 

@@ -247,7 +247,7 @@ def test_namespace_of_the_same_inode(rig: Rig) -> None:
     rig.uplink_down()
     patch = """
 import os
-from cni_repair.repair import firing
+from cni_repair.repair.armed import firing
 opened = firing.open_identified
 def of_any_inode(identity, own):
     return opened(replace(identity, ino=os.stat(identity.path).st_ino), own)

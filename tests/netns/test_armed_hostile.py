@@ -90,16 +90,16 @@ def test_pod_that_fills_the_queue_of_our_socket(rig: Rig) -> None:
     was, other = rig.attach("pod1"), rig.attach("pod2")
     patch = f"""
 {FLOODING}
-from cni_repair.repair.firing import Firing
-configure = Firing._configure
-def flooded(self, aim):
+from cni_repair.netlink import netns
+from cni_repair.repair.armed import firing
+send = firing._send_rest
+def flooded(aim):
     if aim.pod.file.startswith("pod1"):
-        from cni_repair.netlink import netns
-        with netns.entered(aim.netns, self._own):
+        with netns.entered(aim.netns, netns.open_own()):
             aim.sock.bind((0, 0))
             flood(aim.sock.getsockname()[0])
-    configure(self, aim)
-Firing._configure = flooded
+    send(aim)
+firing._send_rest = flooded
 """
     rig.uplink_down()
     with arming(rig, patch=patch) as armed:
@@ -164,15 +164,15 @@ def test_link_that_its_pod_takes_away(rig: Rig, words: tuple[str, ...], state: s
     index = was.state["addr"][0]["ifindex"]
     commands = [["ip", "-n", was.pod.name, *one.format(index=index).split()] for one in words]
     patch = f"""
-from cni_repair.repair.firing import Firing
+from cni_repair.repair.armed import firing
 import subprocess
-configure = Firing._configure
-def meddled(self, aim):
+send = firing._send_rest
+def meddled(aim):
     if aim.pod.file.startswith("pod1"):
         for command in {commands!r}:
             subprocess.run(command, check=True)
-    configure(self, aim)
-Firing._configure = meddled
+    send(aim)
+firing._send_rest = meddled
 from cni_repair.repair import scheduler
 scheduler.SETTLE_SECONDS = 0.5
 """

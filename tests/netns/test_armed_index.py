@@ -26,7 +26,7 @@ def told(rig: Rig) -> str:
     file = rig.base / "fired"
     file.unlink(missing_ok=True)
     return f"""
-from cni_repair.repair import ready
+from cni_repair.repair.armed import ready
 close = ready.Armed.close
 def told(self):
     import json

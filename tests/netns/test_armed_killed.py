@@ -19,15 +19,15 @@ pytestmark = pytest.mark.slow  # many, though each is short
 POINTS = {
     "before the links": """
 create = Firing._create
-Firing._create = lambda self, aims: (die(), create(self, aims))
+Firing._create = lambda *given: (die(), create(*given))
 """,
     "before the rest": """
-configure = Firing._configure
-Firing._configure = lambda self, aim: (die(), configure(self, aim))
+send = firing._send_rest
+firing._send_rest = lambda aim: (die(), send(aim))
 """,
     "before it is told": """
-configure = Firing._configure
-Firing._configure = lambda self, aim: (configure(self, aim), die())
+judge = firing._judge
+firing._judge = lambda aim: (judge(aim), die())
 """,
 }
 by_point = pytest.mark.parametrize("point", POINTS.values(), ids=POINTS)
@@ -38,7 +38,8 @@ def dying(rig: Rig, point: str, who: str = "True") -> str:
     flag = rig.base / "died"
     return f"""
 import os
-from cni_repair.repair.firing import Firing
+from cni_repair.repair.armed import firing
+from cni_repair.repair.armed.firing import Firing
 first = os.getpid()
 def die():
     if not ({who}):
@@ -103,7 +104,7 @@ def test_first_process_that_is_killed_while_others_fire(rig: Rig) -> None:
     were = pods(rig)
     rig.uplink_down()
     point = """
-from cni_repair.repair.ready import Armed
+from cni_repair.repair.armed.ready import Armed
 results = Armed._results
 def one(self, numbers):
     for number, shots in results(self, numbers):
@@ -136,13 +137,13 @@ def test_two_that_fire_at_once(rig: Rig) -> None:
     holds, go = rig.base / "holds", rig.base / "go"
     first = f"""
 import os, time
-from cni_repair.repair.firing import Firing
+from cni_repair.repair.armed.firing import Firing
 create = Firing._create
-def slow(self, aims):
+def slow(*given):
     open({str(holds)!r}, "w").close()
     while not os.path.exists({str(go)!r}):
         time.sleep(0.01)
-    create(self, aims)
+    create(*given)
 Firing._create = slow
 """
     second = f"""

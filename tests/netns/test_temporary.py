@@ -157,7 +157,7 @@ def test_armed_repair_leaves_it_to_the_ordinary_way(rig: Rig) -> None:
     kill_repair(rig, was.pod, BEFORE_THE_MOVE)
     missed = rig.base / "missed"
     told = f"""
-from cni_repair.repair.ready import Armed
+from cni_repair.repair.armed.ready import Armed
 close = Armed.close
 Armed.close = lambda self: (open({str(missed)!r}, "w").write(repr(self.missed)), close(self))
 """

@@ -86,6 +86,10 @@ class Debian(Node):
         processes = f"--pid=/proc/{self._holder.pid}/ns/pid_for_children"
         return [*super()._namespaces(), "--uts", "--ipc", processes]
 
+    def entering(self) -> list[str]:
+        """What runs the command behind it on the node."""
+        return ["nsenter", *self._namespaces()]
+
     def do(
         self, *command: str, stdin: str = "", env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:

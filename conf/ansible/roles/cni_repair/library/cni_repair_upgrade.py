@@ -210,6 +210,11 @@ class Upgrade:
     def plan_file(self):
         """The plan as a file of the node's; YAML knows JSON."""
         plan = self.wanted["plan"]
+        if not plan:
+            self.fail(
+                "plan: there is none: write a mapping, or the path of a file of this node's (the"
+                " role's cni_repair_plan; cni-repair help upgrade explains it)"
+            )
         if isinstance(plan, str):
             if not os.path.isfile(plan):
                 self.fail(f"plan: {plan} is no file of this node's: write a mapping, or a path")

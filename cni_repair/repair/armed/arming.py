@@ -20,10 +20,10 @@ from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.leases import given_addresses, store_of
 from cni_repair.node.verdict import observe, parents_of, planned, unannounced
+from cni_repair.repair.armed.firing import ArmedPod, Firing
+from cni_repair.repair.armed.ready import Armed
 from cni_repair.repair.attachment import is_asked_for
-from cni_repair.repair.firing import ArmedPod, Firing
 from cni_repair.repair.pod import PodLook, as_recorded, with_beginnings_of_ipv6
-from cni_repair.repair.ready import Armed
 from cni_repair.repair.session import detects_beside
 
 TYPE_CHECKING = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 
 from cni_repair.base.closeable import Closeable
-from cni_repair.repair.firing import DONE, NOT_DONE, Turn
+from cni_repair.repair.armed.firing import DONE, NOT_DONE, Turn
 from cni_repair.repair.workers import WaitingWorkers
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from cni_repair.repair.firing import ArmedPod, Firing, Shot
+    from cni_repair.repair.armed.firing import ArmedPod, Firing, Shot
     from cni_repair.uplink.ensure import Parents
 
 _INDEX_BYTES = 4
