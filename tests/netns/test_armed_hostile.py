@@ -116,7 +116,7 @@ def test_process_that_fills_the_queue_of_the_nodes_socket(rig: Rig) -> None:
     were = [rig.attach(f"pod{number}") for number in range(3)]
     patch = f"""
 {FLOODING}
-from cni_repair.repair.firing import Firing
+from cni_repair.repair.armed.firing import Firing
 create = Firing._create
 def flooded(self, aims):
     if not self._rtnl.sock.getsockname()[0]:
