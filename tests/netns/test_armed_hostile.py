@@ -118,11 +118,11 @@ def test_process_that_fills_the_queue_of_the_nodes_socket(rig: Rig) -> None:
 {FLOODING}
 from cni_repair.repair.armed.firing import Firing
 create = Firing._create
-def flooded(self, aims):
+def flooded(self, *what):
     if not self._rtnl.sock.getsockname()[0]:
         self._rtnl.sock.bind((0, 0))
     flood(self._rtnl.sock.getsockname()[0])
-    create(self, aims)
+    create(self, *what)
 Firing._create = flooded
 """
     rig.uplink_down()
