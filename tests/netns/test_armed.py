@@ -514,7 +514,7 @@ def test_record_that_is_another_by_the_time_of_arming(rig: Rig) -> None:
     rig.attach("pod1")
     rig.uplink_down()
     patch = """
-from cni_repair.repair.armed import Arming
+from cni_repair.repair.armed.arming import Arming
 add = Arming.add
 def changed(self, entry):
     add(self, replace(entry, raw=entry.raw + b" "))

@@ -116,13 +116,13 @@ def test_process_that_fills_the_queue_of_the_nodes_socket(rig: Rig) -> None:
     were = [rig.attach(f"pod{number}") for number in range(3)]
     patch = f"""
 {FLOODING}
-from cni_repair.repair.firing import Firing
+from cni_repair.repair.armed.firing import Firing
 create = Firing._create
-def flooded(self, aims):
+def flooded(self, *what):
     if not self._rtnl.sock.getsockname()[0]:
         self._rtnl.sock.bind((0, 0))
     flood(self._rtnl.sock.getsockname()[0])
-    create(self, aims)
+    create(self, *what)
 Firing._create = flooded
 """
     rig.uplink_down()

@@ -185,6 +185,18 @@ def test_rule_that_went_meanwhile(rig: Rig) -> None:
     assert [rule["priority"] for rule in rig.ip_json("rule", was.pod)] == [0, 77, 32766, 32767]
 
 
+def test_wire_that_is_not_heard_yet(rig: Rig) -> None:
+    """The kernel's acknowledgements say nothing of it: the pod is not told as healthy."""
+    was = rig.attach("pod1")
+    assert snapshot(rig)
+    rig.reload()
+    rig.ip("link set tor0 down", "tor")
+    at_once = "from cni_repair.repair import scheduler\nscheduler.SETTLE_SECONDS = 0.0\n"
+    document = verb(rig, told(rig) + at_once).report(1)
+    assert fired(rig) == (1, 1, {})
+    assert entry_of(document, was.pod)["state"] == "degraded"
+
+
 def test_kernel_that_refuses_the_message(rig: Rig) -> None:
     """As one before 6.15 where the node has a link of that index: nothing is fired, all is made."""
     pods = two_pods(rig)
