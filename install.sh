@@ -364,11 +364,27 @@ remove_version() { # VERSION-DIR
 # In service (another --bin-dir may have its own), or still run by a long command such as `watch`,
 # which imports modules when it first needs them.
 in_use() { # VERSION-DIR
-    local launcher command_lines=(/proc/[0-9]*/cmdline)
+    local launcher
     while IFS= read -r launcher; do
         [[ $(version_of "$launcher") != "$1" ]] || return 0
     done < <(launchers_of "$1")
-    grep -qsaF --file=- "${command_lines[@]}" <<<"$1/bin/" # not an argument: grep has one, too
+    [[ $(running "$1") ]]
+}
+
+# Prints the PID of each process that runs a version at, or below, a directory. Which one that is,
+# only its first word says: root's are believed (as by cni_repair/placing/puts.py, which says why).
+# Another mount namespace may have a directory of that name.
+running() { # DIRECTORY
+    local file pid program
+    for file in /proc/[0-9]*/cmdline; do
+        pid=${file//[!0-9]/}
+        program=""
+        { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
+        if [[ $program == "$1"/*bin/python3 && "/proc/$pid/root$1" -ef $1 ]] &&
+            grep -qs $'^Uid:\t0\t' "/proc/$pid/status"; then
+            echo "$pid"
+        fi
+    done
 }
 
 # All but the new version and the one before, from which a plugin process may have just started.
@@ -417,7 +433,7 @@ build_environment() {
     write_commit
     quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
         fail "cannot byte-compile $NEW" "see above"
-    quietly "$NEW/bin/python3" -I -m cni_repair.base.pack ||
+    quietly "$NEW/bin/python3" -I -X no_debug_ranges -m cni_repair.base.packing ||
         fail "cannot pack the modules in $NEW" "see above"
     make_share "$MAN_PAGE" manpage
     make_share "$COMPLETION" completion
@@ -698,16 +714,12 @@ another_serves() { # LAUNCHER...
 }
 
 # Prints a line for each process that runs a version of this prefix, such as `repair` or `watch`: it
-# imports modules when it first needs them. (Another mount namespace may have a prefix of that name.)
+# imports modules when it first needs them.
 say_who_runs_it() {
-    local file pid program
-    for file in /proc/[0-9]*/cmdline; do
-        pid=${file//[!0-9]/}
-        program=""
-        { IFS= read -r -d '' program <"$file" || true; } 2>/dev/null
-        [[ $program != "$PREFIX/versions/"* || ! "/proc/$pid/root$PREFIX" -ef $PREFIX ]] ||
-            is_watch "$pid" ||
-            echo "PID $pid runs it ($(tr '\0' ' ' <"$file")): wait for its end, or stop it"
+    local pid words
+    for pid in $(running "$PREFIX/versions"); do
+        { words=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null || continue # it has ended
+        is_watch "$pid" || echo "PID $pid runs it ($words): wait for its end, or stop it"
     done
 }
 
@@ -807,10 +819,21 @@ uninstall() {
     remove_or_name_state
 }
 
+# The watcher's condition on a node of Kubernetes: nobody would ever change it. (By a version that is
+# whole; one before this knew nothing of it.)
+take_condition() {
+    local python=$PREFIX/current/bin/python3
+    "$python" -I -c "import cni_repair.watch.kubernetes.withdrawal" 2>/dev/null || return 0
+    "$python" -I -m cni_repair.watch.kubernetes.withdrawal || true
+}
+
 remove_installation() { # LAUNCHER...
     local launcher
     for launcher in "$@"; do
         [[ $(watch_launcher) != "$launcher" ]] || remove_watch
+    done
+    take_condition
+    for launcher in "$@"; do
         remove_launcher "$launcher"
     done
     unlink_share "$MAN_PAGE"

@@ -18,6 +18,12 @@ CACHE = Path("/var/cache/cni-repair-tests")
 APT_SECONDS = 900
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Beside what the lab itself is made of: for a node in namespaces, and what is started on it.
+NODE_PROGRAMS = {
+    "/usr/bin/setpriv": "util-linux",
+    "/usr/lib/cni/macvlan": "containernetworking-plugins",
+    "/sbin/ip": "iproute2",
+}
 
 
 @contextlib.contextmanager

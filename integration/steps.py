@@ -14,10 +14,24 @@ from integration.driver.checks import Checks, TooLate
 from integration.driver.report import Outcome
 
 S = TypeVar("S")
+Step = Callable[[S, Checks], None]
+
+
+class Steps(dict[str, Callable[[S, Checks], None]]):
+    """A story's steps by name, in their order."""
+
+    def step(self, name: str) -> Callable[[Step[S]], Step[S]]:
+        """Make a function the next step."""
+
+        def register(function: Step[S]) -> Step[S]:
+            self[name] = function
+            return function
+
+        return register
 
 
 def run_steps(
-    steps: Mapping[str, Callable[[S, Checks], None]],
+    steps: Mapping[str, Step[S]],
     story: S,
     look: Callable[[], dict[str, str]],
     called: Callable[[], str] = lambda: "",
@@ -28,31 +42,38 @@ def run_steps(
     called so far.
     """
     for name, step in steps.items():
-        evidence: dict[str, str] = {}
-        checks = Checks(on_first_failure=partial(_update, evidence, look))
-        began = time.monotonic()
-        finished = False
-        try:
-            step(story, checks)
-            finished = True
-        except (LabError, TooLate) as error:
-            checks("runs to its end", False, error)
-        except Exception:
-            checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
-        yield _outcome(name, checks, time.monotonic() - began, called(), evidence)
+        outcome, finished = run_step(name, partial(step, story), look, called)
+        yield outcome
         if not finished:
             return
 
 
-def no_node(error: Exception, called: str = "") -> Outcome:
-    """What is told where there is no node, or more than one that is gone."""
+def run_step(
+    name: str,
+    step: Callable[[Checks], None],
+    look: Callable[[], dict[str, str]],
+    called: Callable[[], str] = lambda: "",
+) -> tuple[Outcome, bool]:
+    """What came of one, and whether it ran to its end."""
+    evidence: dict[str, str] = {}
+    checks = Checks(on_first_failure=lambda: evidence.update(look()))
+    began = time.monotonic()
+    finished = False
+    try:
+        step(checks)
+        finished = True
+    except (LabError, TooLate) as error:
+        checks("runs to its end", False, error)
+    except Exception:
+        checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
+    return _outcome(name, checks, time.monotonic() - began, called(), evidence), finished
+
+
+def not_there(what: str, error: Exception, called: str = "") -> Outcome:
+    """What is told where there is no node, or no fleet, or more of it than all that is gone."""
     checks = Checks()
-    checks("a node to begin with, and nothing of it left in the end", False, error)
-    return _outcome("node", checks, 0.0, called, {})
-
-
-def _update(evidence: dict[str, str], look: Callable[[], dict[str, str]]) -> None:
-    evidence.update(look())
+    checks(f"a {what} to begin with, and nothing of it left in the end", False, error)
+    return _outcome(what, checks, 0.0, called, {})
 
 
 def _outcome(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -25,7 +26,8 @@ from integration.packaging.bundle.inputs import DEBIAN, Inputs, inputs
 from integration.packaging.locked import entries
 from integration.packaging.source import CHECKOUT, LOCK, Source, read_source
 from tests.bundlehost import LAUNCHER, BundleHost
-from tests.install.node import Node
+from tests.install.machine import UNITS, WATCH, Machine
+from tests.install.node import DEAD_API_SERVER, KUBECONFIG, PREFIX, Node
 from tests.packages.byansible import reached
 from tests.packages.conftest import node_of
 from tests.patience import HANG_SECONDS, eventually
@@ -337,6 +339,67 @@ def test_install_leaves_alone_what_is_not_ours(made: Made, node: Node) -> None:
     assert node.path(LAUNCHER).read_text() == "#!/bin/sh\n"
 
 
+WATCH_CONFIG = "/etc/cni-repair/watch.yaml"
+STATE = "/var/lib/cni-repair"
+
+
+def states(machine: Machine) -> list[str]:
+    words = (f"is-{what}" for what in ("active", "enabled"))
+    return [machine.systemctl(word, WATCH).stdout.strip() for word in words]
+
+
+def test_service_and_purge(made: Made) -> None:
+    """By a real systemd: as install.sh --watch, and --uninstall --purge."""
+    with Machine() as machine:
+        version = put_on(machine, made)
+        install = (f"{version}/install", "--bin-dir", "/opt/cni/bin")
+        done = machine.run(*install, "--watch", env={"PATH": os.defpath})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"cni-repair watch runs, by {WATCH_CONFIG}" in done.stdout
+        assert states(machine) == ["active", "enabled"]
+        assert f"ExecStart={LAUNCHER} watch " in machine.path(f"{UNITS}/{WATCH}").read_text()
+        before = machine.unit(WATCH, "MainPID")["MainPID"]
+        assert machine.run(*install, env={"PATH": os.defpath}).returncode == 0
+        assert machine.unit(WATCH, "MainPID")["MainPID"] not in ("0", before), "it goes on with it"
+        machine.write(f"{STATE}/checkpoints/none.txt", "")
+        done = machine.run(*install, "--uninstall", env={"PATH": os.defpath})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"removed {WATCH}\n" in done.stdout
+        assert f"kept {STATE} (--uninstall --purge removes it)\n" in done.stdout
+        assert states(machine)[0] == "inactive"
+        assert not machine.path(f"{UNITS}/{WATCH}").exists()
+        assert not machine.path(f"{UNITS}/multi-user.target.wants/{WATCH}").is_symlink()
+        assert machine.path(WATCH_CONFIG).exists()
+
+        machine.shell("tar -C / -xzf /run/bundle.tar.gz")
+        done = machine.run(*install, "--uninstall", "--purge", env={"PATH": os.defpath})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"removed {STATE}\n" in done.stdout
+        for path in (STATE, "/run/cni-repair", WATCH_CONFIG, PREFIX):
+            assert not machine.path(path).exists()
+
+
+def test_no_service_without_systemd(made: Made, node: Node) -> None:
+    version = put_on(node, made)
+    done = node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin", "--watch")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("install: --watch: systemd does not run here: install without it")
+    assert not node.path(LAUNCHER).exists()
+    assert not node.path(WATCH_CONFIG).exists()
+
+
+def test_purge_empties_no_mount(made: Made, node: Node) -> None:
+    version = put_on(node, made)
+    assert node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin").returncode == 0
+    node.shell(f"mkdir -p {STATE}/kept && mount -t tmpfs none {STATE}/kept")
+    node.write(f"{STATE}/kept/file", "somebody's")
+    done = node.run(f"{version}/install", "--bin-dir", "/opt/cni/bin", "--uninstall", "--purge")
+    assert done.returncode == 1
+    remedy = f"install: {STATE} is left: {STATE}/kept is a mount: unmount it first\n"
+    assert done.stderr == remedy
+    assert node.path(f"{STATE}/kept/file").exists()
+
+
 def test_by_the_role_of_conf_ansible(made: Made, tmp_path: Path) -> None:
     """In, again, another version, and out."""
     (tmp_path / "work").mkdir()
@@ -369,15 +432,48 @@ def test_by_the_role_of_conf_ansible(made: Made, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("--force",), "--force goes with --uninstall only"),
+        (("--purge",), "--purge goes with --uninstall only"),
+        (("--conf-dir", "/x"), "--conf-dir goes with --uninstall only"),
+        (("--watch", "--uninstall"), "--watch goes with an installation only"),
         (("--bin-dir", "bin"), "--bin-dir 'bin': give an absolute path"),
     ],
-    ids=("force", "relative"),
+    ids=("force", "purge", "conf-dir", "watch", "relative"),
 )
 def test_usage(host: BundleHost, made: Made, arguments: tuple[str, ...], said: str) -> None:
     (version,) = (host.root / "opt/cni-repair/versions").iterdir()
     done = host.run(f"/opt/cni-repair/versions/{version.name}/install", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == f"install: error: {said}"
+
+
+# The image's container, whose host is a directory in its root.
+_LEAVE = "busybox mount -t proc proc /host/proc; exec {version}/cni-repair-node"
+
+
+def test_the_container_leaves_a_host_that_has_none(made: Made, tmp_path: Path) -> None:
+    """TLS takes libraries of the image's alone, whose paths lead nowhere on the host."""
+    container = BundleHost(tmp_path)
+    version = container.unpack(made.bundle)
+    kubeconfig = tmp_path / f"host/{KUBECONFIG}"
+    kubeconfig.parent.mkdir(parents=True)
+    kubeconfig.write_text(DEAD_API_SERVER)
+    kubeconfig.chmod(0o600)
+    (tmp_path / "host/proc").mkdir()
+    environ = ("PATH=/bin", "CNI_REPAIR_UNINSTALL=true")
+    start = ("/bin/busybox", "env", "-i", *environ, "sh", "-euc", _LEAVE.format(version=version))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        container.entering(*start), stdout=pipe, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.terminate()
+        lines += process.stdout
+    assert (process.returncode, len(lines)) == (0, 2), lines
+    assert "cni-repair is not on this node" in lines[0]
+    assert "https://127.0.0.1:1 was not told: Connection refused" in lines[1]
+    ready = (*start[:-1], f"{start[-1]} ready")
+    assert container.run(*ready).returncode == 0
 
 
 # --- what is told of it --------------------------------------------------------------------------

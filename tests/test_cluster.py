@@ -2,69 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cni_repair.demo.lab import poll_until
 from integration.cluster import rig
 from integration.cluster.story import STEPS
+from integration.command import LEFT_OUT
 from integration.containerd.cgroup import hierarchies
 from tests.background import Background
 from tests.leaks import processes
+from tests.rigs import Json, assert_holds, call_changed, changed, outcomes_of
 
 _BUILD_SECONDS = 360  # what there may be left to build: it was begun beside the tests before
 _SECONDS = 1700  # for all the rest; it may have to be downloaded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(_BUILD_SECONDS + _SECONDS + 30)]
 
-_RUN = Path(rig.__file__).with_name("run")
-
 
 @pytest.fixture(scope="module")
-def outcomes(cluster_build: Background) -> dict[str, dict[str, Any]]:
+def outcomes(cluster_build: Background) -> dict[str, Json]:
     """What came of each step; one run serves all tests. (It waits for the build by its lock.)"""
-    done = subprocess.run(
-        [str(_RUN), "--json", "--build-seconds", str(_BUILD_SECONDS)],
-        capture_output=True,
-        text=True,
-        timeout=_BUILD_SECONDS + _SECONDS,
-        check=False,
+    return outcomes_of(
+        rig,
+        f"--build-seconds={_BUILD_SECONDS}",
+        seconds=_BUILD_SECONDS + _SECONDS,
+        what="a real cluster",
     )
-    if done.returncode == rig.LEFT_OUT:
-        pytest.skip(f"the test with a real cluster is LEFT OUT: {done.stderr.strip()}")
-    assert done.stdout, done.stderr
-    return {outcome["scenario"]: outcome for outcome in json.loads(done.stdout)}
 
 
 @pytest.mark.parametrize("name", list(STEPS))
-def test_step_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+def test_step_holds(outcomes: dict[str, Json], name: str) -> None:
     assert outcomes.keys() == STEPS.keys(), outcomes
-    outcome = outcomes[name]
-    failed = [check for check in outcome["checks"] if not check["holds"]]
-    assert outcome["checks"]
-    assert not failed, f"{failed}\n{outcome['kept_in']}\n{outcome['evidence']}"
+    assert_holds(outcomes[name])
 
 
 @pytest.mark.usefixtures("outcomes")  # or Kubernetes may have to be built first
 def test_run_that_is_stopped_leaves_nothing(nothing_left: Callable[[], None]) -> None:
     # To make the images takes long, and it does not come to them.
-    program = (
-        f"import sys; sys.path.insert(0, {str(_RUN.parents[2])!r});"
-        " from integration.cluster import rig; from integration.cluster.overlay import *;"
+    change = (
+        "from integration.cluster.overlay import *;"
         " image = Image('/dev/null', IMAGE, '1'); images = Images(image, image);"
-        " rig.make_images = lambda source, directory: images.write(directory) or images;"
-        " sys.exit(rig.main())"
+        " rig.make_images = lambda source, directory: images.write(directory) or images"
     )
     with subprocess.Popen(
-        [sys.executable, "-IB", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        changed(rig, change), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         poll_until(lambda: _has_kubelet(process), 300, "a kubelet")
         directory, cgroup = _made()
@@ -98,16 +85,11 @@ def _cgroups(name: str) -> list[Path]:
 
 
 def test_build_that_takes_too_long_is_left_out() -> None:
-    program = (
-        f"import signal, sys; sys.path.insert(0, {str(_RUN.parents[2])!r});"
-        " from pathlib import Path; from integration.kubernetes import build;"
+    change = (
+        "import signal; from pathlib import Path; from integration.kubernetes import build;"
         " build.PROGRAMS = [Path('/none/kube-apiserver')];"
-        " build._build = lambda program: signal.pause();"
-        " from integration.cluster import rig;"
-        " sys.argv[1:] = ['--build', '--build-seconds', '0.2']; sys.exit(rig.main())"
+        " build._build = lambda program: signal.pause()"
     )
-    done = subprocess.run(
-        [sys.executable, "-IB", "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == rig.LEFT_OUT
+    done = call_changed(rig, change, "--build", "--build-seconds=0.2")
+    assert done.returncode == LEFT_OUT
     assert "kube-apiserver is not built after 0.2 s" in done.stderr

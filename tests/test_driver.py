@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,28 +18,24 @@ from integration.driver.outage import from_json
 from integration.driver.outagechart import chart
 from tests.background import Background
 from tests.extent import IS_FULL, guest_scenarios
+from tests.rigs import Json, assert_holds, call_rig, outcomes_in, runner
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2500)]
 
-_RUN = Path(rig.__file__).with_name("run")
+_RUN = runner(rig)
 _CHECKOUT = _RUN.parents[2]
 _SECONDS = 2400
 
 
 @pytest.fixture(scope="module")
-def outcomes(driver_run: Background) -> dict[str, dict[str, Any]]:
+def outcomes(driver_run: Background) -> dict[str, Json]:
     """What came of each scenario; one run serves all tests."""
-    out, err = driver_run.wait(_SECONDS)
-    assert out, err
-    return {outcome["scenario"]: outcome for outcome in json.loads(out)}
+    return outcomes_in(*driver_run.wait(_SECONDS))
 
 
 @pytest.mark.parametrize("name", guest_scenarios())
-def test_scenario_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
-    outcome = outcomes[name]
-    failed = [check for check in outcome["checks"] if not check["holds"]]
-    assert outcome["checks"]
-    assert not failed, f"{failed}\n{outcome['kept_in']}\n{outcome['log']}\n{outcome['evidence']}"
+def test_scenario_holds(outcomes: dict[str, Json], name: str) -> None:
+    assert_holds(outcomes[name])
 
 
 def test_guest_that_hangs_is_killed_and_reported(
@@ -59,7 +53,7 @@ def test_guest_that_hangs_is_killed_and_reported(
 
 
 def test_unknown_scenario_is_wrong_usage() -> None:
-    done = subprocess.run([str(_RUN), "nonsense"], capture_output=True, text=True, check=False)
+    done = call_rig(rig, "nonsense")
     assert done.returncode == 2
     assert "no scenario nonsense" in done.stderr
 
@@ -89,9 +83,7 @@ def test_plot_from_a_checkout_below_tmp() -> None:
 
 
 def test_plot_takes_no_scenarios() -> None:
-    done = subprocess.run(
-        [str(_RUN), "--plot", "control"], capture_output=True, text=True, check=False
-    )
+    done = call_rig(rig, "--plot", "control")
     assert done.returncode == 2
     assert "scenarios of its own" in done.stderr
 

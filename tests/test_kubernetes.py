@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +52,20 @@ try:
     Api(read(sys.argv[1]), 30).patch(sys.argv[2], status_patch(STOPPED, {}, 0))
 except ApiError as error:
     print(error.status)
+"""
+SEND = """
+import json, sys
+from cni_repair.watch.kubernetes.client import Api
+from cni_repair.watch.kubernetes.kubeconfig import read
+Api(read(sys.argv[1]), 30).patch(sys.argv[2], json.loads(sys.argv[3]))
+"""
+# What is done where cni-repair leaves the node: by that kubeconfig, in that run directory.
+LEAVE = """
+import sys
+from cni_repair.base.frozen import replace
+from cni_repair.watch.kubernetes.withdrawal import withdraw
+from cni_repair.watch.settings import default_settings
+print(withdraw(replace(default_settings(), kubeconfig=sys.argv[1], run_dir=sys.argv[2])))
 """
 
 
@@ -143,6 +160,57 @@ def test_the_condition_and_the_events(plane: ControlPlane, kubeconfig: Path) -> 
     assert condition(plane)["status"] == "Unknown"
 
 
+def test_a_condition_is_taken_back(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> None:
+    """By the same credential; those of others stay."""
+    with watching(kubeconfig) as watcher:
+        watcher.sees(WELL)
+        eventually(lambda: condition(plane).get("status") == "False")
+    other = {"type": "Ready", "status": "True"}
+    patch = {"status": {"conditions": [other]}}
+    path = f"/api/v1/nodes/{NODE}/status"
+    subprocess.run(entered(SEND, str(kubeconfig), path, json.dumps(patch)),
+                   check=True, cwd=REPOSITORY)  # fmt: skip
+    for said in (NODE, ""):  # the second time there is none
+        leave = entered(LEAVE, str(kubeconfig), str(tmp_path))
+        done = subprocess.run(leave, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        assert done.stdout.strip() == said
+        assert condition(plane) == {}
+        (left,) = plane.get("node", NODE)["status"]["conditions"]
+        assert (left["type"], left["status"]) == ("Ready", "True")
+
+
+def test_a_service_account_s_token(plane: ControlPlane, kubeconfig: Path, tmp_path: Path) -> None:
+    """By the manual's own commands: where the kubelet's credential comes from a program."""
+    page = (REPOSITORY / "cni_repair/manual/kubernetes.md").read_text()
+    script = page.partition("### A token instead")[2].partition("```sh\n")[2].partition("```")[0]
+    plane.kubectl("create", "namespace", "cni-repair")
+    kubectl = f'kubectl() {{ {shlex.join(plane.command())} "$@"; }}\n'
+    subprocess.run(["bash", "-euc", kubectl + script], check=True)
+    account = "/api/v1/namespaces/cni-repair/serviceaccounts/cni-repair/token"
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    made = plane.kubectl("create", "--raw", account, "-f", "-", stdin=json.dumps(asked))
+    document = json.loads(kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": json.loads(made)["status"]["token"]}
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(document))
+    path.chmod(0o600)
+    node = os.uname().nodename.lower()
+    plane.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+
+    def told() -> dict[str, str]:
+        found = plane.get("node", node)["status"].get("conditions", [])
+        return {one["type"]: one["status"] for one in found}
+
+    with watching(path) as watcher:
+        watcher.sees(LOST)
+        eventually(lambda: told() == {"PodNetworkLost": "True"})
+        lost = ("Warning", "PodNetworkLost", node)
+        eventually(lambda: lost in events(plane))
+    leave = entered(LEAVE, str(path), str(tmp_path))
+    subprocess.run(leave, check=True, cwd=REPOSITORY)
+    assert told() == {}
+
+
 def test_another_watcher_goes_on(plane: ControlPlane, kubeconfig: Path) -> None:
     """Killed: the condition is as it was, and since when it is so stays."""
     first = Watcher(kubeconfig)
@@ -178,6 +246,22 @@ def test_the_api_server_takes_what_is_to_be_applied(plane: ControlPlane, name: s
     plane.kubectl("apply", "-f", "-", stdin=namespace)
     done = plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=rest)
     assert "daemonset.apps/cni-repair created (server dry run)" in done
+
+
+def test_a_newer_kubectl_takes_it_too() -> None:
+    """`bases` and its like are what 1.20 knows; in newer ones they are deprecated."""
+    newer = shutil.which("kubectl")
+    said = (
+        subprocess.run([newer, "version", "--client"], capture_output=True, check=False)
+        if newer
+        else None
+    )
+    if said is None or b"Kustomize Version: v5" not in said.stdout:
+        pytest.skip("LEFT OUT: this machine has no kubectl with kustomize 5")
+    command = ["kubectl", "kustomize", str(REPOSITORY / "conf/kubernetes-uninstall")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'uninstall: "true"' in done.stdout
+    assert "maxUnavailable: 100%" in done.stdout
 
 
 def test_the_plan_fits_its_definition(plane: ControlPlane) -> None:

@@ -2,60 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cni_repair.demo.lab import product
 from integration.prometheus import rig
 from integration.prometheus.servers import prepare, promtool
 from integration.prometheus.story import CONF, STEPS
 from tests.leaks import traces
 from tests.patience import eventually
+from tests.rigs import Json, assert_holds, outcomes_of, runner, write_source
 
 _SECONDS = 900  # it may have to be downloaded
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(_SECONDS + 30)]
 
-_RUN = Path(rig.__file__).with_name("run")
-
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, dict[str, Any]]:
+def outcomes() -> dict[str, Json]:
     """What came of each step; one run serves all tests."""
-    done = subprocess.run(
-        [str(_RUN), "--json"], capture_output=True, text=True, timeout=_SECONDS, check=False
-    )
-    assert done.stdout, done.stderr
-    return {outcome["scenario"]: outcome for outcome in json.loads(done.stdout)}
+    return outcomes_of(rig, seconds=_SECONDS)
 
 
 @pytest.mark.parametrize("name", list(STEPS))
-def test_step_holds(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+def test_step_holds(outcomes: dict[str, Json], name: str) -> None:
     assert outcomes.keys() == STEPS.keys(), outcomes
-    outcome = outcomes[name]
-    failed = [check for check in outcome["checks"] if not check["holds"]]
-    assert outcome["checks"]
-    assert not failed, f"{failed}\n{outcome['kept_in']}\n{outcome['evidence']}"
+    assert_holds(outcomes[name])
 
 
 def test_run_that_is_stopped_leaves_nothing(
     tmp_path: Path, nothing_left: Callable[[], None]
 ) -> None:
     prepare()
-    # Need not be the installed one here, and to install it takes long.
-    (tmp_path / "cni-repair").write_text(f"#!/bin/sh\nexec {shlex.join(product())}\n")
-    install = f"#!/bin/sh\nmkdir $4\ninstall {tmp_path}/cni-repair $4\n"
-    (tmp_path / "install.sh").write_text(install)
-    (tmp_path / "install.sh").chmod(0o755)
     before = _directories()
-    command = [str(_RUN), f"--source={tmp_path}"]
+    command = [str(runner(rig)), f"--source={write_source(tmp_path)}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         eventually(lambda: any("storage.tsdb.path" in one for one in traces()), "prometheus")
         process.terminate()

@@ -18,8 +18,8 @@ from cni_repair.base.procfs import cgroups_of, process_ids
 from cni_repair.checkpoint.store import COMMITTED, Store
 from cni_repair.netlink.netns import entered, netns_id_at, netns_id_if_seen
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.links import names_of_links
 from cni_repair.network.model import KINDS
-from cni_repair.network.observe import names_of_links
 from cni_repair.network.planning.plan import LOST, STALE
 from cni_repair.node.capture import pod_of
 from cni_repair.node.context import POD_FAILURES

@@ -6,6 +6,7 @@ configuration, 11 try again later; "STATUS": 50, 51); a plugin's own start at 10
 
 from __future__ import annotations
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -42,6 +43,26 @@ REFUSALS = frozenset((FOREIGN, STALE, EXISTS, MASTER_REFUSED, ADDRESS_GONE))
 # (the interpreter takes an errno for its absence). Where memory ends inside the interpreter's own
 # code, CPython may raise SystemError.
 SYSTEM_ERRORS = (OSError, MemoryError, SystemError, ImportError)
+
+
+# What an administrator does about them, of a path where there is one.
+_REMEDIES = {
+    errno.ENOSPC: "make room there (df -h {path}; df -i {path})",
+    errno.EDQUOT: "make room there (df -h {path}; df -i {path})",
+    errno.EROFS: "have it writable again (findmnt -T {path}; dmesg)",
+    errno.ENOTDIR: "move away what is in the place of a directory (ls -ld {path})",
+    errno.EIO: "see to the disk (dmesg)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "see what has so many files open (cat /proc/sys/fs/file-nr)",
+    errno.ENOMEM: "free memory (free -m)",
+}
+
+
+def with_remedy(error: OSError, path: str) -> str:
+    """Why the system refused something at a path, and what is to be done about that."""
+    why = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "").format(path=path)
+    return f"{why}; {remedy}" if remedy else why
 
 
 class CniError(Exception):
@@ -97,19 +118,20 @@ def of_system(error: BaseException) -> CniError:
     _reserve.clear()
     place = _place_of(error)
     if isinstance(error, (MemoryError, SystemError)):
-        return CniError(IO, "the system has no memory left", f"{place}; call again")
+        return CniError(IO, "the system has no memory left", f"free some, call again ({place})")
     if isinstance(error, ImportError):
         return CniError(
             IO,
             f"a part of cni-repair cannot be loaded: {error}",
-            f"{place}; call again, and if that does not help, install it anew",
+            f"call again, and if that does not help, install it anew ({place})",
         )
     assert isinstance(error, OSError)
-    why = error.strerror or str(error)
     if isinstance(error.filename, (str, bytes)):  # (of a descriptor it is a number)
         name = os.fsdecode(error.filename)
-        return CniError(IO, f"cannot use {name}: {why}", f"{place}; put that right, call again")
-    return CniError(IO, f"the system refused: {why}", f"{place}; put that right, call again")
+        why = with_remedy(error, name)
+        return CniError(IO, f"cannot use {name}: {why}", f"put that right, call again ({place})")
+    why = with_remedy(error, "/")
+    return CniError(IO, f"the system refused: {why}", f"put that right, call again ({place})")
 
 
 def _place_of(error: BaseException) -> str:

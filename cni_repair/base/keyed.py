@@ -65,7 +65,7 @@ def read_yaml(
         return strictyaml.loads(bytes_of(path, strictyaml.MAX_BYTES + 1), path)
     except OSError as refused:
         absent = isinstance(refused, (FileNotFoundError, IsADirectoryError))
-        remedy = ": name a file that holds one" if absent else ""
+        remedy = ": name a file that is there" if absent else ""
         why = f"cannot be read: {refused.strerror}{remedy}"
         raise error(path, (why,)) from refused
     except CniError as refused:

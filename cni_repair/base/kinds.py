@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _MAX_ENTRIES = 8192
 _MAX_TEXT = 4096
 _MAX_ALTNAME = 127  # ALTIFNAMSIZ less its NUL, include/uapi/linux/if.h
-_RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
 _HEX = frozenset("0123456789abcdefABCDEF")
 
 
@@ -268,33 +267,6 @@ def pair_of(low: int, high: int) -> Kind:
     return Kind(
         read, lambda inner: {"type": "array", "minItems": 2, "maxItems": 2, "items": inner(end)}
     )
-
-
-_METRIC, _SETTING = integer(1, _RTAX_MAX), integer(0, 0xFFFFFFFF)
-
-
-def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
-    is_pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 for pair in value
-    )
-    if not is_pairs or len(value) > _RTAX_MAX:
-        raise _expected("pairs of metric and value")
-    return tuple([(_METRIC.read(metric), _SETTING.read(setting)) for metric, setting in value])
-
-
-metrics = Kind(
-    _read_metrics,
-    lambda inner: {
-        "type": "array",
-        "maxItems": _RTAX_MAX,
-        "items": {
-            "type": "array",
-            "minItems": 2,
-            "maxItems": 2,
-            "prefixItems": [inner(_METRIC), inner(_SETTING)],
-        },
-    },
-)
 
 
 def list_of(entry: Kind) -> Kind:

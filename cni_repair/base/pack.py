@@ -1,14 +1,14 @@
 """Importing this package's modules from one file, the pack, which install.sh makes.
 
 To find, open, read and check a module's own files costs the interpreter about as much as to run it,
-and REPAIR needs eighty, ADD more than forty. Measured (Debian
-12, Python 3.11, whole processes, medians of 60, CPU time): REPAIR with nothing to do 20.6 ms
-without the pack, 17.7 ms with it.
+and REPAIR needs ninety, ADD fifty. Measured (Debian 12, Python 3.11, whole processes, CPU time):
+REPAIR with nothing to do 20.6 ms without the pack, 17.7 ms with it (medians of 60); 25.2 ms with
+docstrings and columns in it, 24.1 ms without (medians of 150, on a slower day).
 
 Nothing depends on the pack: where there is none (in a checkout), and where a module's source is not
 the one that was packed (an engineer has changed it), modules come from their files as ever.
 
-    python3 -m cni_repair.base.pack     makes it
+    python3 -X no_debug_ranges -m cni_repair.base.packing       makes it
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     # pack its code begins and ends.
     Index = dict[str, tuple[str, int, int, int, int]]
 
-_PACKAGE = __file__.rpartition("/base/")[0]
+PACKAGE = __file__.rpartition("/base/")[0]
 # Named after the interpreter, as byte code is: no other can read it. First the index's size
-# (_HEAD bytes), then the index, then the modules' code.
-_FILE = f"{_PACKAGE}/__pycache__/pack.{sys.implementation.cache_tag}"
-_HEAD = 4
-_INIT = "__init__.py"
+# (HEAD bytes), then the index, then the modules' code.
+FILE = f"{PACKAGE}/__pycache__/pack.{sys.implementation.cache_tag}"
+HEAD = 4
+INIT = "__init__.py"
 
 
 def use() -> None:
     """From here on import from the pack what it has."""
     try:
-        pack = os.open(_FILE, os.O_RDONLY | os.O_CLOEXEC)
-        index = marshal.loads(os.read(pack, int.from_bytes(os.read(pack, _HEAD), "little")))
+        pack = os.open(FILE, os.O_RDONLY | os.O_CLOEXEC)
+        index = marshal.loads(os.read(pack, int.from_bytes(os.read(pack, HEAD), "little")))
     except (OSError, EOFError, ValueError, TypeError):
         return  # none, or no good one
     sys.meta_path.insert(0, _Finder(pack, index))
@@ -60,7 +60,7 @@ class _Finder:
         if found is None:
             return None
         below, size, changed, begin, end = found
-        source = f"{_PACKAGE}/{below}"
+        source = f"{PACKAGE}/{below}"
         try:
             status = os.stat(source)
         except OSError:
@@ -69,8 +69,8 @@ class _Finder:
             return None
         spec = ModuleSpec(name, _Loader(name, source, (self._pack, begin, end)), origin=source)
         spec.has_location = True
-        if below.endswith(_INIT):
-            spec.submodule_search_locations = [source[: -len(_INIT) - 1]]
+        if below.endswith(INIT):
+            spec.submodule_search_locations = [source[: -len(INIT) - 1]]
         return spec
 
 
@@ -85,42 +85,3 @@ class _Loader(SourceFileLoader):
         pack, begin, end = self._place
         code: CodeType = marshal.loads(os.pread(pack, end - begin, begin))
         return code
-
-
-# --- making it ------------------------------------------------------------------------------------
-
-
-def make() -> None:
-    """Pack all modules of this package, as they are on disk."""
-    from pathlib import Path
-
-    index: Index = {}
-    codes = []
-    at = 0
-    for source in sorted(Path(_PACKAGE).rglob("*.py")):
-        below = source.relative_to(_PACKAGE)
-        parts = below.parent.parts if below.name == _INIT else below.with_suffix("").parts
-        name = ".".join(["cni_repair", *parts])
-        status = source.stat()
-        code = marshal.dumps(SourceFileLoader(name, str(source)).get_code(name))
-        index[name] = str(below), status.st_size, status.st_mtime_ns, at, at + len(code)
-        codes.append(code)
-        at += len(code)
-    _write(index, codes)
-
-
-def _write(index: Index, codes: list[bytes]) -> None:
-    # Places count from the file's beginning, where the index itself is, whose size depends on
-    # them: it gets more room than it can need.
-    room = 2 * len(marshal.dumps(index))
-    begin = _HEAD + room
-    placed = {
-        name: (*of, begin + first, begin + last) for name, (*of, first, last) in index.items()
-    }
-    with open(_FILE, "wb") as file:
-        file.write(room.to_bytes(_HEAD, "little") + marshal.dumps(placed).ljust(room, b"\0"))
-        file.writelines(codes)
-
-
-if __name__ == "__main__":
-    make()

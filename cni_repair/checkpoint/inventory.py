@@ -149,8 +149,9 @@ def _decode(raw: bytes, name: str, hints: LegacyHints | None) -> model.Checkpoin
     if hints is None:
         raise CniError(
             BAD_CHECKPOINT,
-            f"checkpoint {name} is of the predecessor's format, which does not name the master",
-            "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)",
+            "its record is of the predecessor's format, which does not name the master",
+            "give the network's configuration (REPAIR: on stdin; command line: --conf FILE)"
+            f" (file {name})",
         )
     from cni_repair.checkpoint import legacy  # few nodes have any left
 

@@ -19,7 +19,7 @@ from cni_repair.base.names import valid_id, valid_ifname
 from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.result import attachment_in
-from cni_repair.checkpoint.store import Key
+from cni_repair.checkpoint.store import NOT_USED, Key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def decode(
         document = load_object(raw, "the document")
         return _read(document, name, parents, mode, mtu)
     except (CniError, ValueError) as error:
-        raise CniError(BAD_CHECKPOINT, f"checkpoint {name} is not used", str(error)) from error
+        raise CniError(BAD_CHECKPOINT, NOT_USED, f"{error} (file {name})") from error
 
 
 def _read(

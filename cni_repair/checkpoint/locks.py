@@ -11,8 +11,9 @@ import os
 import time
 
 from cni_repair.base.closeable import Closeable, close_fd
-from cni_repair.base.errors import IO, TRY_AGAIN, CniError
+from cni_repair.base.errors import IO, TRY_AGAIN, CniError, with_remedy
 from cni_repair.base.files import Untrusted, open_private, why_untrusted
+from cni_repair.base.names import title_of
 
 RUN_DIR = "/run/cni-repair"
 PARENTS = "parents"
@@ -44,7 +45,8 @@ def open_run_dir(run_dir: str, create: bool = False) -> int:
     try:
         return open_private(run_dir, create)
     except Untrusted as error:
-        raise CniError(IO, f"run directory {run_dir} is not trusted", str(error)) from error
+        why = f"{error}; it should be root's, with mode 0700"
+        raise CniError(IO, f"run directory {run_dir} is not trusted", why) from error
 
 
 def is_held(run_dir: str, name: str) -> bool:
@@ -59,7 +61,7 @@ def is_held(run_dir: str, name: str) -> bool:
         return False
     except OSError as error:
         path = path_of(run_dir, name)
-        raise CniError(IO, f"cannot look at {path}", error.strerror or str(error)) from error
+        raise CniError(IO, f"cannot look at {path}", with_remedy(error, run_dir)) from error
     try:
         # Shared: two that ask at once do not take each other for one who has it.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -123,9 +125,8 @@ class Lock(Closeable):
         try:
             return _open(_kept_open(self._run_dir), self._name, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise CniError(
-                IO, f"cannot make the lock {self._path}", error.strerror or str(error)
-            ) from error
+            why = with_remedy(error, self._run_dir)
+            raise CniError(IO, f"cannot make the lock {self._path}", why) from error
 
     def _wait_until(self, deadline: float) -> bool:
         may_end_orphans = self._seconds >= _ORPHANS_SECONDS
@@ -147,7 +148,7 @@ class Lock(Closeable):
                 os.close(self.fd)
                 raise CniError(
                     TRY_AGAIN,
-                    f"{self._name} is being worked on by another cni-repair",
+                    f"another cni-repair is at work on {_shown(self._name)}",
                     f"{_waited(self._seconds)}lslocks shows who holds {self._path}",
                 )
             time.sleep(_POLL_SECONDS)
@@ -190,6 +191,14 @@ class Lock(Closeable):
         except OSError:
             pass
         close_fd(self.fd)
+
+
+def _shown(name: str) -> str:
+    """What a lock is of, for people: an attachment's long id is in the lock's path, too."""
+    container_id, at, ifname = name.partition("@")
+    if at:
+        return title_of("", container_id, ifname)
+    return "the node's links" if name == PARENTS else name
 
 
 def _waited(seconds: float) -> str:

@@ -45,7 +45,7 @@ from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.strictjson import dumps, load_object
 from cni_repair.checkpoint import records
 from cni_repair.checkpoint.identity import Identity
-from cni_repair.checkpoint.store import MAX_BYTES, Key
+from cni_repair.checkpoint.store import MAX_BYTES, NOT_USED, Key
 from cni_repair.network.model import Attachment, NodeLinks
 
 TYPE_CHECKING = False
@@ -209,7 +209,7 @@ def decode(raw: bytes, name: str) -> Checkpoint:
         if f"{checkpoint.key.name}.json" != name:
             raise Misfit(f"it is the checkpoint of {checkpoint.key.name}")
     except (CniError, Misfit) as error:
-        raise CniError(BAD_CHECKPOINT, f"checkpoint {name} is not used", str(error)) from error
+        raise CniError(BAD_CHECKPOINT, NOT_USED, f"{error} (file {name})") from error
     return checkpoint
 
 

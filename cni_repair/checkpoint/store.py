@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from cni_repair.base.closeable import Closeable, close_fd
-from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
+from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError, with_remedy
 from cni_repair.base.files import (
     Unreadable,
     Untrusted,
@@ -37,6 +37,7 @@ MAX_BYTES = 1 << 20
 COMMITTED = ".json"
 INTENT = ".intent"
 DELETING = ".deleting"
+NOT_USED = "its record is not used"  # the reason follows, and then the file, whose name is long
 _LEGACY_NAME_LENGTH = 12
 
 
@@ -99,11 +100,11 @@ class Store(Closeable):
             return read_trusted(name, MAX_BYTES, self.fd)[0]
         except Unreadable as error:
             raise CniError(
-                IO, f"checkpoint {self.directory}/{name} cannot be read", str(error)
+                IO, "its record cannot be read", f"{error} (file {self.directory}/{name})"
             ) from error
         except Untrusted as error:
             raise CniError(
-                BAD_CHECKPOINT, f"checkpoint {self.directory}/{name} is not used", str(error)
+                BAD_CHECKPOINT, NOT_USED, f"{error} (file {self.directory}/{name})"
             ) from error
 
     def write_intent(self, key: Key, text: str) -> None:
@@ -208,5 +209,5 @@ def is_legacy(name: str) -> bool:
 
 
 def _unusable(directory: str, error: OSError) -> CniError:
-    why = error.strerror or str(error)
+    why = with_remedy(error, directory)
     return CniError(IO, f"cannot use the checkpoint directory {directory}", why)

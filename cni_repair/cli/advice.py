@@ -11,7 +11,7 @@ import re
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
-from cni_repair.node.masters import DOWN, NO_CARRIER, MasterTroubles
+from cni_repair.node.masters import BONDS, DOWN, NO_CARRIER, MasterTroubles
 from cni_repair.node.report import UNREADABLE
 from cni_repair.uplink.plan import MISSING, REFUSED
 from cni_repair.uplink.plan import RENAMED as RENAMED_CARD
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PCI_DEVICES = "/sys/bus/pci/devices"
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _REPAIR = "cni-repair repair --all{again}"
-# Of a link that is there, where the plan's reason says more.
+# Of a link that is there; the plan's remedy says what to do.
 _AMISS = {
     REFUSED: "is another link now",
     RENAMED_CARD: "has another name now",
@@ -152,17 +152,35 @@ def of_master(trouble: Trouble, then: str) -> list[str]:
     where = f" (PCI {link.bus_address})" if _is_pci(link) else ""
     name = f"the node's {trouble.name}{where}"
     on_it = f"{count} pod interface{'' if count == 1 else 's'} on it"
-    if trouble.what == MISSING and not trouble.reason:
+    if trouble.what == MISSING and not trouble.remedy:
         steps = [f"{name} is missing; {on_it}", *_bring_back(link)]
     elif trouble.what == DOWN:
-        steps = [f"{name} is down; {on_it}", f"ip link set dev {quoted(trouble.name)} up,"]
+        steps = [f"{name} is down; {on_it}", f"ip link set dev {quoted(trouble.name)} up"]
     elif trouble.what == NO_CARRIER:
-        cable = f"see to its cable and its switch port (ethtool {quoted(trouble.name)}),"
-        steps = [f"{name} has no carrier; {on_it}", cable]
+        steps = [f"{name} has no carrier; {on_it}", *_giving_carrier(trouble)]
     else:
-        steps = [f"{name} {_AMISS[trouble.what]}; {on_it}", "do what the reason says,"]
+        steps = [f"{name} {_AMISS[trouble.what]}; {on_it}", *trouble.remedy]
     what, first, *more = [*steps, f"then {then}"]
     return [what, f"  next: {first}", *(f"        {line}" for line in more)]
+
+
+def _giving_carrier(trouble: Trouble) -> list[str]:
+    """A bond has no cable: what is in it has, or nothing is in it since a driver was reloaded."""
+    if trouble.link.kind not in BONDS:
+        return [f"see to its cable and its switch port (ethtool {quoted(trouble.name)}),"]
+    bond = quoted(trouble.name)
+    if not trouble.legs:
+        return [
+            f"no NIC is in that {trouble.link.kind}; for each of its NICs:",
+            f"ip link set dev NIC down; ip link set dev NIC master {bond}",
+        ]
+    down = [leg for leg in trouble.legs if not leg.up]
+    if down:
+        return [f"ip link set dev {quoted(leg.name)} up" for leg in down]
+    return [
+        f"see to the cables and switch ports of what is in {bond}:",
+        *(f"ethtool {quoted(leg.name)}" for leg in trouble.legs),
+    ]
 
 
 def _bring_back(link: HostLink) -> list[str]:

@@ -211,7 +211,7 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-dir",
         metavar="DIR",
-        help=f"where checkpoints live (default: --conf's, else {CHECKPOINT_DIR})",
+        help=f"where the records are (default: --conf's, else {CHECKPOINT_DIR})",
     )
     parser.add_argument(
         "--run-dir",
@@ -244,6 +244,6 @@ def add_containers(parser: argparse._ActionsContainer) -> None:
         type=container,
         nargs="*",
         default=[],  # without one it would be no optional argument, as plan's group wants it
-        metavar="CONTAINER-ID",
-        help="container (sandbox) ids or their beginnings, or pods as NAMESPACE/NAME",
+        metavar="POD",
+        help="NAMESPACE/NAME, or a container (sandbox) id or its beginning",
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # What bash offers for an argument of this name.
 _OFFERED = {"DIR": "-d", "FILE": "-f", "PLAN.yaml": "-f"}
 
-_PODS = {"POD", "CONTAINER-ID"}  # what pods are offered for
+_PODS = {"POD"}  # what pods are offered for
 
 # Pods are looked for in the journal, which has an index of them: the records are root's. Anybody
 # may write there, and `compgen -W` expands what it is given: nothing but a pod's name is offered.

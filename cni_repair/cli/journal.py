@@ -15,6 +15,7 @@ from collections import deque
 from cni_repair.base.errors import ENVIRONMENT, IO, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.base.log import IDENTIFIER
+from cni_repair.cli.common import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _check_journal(directory: str) -> None:
         )
     if directory:
         if not os.path.isdir(directory):
-            raise CniError(ENVIRONMENT, f"{directory} is no directory", "correct --directory")
+            raise UsageError(ENVIRONMENT, f"{directory} is no directory", "correct --directory")
         return
     there = [place for place in _PLACES if os.path.isdir(place)]
     if not there:

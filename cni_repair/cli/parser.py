@@ -92,9 +92,10 @@ def _add_status(commands: Commands) -> None:
         commands,
         "status",
         "which pods lost what, and why",
-        "Compare every attachment with its checkpoint; changes nothing.\n"
-        "Exit status 1 if any is lost or damaged, or a pod has no record; stale records (of\n"
-        "pods that are no more) and renamed interfaces are reported, and fail nothing.",
+        "Compare every attachment with its record; changes nothing.\n"
+        "Exit status 1 if any is lost or damaged, or a pod has no record; stale records\n"
+        "(of pods that are no more) and renamed interfaces are reported, and fail\n"
+        "nothing.",
     )
     add_containers(parser)
     parser.add_argument("--all", action="store_true", help="list healthy attachments, too")
@@ -165,14 +166,14 @@ def _add_verify(commands: Commands) -> None:
         commands,
         "verify",
         "do the pods reach their gateways now",
-        "Check every attachment, then have each pod's own kernel ask its gateways again: by\n"
-        "ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
+        "Check every attachment, then have each pod's own kernel ask its gateways again:\n"
+        "by ARP, or IPv6 neighbour solicitation; all pods at once. Verdicts:\n"
         "  healthy                  as recorded, and every gateway answered just now\n"
-        "  configured-not-verified  as recorded, but there is nobody to ask: no gateway, or\n"
-        "                           one with a permanent neighbour entry\n"
+        "  configured-not-verified  as recorded, but there is nobody to ask: no gateway,\n"
+        "                           or one with a permanent neighbour entry\n"
         "  unreachable              a gateway does not answer, or there is no carrier\n"
-        "  conflict                 another host has one of the pod's addresses, or two answer\n"
-        "                           for its gateway, or another MAC than before\n"
+        "  conflict                 another host has one of the pod's addresses, or two\n"
+        "                           answer for its gateway, or another MAC than before\n"
         "or what `status` says: lost, degraded, stale, foreign, renamed, released,\n"
         "unreadable. Nothing is repaired. Exit status 0 if every attachment is healthy,\n"
         "has nobody to ask, or is renamed or stale, and every pod has a record; else 1.",
@@ -201,7 +202,7 @@ def _add_snapshot(commands: Commands) -> None:
         commands,
         "snapshot",
         "before an upgrade: bring the records up to date",
-        "Take into the checkpoints what later plugins and Multus gave the pods since ADD,\n"
+        "Take into the records what later plugins and Multus gave the pods since ADD,\n"
         "and say which pods of the node could be restored and which could not. An\n"
         "interface that is lost or damaged keeps the record that it has. Exit status 1 if\n"
         "any pod could not be restored, or a record could not be brought up to date.",
@@ -226,13 +227,13 @@ def _add_adopt(commands: Commands) -> None:
         "adopt",
         "records for pods that were attached without cni-repair",
         "Give pods that another plugin attached, or that were there before cni-repair,\n"
-        "their checkpoints: from the runtime's CNI cache, Multus' files, records of the\n"
+        "their records: from the runtime's CNI cache, Multus' files, records of the\n"
         "predecessor plugin (12-character files), and the live interface. Pods are not\n"
         "touched. What is no macvlan over a link of the node is skipped and named. A dry\n"
         "run by default.\n"
         "Exit status 1 if an attachment cannot be adopted that should be.",
     )
-    parser.add_argument("--write", action="store_true", help="commit the checkpoints")
+    parser.add_argument("--write", action="store_true", help="write the records")
     parser.add_argument(
         "--cache-dir",
         action="append",
@@ -249,11 +250,11 @@ def _add_forget(commands: Commands) -> None:
         commands,
         "forget",
         "remove records that no pod owns",
-        "Remove the records of pods that are no more (state stale), where it is certain that\n"
-        "no pod owns them: the node was rebooted, or no process and no mount holds the\n"
-        "namespace. Addresses are not freed: that is the runtime's DEL, which needs no record.\n"
-        "Exit status 3, and nothing is removed, if a record that is named has a living pod,\n"
-        "or nobody can tell.",
+        "Remove the records of pods that are no more (state stale), where it is certain\n"
+        "that no pod owns them: the node was rebooted, or no process and no mount holds\n"
+        "the namespace. Addresses are not freed: that is the runtime's DEL, which needs\n"
+        "no record. Exit status 3, and nothing is removed, if a record that is named has\n"
+        "a living pod, or nobody can tell.",
     )
     add_containers(parser)
     parser.add_argument(
@@ -273,11 +274,11 @@ def _add_upgrade(commands: Commands) -> None:
         "Upgrade the node's NIC driver as PLAN.yaml says (conf/upgrade.yaml explains it):\n"
         "check, bring the records up to date, hold the kubelet, run the driver command,\n"
         "wait for the uplinks, repair the pods, verify them, release the kubelet. Runs as\n"
-        "a unit of systemd's, which a lost terminal does not end; killed anywhere, --resume\n"
-        "goes on. Exit status 0 only if all went well, 3 if nothing was touched.",
+        "a unit of systemd's, which a lost terminal does not end; killed anywhere,\n"
+        "--resume goes on. Exit status 0 only if all went well, 3 if nothing was touched.",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("plan", nargs="?", metavar="PLAN.yaml")
+    what.add_argument("plan", nargs="?", metavar="PLAN.yaml", help="begin one: what to do, and how")
     what.add_argument("--resume", action="store_true", help="go on with one that was cut short")
     what.add_argument("--status", action="store_true", help="where the last one stands")
     what.add_argument(
@@ -323,8 +324,8 @@ def _add_validate(commands: Commands) -> None:
         "validate",
         "check configurations, checkpoints and upgrade plans",
         "Check the files that people edit: network configurations (.conf, .conflist),\n"
-        "NetworkAttachmentDefinitions, upgrade plans, the watcher's configuration (YAML or\n"
-        "JSON; several in a file); and checkpoints. Each finding names its place and what\n"
+        "NetworkAttachmentDefinitions, upgrade plans, the watcher's configuration (YAML\n"
+        "or JSON; several in a file); and records. Each finding names its place and what\n"
         "to do.\n"
         "Exit status 1 if anything is wrong, 2 for a file that does not exist.",
         needs_root=False,

@@ -80,9 +80,16 @@ def _steps(report: Report) -> str:
     return f"{count} step{'' if count == 1 else 's'}" if count else "nothing done"
 
 
+def shown_reason(reason: str, netns: str) -> str:
+    """A reason, for a table. The path of the pod's own namespace goes without saying: many pods
+    whose namespaces are gone have one reason then, which is told once."""
+    return one_line(reason.replace(f"netns {netns} ", "its network namespace "))
+
+
 def _reason(report: Report) -> str:
     look = f" (look inside: nsenter --net={quoted(report.netns)} ip -d link)"
-    return one_line(report.reason + (look if report.state == "foreign" else ""))
+    told = report.reason + (look if report.state == "foreign" else "")
+    return shown_reason(told, report.netns)
 
 
 def _totals(reports: list[Report], scope: Scope) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT
+from cni_repair.base.errors import ENVIRONMENT, IO, NO_CHECKPOINT, CniError
 from cni_repair.base.files import is_directory, is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id, short_id
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+_MOST_MEANT, _NEAR = 3, 0.75
 _REMEDY = "run it on the node itself (in a container: with hostNetwork and hostPID)"
 
 
@@ -55,8 +56,10 @@ class Scope:
     @property
     def nothing(self) -> str:
         """Said where there is nothing: a node full of dead pods may look like that, too."""
+        network = f" of network {self.conf.name}" if self.conf else ""
+        others = "; of all networks: cni-repair status" if self.conf else ""
         return (
-            f"no attachments in {self.checkpoint_dir};"
+            f"no attachments{network} in {self.checkpoint_dir}{others};"
             f" cni-repair adopt{self.again} finds pods that were attached without it"
         )
 
@@ -67,7 +70,12 @@ def conf_of(options: argparse.Namespace) -> NetConf | None:
     if path and (not is_there(path) or is_directory(path)):
         what = "is a directory" if is_directory(path) else "does not exist"
         raise UsageError(IO, f"{path} {what}", "correct --conf")
-    return read_conf(path) if path else None
+    try:
+        return read_conf(path) if path else None
+    except CniError as error:
+        remedy = f"correct it, or --conf; cni-repair validate {quoted(path)} has more"
+        details = f"{error.details}; {remedy}" if error.details else remedy
+        raise UsageError(error.code, error.msg, details) from error
 
 
 def scope_of(options: argparse.Namespace) -> Scope:
@@ -200,13 +208,27 @@ def _chosen(entries: list[Entry], scope: Scope) -> list[Entry]:
 
 
 def _unknown(name: str, entries: list[Entry], scope: Scope) -> UsageError:
+    meant = _meant_by(name, sorted({_pod_of(entry) for entry in entries}))
+    if meant:
+        return UsageError(NO_CHECKPOINT, f"no record of {name}", f"did you mean {meant}?")
     unreadable = sum(entry.checkpoint is None for entry in entries)
-    details = f"cni-repair status --all{scope.again} lists them, and pods without one"
+    details = f"cni-repair status --all{scope.again} lists all pods"
     if unreadable:
-        details += f"; {unreadable} cannot be read"
-    if any(_pod_of(entry).endswith(f"/{name}") for entry in entries):
-        details = "pods are named NAMESPACE/NAME"
+        details += f"; {unreadable} of the records cannot be read"
     return UsageError(NO_CHECKPOINT, f"no record of {name}", details)
+
+
+def _meant_by(name: str, pods: list[str]) -> str:
+    """The pods that a name may stand for: without its namespace, or mistyped; empty where none is
+    near."""
+    found = [pod for pod in pods if pod.endswith(f"/{name}")]
+    if not found:
+        import difflib  # (which nobody pays for who types well)
+
+        short = {pod if "/" in name else pod.rpartition("/")[2]: pod for pod in pods if pod}
+        near = difflib.get_close_matches(name.lower(), short, 1, _NEAR)
+        found = [short[one] for one in near]
+    return " or ".join(found[:_MOST_MEANT])
 
 
 def _pod_of(entry: Entry) -> str:

@@ -20,13 +20,14 @@ def read_conf(path: str) -> NetConf:
     except OSError as error:
         raise CniError(IO, f"cannot read {path}", error.strerror or str(error)) from error
     mine = [plugin for _, plugin in plugins_in(document) if field_of(plugin, "type") == OWN_TYPE]
-    if len(mine) != 1:
-        raise CniError(
-            CONFIG,
-            f"{path} names the plugin {OWN_TYPE} {len(mine)} times, not once",
-            "give the configuration of one network that it attaches",
-        )
-    return check(mine[0])
+    if not mine:
+        raise CniError(CONFIG, f"{path} has no plugin of type {OWN_TYPE}")
+    if mine[1:]:
+        raise CniError(CONFIG, f"{path} has {len(mine)} plugins of type {OWN_TYPE}, not one")
+    try:
+        return check(mine[0])
+    except CniError as error:
+        raise CniError(error.code, f"{path}: {error.msg}", error.details) from error
 
 
 def read_file(path: str) -> bytes:

@@ -133,7 +133,7 @@ def first_name(name: str) -> str | None:
 def _first_name_of_long(name: str) -> str | None:
     # struct ifreq has no room for an altname of more than 15 bytes.
     from cni_repair.netlink.socket import Rtnetlink
-    from cni_repair.network.observe import link_named
+    from cni_repair.network.links import link_named
 
     with Rtnetlink() as rtnl:
         link = link_named(rtnl, name)

@@ -19,16 +19,17 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import CHECKPOINT_DIR, Key, Store
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.cni.netconf import MASTER_TIMEOUT_SECONDS, VERSIONS, NetConf, parse
-from cni_repair.cni.result import BY_FAMILY, convert, is_by_family
 from cni_repair.network.planning import plan as planning
 from cni_repair.node.context import Node
 from cni_repair.node.report import Report, document
-from cni_repair.repair.armedindex import Indexed
+from cni_repair.repair.armed.index import Indexed
 from cni_repair.repair.scheduler import repair_and_log, usable_processors
 from cni_repair.repair.session import RepairOptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cni_repair.checkpoint import model
     from cni_repair.cni.call import Call
 
@@ -82,7 +83,14 @@ def _repair_one(
             error.logged = True
             raise error
     assert report.checkpoint is not None
-    return dumps(convert(report.checkpoint.result, _version_for(report.checkpoint, conf))), 0
+    return dumps(_result(report.checkpoint, conf)), 0
+
+
+def _result(checkpoint: model.Checkpoint, conf: NetConf | None) -> dict[str, Any]:
+    """As ADD would print it."""
+    from cni_repair.cni.result import convert  # of many there is none to be printed
+
+    return convert(checkpoint.result, _version_for(checkpoint, conf))
 
 
 def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
@@ -91,6 +99,8 @@ def _version_for(checkpoint: model.Checkpoint, conf: NetConf | None) -> str:
     recorded = checkpoint.result.get("cniVersion")
     if recorded in VERSIONS:
         return str(recorded)
+    from cni_repair.cni.result import BY_FAMILY, is_by_family
+
     # The predecessor's plugins named no version, nor did those of CNI 0.1.0.
     return BY_FAMILY[-1] if is_by_family(checkpoint.result) else "0.3.0"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.network import GATEWAY
 
@@ -14,7 +15,7 @@ from cni_repair.demo.network import GATEWAY
 _SECONDS = 60.0
 
 
-class Connection:
+class Connection(WithCleanup):
     """Context: an open TCP connection between a pod's interface and the gateway.
 
     `at_gateway` and `in_pod` have the calling thread in these namespaces. This process holds both
@@ -27,26 +28,21 @@ class Connection:
         in_pod: AbstractContextManager[None],
         ifname: str,
     ) -> None:
-        with ExitStack() as opened:
-            with at_gateway:
-                listener = opened.enter_context(socket.create_server((GATEWAY, 0)))
-            with in_pod:
-                self._client = opened.enter_context(socket.socket())
-            listener.settimeout(_SECONDS)
-            self._client.settimeout(_SECONDS)
-            bound = ifname.encode() + b"\0"
-            self._client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
-            with _as_lab_error("connect"):
-                self._client.connect(listener.getsockname())
-                self._server = opened.enter_context(listener.accept()[0])
-            self._server.settimeout(_SECONDS)
-            self._opened = opened.pop_all()
+        self._at_gateway, self._in_pod, self._ifname = at_gateway, in_pod, ifname
 
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
+    def _open(self) -> None:
+        with self._at_gateway:
+            listener = self._cleanup.enter_context(socket.create_server((GATEWAY, 0)))
+        with self._in_pod:
+            self._client = self._cleanup.enter_context(socket.socket())
+        listener.settimeout(_SECONDS)
+        self._client.settimeout(_SECONDS)
+        bound = self._ifname.encode() + b"\0"
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, bound)
+        with _as_lab_error("connect"):
+            self._client.connect(listener.getsockname())
+            self._server = self._cleanup.enter_context(listener.accept()[0])
+        self._server.settimeout(_SECONDS)
 
     @property
     def ends(self) -> tuple[str, str]:

@@ -26,9 +26,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.connection import Connection
 from cni_repair.demo.errors import LabError
 from cni_repair.demo.ground import Ground
@@ -227,7 +227,7 @@ class Commands:
         return done.stdout
 
 
-class Lab(Commands):
+class Lab(Commands, WithCleanup):
     """Context: the node, the gateway and `pods` pods.
 
     Names start with `name` (default: random, after what the environment has as MARK_VARIABLE).
@@ -265,27 +265,13 @@ class Lab(Commands):
         self.gateways = [GATEWAY, GATEWAY6] if self.ipv6 else [GATEWAY]
         self._wanted_pods = pods
         self._detect_duplicates = detect_duplicates
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Lab:
+    def _open(self) -> None:
         check_machine()
-        with ExitStack() as cleanup:
-            _enter_void(cleanup)
-            self._cleanup = cleanup
-            self._make_node()
-            self.uplink_back()
-            self.add_pods(self._wanted_pods)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.echo = None
-        self._cleanup.__exit__(kind, error, trace)
+        _enter_void(self._cleanup)
+        self._make_node()
+        self.uplink_back()
+        self.add_pods(self._wanted_pods)
 
     def _make_node(self) -> None:
         if self.private:

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import threading
 from collections.abc import Sequence
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.process import PATH
 
 INTERVAL = 0.05  # seconds
@@ -19,7 +19,7 @@ _ANSWER = re.compile(r"\[(?P<at>[\d.]+)\] \d+ bytes from .* time=(?P<took>[\d.]+
 _END_SECONDS = 5.0
 
 
-class Pings:
+class Pings(WithCleanup):
     """Context: `ping` in a namespace; `enter` is what to put before it to have it there."""
 
     def __init__(self, enter: Sequence[str], gateway: str) -> None:
@@ -27,7 +27,7 @@ class Pings:
         self._enter = enter
         self._answers: list[float] = []
 
-    def __enter__(self) -> Pings:
+    def _open(self) -> None:
         self._process = subprocess.Popen(
             [*_WITH_US, *self._enter, *self.command],
             stdout=subprocess.PIPE,
@@ -38,14 +38,9 @@ class Pings:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        return self
+        self._cleanup.callback(self._end)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _end(self) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(_END_SECONDS)
         self._reader.join(_END_SECONDS)

@@ -59,12 +59,18 @@ def place_in_link(data: bytes, kind: int) -> int:
 
 
 def exchange(sock: socket, data: bytes | bytearray, count: int) -> dict[int, int]:
-    """Send `count` prepared messages; the errno of each that the kernel refused, by its number.
+    """Send `count` prepared messages; their answers. Raises OSError where nothing could be sent."""
+    sock.send(data)
+    return answers(sock, count)
+
+
+def answers(sock: socket, count: int) -> dict[int, int]:
+    """Of `count` prepared messages that were sent the errno of each that the kernel refused, by its
+    number.
 
     The kernel works them off, and answers, before the call that sends them returns. Raises CniError
-    where it has not, OSError where nothing could be sent.
+    where it has not.
     """
-    sock.send(data)
     refused: dict[int, int] = {}
     while True:
         try:
@@ -75,10 +81,10 @@ def exchange(sock: socket, data: bytes | bytearray, count: int) -> dict[int, int
             continue  # not the kernel's: a pod may write to a socket in its namespace
         if size == _ALONE.size:  # nearly always: of a success nothing but the last one's is told
             _, kind, _, number, _, code = _ALONE.unpack_from(_buffer)
-            answers = [(kind, number, code)]
+            found = [(kind, number, code)]
         else:
-            answers = _answers_in(bytes(_view[:size]))
-        for kind, number, code in answers:
+            found = _answers_in(bytes(_view[:size]))
+        for kind, number, code in found:
             if kind == _NLMSG_ERROR and 1 <= number <= count:
                 if code:
                     refused[number] = -code

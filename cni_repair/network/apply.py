@@ -16,6 +16,7 @@ from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from cni_repair.network import observe
 from cni_repair.network.kernel.sysctl import SYSCTLS, path_of
+from cni_repair.network.links import link_named
 from cni_repair.network.model import KINDS, TEMPORARY
 from cni_repair.network.operations.neighbour import SetNeighbour
 
@@ -186,7 +187,7 @@ def temporary_name(attachment: str) -> str:
 
 def remove_temporary(rtnl: Rtnetlink, name: str) -> None:
     """Remove the link that a repair has left on its way; the attachment's lock is ours."""
-    link = observe.link_named(rtnl, name)
+    link = link_named(rtnl, name)
     if link is not None and link.name == name and link.kind in KINDS:
         delete_link(rtnl, link.ifindex)
 

@@ -188,6 +188,10 @@ class Address:
         return 4, self.address, self.prefix, self.peer
 
     @property
+    def is_limited(self) -> bool:
+        return self.valid != FOREVER or self.preferred != FOREVER
+
+    @property
     def fixed(self) -> tuple[object, ...]:
         """All of it that does not change by itself, as a lifetime does that is not for ever; but
         for its origin, which does nothing."""
@@ -379,6 +383,13 @@ class Attachment:
     # addresses, and this is the way of making them (IFLA_INET6_ADDR_GEN_MODE) to go back to.
     addr_gen_mode: int | None = None
     lifetimes_at: int = 0  # seconds since boot: when addresses and routes had these lifetimes
+
+    @property
+    def has_lifetimes(self) -> bool:
+        """Whether any of its addresses or routes ends by itself."""
+        return any(one.is_limited for one in self.addresses) or any(
+            one.expires for one in self.routes
+        )
 
 
 @frozen

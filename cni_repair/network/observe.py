@@ -1,4 +1,4 @@
-"""Reading: the node's links, one pod's interface, what hangs on it, and what is around it.
+"""Reading: one pod's interface, what hangs on it, and what is around it.
 
 Every read is filtered by link and bounded, since the pod's owner decides how much there is. Rules,
 permanent neighbours and the like most pods have none of, and each kind costs a dump of its own: a
@@ -16,13 +16,10 @@ from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.netlink.socket import Ack, NotSupported, Rtnetlink, TooMany, is_missing
+from cni_repair.netlink.socket import Ack, NotSupported, Rtnetlink, TooMany
 from cni_repair.network.kernel.address import MAX_ADDRESSES, addresses_in, addresses_request
 from cni_repair.network.kernel.link import (
-    host_link,
-    is_short,
     link_request,
-    links_request,
     live_link,
     name_in,
 )
@@ -44,7 +41,8 @@ from cni_repair.network.kernel.sysctl import (
     SYSCTLS,
     path_of,
 )
-from cni_repair.network.model import IFF_RUNNING, KINDS, Observed
+from cni_repair.network.links import link_in
+from cni_repair.network.model import IFF_RUNNING, Observed
 from cni_repair.network.prefixes import missing_prefix_routes
 
 TYPE_CHECKING = False
@@ -52,85 +50,12 @@ if TYPE_CHECKING:
     from cni_repair.base.lightsocket import socket
     from cni_repair.network.kernel.address import Addresses
     from cni_repair.network.kernel.route import Routes
-    from cni_repair.network.model import Attachment, HostLink, LiveLink, Neighbour, Rule
+    from cni_repair.network.model import Attachment, LiveLink, Neighbour, Rule
 
-_MAX_LINKS = 65536
 _BEGINNINGS = (ACCEPT_DAD, ADDR_GEN_MODE, DAD_TRANSMITS, DISABLE_IPV6)
 _LOOKS = 3  # at a link that comes and goes: its pod may go on renaming it
 _SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913  # include/uapi/linux/sockios.h
 _IFREQ = struct.Struct("=16si20x")  # struct ifreq, include/uapi/linux/if.h
-
-
-# --- links ----------------------------------------------------------------------------------------
-
-
-def link_named(rtnl: Rtnetlink, name: str) -> HostLink | None:
-    """The node's link that the kernel finds by that name, be it an altname; None where none is."""
-    answer = rtnl.get([link_request(name=name)])[0]
-    if isinstance(answer, Ack) and answer.errno == errno.EINVAL and not is_short(name):
-        return None  # before 5.5 there were no altnames, and all names were short
-    body = _answered(answer)
-    return host_link(body) if body else None
-
-
-def hardware(rtnl: Rtnetlink) -> list[HostLink]:
-    """All links of the node that are no virtual ones."""
-    links = [host_link(body) for body in rtnl.dump(links_request(), _MAX_LINKS, "links")]
-    return [link for link in links if not link.kind]
-
-
-def vlans(rtnl: Rtnetlink) -> list[HostLink]:
-    """All VLAN devices of the node."""
-    links = [host_link(body) for body in rtnl.dump(links_request("vlan"), _MAX_LINKS, "VLANs")]
-    return [link for link in links if link.vlan is not None]
-
-
-def legs_of(rtnl: Rtnetlink, master: int) -> list[HostLink]:
-    """The node's links that a bond (or a team, a bridge) of that ifindex is made of."""
-    bodies = rtnl.dump(links_request(), _MAX_LINKS, "links")
-    return [host_link(body) for body in bodies if _enslaved_to(body) == master]
-
-
-def _enslaved_to(body: bytes) -> int:
-    return nl.u32_of(nl.unpack_link(body)[2].get(rt.IFLA_MASTER, b""))
-
-
-def links_like_pods(rtnl: Rtnetlink, at_most: int) -> list[LiveLink]:
-    """The links of the socket's namespace that are of one of the KINDS."""
-    found = []
-    for kind in KINDS:
-        bodies = rtnl.dump(links_request(kind), at_most, f"{kind} links")
-        links = [live_link(body) for body in bodies]
-        # The kernel filters by kind (rtnl_dump_ifinfo), unless it has none such: it lists all then.
-        found += [live for live in links if live.link.kind == kind]
-    return found
-
-
-def names_of_links(rtnl: Rtnetlink, at_most: int) -> set[str]:
-    """The names of all links of the socket's namespace."""
-    return {name_in(body) for body in rtnl.dump(links_request(), at_most, "links")}
-
-
-def macs_of(rtnl: Rtnetlink, at_most: int) -> set[bytes]:
-    """The MACs of all links of the socket's namespace."""
-    links = [nl.unpack_link(body) for body in rtnl.dump(links_request(), at_most, "links")]
-    return {attributes.get(rt.IFLA_ADDRESS, b"") for _, _, attributes in links}
-
-
-def chain_from(rtnl: Rtnetlink, ifindex: int) -> tuple[HostLink, ...]:
-    """The node's link of that index, followed by the links that its VLANs stand on."""
-    chain: list[HostLink] = []
-    while ifindex and all(link.ifindex != ifindex for link in chain):
-        answer = _answered(rtnl.get([link_request(ifindex=ifindex)])[0])
-        if answer is None:
-            break
-        link = host_link(answer)
-        chain.append(link)
-        ifindex = link.lower if link.kind == "vlan" else 0
-    return tuple(chain)
-
-
-# --- a pod's interface ----------------------------------------------------------------------------
 
 
 def observe_pod(
@@ -165,7 +90,7 @@ def _link_called(rtnl: Rtnetlink, node: int, ifname: str) -> tuple[int | None, b
     answer, *id_answer = rtnl.get([link_request(name=ifname), *unknown])
     if id_answer and (netnsid := netnsid_in(id_answer[0])) is not None:
         rtnl.netnsids[node] = netnsid
-    return netnsid, _answered(answer)
+    return netnsid, link_in(answer)
 
 
 def _observe_lost(rtnl: Rtnetlink, node: int, netnsid: int | None, ifindex: int) -> Observed:
@@ -209,7 +134,7 @@ def _link_at(rtnl: Rtnetlink, ifindex: int) -> LiveLink | None:
     """The link of that index, under whatever name."""
     if name_at(rtnl, ifindex) is None:  # which mostly spares the question, see there
         return None
-    answer = _answered(rtnl.get([link_request(ifindex=ifindex)])[0])
+    answer = link_in(rtnl.get([link_request(ifindex=ifindex)])[0])
     return live_link(answer, sysctls=False) if answer else None
 
 
@@ -249,7 +174,7 @@ def carrier_seen_by(sock: socket, ifname: str) -> bool:
 
 def ifindex_of(rtnl: Rtnetlink, ifname: str) -> int:
     """The index of the interface of that name, 0 where there is none."""
-    answer = _answered(rtnl.get([link_request(name=ifname)])[0])
+    answer = link_in(rtnl.get([link_request(name=ifname)])[0])
     return nl.unpack_link(answer)[0] if answer else 0
 
 
@@ -272,15 +197,6 @@ def netnsid_in(answer: bytes | Ack) -> int | None:
         raise CniError(REPAIR_FAILED, "the kernel does not name namespaces", str(answer))
     netnsid = nl.s32_of(nl.attributes_of(answer, 4)[rt.NETNSA_NSID])
     return netnsid if netnsid >= 0 else None
-
-
-def _answered(answer: bytes | Ack) -> bytes | None:
-    """The body of an answer about a link; None where there is none."""
-    if isinstance(answer, Ack):
-        if is_missing(answer):
-            return None
-        raise CniError(REPAIR_FAILED, "the kernel does not show a link", str(answer))
-    return answer
 
 
 # --- what a link carries --------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from cni_repair.checkpoint.redact import redact
 from cni_repair.netlink.netns import entered, open_own
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.kernel.sysctl import own_settings
+from cni_repair.network.links import chain_from
 from cni_repair.network.model import KINDS, Attachment, HostLink, LiveLink, Observed
-from cni_repair.network.observe import chain_from, observe_pod, read_defaults, read_secret
-from cni_repair.network.planning.lifetimes import now, stamped
+from cni_repair.network.observe import observe_pod, read_defaults, read_secret
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -195,7 +195,12 @@ def with_seen(
         neighbours=observed.neighbours,
         absent_routes=observed.absent_routes,
         addr_gen_mode=mode,
+        lifetimes_at=0,
     )
+    if not seen.has_lifetimes:
+        return seen
+    from cni_repair.network.planning.lifetimes import now, stamped  # most ADDs never come here
+
     return stamped(seen, now())
 
 

@@ -6,7 +6,8 @@ from cni_repair.base.closeable import close_fd
 from cni_repair.netlink.netns import entered, open_netns, open_own
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.apply import delete_link, remove_temporary, temporary_name
-from cni_repair.network.observe import links_like_pods, observe_pod
+from cni_repair.network.links import links_like_pods
+from cni_repair.network.observe import observe_pod
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

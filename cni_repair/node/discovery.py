@@ -22,12 +22,8 @@ from cni_repair.netlink.netns import (
     open_netns,
 )
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.observe import (
-    chain_from,
-    links_like_pods,
-    netnsid_in,
-    netnsid_request,
-)
+from cni_repair.network.links import chain_from, links_like_pods
+from cni_repair.network.observe import netnsid_in, netnsid_request
 from cni_repair.network.planning.plan import LOST, STALE
 from cni_repair.node.namespaces import namespaces
 from cni_repair.node.report import UNREADABLE

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cni_repair.checkpoint.inventory import LegacyHints
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.links import chain_from, link_named
 from cni_repair.network.model import KIND_OF_MODE, HostLink
-from cni_repair.network.observe import chain_from, link_named
 from cni_repair.uplink.ensure import wanted_vlan
 
 TYPE_CHECKING = False

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.observe import link_named
+from cni_repair.network.links import legs_of, link_named
 from cni_repair.node.context import POD_FAILURES, wrapped
 from cni_repair.node.verdict import parents_of
 from cni_repair.uplink.comparison import missing_commands, shim_plans
 from cni_repair.uplink.ensure import ChainLooks
-from cni_repair.uplink.plan import MISSING, REFUSED, RENAMED
+from cni_repair.uplink.plan import MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class MasterSteps:
 # --- What is in the way of pods ---
 
 DOWN, NO_CARRIER = "down", "no carrier"
+BONDS = ("bond", "team")  # kinds of links whose carrier is that of the links in them
 
 
 @frozen
@@ -99,9 +100,10 @@ class Trouble:
 
     link: HostLink  # as recorded
     what: str  # DOWN, NO_CARRIER, or of a plan's: MISSING, RENAMED, REFUSED
-    reason: str  # in the plan's words, where it is not simply missing or down
+    remedy: tuple[str, ...] = ()  # the plan's, where it is not simply missing or down
     pods: int = 0
     called: str = ""  # its name now, where it is there
+    legs: tuple[HostLink, ...] = ()  # of a bond without carrier: the links in it
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ class MasterTroubles:
         for checkpoint in checkpoints:
             parents = parents_of(checkpoint)
             if parents not in self._of:
-                found = _trouble(rtnl, parents, looks.look(parents)[0])
+                found = _trouble(rtnl, parents, *looks.look(parents))
                 place = (found.link.name, found.what) if found else None
                 self._of[parents] = place
                 if found is not None and place is not None:
@@ -138,22 +140,28 @@ class MasterTroubles:
         return self._troubles[place] if place else None
 
 
-def _trouble(rtnl: Rtnetlink, parents: Parents, plan: ParentPlan) -> Trouble | None:
-    """The first thing that is wrong, from the bottom up: what is above it follows from it."""
+def _trouble(
+    rtnl: Rtnetlink, parents: Parents, plan: ParentPlan, master: HostLink | None
+) -> Trouble | None:
+    """The first thing that is wrong, from the bottom up: what is above it follows from it. But what
+    a repair waits for, or refuses, comes before all that it does not."""
     chain, follow_renamed = parents
-    if plan.state in (RENAMED, REFUSED):
-        return Trouble(chain[0], plan.state, plan.reason)
+    if plan.remedy:
+        in_the_way = next((one for one in chain if one.name == plan.at), chain[-1])
+        return Trouble(in_the_way, plan.state, plan.remedy)
     for recorded in reversed(chain):
-        link = link_named(rtnl, recorded.name)
+        # (A VLAN may have another name: the plan found it by its id.)
+        by_id = master if recorded is chain[0] else None
+        link: HostLink | None = link_named(rtnl, recorded.name) or by_id
         if link is None and recorded.vlan is None:
             if follow_renamed and plan.state != MISSING:
                 continue  # its card has another name, which is all right
-            return Trouble(recorded, MISSING, "")
+            return Trouble(recorded, MISSING)
         if link is None:
             break  # a VLAN: a repair makes it
         if not link.up:
-            return Trouble(recorded, DOWN, "", called=link.name)
+            return Trouble(recorded, DOWN, called=link.name)
         if not link.carrier:
-            return Trouble(recorded, NO_CARRIER, "", called=link.name)
-    # (Its MTU is too small for the VLAN on it.)
-    return Trouble(chain[-1], MISSING, plan.reason) if plan.state == MISSING else None
+            legs = tuple(legs_of(rtnl, link.ifindex)) if link.kind in BONDS else ()
+            return Trouble(recorded, NO_CARRIER, called=link.name, legs=legs)
+    return None

@@ -140,7 +140,7 @@ def log_snapshot(found: Snapshot) -> None:
     counts = found.summary()
     log.event(
         "snapshot",
-        f"snapshot: {counts[REFRESHED]} records brought up to date;"
+        f"snapshot: records brought up to date: {counts[REFRESHED]};"
         f" {found.restorable} of {found.total} interfaces could be restored",
         ATTACHMENTS=counts["attachments"],
         RESTORABLE=found.restorable,

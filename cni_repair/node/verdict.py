@@ -9,7 +9,6 @@ from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
-from cni_repair.uplink.fallback import others_in_words
 from cni_repair.uplink.plan import MISSING, READY
 
 TYPE_CHECKING = False
@@ -87,15 +86,20 @@ def findings_of(
     checkpoint: Checkpoint, plan: Plan, parent_plan: ParentPlan | None
 ) -> tuple[str, ...]:
     """What is wrong with an attachment, with what is wrong with its master where that matters."""
-    # (That a usable master is down, the finding about a present link's carrier says already.)
     if parent_plan is None or plan.state == HEALTHY:
         return plan.findings
     findings = plan.findings
     lost = plan.state == LOST
-    if parent_plan.reason and (lost or parent_plan.state != READY):
+    # (That a usable master is down, the finding about a present link's carrier says already; not
+    # what is down below a VLAN.)
+    is_below = bool(checkpoint.attachment.parents[1:])
+    if parent_plan.reason and (lost or parent_plan.state != READY or is_below):
         findings = (*findings, parent_plan.reason)
-    if lost and parent_plan.state == MISSING and (others := others_in_words(checkpoint)):
-        findings = (*findings, f"repair waits for it, then moves the pod to {others}")
+    if lost and parent_plan.state == MISSING:
+        from cni_repair.uplink.fallback import others_in_words  # of no use where it is there
+
+        if others := others_in_words(checkpoint):
+            findings = (*findings, f"repair waits for it, then moves the pod to {others}")
     return findings
 
 
@@ -103,10 +107,10 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     """What is to be said of an attachment that is no fault of its interface."""
     if not plan.unverified:
         return ()
-    addresses = " ".join(one.address for one in plan.unverified)
+    # (Which addresses, each of many pods would have to say in lines of its own.)
     return (
-        f"not verified yet that nobody else has {addresses}, which is in use: a repair is at it, or"
-        " was interrupted; cni-repair repair finishes it",
+        "not verified yet that nobody else has its IPv6 addresses, which are in use: a repair is at"
+        " it, was interrupted, or had no carrier; cni-repair repair finishes it",
     )
 
 

@@ -12,6 +12,7 @@ a Job (placing/upgrading.py). `on-host ARGUMENT...` is the node's own command li
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
@@ -24,8 +25,10 @@ from cni_repair.base.files import open_private, replace_whole
 from cni_repair.base.frozen import frozen
 from cni_repair.base.names import OWN_TYPE
 from cni_repair.checkpoint.locks import RUN_DIR
+from cni_repair.cli.common import DAMAGED, USAGE
 from cni_repair.cli.printable import say
 from cni_repair.placing import puts
+from cni_repair.placing.gone import is_gone
 from cni_repair.placing.launcher import version_of
 from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
@@ -44,12 +47,20 @@ CONFIG_FILE = "CNI_REPAIR_CONFIG"  # a watch.yaml in the container; empty, or no
 
 RUN, READY, ALIVE, UPGRADE, ON_HOST = "run", "ready", "alive", "upgrade", "on-host"
 # In the run directory: what the container alone has, for the node's own processes.
-_NODE_CONFIG, _NODE_PLAN = "watch.yaml", "upgrade.yaml"
+_NODE_CONFIG = "watch.yaml"
 _MOST_CONFIG = 64 << 10
+_DIGITS = 16  # of a plan's digest, in its file's name
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG": "C.UTF-8",
 }
+
+
+class Misused(CniError):
+    """What the DaemonSet, the Job or the command line asks for is nothing that can be done."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(CONFIG, what, remedy)
 
 
 @frozen
@@ -72,24 +83,26 @@ class Wanted:
     def of(cls, environ: Mapping[str, str]) -> Wanted:
         said = environ.get(UNINSTALL, "") or "false"
         if said not in ("true", "false"):
-            raise CniError(CONFIG, f"{UNINSTALL} is {said!r}", "write true or false")
+            raise Misused(f"{UNINSTALL} is {said!r}", "write true or false")
         bin_dir = environ.get(BIN_DIR, "")
         if bin_dir and not os.path.isabs(bin_dir):
-            raise CniError(CONFIG, f"{BIN_DIR} is {bin_dir!r}", "write an absolute path, or none")
+            raise Misused(f"{BIN_DIR} is {bin_dir!r}", "write an absolute path, or none")
         return cls(said == "true", bin_dir)
 
 
 def main(arguments: list[str]) -> int:
-    """Do what is asked; exit status 1 for what cannot be done."""
+    """Do what is asked; exit status 1 for what cannot be done, 2 for what is mistaken."""
     options = _options(arguments)
     try:
         wanted, image = Wanted.of(os.environ), _image(os.environ.get(CONFIG_FILE, ""))
-        plan = _read_plan(options) if options.what == UPGRADE else b""
+        plan = _read_plan(options.arguments[0]) if options.what == UPGRADE else b""
+        if wanted.uninstall and options.what == RUN:
+            _load_for_leaving()
         _enter(options.host)
         return _act(options, wanted, image) if not plan else _upgrade(image, plan)
     except (CniError, NotPlaced, OSError) as error:
         say(f"{PROGRAM}: {error}", sys.stderr)
-        return 1
+        return USAGE if isinstance(error, Misused) else DAMAGED
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -105,22 +118,29 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         nargs=argparse.REMAINDER,
         help=f"for {UPGRADE} the plan, for {ON_HOST} cni-repair's",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.what == UPGRADE and len(options.arguments) != 1:
+        parser.error(f"{UPGRADE} takes one plan: {UPGRADE} PLAN.yaml")
+    if options.what in (RUN, READY, ALIVE) and options.arguments:
+        parser.error(f"{options.what} takes no arguments, but for '{options.arguments[0]}'")
+    return options
 
 
 def _act(options: argparse.Namespace, wanted: Wanted, image: Image) -> int:
     if options.what == ON_HOST:
         return _become([*_program(image.version), *options.arguments])
     if wanted.uninstall:
-        # This one alone: what it imports is nothing that a node's watcher needs.
-        from cni_repair.placing.leaving import Leaving, is_gone
-
         if options.what == ALIVE:
             return 0
         if options.what == READY:
             return 0 if is_gone(PREFIX) else 1
+        from cni_repair.placing.leaving import Leaving
+
         return Leaving(
-            PREFIX, lambda: put_in_place(wanted, image), lambda: _start_watch(image)
+            PREFIX,
+            lambda: put_in_place(wanted, image),
+            lambda: _start_watch(image),
+            lambda: _withdraw(image),
         ).run()
     status = ["--status"] if options.what in (READY, ALIVE) else []
     if not status:
@@ -148,21 +168,31 @@ def _image(config: str) -> Image:
     return Image(tree.name, Path(seen), read_config(config))
 
 
+def _load_for_leaving() -> None:
+    """Import what takes libraries that the image's tree alone may have: TLS for one.
+
+    These are found by their paths, which lead into the container until the root is the node's. (A
+    watcher becomes the node's own program: none of this is for it.)
+    """
+    from cni_repair.base import strictyaml
+    from cni_repair.placing import leaving
+
+    _ = strictyaml, leaving
+
+
 def _moved(path: str, tree: str, seen: str) -> str:
     return seen + path[len(tree) :] if f"{path}/".startswith(f"{tree}/") else path
 
 
-def _read_plan(options: argparse.Namespace) -> bytes:
-    if len(options.arguments) != 1:
-        raise CniError(CONFIG, f"{UPGRADE} takes one plan", f"{UPGRADE} PLAN.yaml")
-    plan = read_config(options.arguments[0])
+def _read_plan(path: str) -> bytes:
+    plan = read_config(path)
     if not plan:
-        raise CniError(CONFIG, f"there is no plan in {options.arguments[0]}", "mount one there")
+        raise Misused(f"there is no plan in {path}", "mount one there")
     return plan
 
 
 def read_config(path: str) -> bytes:
-    """A file of the container's; empty where there is none. Raises CniError, OSError."""
+    """A file of the container's; empty where there is none. Raises Misused."""
     if not path:
         return b""
     try:
@@ -170,15 +200,16 @@ def read_config(path: str) -> bytes:
             data = file.read(_MOST_CONFIG + 1)
     except FileNotFoundError:
         return b""
+    except OSError as error:
+        raise Misused(f"{path} cannot be read", error.strerror or str(error)) from error
     if len(data) > _MOST_CONFIG:  # its beginning alone may say something else
-        raise CniError(CONFIG, f"{path} is longer than {_MOST_CONFIG} bytes", "shorten it")
+        raise Misused(f"{path} is longer than {_MOST_CONFIG} bytes", "shorten it")
     return data
 
 
 def _enter(host: str) -> None:
     if not os.path.isdir(f"{host}/proc/self"):
-        raise CniError(
-            CONFIG,
+        raise Misused(
             f"{host} is not the root of this node",
             "mount hostPath / there, and set hostPID: true",
         )
@@ -236,7 +267,10 @@ def _put_file(name: str, data: bytes) -> str:
 def _upgrade(image: Image, plan: bytes) -> int:
     from cni_repair.placing.upgrading import Upgrading
 
-    return Upgrading(_program(image.version), _ENVIRONMENT, _put_file(_NODE_PLAN, plan)).run()
+    # Another Job, of another plan, may be between its own look at the node and its upgrade. (The
+    # files are small, and gone at the next boot.)
+    name = f"upgrade-{hashlib.sha256(plan).hexdigest()[:_DIGITS]}.yaml"
+    return Upgrading(_program(image.version), _ENVIRONMENT, _put_file(name, plan)).run()
 
 
 def _program(version: str) -> list[str]:
@@ -264,6 +298,15 @@ def _start_watch(image: Image) -> subprocess.Popen[bytes]:
         start_new_session=True,
         preexec_fn=_take_signals,  # noqa: PLW1509 - there are no threads
     )
+
+
+def _withdraw(image: Image) -> str:
+    """Take the condition from the node, by the watcher's settings."""
+    from cni_repair.watch.kubernetes.withdrawal import withdraw
+    from cni_repair.watch.settings import settings_in, settings_in_force
+
+    given = image.config
+    return withdraw(settings_in(given, CONFIG_FILE) if given else settings_in_force(None))
 
 
 def _take_signals() -> None:

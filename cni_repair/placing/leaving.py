@@ -2,37 +2,37 @@
 
 Until then its pods are watched and healed as before, and the container's log says what still needs
 the plugin. A runtime that finds no plugin could neither add nor delete these pods (multus #1105 and
-#1429). Afterwards the container stays, and does nothing: one that ended would be started again.
+#1429). With it goes the node's condition. Afterwards the container stays, and does nothing: one
+that ended would be started again.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 
 from cni_repair.base.errors import CniError
 from cni_repair.cli.removal import Removal, in_the_way
 from cni_repair.placing import puts
+from cni_repair.placing.gone import is_gone, launchers_of
 from cni_repair.placing.program import PROGRAM, tell
 from cni_repair.placing.puts import NotPlaced, Prefix
-from cni_repair.placing.runtimes import plugin_directory
+from cni_repair.watch.kubernetes.condition import TYPE
+from cni_repair.watch.kubernetes.withdrawal import FAILURES, trouble_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 # Of runtimes that bring their own, besides those that `in_the_way` reads.
 _CONF_DIRS = ("/var/lib/rancher/k3s/agent/etc/cni/net.d",)
 _LOOK_SECONDS = 5.0
 _STOP_SECONDS = 60.0
+# Until an API server that could not be told is asked again: all nodes of a cluster may do so.
+_WITHDRAW_SECONDS = 60.0
 ENDS = frozenset({signal.SIGTERM, signal.SIGINT})
-
-
-def is_gone(prefix: Prefix) -> bool:
-    """Whether no version, and no launcher that leads to one, is on this node."""
-    return not prefix.versions() and not _launchers(prefix)
 
 
 class Leaving:
@@ -43,12 +43,16 @@ class Leaving:
         prefix: Prefix,
         put: Callable[[], None],
         start_watch: Callable[[], subprocess.Popen[bytes]],
+        withdraw: Callable[[], str],
     ) -> None:
         """`put` puts a version on the node, of which `start_watch` starts the watcher, in a session
-        of its own."""
+        of its own. `withdraw` takes the watcher's condition from the node, and returns its name,
+        empty where there is no condition."""
         self._prefix = prefix
         self._put = put
         self._start_watch = start_watch
+        self._withdraw = withdraw
+        self._is_withdrawn = False
         self._child: subprocess.Popen[bytes] | None = None
         self._said: list[str] = []
 
@@ -58,6 +62,7 @@ class Leaving:
         try:
             if is_gone(self._prefix):
                 tell("cni-repair is not on this node: nothing is to be taken away")
+                self._take_condition()  # its container may have been ended before it was
                 return self._idle()
             self._put()
             while not self._leave():
@@ -69,8 +74,23 @@ class Leaving:
             self._stop()
 
     def _idle(self) -> int:
+        while not self._is_withdrawn:
+            if signal.sigtimedwait(ENDS, _WITHDRAW_SECONDS * random.uniform(0.5, 1.0)):
+                return 0
+            self._take_condition()
         signal.sigwait(ENDS)
         return 0
+
+    def _take_condition(self) -> None:
+        """An API server that is not there keeps nobody from leaving."""
+        try:
+            node = self._withdraw()
+        except FAILURES as error:
+            self._say_once([f"{trouble_of(error)}; it is tried again while this container runs"])
+            return
+        self._is_withdrawn = True
+        if node:
+            tell(f"took the condition {TYPE} from the node {node}")
 
     def _leave(self) -> bool:
         """Whether cni-repair has gone."""
@@ -78,15 +98,19 @@ class Leaving:
             needs = self._needs()
             if not needs:
                 self._stop()
+                self._take_condition()
                 self._remove()
                 return True
         except (CniError, NotPlaced, OSError) as error:
             needs = [str(error)]
-        if needs != self._said:
-            for line in needs:
-                tell(f"not taken away: {line}")
-            self._said = needs
+        self._say_once([f"not taken away: {line}" for line in needs])
         return False
+
+    def _say_once(self, lines: list[str]) -> None:
+        if lines != self._said:
+            for line in lines:
+                tell(line)
+            self._said = lines
 
     def _needs(self) -> list[str]:
         found = [*in_the_way(Removal(plugin=True, records=False), _CONF_DIRS)]
@@ -105,7 +129,7 @@ class Leaving:
 
     def _remove(self) -> None:
         with puts.locked(self._prefix):
-            launchers = _launchers(self._prefix)
+            launchers = launchers_of(self._prefix)
             for launcher in launchers:
                 launcher.unlink(missing_ok=True)
             puts.remove_prefix(self._prefix)
@@ -117,6 +141,7 @@ class Leaving:
     def _heal(self) -> None:
         if self._child is None or self._child.poll() is not None:
             self._child = self._start_watch()
+            self._is_withdrawn = False
 
     def _stop(self) -> None:
         if self._child is None:
@@ -133,7 +158,3 @@ class Leaving:
 def _is_probe(command: str) -> bool:
     """Whether it is another process of this program: it has modules of its own, the image's."""
     return PROGRAM in map(os.path.basename, command.split())
-
-
-def _launchers(prefix: Prefix) -> list[Path]:
-    return sorted(puts.launchers(prefix, [plugin_directory().path]))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import py_compile
-import re
-import shutil
 import site
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from cni_repair.base.frozen import frozen
 from cni_repair.cli.common import REFUSED
 from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.removal import Removal, in_the_way
+from cni_repair.placing import service
 from cni_repair.placing.launcher import launcher_text, version_of
 from cni_repair.placing.puts import (
     NAME,
@@ -49,10 +48,9 @@ FORCE = "CNI_REPAIR_FORCE"  # in the environment of apt, dpkg, dnf or rpm
 RECORDED = Path("/run/cni-repair.recorded")
 
 _SYSTEM_PYTHON = "/usr/bin/python3"
+_PACK = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.packing import make; make()"
 _LIBRARIES = "lib"  # in the tree: cni_repair, and what no distribution has as a package
-_WATCH_UNIT = "cni-repair-watch.service"
-_UNIT_FILE = Path("/usr/lib/systemd/system") / _WATCH_UNIT
-_ETC_UNITS = Path("/etc/systemd/system")
+_UNIT_FILE = Path("/usr/lib/systemd/system") / service.UNIT
 _TRY_SECONDS = 60
 
 
@@ -119,14 +117,19 @@ def _finish(version: Path) -> None:
         python.symlink_to(_SYSTEM_PYTHON)
     for source in sorted((version / _LIBRARIES).rglob("*.py")):
         py_compile.compile(str(source), doraise=True, quiet=1)
-    make = "import sys; sys.path.append(sys.argv[1]); from cni_repair.base.pack import make; make()"
-    _run([str(python), "-IS", "-c", make, f"{version}/{_LIBRARIES}"], "cannot pack the modules")
+    pack = ("-ISX", "no_debug_ranges", "-c", _PACK, f"{version}/{_LIBRARIES}")
+    _run([str(python), *pack], "cannot pack the modules")
 
 
 def _import_from(version: Path) -> list[str]:
-    """The version's own, then the distribution's: not what somebody put into /usr/local."""
-    of_system = [one for one in site.getsitepackages() if not one.startswith("/usr/local/")]
-    return [f"{version}/{_LIBRARIES}", *(one for one in of_system if os.path.isdir(one))]
+    """The version's own, then the distribution's."""
+    return [f"{version}/{_LIBRARIES}", *_of_system()]
+
+
+def _of_system() -> list[str]:
+    """Where the distribution has its libraries: not what somebody put into /usr/local."""
+    found = (one for one in site.getsitepackages() if not one.startswith("/usr/local/"))
+    return [one for one in found if os.path.isdir(one)]
 
 
 def _try(version: Path, text: str) -> None:
@@ -159,7 +162,6 @@ def _run(command: list[str], what: str, env: dict[str, str] | None = None) -> st
 
 _SHARED = ("man/man8/cni-repair.8", "bash-completion/completions/cni-repair")
 _COMMAND_LINK = Path("/usr/local/sbin/cni-repair")
-_EXEC_START = re.compile(r"^ExecStart=(/.*/cni-repair) watch ", re.M)
 
 
 def take_over(other: Prefix, directories: list[Path]) -> None:
@@ -195,26 +197,22 @@ def _remove_links(other: Prefix, taken: set[str]) -> None:
 
 def _take_over_watch(taken: set[str]) -> None:
     """install.sh's unit would hide the package's; enabled it stays enabled, drop-ins stay."""
-    unit = _ETC_UNITS / _WATCH_UNIT
-    try:
-        found = _EXEC_START.search(unit.read_text())
-    except (OSError, ValueError):
-        return
-    if unit.is_symlink() or found is None or found[1] not in taken:
+    unit = service.ETC_UNITS / service.UNIT
+    if service.launcher_in(unit) not in taken:
         return
     unit.unlink()
-    for link in _wants():
+    for link in service.wants():
         link.unlink()
         link.symlink_to(_UNIT_FILE)
-    say(f"cni-repair: {_WATCH_UNIT} is the package's now; {unit} is removed")
+    say(f"cni-repair: {service.UNIT} is the package's now; {unit} is removed")
 
 
 # --- the watcher ----------------------------------------------------------------------------------
 
 
 def _systemctl(*arguments: str) -> None:
-    """Where systemd runs (sd_booted(3)). What fails is told, and stops nothing."""
-    if not os.path.isdir("/run/systemd/system") or shutil.which("systemctl") is None:
+    """Where systemd runs. What fails is told, and stops nothing."""
+    if not service.has_systemd():
         return
     done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -225,19 +223,26 @@ def _systemctl(*arguments: str) -> None:
 def _restart_watch() -> None:
     """One that runs goes on with the new version; one that was stopped, or disabled, stays so."""
     _systemctl("daemon-reload")
-    _systemctl("try-restart", _WATCH_UNIT)
+    _systemctl("try-restart", service.UNIT)
 
 
 def _remove_watch() -> None:
-    _systemctl("disable", "--now", _WATCH_UNIT)
-    for link in _wants():  # no systemd runs here
+    _systemctl("disable", "--now", service.UNIT)
+    for link in service.wants():  # no systemd runs here
         link.unlink()
 
 
-def _wants() -> list[Path]:
-    """The links by which the unit is enabled, be they dangling: glob() may leave such out."""
-    links = (directory / _WATCH_UNIT for directory in _ETC_UNITS.glob("*.wants"))
-    return [link for link in links if link.is_symlink()]
+def _take_condition() -> None:
+    """What cannot be told is said, and stops nothing."""
+    sys.path += _of_system()  # the scripts of the package do without, but for this
+    try:
+        from cni_repair.watch.kubernetes.withdrawal import withdraw_once
+
+        trouble = withdraw_once()
+    except ImportError as error:  # a dependency was removed by force
+        trouble = f"a node's condition PodNetworkLost may stay: {error}"
+    if trouble:
+        print(f"cni-repair: warning: {one_line(trouble)}", file=sys.stderr)
 
 
 # --- out ------------------------------------------------------------------------------------------
@@ -256,6 +261,7 @@ def remove(package: Package) -> int:
         return REFUSED
     _remember_recorded()
     _remove_watch()
+    _take_condition()
     with locked(PREFIX):
         for launcher in launchers(PREFIX, [package.plugin_dir]):
             launcher.unlink()
@@ -278,16 +284,8 @@ def _remove_if_empty(directory: Path) -> None:
 def _who_runs_it() -> Iterator[str]:
     """A line for each process; the watcher's service is stopped before anything is removed."""
     for pid, words in running(PREFIX.path).items():
-        if not _is_watch(pid):
+        if not service.is_watch(pid):
             yield f"PID {pid} runs it ({words}): wait for its end, or stop it"
-
-
-def _is_watch(pid: int) -> bool:
-    try:
-        groups = Path(f"/proc/{pid}/cgroup").read_text()
-    except OSError:  # it has ended
-        return True
-    return any(line.endswith(f"/{_WATCH_UNIT}") for line in groups.splitlines())
 
 
 def _remember_recorded() -> None:

@@ -174,22 +174,34 @@ def running(directory: Path, proc: Path = Path("/proc")) -> dict[int, str]:
 
     Such as `watch` and `repair`: they import modules when they first need them. One whose root is
     another (a container's, or a test's) runs what is there by that name, and not this.
+
+    Only the process itself says which version it is, by its first word: its program may be the
+    distribution's Python, which an upgrade of that replaces while it runs. So only root's are
+    believed: root could remove a version as well. Where one of them lies, a version stays on the
+    disk that could go, and an uninstall is refused, with its PID.
     """
     found = {}
-    for path in proc.glob("[0-9]*/cmdline"):
+    for name in filter(str.isdecimal, os.listdir(proc)):
+        process = proc / name
         try:
-            words = path.read_bytes().decode("utf-8", "replace").split("\0")
+            words = (process / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+            ours = words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3")
+            if ours and _is_roots(process) and _sees(process, directory):
+                found[int(name)] = " ".join(words).strip()
         except OSError:  # it has ended
             continue
-        ours = words[0].startswith(f"{directory}/") and words[0].endswith("/bin/python3")
-        if ours and _is_same(Path(f"{path.parent}/root{directory}"), directory):
-            found[int(path.parent.name)] = " ".join(words).strip()
     return found
 
 
-def _is_same(path: Path, other: Path) -> bool:
+def _is_roots(process: Path) -> bool:
+    """By its real user. (The owner of its directory is root for one that cannot be dumped, too.)"""
+    return re.search(r"^Uid:\t0\t", (process / "status").read_text(), re.M) is not None
+
+
+def _sees(process: Path, directory: Path) -> bool:
+    """Whether a process has the same directory of that name as we have."""
     try:
-        return path.samefile(other)
+        return Path(f"{process}/root{directory}").samefile(directory)
     except OSError:  # it has ended, or has no such directory
         return False
 

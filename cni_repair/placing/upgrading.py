@@ -70,9 +70,15 @@ class Upgrading:
         while True:
             step = next_step(digest, self._status())
             if step != WAIT:
-                return self._do(step)
+                status = self._do(step)
+                if status == FINE or step in (DONE, STUCK) or not self._is_at_work():
+                    return status
+                # Another Job's has begun before ours could, or ours goes on without who followed.
             tell("an upgrade is at work on this node: waiting for its end")
             time.sleep(_POLL_SECONDS)
+
+    def _is_at_work(self) -> bool:
+        return bool(self._status()["standing"] == RUNNING)
 
     def _status(self) -> dict[str, Any]:
         """Raises CniError where the node cannot tell: its journal may be damaged."""

@@ -15,7 +15,6 @@ from cni_repair.node.verdict import failed, findings_of, parents_of, unannounced
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
-from cni_repair.uplink.fallback import commit_move, moved_to_another_master
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Doubts:
         silent = [address for address in addresses if known.get(address) is None]
         if silent:
             self.notes.append(
-                f"not verified that nobody else has {' '.join(silent)}: nobody was asked (no"
+                "not verified that nobody else has its addresses: nobody could be asked (no"
                 " carrier?)"
             )
         return not self._holders and not self.are_unasked
@@ -89,8 +88,8 @@ class Doubts:
     @property
     def reason(self) -> str:
         found = [f"address {address} is in use by {who}" for address, who in self._holders.items()]
-        remedy = "delete the pod; where a router answers for all addresses (proxy ARP), --no-probe"
-        return f"{'; '.join(found)}: {remedy}"
+        remedy = "delete the pod; or, where that is a router that answers for all addresses"
+        return f"{'; '.join(found)}: {remedy}: cni-repair repair --no-probe POD"
 
 
 class AttachmentRepair:
@@ -145,6 +144,9 @@ class AttachmentRepair:
         if work.before.plan.state == LOST and trouble is not None:
             return replace(report, findings=work.before.plan.findings, error=trouble)
         report = self._done(work, master)
+        if trouble is not None and report.state == DEGRADED:
+            # Nothing was repaired: what it has was looked at, no more.
+            report = replace(report, actions=(), error=trouble)
         return replace(report, notes=(*notes, *report.notes))
 
     def _run_with_master(self, checkpoint: Checkpoint) -> Report:
@@ -190,6 +192,8 @@ class AttachmentRepair:
     def _done(self, work: PodRepair, master: HostLink | None) -> Report:
         ledger, place, now = self._ledger, self._place, work.now
         fired = ledger.fired.get(place, ())
+        if work.before.observed.link is None:
+            fired = ()  # whoever was to do it has died before that
         if work.before.plan.operations or fired:
             announce(self._session, now, master)
         if now.unsettled:
@@ -199,7 +203,8 @@ class AttachmentRepair:
         report = work.report()
         found = () if fired else work.before.observed.addresses
         notes = unannounced(work.now.checkpoint, found)
-        report = replace(report, actions=(*fired, *report.actions), notes=notes)
+        actions = tuple(dict.fromkeys((*fired, *report.actions)))  # what was done twice, once
+        report = replace(report, actions=actions, notes=notes)
         if now.connected:
             note_restored(self._session, ledger, place, report)
         return report
@@ -223,6 +228,8 @@ class AttachmentRepair:
         return isinstance(trouble, MasterAway) and before is not None and before.state == LOST
 
     def _moved(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        from cni_repair.uplink.fallback import moved_to_another_master  # its master is away
+
         uplinks = self._session.uplinks
 
         def master_of(chain: tuple[HostLink, ...]) -> HostLink | None:
@@ -239,6 +246,8 @@ class AttachmentRepair:
     def _commit_move(self, recorded: Checkpoint, moved: Checkpoint) -> str:
         """Note where the pod is now, before anybody compares it with where it was (the lock is
         still ours); in words."""
+        from cni_repair.uplink.fallback import commit_move
+
         move = commit_move(self._session.store, recorded, moved)
         if move.raw:
             fresh = replace(self._entry, raw=move.raw, checkpoint=moved)

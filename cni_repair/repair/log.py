@@ -29,9 +29,10 @@ def log_repaired(report: Report, before: Report | None, outage_ms: int | None = 
     """One line for one attachment: what it lacked, and what it is like now."""
     cause = f"{before.state}: {before.reason}".rstrip(": ") if before else ""
     error = report.error
+    why = cause if report.healthy else report.reason  # what it lacked, or what is in the way
     log.event(
         _kind_of(report),
-        f"{_words(report)} {report.title}" + (f" ({cause})" if cause else ""),
+        f"{_words(report)} {report.title}" + (f" ({why})" if why else ""),
         **report.log_fields,
         CAUSE=cause,
         REASON="" if report.healthy else report.reason,

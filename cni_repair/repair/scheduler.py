@@ -85,7 +85,7 @@ def _fire(session: Session, ledger: Ledger, places: Sequence[int]) -> None:
     """Fire what is armed before anything is looked at; what is done then is reported."""
     armed = session.options.armed
     if armed is not None:
-        from cni_repair.repair.fired import FiredRepair  # of no use where nothing is armed
+        from cni_repair.repair.armed.fired import FiredRepair  # of no use where nothing is armed
 
         FiredRepair(session, ledger, armed).fire(places)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
     from cni_repair.node.report import Report
-    from cni_repair.repair.ready import Armed
+    from cni_repair.repair.armed.ready import Armed
     from cni_repair.uplink.restorer import NodeRestorer
 
     # Tells the network: the master's name, a MAC, the addresses that it has.

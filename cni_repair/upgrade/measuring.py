@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.observe import legs_of, link_named
+from cni_repair.network.links import legs_of, link_named
 from cni_repair.network.planning.plan import STALE
 from cni_repair.network.reachability.gateways import gateways_of
 from cni_repair.node import verify as verifying

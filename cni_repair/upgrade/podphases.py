@@ -11,7 +11,7 @@ from cni_repair.network.planning.plan import DEGRADED, LOST, RENAMED, STALE
 from cni_repair.node.context import Node
 from cni_repair.node.snapshot import REFRESHED, SnapshotOptions, log_snapshot
 from cni_repair.node.snapshot import snapshot as take_snapshot
-from cni_repair.repair.armedindex import Indexed, write_index
+from cni_repair.repair.armed.index import Indexed, write_index
 from cni_repair.repair.log import log_repaired
 from cni_repair.repair.scheduler import repair as repair_entries
 from cni_repair.repair.scheduler import usable_processors

@@ -11,7 +11,7 @@ from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import Store
-from cni_repair.network.observe import link_named
+from cni_repair.network.links import link_named
 from cni_repair.node.context import Node, wrapped
 from cni_repair.node.discovery import unmanaged
 from cni_repair.node.placement import check_sight

@@ -6,7 +6,7 @@ import time
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen
-from cni_repair.network.observe import link_named
+from cni_repair.network.links import link_named
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.context import wrapped
 from cni_repair.node.verdict import parents_of

@@ -7,7 +7,7 @@ import errno
 from cni_repair.base.errors import MASTER_REFUSED, CniError
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink.socket import Ack, Rtnetlink
-from cni_repair.network import observe
+from cni_repair.network.links import link_named
 from cni_repair.network.operations.base import Target
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ def add_again(rtnl: Rtnetlink, rejected: Sequence[Rejected]) -> list[Rejected]:
 def _do(rtnl: Rtnetlink, operation: Operation) -> Ack:
     """Its one message; the node's link of the name that it needs is looked up first."""
     name = operation.over or operation.ifname
-    link = observe.link_named(rtnl, name)
+    link = link_named(rtnl, name)
     if link is None and operation.is_vital:
         raise CniError(MASTER_REFUSED, f"link {name} vanished during the repair")
     if link is None:

@@ -6,7 +6,6 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.procfs import boot_id
 from cni_repair.checkpoint import model
 from cni_repair.checkpoint.store import is_legacy
-from cni_repair.uplink.plan_belongings import newest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class NodeRecords:
     def of(self, chain: tuple[HostLink, ...]) -> tuple[NodeLink, ...]:
         """What the node had on the links of a chain, by the newest checkpoints that know."""
         if chain not in self._newest:
-            self._newest[chain] = newest(chain, self._all().values())
+            self._newest[chain] = _newest(chain, self._all())
         return self._newest[chain]
 
     def committed(self, checkpoint: model.Checkpoint) -> None:
@@ -50,6 +49,14 @@ class NodeRecords:
         if self._by_file is None:
             self._by_file = _read_all(self._store, self._known) if self._store else {}
         return self._by_file
+
+
+def _newest(chain: tuple[HostLink, ...], records: dict[str, Taken]) -> tuple[NodeLink, ...]:
+    if not records:
+        return ()
+    from cni_repair.uplink.plan_belongings import newest  # ADD's records say nothing of the node
+
+    return newest(chain, records.values())
 
 
 def names_of(chain: tuple[HostLink, ...]) -> Names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.network.observe import link_named
+from cni_repair.network.links import link_named
 from cni_repair.uplink.plan_belongings import lacking, plan_shims
 from cni_repair.uplink.read import belongings_of
 

@@ -6,8 +6,8 @@ from cni_repair.base.errors import MASTER_REFUSED, TRY_AGAIN, CniError
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.links import chain_from, hardware, link_named, vlans
 from cni_repair.network.model import HostLink, Vlan
-from cni_repair.network.observe import chain_from, hardware, link_named, vlans
 from cni_repair.uplink.apply import apply_to_node
 from cni_repair.uplink.plan import (
     MISSING,
@@ -18,6 +18,7 @@ from cni_repair.uplink.plan import (
     plan_parents,
     renamed,
     same_card,
+    same_device,
     same_vlan,
 )
 
@@ -87,6 +88,9 @@ def look(
             link = same_card(recorded, hardware(rtnl))
             if link is not None and not follow_renamed:
                 return renamed(recorded, link), link_named(rtnl, chain[0].name)
+            device = _at_its_index(rtnl, recorded) if link is None else None
+            if device is not None:
+                return renamed(recorded, device), link_named(rtnl, chain[0].name)
         if link is not None:
             present[recorded.name] = link
             # What a VLAN really stands on has a name, too, for the words of a refusal.
@@ -116,6 +120,14 @@ def _find(rtnl: Rtnetlink, recorded: HostLink, below: HostLink | None) -> HostLi
         if other is not None and is_recorded_card(recorded, other):
             return other
     return found
+
+
+def _at_its_index(rtnl: Rtnetlink, recorded: HostLink) -> HostLink | None:
+    """The recorded bond, bridge or the like, where only its name is not what it was."""
+    if not (recorded.kind and recorded.ifindex):
+        return None
+    found = next(iter(chain_from(rtnl, recorded.ifindex)), None)
+    return found if same_device(recorded, found) else None
 
 
 def _with_belongings(
@@ -169,7 +181,7 @@ def ensure(
     if isinstance(master, HostLink):
         return master
     code = MASTER_REFUSED if master.state == RENAMED else TRY_AGAIN
-    raise MasterAway(code, master.reason, "call again once that has changed")
+    raise MasterAway(code, master.reason, master.afterwards)
 
 
 def _try(
@@ -187,11 +199,7 @@ def _try(
         if plan.state in (MISSING, RENAMED):
             return plan
         if plan.state != READY:
-            raise CniError(
-                MASTER_REFUSED,
-                plan.reason,
-                "nothing was changed; put the link right and call again",
-            )
+            raise CniError(MASTER_REFUSED, plan.reason, plan.afterwards)
         if master is not None and not plan.operations:
             return master
         applied = apply_to_node(rtnl, plan.operations)

@@ -10,8 +10,8 @@ from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.names import valid_link_name
 from cni_repair.checkpoint.model import encode_checked
+from cni_repair.network.links import chain_from, link_named
 from cni_repair.network.model import HostLink
-from cni_repair.network.observe import chain_from, link_named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,6 +30,16 @@ class ParentPlan:
     state: str
     reason: str = ""
     operations: tuple[Operation, ...] = ()
+    # What somebody has to do to the node's links, a line each; empty where the link is missing.
+    remedy: tuple[str, ...] = ()
+    at: str = ""  # the recorded name of the link that the remedy is about
+
+    @property
+    def afterwards(self) -> str:
+        """What follows the reason, where a repair cannot go on."""
+        if self.state == REFUSED:
+            return f"nothing was changed; {'; '.join(self.remedy)}; then repair again"
+        return "then repair again" if self.remedy else "repair again once it is there"
 
 
 def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -> ParentPlan:
@@ -45,8 +55,9 @@ def plan_parents(chain: tuple[HostLink, ...], present: Mapping[str, HostLink]) -
     for wanted in reversed(chain):
         found = present.get(wanted.name)
         mismatch = found and _mismatch(wanted, found, below, present)
-        if mismatch:
-            return ParentPlan(REFUSED, mismatch)
+        if found is not None and mismatch:
+            remedy = _freeing_the_name(wanted, found)
+            return ParentPlan(REFUSED, mismatch, remedy=remedy, at=wanted.name)
         missing = None if found else _why_not_made(wanted, below)
         if missing is not None:
             return missing
@@ -72,16 +83,20 @@ def _why_not_made(wanted: HostLink, below: HostLink | None) -> ParentPlan | None
         return ParentPlan(MISSING, f"the node's master {wanted.name} does not exist")
     if wanted.mtu > below.mtu:
         # Who configures the card may not be done: a driver comes back with its own default.
+        command = f"ip link set dev {quoted(below.name)} mtu {wanted.mtu}"
         return ParentPlan(
             MISSING,
-            f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}:"
-            f" ip link set dev {quoted(below.name)} mtu {wanted.mtu}",
+            f"{below.name} has MTU {below.mtu}, {wanted.name} over it had {wanted.mtu}: {command}",
+            remedy=(command,),
+            at=below.name,
         )
     if not is_short(wanted.name):
         return ParentPlan(
             REFUSED,
             f"{wanted.name} is too long for a link's name (at most 15 bytes): make this VLAN"
             f" of {below.name} under a shorter one; it is used whatever its name is",
+            remedy=(f"make that VLAN of {below.name} under a shorter name",),
+            at=wanted.name,
         )
     return None
 
@@ -114,6 +129,13 @@ def same_card(wanted: HostLink, links: Iterable[HostLink]) -> HostLink | None:
     return None
 
 
+def same_device(wanted: HostLink, found: HostLink | None) -> bool:
+    """Whether a link at the recorded index is the recorded one. A bond, a bridge, a veth has no
+    permanent MAC; but the kernel gives that index to no other link until the node is rebooted, and
+    records of before that are stale."""
+    return found is not None and bool(wanted.kind) and found.kind == wanted.kind
+
+
 def is_recorded_card(wanted: HostLink, found: HostLink) -> bool:
     """Whether nothing speaks against a link that has one of the recorded card's names."""
     return not _other_hardware(wanted, found)
@@ -132,14 +154,29 @@ def same_vlan(wanted: HostLink, below: HostLink, devices: Iterable[HostLink]) ->
 
 
 def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
-    """The verdict where the recorded card is there under another name, and that is not allowed."""
-    now, before = quoted(found.name), quoted(wanted.name)
+    """The verdict where the recorded card is there under another name, and that is not allowed.
+
+    To name it back, it would have to be set down, with all other pods on it; an altname does not
+    disturb them.
+    """
+    command = f"ip link property add dev {quoted(found.name)} altname {quoted(wanted.name)}"
+    what = "it" if wanted.kind else "its card"
     return ParentPlan(
         RENAMED,
-        f"the node's master {wanted.name} does not exist; its card is called {found.name} now:"
-        f" ip link set dev {now} down; ip link set dev {now} name {before};"
-        f" ip link set dev {before} up",
+        f"the node's master {wanted.name} does not exist; {what} is called {found.name} now:"
+        f" {command}",
+        remedy=(command,),
+        at=wanted.name,
     )
+
+
+def _freeing_the_name(wanted: HostLink, found: HostLink) -> tuple[str, ...]:
+    """What to do about a link that has the name of another one. It is somebody's: what for, they
+    know."""
+    look = f"(ip -d link show dev {quoted(found.name)})"
+    if wanted.vlan is not None:
+        return (f"rename or remove that link {look}",)
+    return f"rename that link {look}", "give the recorded one its name again"
 
 
 def _mismatch(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from cni_repair.base.errors import REPAIR_FAILED
 from cni_repair.base.frozen import replace
 from cni_repair.netlink.socket import Rtnetlink, TooMany
+from cni_repair.network.links import links_like_pods
 from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, TEMPORARY, NodeLink
-from cni_repair.network.observe import links_like_pods, read_addresses, read_routes
+from cni_repair.network.observe import read_addresses, read_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

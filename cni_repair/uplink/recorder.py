@@ -7,8 +7,8 @@ import time
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.links import chain_from
 from cni_repair.network.model import HostLink, NodeLinks
-from cni_repair.network.observe import chain_from
 from cni_repair.uplink.belongings import names_of
 from cni_repair.uplink.comparison import present_links
 from cni_repair.uplink.plan_belongings import is_same_chain

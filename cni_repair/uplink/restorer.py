@@ -9,7 +9,6 @@ from cni_repair.base.errors import CniError
 from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.uplink.apply import add_again, apply_to_node
 from cni_repair.uplink.belongings import names_of
-from cni_repair.uplink.comparison import shim_plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class NodeRestorer:
 
     def give_shims(self, chain: tuple[HostLink, ...], run_dir: str) -> list[str]:
         """Make the shims over a chain that is there; what was done, and what failed, in words."""
+        from cni_repair.uplink.comparison import shim_plans  # few nodes have any
+
         try:
             with Lock(run_dir, PARENTS):
                 plans = shim_plans(self._rtnl, self.recorded(chain))

@@ -11,7 +11,7 @@ from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import POD_FAILURES, Node
 from cni_repair.node.masters import MasterSteps
 from cni_repair.node.verdict import parents_of
-from cni_repair.repair.armed import arm
+from cni_repair.repair.armed.arming import arm
 from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 from cni_repair.uplink.ensure import ChainLooks
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.node.report import Report
-    from cni_repair.repair.ready import Armed
+    from cni_repair.repair.armed.ready import Armed
     from cni_repair.watch.channel import Channel
 
 # A bond with LACP, or a port with spanning tree, takes long; nobody waits for a heal to end, and

@@ -56,7 +56,7 @@ KERNEL = "kernel"  # the kernel probes, and the address waits for it
 _MOST_PATH = 4095  # PATH_MAX less its NUL, include/uapi/linux/limits.h
 # Absolute, without . and .., and without what would break a line or a terminal.
 _PATH = re.compile(r"(/+(?!\.{1,2}(/|$))[^/\x00-\x1f\x7f]+)+/*")
-_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+):([0-9]{1,5})")
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9.]+):([1-9][0-9]{0,4})")
 _TRUST = "chown root:root {path}; chmod 0644 {path}"
 _EXAMPLE_LISTEN = "127.0.0.1:9732"
 # node_exporter's textfile collector reads no other names.
@@ -106,6 +106,11 @@ def read_settings(path: str) -> Settings:
     """The settings in a file, as a process that runs as root may follow them: nobody else may write
     to it. Raises SettingsError."""
     return settings_of(read_yaml(path, SettingsError, _bytes_of_trusted), path)
+
+
+def settings_in(data: bytes, path: str) -> Settings:
+    """The settings in the bytes of a file with that name. Raises SettingsError."""
+    return settings_of(read_yaml(path, SettingsError, lambda *_: data), path)
 
 
 def check_settings(path: str) -> Settings:
@@ -236,7 +241,7 @@ def _textfile(value: Any) -> str:
     if value == "":
         return ""
     path: str = _path(_EXAMPLE_TEXTFILE)(value)
-    if not path.endswith(_PROM):
+    if not value.endswith(_PROM):  # "/x.prom/" is a directory
         raise Wrong(f": {shown(value)} is read by no node_exporter: give it a name in {_PROM}")
     return path
 
@@ -245,7 +250,7 @@ def _listen(value: Any) -> str:
     if value == "":
         return ""
     match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
-    if match is None or not 0 < int(match[2]) < 65536:
+    if match is None or int(match[2]) > 65535:
         raise Wrong(f": {shown(value)} is no ADDRESS:PORT: write one, such as {_EXAMPLE_LISTEN}")
     try:
         is_loopback = ipaddress.ip_address(match[1].strip("[]")).is_loopback

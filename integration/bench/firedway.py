@@ -15,7 +15,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import Node
-from cni_repair.repair.armed import arm
+from cni_repair.repair.armed.arming import arm
 from cni_repair.repair.scheduler import repair, usable_processors, worker_count
 from cni_repair.repair.session import RepairOptions
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import GATEWAY, GATEWAY6, Netns, poll_until
 from integration.bench.errors import PeerError
 from integration.bench.node import Node
@@ -21,29 +22,22 @@ _SECONDS = 20.0
 _OUTAGE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENODEV, errno.ENETDOWN)
 
 
-class FirstReplies:
+class FirstReplies(WithCleanup):
     """Context: a pod that asks; the attribute `at` has by family when the first answer came."""
 
     def __init__(self, node: Node, pod: Netns) -> None:
         self._node = node
         self._pod = pod
-        self._stack = contextlib.ExitStack()
         self._done = threading.Event()
         self.at: dict[str, float] = {}
 
-    def __enter__(self) -> FirstReplies:
-        with contextlib.ExitStack() as stack:
-            peers = [stack.enter_context(self._peer(family)) for family in FAMILIES]
-            asking = [stack.enter_context(self._asking(family)) for family in FAMILIES]
-            work = threading.Thread(target=self._work, args=(peers, asking))
-            work.start()
-            stack.callback(work.join)
-            stack.callback(self._done.set)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _open(self) -> None:
+        peers = [self._cleanup.enter_context(self._peer(family)) for family in FAMILIES]
+        asking = [self._cleanup.enter_context(self._asking(family)) for family in FAMILIES]
+        work = threading.Thread(target=self._work, args=(peers, asking))
+        work.start()
+        self._cleanup.callback(work.join)
+        self._cleanup.callback(self._done.set)
 
     def wait(self) -> None:
         poll_until(lambda: len(self.at) == len(FAMILIES), _SECONDS, "the pod's first replies")

@@ -59,13 +59,9 @@ class Node(Lab):
         self.states: dict[str, PodState] = {}
         self._details: dict[str, list[str]] = {}
 
-    def __enter__(self) -> Node:
-        super().__enter__()
-        with contextlib.ExitStack() as failing:
-            failing.push(super().__exit__)
-            self._spawner = self._cleanup.enter_context(_spawner_on(self.node, self.directory))
-            failing.pop_all()
-        return self
+    def _open(self) -> None:
+        super()._open()
+        self._spawner = self._cleanup.enter_context(_spawner_on(self.node, self.directory))
 
     # --- Pods ---
 

@@ -12,7 +12,7 @@ from integration.clients.story import CLIENTS, live
 from integration.driver.checks import Checks, TooLate
 from integration.driver.report import Outcome
 from integration.inside import tell
-from integration.steps import no_node, run_steps
+from integration.steps import not_there, run_steps
 
 
 def main(launcher: str, names: str, cgroup: str) -> None:
@@ -30,7 +30,7 @@ def _outcomes(node: Node, clients: list[Client]) -> Iterator[Outcome]:
                 node.log.clear()
                 yield from run_steps({client.name: partial(_live, client)}, node, dict, called)
     except (LabError, TooLate) as error:
-        yield no_node(error, called())
+        yield not_there("node", error, called())
 
 
 def _live(client: Client, node: Node, check: Checks) -> None:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import Lab, LabError, Netns, Outcome
 from cni_repair.demo.process import run
 from integration.kubelet.private import OWN, enter_private, show_system
@@ -22,7 +21,7 @@ _LEASES = Path("/var/lib/cni/networks")
 _CALL_SECONDS = 120.0
 
 
-class Node:
+class Node(WithCleanup):
     """Context: a node with an uplink. `launcher` is the installed cni-repair, `cgroup` the name of
     the cgroup that we are in. What was called is remembered in `log`, for people."""
 
@@ -30,25 +29,13 @@ class Node:
         self.launcher = Path(launcher)
         self.log: list[str] = []
         self._cgroup = cgroup
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Node:
-        with ExitStack() as cleanup:
-            enter_private(self._cgroup)
-            self.lab = cleanup.enter_context(Lab(command=[str(self.launcher)]))
-            self.lab.echo = self.log.append
-            self.lab.ip(self.lab.node, "link", "set", "lo", "up")
-            show_system(self.lab.node)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+    def _open(self) -> None:
+        enter_private(self._cgroup)
+        self.lab = self._cleanup.enter_context(Lab(command=[str(self.launcher)]))
+        self.lab.echo = self.log.append
+        self.lab.ip(self.lab.node, "link", "set", "lo", "up")
+        show_system(self.lab.node)
 
     def netconf(self, network: str, **changes: Any) -> dict[str, Any]:
         """A network's configuration, with everything where it is by default."""

@@ -10,21 +10,14 @@ import time
 from pathlib import Path
 
 from integration.clients.story import CLIENTS
-from integration.command import add_options, conclude, print_each, run_rig
+from integration.command import LEFT_OUT, add_options, conclude, print_each, run_rig
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW
 from integration.errors import RigError
 from integration.inside import play
-from integration.packages import locked_cache, need_programs
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 from integration.product import install
 
-LEFT_OUT = 3  # the exit status where all holds, but a client could not be had
-
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-}
 _NAME = "integration/clients/run"
 
 
@@ -57,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     evidence = Evidence("cni-repair-clients", options.evidence)
     with locked_cache():
-        need_programs(PROGRAMS)
+        need_programs(NODE_PROGRAMS)
     wanted = options.client or list(CLIENTS)
     versions = _prepared(wanted)
     if not versions:

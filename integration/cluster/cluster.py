@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import GATEWAY, LabError, Netns, poll_until
 from cni_repair.demo.private import leave_network
 from integration.cluster.control import ControlPlane
@@ -27,7 +26,7 @@ _COMMAND_SECONDS = 60.0
 _JOIN_SECONDS = 180.0
 
 
-class Cluster:
+class Cluster(WithCleanup):
     """Context: nodes of those names, bare, which have joined; on a private machine.
 
     `cgroup` is the name of the cgroup that we are in; see `enter_private`.
@@ -36,35 +35,23 @@ class Cluster:
     def __init__(self, names: Sequence[str], cgroup: str) -> None:
         self._names, self._cgroup = names, cgroup
         self.nodes = dict[str, Node]()
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Cluster:
+    def _open(self) -> None:
         enter_private(self._cgroup)
         leave_network()
-        with ExitStack() as cleanup:
-            for netns, bridge, address in (
-                (_CONTROL, "mgmt", f"{_ADDRESS}/24"),
-                (TOR, "pods", f"{GATEWAY}/24"),
-            ):
-                self._make_bridge(cleanup, netns, bridge, address)
-            show_system(_CONTROL)  # our own cgroups are those that we see, and the nodes
-            control = ControlPlane(OWN / "control", _CONTROL, _ADDRESS)
-            self.control = cleanup.enter_context(control)
-            for number, name in enumerate(self._names, 1):
-                self.nodes[name] = self._make_node(cleanup, name, number)
-            for node in self.nodes.values():
-                node.kubelet.wait()
-            poll_until(self._all_registered, _JOIN_SECONDS, "the nodes to join")
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+        for netns, bridge, address in (
+            (_CONTROL, "mgmt", f"{_ADDRESS}/24"),
+            (TOR, "pods", f"{GATEWAY}/24"),
+        ):
+            self._make_bridge(netns, bridge, address)
+        show_system(_CONTROL)  # our own cgroups are those that we see, and the nodes
+        control = ControlPlane(OWN / "control", _CONTROL, _ADDRESS)
+        self.control = self._cleanup.enter_context(control)
+        for number, name in enumerate(self._names, 1):
+            self.nodes[name] = self._make_node(name, number)
+        for node in self.nodes.values():
+            node.kubelet.wait()
+        poll_until(self._all_registered, _JOIN_SECONDS, "the nodes to join")
 
     @property
     def logs(self) -> dict[str, str]:
@@ -91,24 +78,23 @@ class Cluster:
     def _all_registered(self) -> bool:
         return len(self.control.get("nodes")["items"]) == len(self._names)
 
-    @staticmethod
-    def _make_bridge(cleanup: ExitStack, netns: Netns, name: str, address: str) -> None:
+    def _make_bridge(self, netns: Netns, name: str, address: str) -> None:
         ip(None, "netns", "add", netns.name)
-        cleanup.callback(ip, None, "netns", "delete", netns.name)
+        self._cleanup.callback(ip, None, "netns", "delete", netns.name)
         ip(netns, "link", "set", "lo", "up")
         ip(netns, "link", "add", name, "type", "bridge")
         ip(netns, "address", "add", address, "dev", name)
         ip(netns, "link", "set", name, "up")
 
-    def _make_node(self, cleanup: ExitStack, name: str, number: int) -> Node:
-        ground = cleanup.enter_context(Ground(name, OWN / "nodes"))
+    def _make_node(self, name: str, number: int) -> Node:
+        ground = self._cleanup.enter_context(Ground(name, OWN / "nodes"))
         address = f"192.0.2.{10 + number}"
         ip(ground.netns, "link", "set", "lo", "up")
         _plug_in(ground.netns, _CONTROL, "mgmt", ("mgmt", f"02:00:00:00:01:{number:02x}"))
         ip(ground.netns, "address", "add", f"{address}/24", "dev", "mgmt")
         ip(ground.netns, "route", "add", "default", "via", _ADDRESS)  # kubelet wants one
         _plug_in(ground.netns, TOR, "pods", (NIC, f"02:00:00:00:09:{number:02x}"))
-        return cleanup.enter_context(Node(ground, self.control, address))
+        return self._cleanup.enter_context(Node(ground, self.control, address))
 
 
 def _plug_in(node: Netns, far: Netns, bridge: str, card: tuple[str, str]) -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import PATH, LabError, Netns
 from integration.cluster.credentials import Authority
 from integration.daemon import Daemon
@@ -43,7 +42,7 @@ def prepare(seconds: float = 0) -> None:
     build.prepare_all(seconds)
 
 
-class ControlPlane:
+class ControlPlane(WithCleanup):
     """Context: a control plane, which authorizes as a cluster's does (RBAC, NodeRestriction).
 
     `directory` is made, for its files; it is the caller's to remove. `netns` has an interface that
@@ -55,29 +54,17 @@ class ControlPlane:
         self.address = address
         self.server = f"https://{address}:{PORT}"
         self._daemons = dict[str, Daemon]()
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> ControlPlane:
+    def _open(self) -> None:
         self._directory.mkdir()
         self.authority = Authority(self._directory / "pki")
         self.kubeconfig = self._kubeconfig("admin", "admin", "system:masters")
-        with ExitStack() as cleanup:
-            etcd = self._start(cleanup, "etcd", [str(_ETCD), *self._etcd_options()])
-            etcd.until(lambda: "ready to serve client requests" in etcd.log)
-            apiserver = [str(build.APISERVER), *self._apiserver_options()]
-            self._start(cleanup, "kube-apiserver", apiserver).until(self._is_ready)
-            for program in (build.CONTROLLER_MANAGER, build.SCHEDULER):
-                self._start(cleanup, program.name, [str(program), *self._options(program.name)])
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+        etcd = self._start("etcd", [str(_ETCD), *self._etcd_options()])
+        etcd.until(lambda: "ready to serve client requests" in etcd.log)
+        apiserver = [str(build.APISERVER), *self._apiserver_options()]
+        self._start("kube-apiserver", apiserver).until(self._is_ready)
+        for program in (build.CONTROLLER_MANAGER, build.SCHEDULER):
+            self._start(program.name, [str(program), *self._options(program.name)])
 
     @property
     def logs(self) -> dict[str, str]:
@@ -88,10 +75,9 @@ class ControlPlane:
 
     def kubectl(self, *words: str, stdin: str = "") -> str:
         """What kubectl, called by the cluster's administrator, prints. LabError where it fails."""
-        command = [*self._entering, str(_KUBECTL), f"--kubeconfig={self.kubeconfig}", *words]
         try:
             done = subprocess.run(
-                command,
+                self.command(*words),
                 input=stdin,
                 check=False,
                 capture_output=True,
@@ -104,6 +90,10 @@ class ControlPlane:
         if done.returncode != 0:
             raise LabError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
         return done.stdout
+
+    def command(self, *words: str) -> list[str]:
+        """The command line of kubectl, called by the cluster's administrator."""
+        return [*self._entering, str(_KUBECTL), f"--kubeconfig={self.kubeconfig}", *words]
 
     def get(self, *words: str) -> Any:
         """The document that `kubectl get` has of something."""
@@ -123,10 +113,10 @@ class ControlPlane:
     def _entering(self) -> list[str]:
         return ["nsenter", f"--net={self._netns.path}"]
 
-    def _start(self, cleanup: ExitStack, name: str, command: Sequence[str]) -> Daemon:
+    def _start(self, name: str, command: Sequence[str]) -> Daemon:
         log = self._directory / f"{name}.log"
         daemon = Daemon(name, [*self._entering, *command], log)
-        self._daemons[name] = cleanup.enter_context(daemon)
+        self._daemons[name] = self._cleanup.enter_context(daemon)
         return daemon
 
     def _is_ready(self) -> bool:

@@ -8,10 +8,9 @@ have the root. Nothing of it is left once the process that holds it has ended.
 from __future__ import annotations
 
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import LabError, Netns
 from integration.containerd.cgroup import MOUNTED
 from integration.packages import CACHE
@@ -47,42 +46,32 @@ exec cat
 _END_SECONDS = 10.0
 
 
-class Ground:
+class Ground(WithCleanup):
     """Context: where a node of that name stands; `netns` is its network namespace, `own` a
     directory that has the same path there and here.
     """
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name, self.netns, self.own = name, Netns(f"node-{name}"), directory / name
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Ground:
+    def _open(self) -> None:
         self.own.mkdir(parents=True)
         unshare = ["unshare", "--mount", "--net", "--uts", "--propagation", "private"]
         places = [self.name, str(self.own), str(MOUNTED), str(CACHE)]
-        with ExitStack() as cleanup:
-            self._process = process = subprocess.Popen(
-                [*unshare, "sh", "-c", _ROOT, "-", *places],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C is for us
-            )
-            cleanup.callback(self._end)
-            assert process.stdout is not None
-            if process.stdout.readline() != b"ready\n":
-                raise LabError(f"no root for the node {self.name}: see above")
-            subprocess.run(["ip", "netns", "attach", self.netns.name, str(self.pid)], check=True)
-            cleanup.callback(subprocess.run, ["ip", "netns", "delete", self.netns.name], check=True)
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+        self._process = process = subprocess.Popen(
+            [*unshare, "sh", "-c", _ROOT, "-", *places],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        self._cleanup.callback(self._end)
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise LabError(f"no root for the node {self.name}: see above")
+        subprocess.run(["ip", "netns", "attach", self.netns.name, str(self.pid)], check=True)
+        self._cleanup.callback(
+            subprocess.run, ["ip", "netns", "delete", self.netns.name], check=True
+        )
 
     @property
     def pid(self) -> int:

@@ -13,7 +13,7 @@ from integration.cluster.story import NODES, STEPS, Story
 from integration.driver.checks import TooLate
 from integration.driver.report import Outcome
 from integration.inside import tell
-from integration.steps import no_node, run_steps
+from integration.steps import not_there, run_steps
 
 SECONDS = 1500
 
@@ -30,7 +30,7 @@ def _outcomes(images: Images, directory: Path, cgroup: str) -> Iterator[Outcome]
         with Cluster(NODES, cgroup) as cluster, Story(cluster, images, directory) as story:
             yield from run_steps(STEPS, story, partial(_look_at, cluster))
     except (LabError, TooLate) as error:
-        yield no_node(error)
+        yield not_there("node", error)
 
 
 def _look_at(cluster: Cluster) -> dict[str, str]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import ExitStack
+import os
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import Netns
 from integration.cluster.control import ControlPlane
 from integration.cluster.ground import Ground
@@ -30,7 +31,7 @@ _KUBECONFIG = "/etc/kubernetes/kubelet.conf"
 _CREDENTIAL = "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
 
-class Node:
+class Node(WithCleanup):
     """Context: a bare node on its ground, which begins to join the cluster of a control plane.
 
     `address` is its own in the network that the control plane is in.
@@ -40,29 +41,17 @@ class Node:
         self.ground, self.name = ground, ground.name
         self._control, self._address = control, address
         self._cgroup = Cgroup(f"node-{self.name}")
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Node:
+    def _open(self) -> None:
         self._link_plugins()
         self._write_credential()
-        with ExitStack() as cleanup:
-            self.containerd = cleanup.enter_context(self._containerd())
-            # Where whoever looks for the runtime's configuration looks.
-            self._write("/etc/containerd/config.toml", self.containerd.config.read_text())
-            self.cri = self.containerd.cri
-            self.kubelet = self._kubelet()
-            cleanup.callback(self.kubelet.stop)
-            self.kubelet.begin()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+        self.containerd = self._cleanup.enter_context(self._containerd())
+        # Where whoever looks for the runtime's configuration looks.
+        self._write("/etc/containerd/config.toml", self.containerd.config.read_text())
+        self.cri = self.containerd.cri
+        self.kubelet = self._kubelet()
+        self._cleanup.callback(self.kubelet.stop)
+        self.kubelet.begin()
 
     @property
     def netns(self) -> Netns:
@@ -72,8 +61,11 @@ class Node:
     def logs(self) -> dict[str, str]:
         """What the node's programs said, and its pods."""
         found = {"containerd": self.containerd.log, "kubelet": self.kubelet.log}
-        for path in self.ground.outside("/var/log/pods").glob("*/*/*.log"):
-            found[f"{path.parts[-3]}-{path.stem}"] = path.read_text("utf-8", "replace")
+        # Kubelet removes those of pods that have gone while we read (os.walk does not mind).
+        for directory, _, names in os.walk(self.ground.outside("/var/log/pods")):
+            for path in (Path(directory, name) for name in names if name.endswith(".log")):
+                with suppress(FileNotFoundError):
+                    found[f"{path.parts[-3]}-{path.stem}"] = path.read_text("utf-8", "replace")
         return {f"{self.name}-{name}": text for name, text in found.items()}
 
     # --- How it is made ---

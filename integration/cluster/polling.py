@@ -7,15 +7,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import Connection, LabError
 from integration.cluster.node import BIN_DIR, LAUNCHER, Node
 
 _REQUEST = json.dumps({"cniVersion": "1.0.0"})
 
 
-class Polling:
+class Polling(WithCleanup):
     """Context: a question that is asked in a thread, with a pause of so many seconds in between.
 
     The answer is "", or what is wrong.
@@ -24,23 +24,15 @@ class Polling:
     def __init__(self, ask: Callable[[], str], pause: float) -> None:
         self._ask, self._pause = ask, pause
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
         self.asked = 0
         self.wrong: list[str] = []
         self.longest = 0.0  # seconds between two good answers
 
-    def __enter__(self) -> Polling:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._is_over.set()
-        self._thread.join()
+    def _open(self) -> None:
+        work = threading.Thread(target=self._run)
+        work.start()
+        self._cleanup.callback(work.join)
+        self._cleanup.callback(self._is_over.set)
 
     def _run(self) -> None:
         last = time.monotonic()

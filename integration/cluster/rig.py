@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,16 +18,9 @@ from integration.driver.evidence import Evidence
 from integration.driver.report import ROW
 from integration.inside import play
 from integration.kubernetes import build
-from integration.packages import locked_cache, need_programs
+from integration.kubernetes.command import add_build_options, work_or_build
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 
-LEFT_OUT = 3  # the exit status
-
-# Beside what kubelet, containerd and the control plane are made of.
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-}
 _NAME = "integration/cluster/run"
 
 
@@ -36,7 +28,7 @@ def main() -> int:
     """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run, 3 where there
     was no time to build Kubernetes."""
     options = _parse()
-    return run_rig(_NAME, lambda: _work(options))
+    return run_rig(_NAME, lambda: work_or_build(_NAME, options, build.prepare_all, _run))
 
 
 def _parse() -> argparse.Namespace:
@@ -47,35 +39,16 @@ def _parse() -> argparse.Namespace:
         " keeps its downloads, and the Kubernetes that it builds (minutes, the first time), in"
         " /var/cache/cni-repair-tests.",
     )
-    parser.add_argument(
-        "--build-seconds",
-        type=float,
-        default=0.0,
-        metavar="N",
-        help=f"give up, with exit status {LEFT_OUT}, if Kubernetes is not built by then, or"
-        " cannot be on this distribution (default: wait until it is)",
-    )
-    parser.add_argument("--build", action="store_true", help="build Kubernetes only")
+    add_build_options(parser, "Kubernetes")
     add_options(parser)
     return parser.parse_args()
-
-
-def _work(options: argparse.Namespace) -> int:
-    try:
-        if options.build:
-            build.prepare_all(options.build_seconds)
-            return 0
-        return _run(options)
-    except build.NotBuilt as error:
-        print(f"{_NAME}: {error}", file=sys.stderr)
-        return LEFT_OUT
 
 
 def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     evidence = Evidence("cni-repair-cluster", options.evidence)
     with locked_cache():
-        need_programs(PROGRAMS)
+        need_programs(NODE_PROGRAMS)
     runtime.prepare()
     control.prepare(options.build_seconds)
     with tempfile.TemporaryDirectory(prefix="cni-repair-cluster-", dir="/var/tmp") as name:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.base.closeable import Closeable
 from cni_repair.demo.lab import Connection
 from integration.cluster.cluster import Cluster
 from integration.cluster.node import LAUNCHER
@@ -32,6 +32,7 @@ from integration.cluster.polling import (
     plugins_are_there,
 )
 from integration.driver.checks import Checks
+from integration.steps import Steps
 
 NODES = ("a", "b", "c")
 APP = "shop"
@@ -44,7 +45,7 @@ _MEANWHILE = "sent meanwhile"
 _PREFIX = "/opt/cni-repair"
 
 
-class Story:
+class Story(Closeable):
     """Context: what the steps know of one another."""
 
     def __init__(self, cluster: Cluster, images: Images, directory: Path) -> None:
@@ -55,17 +56,6 @@ class Story:
         self.interfaces: dict[str, Any] = {}
         self.connections: dict[str, Connection] = {}
         self._opened = ExitStack()
-
-    def __enter__(self) -> Story:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def begin_with(self, pods: dict[str, Pod]) -> None:
         """Remember the pods, and have a TCP connection to each."""
@@ -147,18 +137,7 @@ def _addresses(number: int) -> tuple[str, str]:
     return f"10.9.0.{number * 20}", f"10.9.0.{number * 20 + 19}"
 
 
-Step = Callable[[Story, Checks], None]
-STEPS: dict[str, Step] = {}
-
-
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the next step."""
-
-    def register(function: Step) -> Step:
-        STEPS[name] = function
-        return function
-
-    return register
+STEPS = Steps[Story]()
 
 
 def _becomes(check: Checks, what: str, look: Callable[[], Any], wanted: Any) -> None:
@@ -175,7 +154,7 @@ def _timed(look: Callable[[], Any], wanted: Any) -> tuple[float, Any]:
     return time.monotonic() - began, seen
 
 
-@step("bare")
+@STEPS.step("bare")
 def bare(story: Story, check: Checks) -> None:
     """The nodes have no network for pods."""
     ready = story.conditions("Ready")
@@ -207,7 +186,7 @@ def _phases(story: Story) -> list[str]:
     return [item["status"]["phase"] for item in items]
 
 
-@step("apply")
+@STEPS.step("apply")
 def apply(story: Story, check: Checks) -> None:
     """kubectl apply -k."""
     image = story.images.first
@@ -234,7 +213,7 @@ def apply(story: Story, check: Checks) -> None:
     _becomes(check, f"condition {CONDITION} of every node: False", lost, _on_all("False"))
 
 
-@step("loss")
+@STEPS.step("loss")
 def loss(story: Story, check: Checks) -> None:
     """Every node loses its NIC; nobody calls anything."""
     began = time.monotonic()
@@ -267,7 +246,7 @@ def _check_same_pods(story: Story, check: Checks) -> None:
     check("the same pods with the same containers, none was restarted", same, now)
 
 
-@step("update")
+@STEPS.step("update")
 def update(story: Story, check: Checks) -> None:
     """A new version is rolled out, while pods talk and others are made."""
     image = story.images.second
@@ -295,7 +274,7 @@ def update(story: Story, check: Checks) -> None:
     _check_same_pods(story, check)
 
 
-@step("uninstall")
+@STEPS.step("uninstall")
 def uninstall(story: Story, check: Checks) -> None:
     """cni-repair is taken away."""
     control = story.cluster.control
@@ -314,6 +293,8 @@ def uninstall(story: Story, check: Checks) -> None:
     )
     _becomes(check, "nothing of it is left in /opt", story.leftovers, [])
     check.succeeds("the DaemonSet is ready then", story.wait_rollout)
+    lost = story.conditions(CONDITION)
+    check(f"no node has a condition {CONDITION} any more", not lost, lost)
     control.kubectl("delete", "-k", str(story.overlay.directory), "--wait=true")
     _, count = _timed(lambda: len(story.pods()), MORE_PODS)
     check("the pods run by macvlan alone", count == MORE_PODS, count)

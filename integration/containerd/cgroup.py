@@ -8,8 +8,8 @@ import secrets
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 
+from cni_repair.base.closeable import Closeable
 from cni_repair.demo.lab import LabError, poll_until
 
 END_SECONDS = 60.0
@@ -19,7 +19,7 @@ _PROCS = "cgroup.procs"
 _CPUSET = ("cpuset.cpus", "cpuset.mems")  # empty at first, and then of no use
 
 
-class Cgroup:
+class Cgroup(Closeable):
     """Context: a cgroup of a random or given name; on leaving, whatever is in it is killed.
 
     Runtimes make its directory in the other hierarchies as they need it; all are removed.
@@ -33,15 +33,7 @@ class Cgroup:
         """As runtimes and kubelet want to be told."""
         return f"/{self.name}"
 
-    def __enter__(self) -> Cgroup:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         poll_until(self._killed, END_SECONDS, f"the processes in cgroup {self.name} to end")
         poll_until(self._removed, END_SECONDS, f"cgroup {self.name} to be removable")
 

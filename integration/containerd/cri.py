@@ -11,12 +11,11 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import LabError
 from integration.containerd.image import IMAGE
 from integration.packages import run
@@ -74,7 +73,7 @@ class Container:
     running: bool
 
 
-class Cri:
+class Cri(WithCleanup):
     """Context: a connection to a runtime. What it refuses is raised as LabError.
 
     `cgroup` is the parent of the cgroups of sandboxes made through this connection.
@@ -85,21 +84,10 @@ class Cri:
         self._cgroup = cgroup
         self._configs: dict[str, Any] = {}  # of the sandboxes that we made, for their containers
 
-    def __enter__(self) -> Cri:
+    def _open(self) -> None:
         self._grpc, self._messages = _import()
-        with ExitStack() as opened:
-            target = f"unix://{self._socket}"
-            self._channel = opened.enter_context(self._grpc.insecure_channel(target))
-            self._opened = opened.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._opened.close()
+        target = f"unix://{self._socket}"
+        self._channel = self._cleanup.enter_context(self._grpc.insecure_channel(target))
 
     # --- Sandboxes ---
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import PATH, LabError, poll_until
 from integration.containerd import cri
 from integration.containerd.cgroup import Cgroup
@@ -68,7 +67,7 @@ def configuration(
     return _CONFIG.format(image=IMAGE, runc=runc, snapshotter=snapshotter, **places)
 
 
-class Containerd:
+class Containerd(WithCleanup):
     """Context: a containerd that serves CRI, and whose image is busybox.
 
     It runs in the mount namespace of the caller, which should be nobody else's: /run and
@@ -102,30 +101,18 @@ class Containerd:
         self._conf_dir, self._enter, self._snapshotter = conf_dir, enter, snapshotter
         self._bin_dir = plugins if isinstance(plugins, Path) else directory / "cni-bin"
         self._plugins = () if isinstance(plugins, Path) else plugins
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Containerd:
-        with ExitStack() as cleanup:
-            self.directory.mkdir()
-            cleanup.callback(shutil.rmtree, self.directory)
-            if self._plugins:
-                self._link_plugins()
-            self.config.write_text(self._configuration())
-            cleanup.callback(self._unmount)
-            cleanup.enter_context(self.cgroup)
-            self._start(cleanup)
-            self.cri = cleanup.enter_context(cri.Cri(self.socket, self.cgroup.path))
-            self._import_own_image()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+    def _open(self) -> None:
+        self.directory.mkdir()
+        self._cleanup.callback(shutil.rmtree, self.directory)
+        if self._plugins:
+            self._link_plugins()
+        self.config.write_text(self._configuration())
+        self._cleanup.callback(self._unmount)
+        self._cleanup.enter_context(self.cgroup)
+        self._start()
+        self.cri = self._cleanup.enter_context(cri.Cri(self.socket, self.cgroup.path))
+        self._import_own_image()
 
     @property
     def log(self) -> str:
@@ -143,10 +130,10 @@ class Containerd:
         places = (self.directory, self._conf_dir, self._bin_dir)
         return configuration(*places, snapshotter=self._snapshotter)
 
-    def _start(self, cleanup: ExitStack) -> None:
+    def _start(self) -> None:
         run = [f"{self.programs}/containerd", f"--config={self.config}"]
         command = self.cgroup.started([*self._enter, *run])
-        log = cleanup.enter_context((self.directory / "log").open("wb"))
+        log = self._cleanup.enter_context((self.directory / "log").open("wb"))
         process = subprocess.Popen(
             # With us ends containerd, whatever ended us.
             ["setpriv", "--pdeathsig", "KILL", *command],
@@ -156,8 +143,8 @@ class Containerd:
             stderr=log,
             start_new_session=True,  # Ctrl-C is for us
         )
-        cleanup.callback(process.wait)
-        cleanup.callback(process.kill)
+        self._cleanup.callback(process.wait)
+        self._cleanup.callback(process.kill)
 
         def up_or_ended() -> bool:
             return self.socket.exists() or process.poll() is not None

@@ -15,9 +15,9 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import QEMU, Kernel
 
@@ -33,7 +33,7 @@ class Extra:
     devices: tuple[str, ...] = ()  # QEMU's options
 
 
-class Guest:
+class Guest(WithCleanup):
     """Context: a guest that runs one scenario after the other as it is given them, by `command`.
 
     `directory` is for its files; the guest sees the subdirectory `job`, and writes there. On
@@ -51,7 +51,7 @@ class Guest:
         self._start = command
         self._read = 0  # characters of what it has told
 
-    def __enter__(self) -> Guest:
+    def _open(self) -> None:
         self._job.mkdir(parents=True)
         self._events.touch()
         (self._job / "start").write_text(f"exec {shlex.join(self._start)}\n")
@@ -65,16 +65,8 @@ class Guest:
                 stderr=said,
                 start_new_session=True,  # Ctrl-C is for us
             )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
+        self._cleanup.callback(self._process.wait)
+        self._cleanup.callback(self._process.kill)
 
     def _command(self) -> list[str]:
         machine = "-accel tcg,thread=multi -cpu max -smp 2 -m 2048"

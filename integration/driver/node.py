@@ -12,12 +12,11 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import (
     GATEWAY,
     GATEWAY6,
@@ -83,7 +82,7 @@ CONTAINERD, _NETWORKS = Path("/run/containerd-rig"), Path("/run/net.d")
 Json = dict[str, Any]
 
 
-class Node:
+class Node(WithCleanup):
     """Context: a node that has just booted, without pods, with its uplinks up.
 
     `launcher` is the installed cni-repair. What was called is remembered in `log`, for people.
@@ -94,9 +93,8 @@ class Node:
         self.log: list[str] = []
         self.launcher = launcher
         self._name = name
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Node:
+    def _open(self) -> None:
         for state in map(Path, _STATE):
             for entry in state.iterdir() if state.exists() else ():
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -104,16 +102,10 @@ class Node:
             self._make_far_end()
         self.ip(f"-n {FAR.name} neigh flush all")
         self.load()
-        return self
+        self._cleanup.callback(self._empty)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _empty(self) -> None:
         """Leave nothing to the next scenario: it begins as if after a boot."""
-        self._cleanup.close()
         self.unload()
         for path in Path("/sys/devices/virtual/net").iterdir():
             if path.name != "lo" and path.exists():

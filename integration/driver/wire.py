@@ -15,11 +15,10 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NamedTuple
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import GATEWAY, GATEWAY6, LabError, Netns, inside, poll_until
 
 __all__ = ["Frame", "Reply", "Target", "Wire"]
@@ -63,7 +62,7 @@ class Frame:
     announced: str | None  # the IPv4 address that a gratuitous ARP tells
 
 
-class Wire:
+class Wire(WithCleanup):
     """Context: pings from all pods, all the time, and the frames that arrive at the far end.
 
     Without pods nobody pings: where there are many, that alone keeps this guest busy.
@@ -86,30 +85,18 @@ class Wire:
         self._targets = [Target(pod, family) for pod in pods for family in families]
         self._sockets: dict[Target, socket.socket] = {}
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self._opened = ExitStack()
 
-    def __enter__(self) -> Wire:
-        with ExitStack() as opened:
-            with inside(self._far.path):
-                self._tap = opened.enter_context(_tap(self._far_nic))
-            for target in self._targets:
-                with inside(target.pod.path):
-                    self._sockets[target] = opened.enter_context(_ping_socket(target.family))
-                self.replies[target] = []
-            self._opened = opened.pop_all()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._opened.close()
+    def _open(self) -> None:
+        with inside(self._far.path):
+            self._tap = self._cleanup.enter_context(_tap(self._far_nic))
+        for target in self._targets:
+            with inside(target.pod.path):
+                self._sockets[target] = self._cleanup.enter_context(_ping_socket(target.family))
+            self.replies[target] = []
+        work = threading.Thread(target=self._work)
+        work.start()
+        self._cleanup.callback(work.join)
+        self._cleanup.callback(self._done.set)
 
     # --- The thread ---
 

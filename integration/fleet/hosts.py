@@ -44,10 +44,6 @@ class Host(PrivateLab):
         self.host = name
         self._first: list[dict[str, Any]] = []
 
-    def __enter__(self) -> Host:
-        super().__enter__()
-        return self
-
     def furnish(self) -> None:
         """Attach the pods by cni-repair, and put the driver command there."""
         for pod in self.pods:

@@ -7,28 +7,22 @@ import contextlib
 import tarfile
 import tempfile
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from cni_repair.demo.lab import LabError, PrivateLab
 from integration.command import add_options, conclude, print_each, run_rig
-from integration.driver.checks import Checks
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW, Outcome
 from integration.fleet import controller
 from integration.fleet.hosts import fleet
-from integration.fleet.story import STEPS, Fleet, Step, install
-from integration.packages import locked_cache, need_programs
+from integration.fleet.story import STEPS, Fleet, install
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 from integration.prometheus import servers
+from integration.steps import not_there, run_step
 
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-}
 HOSTS = 50
 _FEWEST = 4  # so that there are four batches
 _PARTS = ("install.sh", "conf", "cni_repair", "pyproject.toml", "README.md", "LICENSE")
@@ -67,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     evidence = Evidence("cni-repair-fleet", options.evidence)
     with locked_cache():
-        need_programs(PROGRAMS)
+        need_programs(NODE_PROGRAMS)
     servers.prepare()
     controller.prepare()
     with tempfile.TemporaryDirectory(prefix="cni-repair-fleet-", dir="/var/tmp") as name:
@@ -94,7 +88,7 @@ def archive(source: Path, to: Path) -> None:
 
 def _outcomes(directory: Path, options: argparse.Namespace) -> Generator[Outcome, None, None]:
     known = Fleet(controller.Controller(directory), directory)
-    installed = _played("install", install, known)
+    installed, _ = run_step("install", partial(install, known), lambda: known.evidence)
     yield installed
     if not installed.holds:
         return
@@ -111,34 +105,12 @@ def _outcomes(directory: Path, options: argparse.Namespace) -> Generator[Outcome
             if not options.json:
                 print("\n".join(known.figures), flush=True)
     except LabError as error:
-        checks = Checks()
-        checks("a fleet to begin with, and nothing of it left in the end", False, error)
-        yield _outcome("fleet", checks, 0.0)
+        yield not_there("fleet", error)
 
 
 def _steps(known: Fleet, names: list[str]) -> Generator[Outcome, None, None]:
     for name in names:
-        outcome = _played(name, STEPS[name], known)
+        outcome, _ = run_step(name, partial(STEPS[name], known), lambda: known.evidence)
         yield outcome
         if not outcome.holds:
             return  # the next ones build upon it
-
-
-def _played(name: str, step: Step, known: Fleet) -> Outcome:
-    evidence: dict[str, str] = {}
-    checks = Checks(on_first_failure=lambda: evidence.update(known.evidence))
-    began = time.monotonic()
-    try:
-        step(known, checks)
-    except LabError as error:
-        checks("runs to its end", False, error)
-    except Exception:
-        checks("runs to its end", False, traceback.format_exc())  # a mistake of ours
-    return _outcome(name, checks, time.monotonic() - began, evidence)
-
-
-def _outcome(
-    name: str, checks: Checks, seconds: float, evidence: dict[str, str] | None = None
-) -> Outcome:
-    shown = [asdict(check) for check in checks.made]
-    return Outcome(name, shown, seconds, "", "", evidence or {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from integration.driver.checks import Checks
 from integration.fleet.controller import ITSELF, Controller, Played
 from integration.fleet.hosts import DRIVER, Host
 from integration.prometheus.servers import PROMETHEUS, Prometheus, answers
+from integration.steps import Steps
 
 BATCHES = 4
 # One alert fires for ever, another never does.
@@ -106,18 +106,7 @@ def install(fleet: Fleet, check: Checks) -> None:
     check("a second run changes nothing", played.recap[ITSELF]["changed"] == 0, played.said)
 
 
-Step = Callable[[Fleet, Checks], None]
-STEPS: dict[str, Step] = {}
-
-
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the next step."""
-
-    def register(function: Step) -> Step:
-        STEPS[name] = function
-        return function
-
-    return register
+STEPS = Steps[Fleet]()
 
 
 def _plays(check: Checks, played: Played, status: int = 0) -> None:
@@ -132,7 +121,7 @@ def _all_well(fleet: Fleet, check: Checks, verdicts: set[str]) -> None:
     check("every pod has what it had at first", all(pods), pods)
 
 
-@step("check mode")
+@STEPS.step("check mode")
 def check_mode(fleet: Fleet, check: Checks) -> None:
     """Nothing is touched, and what would be done is told."""
     played = fleet.roll_out("--check", "--diff")
@@ -145,7 +134,7 @@ def check_mode(fleet: Fleet, check: Checks) -> None:
     check("no upgrade was begun", set(began) == {"none"}, began)
 
 
-@step("alert")
+@STEPS.step("alert")
 def alert(fleet: Fleet, check: Checks) -> None:
     """A Prometheus has an alert: no host is touched."""
     before = fleet.runs
@@ -175,7 +164,7 @@ def _roll_out_by_alert(fleet: Fleet, name: str) -> Played:
         )
 
 
-@step("canary")
+@STEPS.step("canary")
 def canary(fleet: Fleet, check: Checks) -> None:
     """The first host's NIC does not come back: the others are not touched."""
     before = fleet.runs
@@ -190,7 +179,7 @@ def canary(fleet: Fleet, check: Checks) -> None:
     check("its verdict is failed", document["verdict"] == "failed", document["verdict"])
 
 
-@step("killed")
+@STEPS.step("killed")
 def killed(fleet: Fleet, check: Checks) -> None:
     """The canary is mended. The upgrade of the second host is killed: no more batches."""
     before = fleet.runs
@@ -216,7 +205,7 @@ def killed(fleet: Fleet, check: Checks) -> None:
     check("the first one is well", first == "well", first)
 
 
-@step("resumed")
+@STEPS.step("resumed")
 def resumed(fleet: Fleet, check: Checks) -> None:
     """The next run goes on where that one ended."""
     before = fleet.runs
@@ -231,7 +220,7 @@ def resumed(fleet: Fleet, check: Checks) -> None:
     _all_well(fleet, check, {"well"})
 
 
-@step("again")
+@STEPS.step("again")
 def again(fleet: Fleet, check: Checks) -> None:
     """A second run changes nothing."""
     before = fleet.runs
@@ -242,7 +231,7 @@ def again(fleet: Fleet, check: Checks) -> None:
     fleet.figures.append(f"again, with nothing to do: {played.seconds:.1f} s")
 
 
-@step("gate")
+@STEPS.step("gate")
 def gate(fleet: Fleet, check: Checks) -> None:
     """A pod of the second host is lost: no host after that is looked at, until it is back."""
     host = fleet.hosts[1]
@@ -256,7 +245,7 @@ def gate(fleet: Fleet, check: Checks) -> None:
     check("cni-repair repair --all: exit 0", said.returncode == 0, said.stdout)
 
 
-@step("roll-out")
+@STEPS.step("roll-out")
 def roll_out(fleet: Fleet, check: Checks) -> None:
     """The next driver: all of them, in four batches."""
     fleet.released += 1
@@ -275,7 +264,7 @@ def roll_out(fleet: Fleet, check: Checks) -> None:
     )
 
 
-@step("uninstall")
+@STEPS.step("uninstall")
 def uninstall(fleet: Fleet, check: Checks) -> None:
     """Not while there are pods."""
     host = fleet.canary

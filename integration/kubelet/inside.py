@@ -11,7 +11,7 @@ from integration.driver.report import Outcome
 from integration.inside import tell
 from integration.kubelet.node import Node
 from integration.kubelet.story import STEPS, Story
-from integration.steps import no_node, run_steps
+from integration.steps import not_there, run_steps
 
 _LOG_CHARACTERS = 20_000
 
@@ -27,7 +27,7 @@ def _outcomes(node: Node) -> Iterator[Outcome]:
             called = partial("\n".join, node.log)
             yield from run_steps(STEPS, Story(node), partial(_look_at, node), called)
     except (LabError, TooLate) as error:
-        yield no_node(error, "\n".join(node.log))
+        yield not_there("node", error, "\n".join(node.log))
 
 
 def _look_at(node: Node) -> dict[str, str]:

@@ -7,12 +7,11 @@ tor0 ───────── veth ────── eth0 ◄── macvlan 
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import Lab, LabError, Netns, Outcome, poll_until
 from integration.containerd.cgroup import Cgroup
 from integration.containerd.cri import Container, Sandbox
@@ -37,7 +36,7 @@ class Seen:
     started: int  # when the process did, in clock ticks since the boot
 
 
-class Node:
+class Node(WithCleanup):
     """Context: a node with an uplink and without pods, where containerd and kubelet run.
 
     `launcher` is the installed cni-repair, `kubelet` the program, `cgroup` the name of the cgroup
@@ -47,37 +46,25 @@ class Node:
     def __init__(self, launcher: str, kubelet: str, cgroup: str) -> None:
         self.log: list[str] = []
         self._launcher, self._program, self._cgroup = launcher, kubelet, cgroup
-        self._cleanup = ExitStack()
 
-    def __enter__(self) -> Node:
-        with ExitStack() as cleanup:
-            enter_private(self._cgroup)
-            self.lab = cleanup.enter_context(Lab(command=[self._launcher]))
-            self.lab.echo = self.log.append
-            self.lab.ip(self.lab.node, "link", "set", "lo", "up")
-            show_system(self.lab.node)
-            self._write_conflist()
-            self.containerd = cleanup.enter_context(self._containerd())
-            self.cri = self.containerd.cri
-            self.kubelet = Kubelet(
-                self._program,
-                OWN / "kubelet",
-                self.lab.node,
-                self.containerd.socket,
-                self.containerd.cgroup,
-            )
-            cleanup.callback(self.kubelet.stop)
-            self.kubelet.start()
-            self._cleanup = cleanup.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._cleanup.__exit__(kind, error, trace)
+    def _open(self) -> None:
+        enter_private(self._cgroup)
+        self.lab = self._cleanup.enter_context(Lab(command=[self._launcher]))
+        self.lab.echo = self.log.append
+        self.lab.ip(self.lab.node, "link", "set", "lo", "up")
+        show_system(self.lab.node)
+        self._write_conflist()
+        self.containerd = self._cleanup.enter_context(self._containerd())
+        self.cri = self.containerd.cri
+        self.kubelet = Kubelet(
+            self._program,
+            OWN / "kubelet",
+            self.lab.node,
+            self.containerd.socket,
+            self.containerd.cgroup,
+        )
+        self._cleanup.callback(self.kubelet.stop)
+        self.kubelet.start()
 
     def _write_conflist(self) -> None:
         """As on a node: everything where it is by default."""

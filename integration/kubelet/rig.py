@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,18 +15,11 @@ from integration.driver.evidence import Evidence
 from integration.driver.report import ROW
 from integration.inside import play
 from integration.kubernetes import build
-from integration.packages import locked_cache, need_programs
+from integration.kubernetes.command import add_build_options, work_or_build
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 from integration.product import install
 
-LEFT_OUT = 3  # the exit status
-
-# Beside what kubelet, containerd and the lab are made of.
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-    "/usr/bin/ping": "iputils-ping",
-}
+PROGRAMS = {**NODE_PROGRAMS, "/usr/bin/ping": "iputils-ping"}
 _NAME = "integration/kubelet/run"
 
 
@@ -35,18 +27,7 @@ def main() -> int:
     """Run the rig; 0 if all that was checked holds, 1 if not, 2 where it cannot run, 3 where there
     was no time to build kubelet."""
     options = _parse()
-    return run_rig(_NAME, lambda: _work(options))
-
-
-def _work(options: argparse.Namespace) -> int:
-    try:
-        if options.build:
-            print(build.prepare(options.build_seconds))
-            return 0
-        return _run(options)
-    except build.NotBuilt as error:
-        print(f"{_NAME}: {error}", file=sys.stderr)
-        return LEFT_OUT
+    return run_rig(_NAME, lambda: work_or_build(_NAME, options, build.prepare, _run))
 
 
 def _parse() -> argparse.Namespace:
@@ -56,15 +37,7 @@ def _parse() -> argparse.Namespace:
         " on a node in namespaces. Touches no link of this machine; keeps its downloads, and the"
         " kubelet that it builds (minutes, the first time), in /var/cache/cni-repair-tests.",
     )
-    parser.add_argument(
-        "--build-seconds",
-        type=float,
-        default=0.0,
-        metavar="N",
-        help=f"give up, with exit status {LEFT_OUT}, if kubelet is not built by then, or"
-        " cannot be on this distribution (default: wait until it is)",
-    )
-    parser.add_argument("--build", action="store_true", help="build kubelet only, and say where")
+    add_build_options(parser, "kubelet")
     add_options(parser)
     return parser.parse_args()
 

@@ -11,6 +11,7 @@ from cni_repair.demo.lab import GATEWAY, LabError, Outcome, poll_until
 from integration.driver.checks import Checks
 from integration.kubelet.kubelet import NAMESPACE
 from integration.kubelet.node import Node, Seen
+from integration.steps import Steps
 
 PODS = ("plain", "patient", "hasty")
 # What the liveness probes of two of them do, and how many failures in a row they bear.
@@ -42,18 +43,7 @@ class Story:
     lost: float = 0.0
 
 
-Step = Callable[[Story, Checks], None]
-STEPS: dict[str, Step] = {}
-
-
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the next step."""
-
-    def register(function: Step) -> Step:
-        STEPS[name] = function
-        return function
-
-    return register
+STEPS = Steps[Story]()
 
 
 def _states(outcome: Outcome) -> list[str]:
@@ -85,7 +75,7 @@ def _spared(story: Story) -> dict[str, Seen]:
     return {name: story.node.see(name) for name in _SPARED}
 
 
-@step("add")
+@STEPS.step("add")
 def add(story: Story, check: Checks) -> None:
     """kubelet makes the pods."""
     node = story.node
@@ -118,7 +108,7 @@ def _address(interface: dict[str, Any]) -> str:
     return next((str(one["local"]) for one in found if one["family"] == "inet"), "")
 
 
-@step("loss")
+@STEPS.step("loss")
 def loss(story: Story, check: Checks) -> None:
     """The uplink goes and comes back, and nobody repairs."""
     node = story.node
@@ -164,7 +154,7 @@ def _restarted(node: Node) -> list[Seen]:
     return [hasty] if hasty.pod.restarts else []
 
 
-@step("repair")
+@STEPS.step("repair")
 def repair(story: Story, check: Checks) -> None:
     """REPAIR, within the patient pod's failure threshold."""
     node = story.node
@@ -195,7 +185,7 @@ def _check_probed(node: Node, check: Checks, before: int) -> None:
     )
 
 
-@step("restart")
+@STEPS.step("restart")
 def restart(story: Story, check: Checks) -> None:
     """kubelet is restarted: it knows of its pods what CRI tells."""
     node = story.node
@@ -217,7 +207,7 @@ def _check_spared(story: Story, check: Checks) -> None:
         check(f"plain and patient: the same {what} as before", old == new, f"{old} became {new}")
 
 
-@step("delete")
+@STEPS.step("delete")
 def delete(story: Story, check: Checks) -> None:
     """The pods are deleted."""
     node = story.node

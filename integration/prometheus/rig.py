@@ -14,17 +14,12 @@ from cni_repair.demo.lab import Lab, LabError
 from integration.command import add_options, conclude, print_each, run_rig
 from integration.driver.evidence import Evidence
 from integration.driver.report import ROW, Outcome
-from integration.packages import locked_cache, need_programs
+from integration.packages import NODE_PROGRAMS, locked_cache, need_programs
 from integration.product import install
 from integration.prometheus import servers
 from integration.prometheus.story import PODS, STEPS, made
-from integration.steps import no_node, run_steps
+from integration.steps import not_there, run_steps
 
-PROGRAMS = {
-    "/usr/bin/setpriv": "util-linux",
-    "/usr/lib/cni/macvlan": "containernetworking-plugins",
-    "/sbin/ip": "iproute2",
-}
 _NAME = "integration/prometheus/run"
 
 
@@ -46,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     evidence = Evidence("cni-repair-prometheus", options.evidence)
     with locked_cache():
-        need_programs(PROGRAMS)
+        need_programs(NODE_PROGRAMS)
     servers.prepare()
     with tempfile.TemporaryDirectory(prefix="cni-repair-prometheus-", dir="/var/tmp") as directory:
         launcher = install(options.source.resolve(), Path(directory))
@@ -65,4 +60,4 @@ def _outcomes(launcher: Path) -> Generator[Outcome, None, None]:
             node = made(lab, cleanup)
             yield from run_steps(STEPS, node, lambda: node.evidence)
     except LabError as error:
-        yield no_node(error)
+        yield not_there("node", error)

@@ -25,6 +25,7 @@ from integration.prometheus.servers import (
     exporter,
     promtool,
 )
+from integration.steps import Steps
 
 PODS = 3
 CONF = CHECKOUT / "conf"
@@ -55,18 +56,7 @@ class Node:
         return done.returncode, done.stdout + done.stderr
 
 
-Step = Callable[[Node, Checks], None]
-STEPS: dict[str, Step] = {}
-
-
-def step(name: str) -> Callable[[Step], Step]:
-    """Register the next step."""
-
-    def register(function: Step) -> Step:
-        STEPS[name] = function
-        return function
-
-    return register
+STEPS = Steps[Node]()
 
 
 def made(lab: Lab, cleanup: ExitStack) -> Node:
@@ -120,7 +110,7 @@ def _both(alert: str) -> list[tuple[str, str]]:
     return [(alert, job) for job in JOBS]
 
 
-@step("scrape")
+@STEPS.step("scrape")
 def scrape(node: Node, check: Checks) -> None:
     """All is well."""
     values = node.prometheus.values
@@ -158,7 +148,7 @@ def _problem(node: Node, expression: str) -> str:
     return ""
 
 
-@step("pod lost")
+@STEPS.step("pod lost")
 def pod_lost(node: Node, check: Checks) -> None:
     """A pod loses its interface, and the master is up: heal is `uplink`."""
     node.lab.ip(node.lab.pods[0], "link", "delete", "eth0")
@@ -169,7 +159,7 @@ def pod_lost(node: Node, check: Checks) -> None:
     check("cni-repair check says so, exit 1", said == expected, said)
 
 
-@step("repaired")
+@STEPS.step("repaired")
 def repaired(node: Node, check: Checks) -> None:
     """The runbook's command."""
     directories = ["--checkpoint-dir", node.lab.checkpoint_dir]
@@ -178,7 +168,7 @@ def repaired(node: Node, check: Checks) -> None:
     _becomes(check, "the alert clears", node.prometheus.firing, [])
 
 
-@step("uplink lost")
+@STEPS.step("uplink lost")
 def uplink_lost(node: Node, check: Checks) -> None:
     """The NIC goes, and all pods with it."""
     node.lab.uplink_lost()
@@ -186,7 +176,7 @@ def uplink_lost(node: Node, check: Checks) -> None:
              _both("PodUplinkDown"))  # fmt: skip
 
 
-@step("healed")
+@STEPS.step("healed")
 def healed(node: Node, check: Checks) -> None:
     """The NIC comes back, and nobody calls anything."""
     node.lab.uplink_back()
@@ -198,7 +188,7 @@ def healed(node: Node, check: Checks) -> None:
     _becomes(check, "so are their outages", lambda: values(outages), [PODS, PODS])
 
 
-@step("watcher dead")
+@STEPS.step("watcher dead")
 def watcher_dead(node: Node, check: Checks) -> None:
     """The watcher is killed: the textfile stays, the port does not."""
     node.watcher.process.kill()
@@ -209,7 +199,7 @@ def watcher_dead(node: Node, check: Checks) -> None:
     check("cni-repair check: unknown, exit 2", status == 2, (status, said))
 
 
-@step("watcher back")
+@STEPS.step("watcher back")
 def watcher_back(node: Node, check: Checks) -> None:
     """It is started again."""
     with _watcher(node.lab, node.config):

@@ -10,7 +10,9 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
+
+from cni_repair.base.closeable import Closeable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/cni-repair"
@@ -21,6 +23,16 @@ BILL = "cni-repair.cdx.json"  # of materials, in a version's share/
 MAN_PAGE = "/usr/local/share/man/man8/cni-repair.8"
 COMPLETION = "/usr/local/share/bash-completion/completions/cni-repair"
 TMPDIR = "/run/tmp"
+KUBECONFIG = "/etc/kubernetes/kubelet.conf"
+# Of a cluster whose API server is not there.
+DEAD_API_SERVER = json.dumps(
+    {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "a", "user": {"token": "t"}}],
+    }
+)
 VERSION_REQUEST = '{"cniVersion":"1.0.0"}'
 
 # What the holder of the namespaces begins with. It ends, and they with it, when its standard input
@@ -38,10 +50,8 @@ echo '[plugins.cri.cni]' >/etc/containerd/config.toml
 echo 'bin_dir = "/opt/cni/bin"' >>/etc/containerd/config.toml # this machine's is left alone
 """
 
-Self = TypeVar("Self", bound="Node")
 
-
-class Node:
+class Node(Closeable):
     """Private mount and network namespaces: there is no index to reach, and nothing to clean."""
 
     def __init__(self) -> None:
@@ -62,12 +72,6 @@ class Node:
     def _pipe(stream: IO[str] | None) -> IO[str]:
         assert stream is not None
         return stream
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         self._pipe(self._holder.stdin).close()

@@ -19,7 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.install.node import LAUNCHER, PREFIX, VERSION_REQUEST, Node
+from tests.install.node import (
+    DEAD_API_SERVER,
+    KUBECONFIG,
+    LAUNCHER,
+    PREFIX,
+    VERSION_REQUEST,
+    Node,
+)
 from tests.install.test_refused_removal import attach, conf, node, write_conf
 from tests.patience import HANG_SECONDS, eventually
 
@@ -292,16 +299,43 @@ def test_a_mistaken_value(
     bare: Node, images: list[Image], environ: dict[str, str], words: str
 ) -> None:
     said = done(bare, images[0], environ=environ)
-    assert (said.returncode, said.stderr) == (1, f"cni-repair-node: {words}\n")
+    assert (said.returncode, said.stderr) == (2, f"cni-repair-node: {words}\n")
 
 
 def test_a_volume_that_is_not_the_nodes_root(bare: Node, images: list[Image]) -> None:
     said = done(bare, images[0], "--host", "/usr")
-    assert said.returncode == 1
+    assert said.returncode == 2
     assert said.stderr == (
         "cni-repair-node: /usr is not the root of this node: mount hostPath / there, and set"
         " hostPID: true\n"
     )
+
+
+def test_a_plan_that_is_not_there(bare: Node, images: list[Image], tmp_path: Path) -> None:
+    said = done(bare, images[0], "upgrade", str(tmp_path / "none"))
+    words = f"there is no plan in {tmp_path}/none: mount one there"
+    assert (said.returncode, said.stderr) == (2, f"cni-repair-node: {words}\n")
+
+
+def test_plans_of_two_jobs(bare: Node, images: list[Image], tmp_path: Path) -> None:
+    """Each has a file of its own on the node: neither changes the other's under its upgrade."""
+    with running(bare, images[0], tmp_path / "log") as container:
+        container.become_ready()
+    names = []
+    for command in ("true", "false"):
+        plan = tmp_path / f"{command}.yaml"
+        plan.write_text(
+            f"version: 1\nuplink: eth0\ndriver: [{command}]\nkubelet: {{hold: never}}\n"
+        )
+        said = done(bare, images[0], "upgrade", str(plan))
+        seen = {
+            path.name: path.read_text() for path in bare.path("/run/cni-repair").glob("up*.yaml")
+        }
+        names.append(seen)
+        assert plan.read_text() in seen.values(), said.stderr
+    assert len(names[0]) == 1
+    assert len(names[1]) == 2
+    assert names[0].items() <= names[1].items()
 
 
 # --- uninstall ------------------------------------------------------------------------------------
@@ -342,6 +376,25 @@ def test_a_node_that_has_none(bare: Node, images: list[Image], tmp_path: Path) -
         assert container.asks("ready") == 0
         assert not bare.path(PREFIX).exists()
         assert container.end() == 0
+
+
+def test_an_api_server_that_is_not_there_keeps_nobody(
+    node: Node, images: list[Image], tmp_path: Path
+) -> None:
+    """It may have the node's condition: one line says so."""
+    look_in_the_usual(node)
+    node.write(KUBECONFIG, DEAD_API_SERVER, 0o600)
+    with running(node, images[0], tmp_path / "log", LEAVE) as container:
+        eventually(lambda: container.asks("ready") == 0, pause=0.5)
+        assert not node.path(PREFIX).exists()
+        assert container.end() == 0
+    lines = container.log.read_text().splitlines()
+    (line,) = [line for line in lines if "PodNetworkLost" in line]
+    assert line.startswith(
+        "cni-repair-node: the condition PodNetworkLost may stay on this node: the API server"
+        " https://127.0.0.1:1 was not told: "
+    )
+    assert line.endswith("; it is tried again while this container runs")
 
 
 def test_back_from_an_uninstall_that_was_refused(

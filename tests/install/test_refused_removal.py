@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.install.node import LAUNCHER, PREFIX, REPOSITORY, Node
+from tests.patience import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -332,6 +333,22 @@ def test_command_at_work(node: Node) -> None:
     assert line.startswith("PID ")
     assert "watch" in line
     assert_removed(node)
+
+
+def test_a_user_s_process_that_says_it_is_one(node: Node) -> None:
+    """Anybody could keep it on the node for ever."""
+    python = f"{PREFIX}/versions/{node.version_in_service()}/bin/python3"
+    lie = f"echo; exec -a {python} cat"
+    nobody = ("/usr/bin/setpriv", "--reuid=65534", "--clear-groups", "/bin/bash", "-c", lie)
+    with subprocess.Popen(
+        node.command(*nobody), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        eventually(lambda: cmdline.read_bytes().startswith(python.encode()))
+        assert_removed(node)
+        process.communicate("")
 
 
 # --- Half of an installation, two of them, none --------------------------------------------------

@@ -12,6 +12,8 @@ import pytest
 from tests.install.node import (
     COMMAND_LINK,
     COMPLETION,
+    DEAD_API_SERVER,
+    KUBECONFIG,
     LAUNCHER,
     MAN_PAGE,
     PREFIX,
@@ -30,6 +32,20 @@ def used_node(installed_node: Node) -> Node:
     write_record(installed_node)
     installed_node.write(LOCK, "")
     return installed_node
+
+
+@pytest.mark.slow
+def test_an_api_server_that_is_not_there(used_node: Node) -> None:
+    """It may have the watcher's condition of this node: one line says so, and it is left."""
+    used_node.write(KUBECONFIG, DEAD_API_SERVER, 0o600)
+    done = used_node.install("--uninstall")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(
+        "cni-repair: the condition PodNetworkLost may stay on this node: the API server"
+        " https://127.0.0.1:1 was not told: "
+    )
+    assert_not_installed(used_node)
 
 
 def write_record(node: Node) -> None:

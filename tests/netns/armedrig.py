@@ -20,11 +20,12 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import Store
 from cni_repair.node.context import Node
 from cni_repair.node.report import document
-from cni_repair.repair.armed import arm
+from cni_repair.repair.armed.arming import arm
 from cni_repair.repair.scheduler import repair
 from cni_repair.repair.session import RepairOptions
 
-directory, run_dir, processes = sys.argv[1:]
+directory, run_dir, processes, patch = sys.argv[1:]
+exec(patch)
 
 def say(**what):
     print(json.dumps(what), flush=True)
@@ -77,9 +78,9 @@ class Arming:
 
 
 @contextmanager
-def arming(rig: Rig, processes: int = 0) -> Iterator[Arming]:
-    """Arm what is lost by now."""
-    places = (str(rig.checkpoints), str(rig.lab.run_dir), str(processes))
+def arming(rig: Rig, processes: int = 0, patch: str = "") -> Iterator[Arming]:
+    """Arm what is lost by now; `patch` is Python code that runs before."""
+    places = (str(rig.checkpoints), str(rig.lab.run_dir), str(processes), patch)
     with subprocess.Popen(
         rig.command(sys.executable, "-IS", "-c", _PROGRAM, *places),
         stdin=subprocess.PIPE,

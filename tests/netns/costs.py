@@ -39,6 +39,7 @@ class Costs:
 
     calls: Counter[str] = field(default_factory=Counter)  # system calls, by name
     messages: Counter[str] = field(default_factory=Counter)  # of netlink, sent, by type
+    sends: int = 0  # by which these were sent
     # Modules read from a file: those that are built in, or frozen, cost next to nothing.
     own: set[str] = field(default_factory=set)
     foreign: set[str] = field(default_factory=set)
@@ -53,7 +54,9 @@ def costs_of(trace: Iterable[str]) -> Costs:
             continue
         costs.calls[call.name] += 1
         if call.name in _SENDING:
-            costs.messages.update(map(_kind_of, _MESSAGE.findall(call.text)))
+            kinds = [_kind_of(word) for word in _MESSAGE.findall(call.text)]
+            costs.messages.update(kinds)
+            costs.sends += bool(kinds)
         elif call.name == "openat" and call.result >= 0:
             _note_module(costs, call.text)
     return costs

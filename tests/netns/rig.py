@@ -12,8 +12,8 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import pytest
 
 from cni_repair.demo import lab as labs
+from cni_repair.demo.cleanup import WithCleanup
 from cni_repair.demo.lab import GATEWAY as GATEWAY4
 from cni_repair.demo.lab import GATEWAY6, Connection, Netns, PrivateLab
 from tests.outputs import mistakes_in, schema_for
@@ -113,14 +114,13 @@ class Attachment:
 
 
 @dataclass
-class Rig:
+class Rig(WithCleanup):
     """Context: a node with one uplink, eth0; its records and leases are below `base`.
 
     IPv6 is off but in pods that ask for it, so that nothing waits for duplicate address detection.
     """
 
     base: Path
-    _stack: ExitStack = field(default_factory=ExitStack)
     _runs: int = 0
 
     def __post_init__(self) -> None:
@@ -129,16 +129,10 @@ class Rig:
         self.lab.run_dir = str(self.base / "run")
         self.lab.ipam_dir = str(self.base / "ipam")
 
-    def __enter__(self) -> Rig:
-        with ExitStack() as stack:
-            stack.enter_context(self.lab)
-            self._switch_ipv6_off(None, "all", "default")
-            self.ip("link set lo up")
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def _open(self) -> None:
+        self._cleanup.enter_context(self.lab)
+        self._switch_ipv6_off(None, "all", "default")
+        self.ip("link set lo up")
 
     def _netns(self, netns: Pod | str | None) -> Netns:
         """Of None: the node's."""

@@ -15,7 +15,18 @@ import pytest
 from cni_repair.demo.lab import kernel_has_vlans
 from cni_repair.repair.scheduler import usable_processors
 from tests.netns.armedrig import arming, healed
-from tests.netns.rig import GATEWAY4, Attachment, Json, Rig, entry_of, eventually, options, states
+from tests.netns.rig import (
+    GATEWAY4,
+    Attachment,
+    Json,
+    Pod,
+    Rig,
+    entry_of,
+    eventually,
+    options,
+    states,
+)
+from tests.netns.watching import watching
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -213,6 +224,65 @@ def test_attached_anew(rig: Rig) -> None:
     assert rig.state(was.pod) == new[0].state
 
 
+def test_another_pod_has_its_place(rig: Rig) -> None:
+    """DEL and ADD of the same container id, whose path leads to a new namespace."""
+    was = rig.attach("pod1")
+    new: list[Attachment] = []
+
+    def again(rig: Rig, was: Attachment) -> None:
+        rig.plugin("DEL", was.pod).ok()
+        rig.drop_pod(was.pod)
+        rig.uplink_up()
+        new.append(rig.attach(was.pod.name))
+
+    missed, document = fired_after(rig, was, again, uplink=nothing)
+    assert missed == {"its record was changed": 1}
+    assert entry_of(document, was.pod)["actions"] == []
+    assert rig.state(was.pod) == new[0].state
+
+
+def test_namespace_of_the_same_inode(rig: Rig) -> None:
+    """Inodes are used again. (Here what was armed is told that it has the new one's.)"""
+    was, other = rig.attach("pod1"), rig.attach("pod2")
+    rig.uplink_down()
+    patch = """
+import os
+from cni_repair.repair.armed import firing
+opened = firing.open_identified
+def of_any_inode(identity, own):
+    return opened(replace(identity, ino=os.stat(identity.path).st_ino), own)
+firing.open_identified = of_any_inode
+"""
+    with arming(rig, patch=patch) as armed:
+        rig.drop_pod(was.pod)
+        rig.ip(f"netns add {was.pod.name}")
+        rig.uplink_up()
+        document = armed.fire()
+    assert ["namespace inode was reused" in reason for reason in armed.missed] == [True]
+    assert states(document) == {was.pod.id: "stale", other.pod.id: "healthy"}
+    assert "eth0" not in rig.links(was.pod)
+
+
+@pytest.mark.parametrize("doubtful", ["eth0", "net1"])
+def test_two_interfaces_of_which_one_is_doubtful(rig: Rig, doubtful: str) -> None:
+    """After one that was not done none is fired: of default routes the first counts."""
+    pod, other = rig.pod("pod1"), rig.attach("other")
+    ipam = {**rig.conf()["ipam"], "ranges": [[{"subnet": "10.8.0.0/24"}]], "routes": []}
+    both = rig.attach_pod(pod), rig.attach_pod(pod, rig.conf(name="second", ipam=ipam), "net1")
+    rig.uplink_down()
+    with arming(rig) as armed:
+        assert armed.count == 3
+        os.utime(rig.checkpoint(pod, doubtful), ns=(0, 0))
+        rig.uplink_up()
+        document = armed.fire()
+    after = {"another interface of its pod was not done": 1} if doubtful == "eth0" else {}
+    assert armed.missed == {"its record was changed": 1, **after}
+    assert {entry["state"] for entry in document["attachments"]} == {"healthy"}
+    for was in both:
+        assert rig.state(pod, was.ifname) == was.state
+    assert rig.state(other.pod) == other.state
+
+
 def test_namespace_that_is_gone(rig: Rig) -> None:
     was = rig.attach("pod1")
     missed, document = fired_after(rig, was, lambda rig, was: rig.drop_pod(was.pod))
@@ -229,7 +299,7 @@ def test_namespace_of_another_pod_by_now(rig: Rig) -> None:
 
     was = rig.attach("pod1")
     missed, document = fired_after(rig, was, exchange)
-    assert sum(missed.values()) == 1
+    assert ["the pod was attached in net:[" in reason for reason in missed] == [True]
     assert states(document) == {was.pod.id: "stale"}
     assert "eth0" not in rig.links(was.pod)
 
@@ -400,6 +470,60 @@ def test_kinds_that_depend_on_the_master(rig: Rig, changes: Json, why: str) -> N
     assert not_armed(rig) == {why: 1}
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (
+            "ip addr add 10.20.0.1/24 valid_lft 86400 preferred_lft 43200 dev eth0",
+            "an address or route of it has a lifetime",
+        ),
+        (
+            "ip link add d0 up type veth peer d1 && ip link set d1 up"
+            " && ip addr add 10.8.0.2/24 dev d0 && ip route add 192.0.2.1/32"
+            " nexthop via 10.9.0.1 dev eth0 nexthop via 10.8.0.1 dev d0",
+            "a route of it goes through another link of the pod, too",
+        ),
+        (
+            "ip neigh replace 10.9.0.1 lladdr 02:00:00:00:00:80 nud permanent dev eth0",
+            "something that is there is to be replaced",
+        ),
+        (
+            "for n in $(seq 60); do ip addr add 10.20.0.$n/32 dev eth0; done",
+            "it takes more messages than one send",
+        ),
+        (
+            "ip link set eth0 arp off"
+            " && ip neigh add 10.9.0.9 lladdr 02:00:00:00:00:77 nud permanent dev eth0",
+            "its neighbours are lost on the way",
+        ),
+    ],
+    ids=["lifetime", "another link", "replaced", "many messages", "neighbours"],
+)
+def test_what_takes_more_than_prepared_messages(rig: Rig, script: str, why: str) -> None:
+    was = rig.attach("pod1")
+    rig.run("nsenter", f"--net={was.pod.path}", "sh", "-c", script)
+    rig.cli("snapshot", *options(rig))
+    before = rig.state(was.pod)
+    assert not_armed(rig) == {why: 1}
+    if "lft" not in script:  # (which runs down)
+        assert rig.state(was.pod) == before
+
+
+def test_record_that_is_another_by_the_time_of_arming(rig: Rig) -> None:
+    """What was read is not what there is: an armed repair of it would carry the new one's mark."""
+    rig.attach("pod1")
+    rig.uplink_down()
+    patch = """
+from cni_repair.repair.armed import Arming
+add = Arming.add
+def changed(self, entry):
+    add(self, replace(entry, raw=entry.raw + b" "))
+Arming.add = changed
+"""
+    with arming(rig, patch=patch) as armed:
+        assert (armed.count, armed.refused) == (0, {"its record was changed": 1})
+
+
 def test_pod_of_which_one_interface_is_not_armed(rig: Rig) -> None:
     pod = rig.pod("pod1")
     rig.attach_pod(pod)
@@ -459,6 +583,51 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def witness(rig: Rig, pod: Pod) -> None:
+    """A link of the node's that goes with the pod's namespace, and lives as long as that."""
+    rig.ip(f"link add witness type veth peer name inside netns {pod.name}")
+
+
+def until_it_is_gone(rig: Rig) -> None:
+    eventually(lambda: "witness" not in rig.links(), "the pod's namespace to end")
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["", "a worker was killed"])
+def test_pod_that_dies_while_it_is_armed_is_gone(rig: Rig, kill: bool) -> None:
+    """Whatever held its namespace would keep its interface alive, and answering."""
+    was, other = rig.attach("pod1"), rig.attach("pod2")
+    rig.uplink_down()
+    with arming(rig, 2) as armed:
+        witness(rig, was.pod)
+        if kill:
+            os.kill(armed.workers()[0], signal.SIGKILL)
+        rig.drop_pod(was.pod)
+        until_it_is_gone(rig)
+        assert [*map(is_alive, armed.workers())].count(True) == 2 - kill
+        witness(rig, other.pod)
+        rig.uplink_up()
+        document = armed.fire()
+        assert states(document) == {was.pod.id: "stale", other.pod.id: "healthy"}
+        rig.drop_pod(other.pod)  # while all that fired are still there
+        until_it_is_gone(rig)
+
+
+def test_pod_that_dies_while_watch_has_armed_it_is_gone(rig: Rig) -> None:
+    was, other = rig.attach("pod1"), rig.attach("pod2")
+    with watching(rig) as watch:
+        watch.until_healthy(2)
+        rig.uplink_down()
+        watch.until_armed(2)
+        witness(rig, was.pod)
+        rig.drop_pod(was.pod)
+        until_it_is_gone(rig)
+        witness(rig, other.pod)
+        rig.uplink_up()
+        watch.until(lambda status: status["attachments"].get("healthy") == 1, "the other to heal")
+        rig.drop_pod(other.pod)
+        until_it_is_gone(rig)
 
 
 def test_nothing_of_a_pod_is_held(rig: Rig) -> None:

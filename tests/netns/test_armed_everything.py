@@ -79,7 +79,8 @@ def test_armed_and_unarmed_repairs_end_alike(
     made = generate(MANY or 24, fixed=not MANY)
     odd, armed = alike(tmp_path, [made[at : at + BATCH] for at in range(0, len(made), BATCH)])
     assert not odd, "\n".join(map(str, odd))
-    assert armed  # (Most generated pods have sysctls that take a file.)
+    # (The others have sysctls that take a file, or lifetimes.)
+    assert armed >= len(made) // 4
     if MANY:
         with capfd.disabled():
             print(f"\n{len(made)} configurations, {armed} interfaces armed to the end")

@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import cni_repair
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, options, states
+from tests.netns.test_names import NEW, back_as
+from tests.netns.test_temporary import OLD_KERNEL
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -22,7 +26,7 @@ def told(rig: Rig) -> str:
     file = rig.base / "fired"
     file.unlink(missing_ok=True)
     return f"""
-from cni_repair.repair import ready
+from cni_repair.repair.armed import ready
 close = ready.Armed.close
 def told(self):
     import json
@@ -181,9 +185,65 @@ def test_rule_that_went_meanwhile(rig: Rig) -> None:
     assert [rule["priority"] for rule in rig.ip_json("rule", was.pod)] == [0, 77, 32766, 32767]
 
 
+def test_kernel_that_refuses_the_message(rig: Rig) -> None:
+    """As one before 6.15 where the node has a link of that index: nothing is fired, all is made."""
+    pods = two_pods(rig)
+    done = rig.cli("snapshot", *options(rig), patch=OLD_KERNEL)
+    assert done.status == 0
+    rig.reload()
+    node = rig.node_links()
+    document = verb(rig, told(rig)).report(0)
+    assert fired(rig) == (2, 2, {"its link was refused: File exists": 2})
+    assert [len(entry["actions"]) > 0 for entry in document["attachments"]] == [True, True]
+    assert rig.node_links() == node
+    assert_as_they_were(rig, *pods)
+
+
+def test_master_that_is_back_under_another_name(rig: Rig) -> None:
+    """The old one is an altname of it: what was prepared would be told with a name of before."""
+    was = rig.attach("pod1")
+    assert snapshot(rig)
+    back_as(rig, NEW, "eth0")
+    (entry,) = verb(rig, told(rig)).report(0)["attachments"]
+    assert fired(rig) == (1, 0, {})
+    assert entry["actions"][0].startswith(f"ip link add link {NEW} name eth0")
+    assert_as_they_were(rig, was)
+
+
 def of_another_version(file: Path) -> None:
     data = file.read_bytes()
     file.write_bytes(data.replace(b"\n1\n", b"\n0\n", 1))
+
+
+def of_another_release(file: Path) -> None:
+    """Of cni-repair: what is in a row may be another."""
+    data = file.read_bytes()
+    version = f"\n{cni_repair.__version__}\n".encode()
+    assert version in data
+    file.write_bytes(data.replace(version, b"\n0.0.1\n", 1))
+
+
+def of_another_python(file: Path) -> None:
+    """The bytes of `marshal` are its own."""
+    data = file.read_bytes()
+    version = f"\n{sys.hexversion}\n".encode()
+    assert version in data
+    file.write_bytes(data.replace(version, f"\n{sys.hexversion + 1}\n".encode(), 1))
+
+
+def a_fifo(file: Path) -> None:
+    """Nobody writes into it: whoever opened it as a file would wait for ever."""
+    file.unlink()
+    os.mkfifo(file, 0o600)
+
+
+def a_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir(mode=0o700)
+
+
+def of_no_end(file: Path) -> None:
+    os.truncate(file, 1 << 40)
 
 
 def cut_short(file: Path) -> None:
@@ -203,8 +263,11 @@ def empty(file: Path) -> None:
 
 
 def of_another_boot(file: Path) -> None:
+    """(The identities say so, too.)"""
     boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
-    file.write_bytes(file.read_bytes().replace(boot, boot[::-1], 1))
+    head, at, rest = file.read_bytes().partition(b"\n" + boot + b"\n")
+    assert at
+    file.write_bytes(head + b"\n" + boot[::-1] + b"\n" + rest)
 
 
 def open_to_others(file: Path) -> None:
@@ -225,6 +288,11 @@ def link_elsewhere(file: Path) -> None:
     "spoil",
     [
         of_another_version,
+        of_another_release,
+        of_another_python,
+        a_fifo,
+        a_directory,
+        of_no_end,
         cut_short,
         damaged,
         empty,
@@ -243,6 +311,17 @@ def test_index_that_is_not_used(rig: Rig, spoil: Callable[[Path], None]) -> None
     verb(rig, told(rig)).report(0)
     assert fired(rig) == (0, 0, {})
     assert_as_they_were(rig, *pods)
+
+
+def test_index_in_a_directory_of_others(rig: Rig) -> None:
+    """They could have put it there. (Nor are the locks trusted: nothing is repaired.)"""
+    two_pods(rig)
+    assert snapshot(rig)
+    rig.reload()
+    (rig.base / "run").chmod(0o777)
+    document = verb(rig, told(rig)).report(1)
+    assert fired(rig) == (0, 0, {})
+    assert all("not trusted" in one["error"]["msg"] for one in document["attachments"])
 
 
 def test_it_is_of_its_directory_of_records(rig: Rig) -> None:

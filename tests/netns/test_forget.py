@@ -233,7 +233,7 @@ def test_lock_of_another_is_respected(rig: Rig) -> None:
         words = ("forget", was.pod.id, "--checkpoint-dir", str(rig.checkpoints))
         done = rig.cli(*words, patch=patch)
     assert done.status == 3
-    assert "is being worked on by another cni-repair" in done.out
+    assert "another cni-repair is at work on" in done.out
     assert len(rig.kept()) == 1
 
 

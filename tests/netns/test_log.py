@@ -317,6 +317,16 @@ def test_a_process_of_a_repair_that_is_killed(rig: Rig, journal: Journal) -> Non
     assert {one["EVENT"] for one in told[1:]} == {"repaired"}
 
 
+def test_what_is_in_the_way_is_said_in_the_line_itself(rig: Rig, journal: Journal) -> None:
+    """Who reads by journalctl sees MESSAGE alone: what the pod lacks, and why that stays so."""
+    web = rig.attach("web")
+    rig.uplink_down()
+    rig.plugin("REPAIR", web.pod).error(11)
+    failed = events(journal)[-1]
+    assert failed["MESSAGE"] == f"failed, still lost: {title(web.pod)} ({failed['REASON']})"
+    assert failed["REASON"].endswith("eth0 does not exist: repair again once it is there")
+
+
 def test_a_refusal_is_told_once(rig: Rig, journal: Journal) -> None:
     web = rig.attach("web")
     rig.ip("link delete eth0", web.pod)
@@ -324,7 +334,7 @@ def test_a_refusal_is_told_once(rig: Rig, journal: Journal) -> None:
     rig.plugin("REPAIR", web.pod).error(102)
     rig.plugin("DEL", web.pod).ok()
     _, refused, deleted = events(journal)
-    assert refused.pop("MESSAGE").startswith(f"refused, still foreign: {title(web.pod)} (foreign: ")
+    assert refused.pop("MESSAGE").startswith(f"refused, still foreign: {title(web.pod)} (eth0 is ")
     assert refused.pop("CAUSE") == f"foreign: {refused['REASON']}"
     assert "eth0" in refused.pop("REASON")
     assert refused == about(
@@ -597,7 +607,7 @@ def test_log_of_a_nodes_files(rig: Rig, journal: Journal) -> None:
     (directory,) = rig.run("sh", "-c", "echo /run/log/journal/*").out.split()
     assert [one["event"] for one in log(rig, "--directory", directory)] == ["healed"]
     missing = rig.cli("log", "--directory", "/no/such")
-    assert missing.status == 1
+    assert missing.status == 2
     assert missing.err == "cni-repair: /no/such is no directory: correct --directory\n"
 
 

@@ -122,6 +122,28 @@ def another_link(rig: Rig) -> None:
     rig.ip("link add eth0 type bridge")
 
 
+def renamed_master(rig: Rig) -> None:
+    master_down(rig)
+    rig.ip("link set eth0 name ens9")
+
+
+def renamed_and_lost(rig: Rig) -> None:
+    renamed_master(rig)
+    for pod in ("pod1", "pod2"):
+        rig.ip("link del eth0", pod)
+
+
+ANOTHER_NAME = "the node's eth0 has another name now"
+ALTNAME = "ip link property add dev ens9 altname eth0"
+
+
+def named_back(rig: Rig) -> None:
+    """By the altname; then status says what is still amiss: it is down."""
+    rig.ip(ALTNAME.removeprefix("ip "))
+    assert "next: ip link set dev ens9 up\n" in command(rig, "status").out
+    rig.ip("link set dev ens9 up")
+
+
 SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     # what happened; the command; what its advice says; what is done then, until status is 0
     "lost": (lost, "status", ["cni-repair repair --all"], [run("repair", "--all")]),
@@ -167,8 +189,19 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     ),
     "another-link": (
         another_link, "repair",
-        ["the node's eth0 is another link now", "do what the reason says", "repair --all"],
+        [
+            "the node's eth0 is another link now", "rename that link (ip -d link show dev eth0)",
+            "then cni-repair repair --all",
+        ],
         [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
+    ),
+    "renamed-and-down": (  # not to be made again
+        renamed_master, "status", [f"{ANOTHER_NAME}; 2 pod", f"next: {ALTNAME}\n"],
+        [named_back, run("repair", "--all")],
+    ),
+    "renamed-and-lost": (
+        renamed_and_lost, "repair", [f"{ANOTHER_NAME}; 2 pod", f"next: {ALTNAME}\n"],
+        [named_back, run("repair", "--all")],
     ),
     "degraded": (degraded, "status", ["next: cni-repair repair --all"], [run("repair", "--all")]),
     "down-in-the-pod-verify": (  # nothing of the switch's
@@ -223,6 +256,29 @@ def test_pods_of_one_cause_are_told_together(rig: Rig) -> None:
     assert out.count("the pod's eth0 is gone; the node's master eth0 does not exist") == 1
     assert "    all 5: " in out
     assert "the node's eth0 is missing; 5 pod interfaces on it" in out
+
+
+def test_a_repair_that_needs_the_master_says_so(rig: Rig) -> None:
+    """Not that a route was not restored since it is missing."""
+    attach(rig, 1)
+    rig.ip("link set eth0 down")
+    rig.ip("link set eth0 name ens9")
+    rig.ip("link set ens9 up")
+    eventually(lambda: rig.links("pod1")["eth0"]["operstate"] == "UP", "the pod to have carrier")
+    rig.ip("route del default", "pod1")
+    repaired = command(rig, "repair", "--all").out
+    assert " eth0 (nothing done)\n    route 0.0.0.0/0 via 10.9.0.1 is missing; the" in repaired
+    assert f"it is called ens9 now: {ALTNAME}: then repair again\n" in repaired
+
+
+def test_pods_that_are_gone_are_told_together(rig: Rig) -> None:
+    """Though each had a namespace of its own."""
+    attach(rig, 3)
+    for pod in ("pod1", "pod3"):
+        rig.ip(f"netns del {pod}")
+    for words in (["status"], ["verify", "--timeout", "1"]):
+        out = command(rig, *words).out
+        assert out.count("    all 2: its network namespace is gone: No such file or directory") == 1
 
 
 def test_link_that_is_down_is_told_once(rig: Rig) -> None:

@@ -756,7 +756,7 @@ def test_unusable_checkpoint_is_named_and_the_rest_repaired(spoilt: Spoilt, kind
             spoilt.good.pod.id: "healthy",
         }
         error = entry_of(report, spoilt.bad.pod)["error"]
-        assert path.name in error["msg"]
+        assert path.name in error["details"]
         assert kind != "newer" or "newer than this cni-repair" in error["details"]
         assert_restored(rig, spoilt.good)
         assert "eth0" not in rig.links(spoilt.bad.pod)

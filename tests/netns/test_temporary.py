@@ -155,7 +155,14 @@ def test_armed_repair_leaves_it_to_the_ordinary_way(rig: Rig) -> None:
     rig.reload()
     node = rig.node_links()
     kill_repair(rig, was.pod, BEFORE_THE_MOVE)
-    rig.plugin("REPAIR", was.pod).ok()
+    missed = rig.base / "missed"
+    told = f"""
+from cni_repair.repair.armed.ready import Armed
+close = Armed.close
+Armed.close = lambda self: (open({str(missed)!r}, "w").write(repr(self.missed)), close(self))
+"""
+    rig.plugin("REPAIR", patch=told).report(0)  # (Of one pod alone, it does not read the index.)
+    assert missed.read_text(encoding="utf-8") == "{'a repair of it was killed': 1}"
     assert rig.state(was.pod) == was.state
     assert rig.node_links() == node
 

@@ -45,7 +45,7 @@ def test_a_pod_that_cannot_be_armed_does_not_hold_the_others(rig: Rig, fault: st
     bad, good = rig.attach("bad"), rig.attach("good")
     at_one_pod = f"""
 import os, time
-from cni_repair.repair.armed import Arming
+from cni_repair.repair.armed.arming import Arming
 from cni_repair.watch import crew
 
 crew.WORKING_SECONDS = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
@@ -16,9 +16,9 @@ from cni_repair.base.frozen import replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint import model
 from tests.unit import documents
+from tests.unit.documents import Place
 from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
 
-Path = tuple[str | int, ...]
 NAME = f"{CHECKPOINT.key.name}.json"
 FULL = replace(
     CHECKPOINT,
@@ -61,7 +61,7 @@ def ack(raw: bytes, name: str = NAME) -> CniError:
     with pytest.raises(CniError) as caught:
         model.decode(raw, name)
     assert caught.value.code == BAD_CHECKPOINT
-    assert name in caught.value.msg
+    assert caught.value.details.endswith(f" (file {name})")
     return caught.value
 
 
@@ -75,20 +75,6 @@ def is_read(document: dict[str, Any]) -> bool:
     return True
 
 
-def changed(document: Any, path: Path, change: Callable[[Any, Any], None]) -> Any:
-    """A copy of a document with `change(container, key)` done at a path."""
-    copy = json.loads(json.dumps(document))
-    container = copy
-    for key in path[:-1]:
-        container = container[key]
-    change(container, path[-1])
-    return copy
-
-
-def put(value: object) -> Callable[[Any, Any], None]:
-    return lambda container, key: container.__setitem__(key, value)
-
-
-def places_in(value: object) -> Iterator[Path]:
+def places_in(value: object) -> Iterator[Place]:
     """Every place of a document, but not inside the two objects that are free."""
     return documents.places_in(value, closed=("netconf", "result"))

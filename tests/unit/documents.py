@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, TypeAlias
 
 Place: TypeAlias = tuple[str | int, ...]
+Change: TypeAlias = Callable[[Any, Any], None]  # of what stands in a container under a key
 
 
 def places_in(value: object, place: Place = (), closed: Collection[str] = ()) -> Iterator[Place]:
@@ -20,3 +22,38 @@ def places_in(value: object, place: Place = (), closed: Collection[str] = ()) ->
         yield (*place, key)
         if key not in closed:
             yield from places_in(inner, (*place, key), closed)
+
+
+def changed(document: Any, place: Place, change: Change) -> Any:
+    """A copy of a document with a change made at a place."""
+    made = copy.deepcopy(document)
+    container = made
+    for key in place[:-1]:
+        container = container[key]
+    change(container, place[-1])
+    return made
+
+
+def put(value: object) -> Change:
+    """Put it in the place of what is there, if anything is."""
+    return lambda container, key: container.__setitem__(key, value)
+
+
+def take(_: object) -> Change:
+    """Take away what is there."""
+    return lambda container, key: container.__delitem__(key)
+
+
+def add(value: object) -> Change:
+    """Put it beside what is there."""
+
+    def change(container: Any, _: Any) -> None:
+        if isinstance(container, dict):
+            container["odd"] = value
+        else:
+            container.append(value)
+
+    return change
+
+
+MUTATIONS: list[Callable[[object], Change]] = [take, put, add]

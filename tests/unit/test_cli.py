@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -367,7 +368,7 @@ def test_hostile_files_are_named_and_stop_nobody(
     )
     assert (status, err) == (DAMAGED, "")
     for name in HOSTILE:
-        assert f"{name}@eth0.json is not used" in out, name
+        assert re.search(rf"its record is not used: .*{name}@eth0\.json\)$", out, re.M), name
     assert "stale" in out  # the good one was looked at, too
     assert "schemaVersion 2" in out
 
@@ -439,7 +440,7 @@ def test_repair_says_once_what_pods_share(directory: Path, tmp_path: Path) -> No
 def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    away = CniError(TRY_AGAIN, "master eth0 does not exist", "call again once that has changed")
+    away = CniError(TRY_AGAIN, "master eth0 does not exist", "repair again once it is there")
     lost = Report(KEY, CHECKPOINT, NETNS, "lost", ("eth0 is gone",), (), away)
     done = Report(KEY, CHECKPOINT, NETNS, "healthy", (), ("ip link set up dev eth0",))
     moved = replace(done, notes=("moved to eth1",))
@@ -447,7 +448,7 @@ def test_reasons_of_a_repair_stand_below_those_whom_they_concern(
     scope = Scope("/nowhere", "/nowhere", None, (), False, "")
     render.repaired([lost, done, well, lost, lost, moved], scope)
     pod = f"shop/cart-0 {KEY.container_id[:12]} eth0"
-    why = "eth0 is gone; master eth0 does not exist: call again once that has changed"
+    why = "eth0 is gone; master eth0 does not exist: repair again once it is there"
     printed = capsys.readouterr().out.splitlines()
     # (What to do next depends on the node's links, which are this machine's here.)
     assert printed[:8] == [
@@ -722,8 +723,36 @@ def test_directory_cannot_be_validated(tmp_path: Path) -> None:
 def test_configuration_that_repair_needs_must_name_us_once(tmp_path: Path) -> None:
     path = written(tmp_path, {"type": "macvlan"})
     status, _, err = outcome("status", "--conf", path)
-    assert status == DAMAGED
-    assert "0 times" in err
+    assert status == USAGE
+    assert err == (
+        f"cni-repair: {path} has no plugin of type cni-repair: correct it, or --conf;"
+        f" cni-repair validate {path} has more\n"
+    )
+
+
+@as_root
+@pytest.mark.parametrize(
+    "document", ["{", {**NETCONF, "vlanId": 5000}, {**CONFLIST, "plugins": [NETCONF, NETCONF]}],
+    ids=["no-json", "no-vlan", "two"],
+)  # fmt: skip
+def test_a_wrong_conf_is_wrong_usage_and_named(tmp_path: Path, document: object) -> None:
+    path = written(tmp_path, document)
+    status, out, err = outcome("repair", "--all", "--conf", path)
+    assert (status, out) == (USAGE, "")
+    assert path in err.partition(": correct it")[0].partition("; correct it")[0]
+    assert err.endswith(f"; cni-repair validate {path} has more\n")
+
+
+@as_root
+def test_the_conf_of_another_network_is_not_taken_for_a_node_without_pods(
+    directory: Path, tmp_path: Path
+) -> None:
+    put(directory)
+    conf = written(tmp_path, {**NETCONF, "name": "other", "checkpointDir": str(directory)})
+    status, out, _ = outcome("status", "--conf", conf)
+    assert status == FINE
+    said = f"no attachments of network other in {directory}; of all networks: cni-repair status;"
+    assert out.startswith(said)
 
 
 @as_root
@@ -787,8 +816,28 @@ def test_next_command_repeats_the_options(directory: Path) -> None:
     damaged = f"{CHECKPOINT.key.name}.json"
     (directory / damaged).write_text("{")
     _, _, err = outcome("plan", "nosuch", "--checkpoint-dir", str(directory))
-    assert f"cni-repair status --all --checkpoint-dir {directory} lists them" in err
-    assert "1 cannot be read" in err
+    assert f"cni-repair status --all --checkpoint-dir {directory} lists all pods" in err
+    assert "1 of the records cannot be read" in err
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("web-1", "shop/web-1 or test/web-1"), ("shop/web1", "shop/web-1"), ("Web-2", "shop/web-2"),
+        ("zzz", ""),
+    ],
+)  # fmt: skip
+def test_a_mistyped_pod_is_answered_with_who_may_be_meant(
+    directory: Path, typed: str, meant: str
+) -> None:
+    for number, pod in enumerate(("shop/web-1", "shop/web-2", "test/web-1")):
+        key = Key(f"{number}" * 64, "eth0")
+        put(directory, replace(CHECKPOINT, key=key, pod=model.Pod(*pod.split("/"))))
+    status, _, err = outcome("repair", typed, "--checkpoint-dir", str(directory))
+    assert status == USAGE
+    said = f"cni-repair: no record of {typed}: "
+    assert err.startswith(f"{said}did you mean {meant}?\n" if meant else f"{said}cni-repair status")
 
 
 @as_root

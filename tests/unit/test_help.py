@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.cli.manual import listed, pages, rendered, spelt_for
+from cni_repair.cli.parser import make_parser, parsers
 from tests.unit.samples import REPOSITORY, run_module
 
 TOPICS = [path.stem for path in sorted((REPOSITORY / "cni_repair" / "manual").glob("*.md"))]
@@ -148,14 +149,20 @@ def test_command_without_a_page_shows_its_options() -> None:
     assert done.stdout == run_module("validate", "--help").stdout
 
 
-def test_unknown_topic_names_the_nearest_and_all() -> None:
+@pytest.mark.parametrize("name", ["", *parsers()])
+def test_no_line_of_a_commands_options_is_wider_than_a_console(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = parsers()[name] if name else make_parser([])
+    assert [line for line in parser.format_help().splitlines() if len(line) > 80] == []
+
+
+def test_unknown_topic_names_the_nearest_in_one_line_of_a_console() -> None:
     done = run_module("help", "oncall")
     assert (done.returncode, done.stdout) == (USAGE, b"")
-    assert done.stderr.decode() == (
-        "cni-repair: help: no page 'oncall' (did you mean on-call?); there are: "
-        + ", ".join(pages())
-        + "\n"
-    )
+    said = "cni-repair: help: no page 'oncall': did you mean on-call? cni-repair help lists them\n"
+    assert done.stderr.decode() == said
     assert b"did you mean" not in run_module("help", "zzz").stderr
 
 

@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "network": (
         ("reachability",),
         ("observe", "apply"),
+        ("links",),
         ("planning",),
         ("operations",),
         ("kernel",),

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from cni_repair.watch.kubernetes import kubeconfig
-from cni_repair.watch.kubernetes.kubeconfig import Credential, Unusable, find, read
+from cni_repair.watch.kubernetes.kubeconfig import Credential, Unusable, in_force, read
+from cni_repair.watch.settings import AUTO, NEVER
 from tests.unit.strategies import json_values
 
 # The beginning of a certificate's subject, as DER has it: /O=system:nodes/CN=system:node:worker-7
@@ -158,7 +159,12 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "nothing": (document(user={}), "it has neither a client certificate with its key nor a token"),
     "half": (document(user={"client-certificate-data": inline(PEM)}), "nor a token"),
-    "program": (document(user={"exec": {"command": "aws"}}), "nor a token (exec is not followed)"),
+    "program": (
+        document(user={"exec": {"command": "aws"}}),
+        "comes from a program (exec 'aws'), and we run none: name a kubeconfig with a token in",
+    ),
+    "provider": (document(user={"auth-provider": {"name": "gcp"}}), "(auth-provider 'gcp')"),
+    "no program": (document(user={"exec": ["aws"]}), "from a program (exec), and"),
     "absent": (document(user={"tokenFile": "/nonexistent"}), "cannot be read: No such file"),
     "directory": (document(user={"tokenFile": "/"}), "/ is not a regular file"),
     "endless": (document(user={"tokenFile": "/dev/zero"}), "/dev/zero is not a regular file"),
@@ -211,9 +217,10 @@ def test_any_document(tmp_path_factory: pytest.TempPathFactory, content: Any) ->
 def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = [str(tmp_path / name) for name in ("first", "second")]
     monkeypatch.setattr(kubeconfig, "PLACES", places)
-    assert find("") == ""
+    assert in_force(AUTO) == ""
     Path(places[1]).touch()
-    assert find("") == places[1]
+    assert in_force(AUTO) == places[1]
     Path(places[0]).touch()
-    assert find("") == places[0]
-    assert find("/named") == "/named"
+    assert in_force(AUTO) == places[0]
+    assert in_force("/named") == "/named"
+    assert in_force(NEVER) == ""

@@ -19,7 +19,7 @@ from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import make_private
 from cni_repair.checkpoint import inventory, locks, orphans
 from cni_repair.checkpoint.inventory import Entry
-from cni_repair.checkpoint.locks import Lock
+from cni_repair.checkpoint.locks import PARENTS, Lock
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.checkpoint.orphans import end_orphans
 from cni_repair.checkpoint.store import Store
@@ -116,13 +116,13 @@ def test_deadline_is_code_11(run_dir: str, seconds: float) -> None:
     with Lock(run_dir, "abc@eth0"):
         started = time.monotonic()
         with (
-            pytest.raises(CniError, match="abc@eth0") as caught,
+            pytest.raises(CniError, match="abc eth0") as caught,
             Lock(run_dir, "abc@eth0", seconds),
         ):
             pass
         assert time.monotonic() - started >= seconds
     assert caught.value.code == TRY_AGAIN
-    assert caught.value.msg == "abc@eth0 is being worked on by another cni-repair"
+    assert caught.value.msg == "another cni-repair is at work on abc eth0"
 
 
 @pytest.mark.parametrize(
@@ -493,7 +493,24 @@ def test_run_dir_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -
         pass
     assert caught.value.code == IO
     assert caught.value.msg == f"cannot make the lock {tmp_path}/file/run/a.lock"
-    assert caught.value.details == os.strerror(errno.ENOTDIR)
+    why = f"{os.strerror(errno.ENOTDIR)}; move away what is in the place of a directory"
+    assert caught.value.details == f"{why} (ls -ld {tmp_path}/file/run)"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (f"{'c4719afa' * 8}@eth0", "another cni-repair is at work on c4719afac471 eth0"),
+        (PARENTS, "another cni-repair is at work on the node's links"),
+        ("upgrade", "another cni-repair is at work on upgrade"),
+    ],
+)
+def test_what_is_locked_is_said_in_half_a_line(tmp_path: Path, name: str, said: str) -> None:
+    run_dir = str(tmp_path / "run")
+    with Lock(run_dir, name), pytest.raises(CniError) as caught, Lock(run_dir, name, 0.0):
+        pass
+    assert caught.value.msg == said
+    assert f"/{name}.lock" in caught.value.details
 
 
 def test_lock_files_are_private(run_dir: str, umask: None) -> None:

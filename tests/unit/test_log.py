@@ -196,6 +196,7 @@ def test_a_table_of_a_night() -> None:
         ("start", "it is gone", "watch: start; it is gone"),
         ("", "it is gone", "watch: it is gone"),
         ("start", "", "watch: start"),
+        ("lost: it is gone", "it is gone: try again", "watch: lost: it is gone; try again"),
     ],
 )
 def test_nothing_is_said_twice(cause: str, reason: str, words: str) -> None:

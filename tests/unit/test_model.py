@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,19 +19,19 @@ from tests.unit.checkpointdocuments import (
     NAME,
     SCHEMA,
     VALIDATOR,
-    Path,
     ack,
     document_of,
     is_read,
     places_in,
     sealed,
 )
+from tests.unit.documents import Place
 from tests.unit.examples import examples
 from tests.unit.samples import CHECKPOINT, RICH, SETTLED
 from tests.unit.strategies import checkpoints
 
 # What cni-repair 0.1.0 wrote for an attachment of which it knew everything.
-OLD = (File(__file__).parents[1] / "records" / "0.1.0.dev" / "sample.json").read_bytes()
+OLD = (Path(__file__).parents[1] / "records" / "0.1.0.dev" / "sample.json").read_bytes()
 
 
 def test_schema_is_a_schema() -> None:
@@ -83,7 +83,7 @@ def test_older_version_knows_all_keys_of_what_it_could_have_written() -> None:
     assert missing == []
 
 
-def has(document: Any, place: Path) -> bool:
+def has(document: Any, place: Place) -> bool:
     for key in place:
         if isinstance(document, dict) and key not in document:
             return False

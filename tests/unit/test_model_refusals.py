@@ -13,22 +13,20 @@ from cni_repair.checkpoint import model
 from tests.unit.checkpointdocuments import (
     FULL,
     VALIDATOR,
-    Path,
     ack,
-    changed,
     document_of,
     is_read,
     places_in,
-    put,
     sealed,
 )
+from tests.unit.documents import MUTATIONS, Change, Place, changed, put
 from tests.unit.examples import examples
 from tests.unit.strategies import checkpoints
 
 ROUTE_PATH = ("routes", 0)
 ADDRESS_PATH = ("addresses", 0)
 
-BAD_VALUES: dict[str, tuple[Path, object]] = {
+BAD_VALUES: dict[str, tuple[Place, object]] = {
     "id-with-path": (("containerId",), "../x"),
     "id-with-newline": (("containerId",), "abc\n"),
     "id-empty": (("containerId",), ""),
@@ -170,7 +168,7 @@ BAD_VALUES: dict[str, tuple[Path, object]] = {
 
 
 @pytest.mark.parametrize(("path", "value"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
-def test_bad_value_is_refused_here_and_by_the_schema(path: Path, value: object) -> None:
+def test_bad_value_is_refused_here_and_by_the_schema(path: Place, value: object) -> None:
     document = changed(document_of(FULL), path, put(value))
     assert not VALIDATOR.is_valid(document)
     assert not is_read(document)
@@ -193,12 +191,12 @@ def test_bad_value_is_refused_here_and_by_the_schema(path: Path, value: object) 
         (("routes", 0, "hops"), [{"ifname": "a b"}], "$.routes[0].hops[0].ifname: expected"),
     ],
 )
-def test_error_says_where_and_what(path: Path, value: object, words: str) -> None:
+def test_error_says_where_and_what(path: Place, value: object, words: str) -> None:
     assert words in ack(sealed(changed(document_of(), path, put(value)))).details
 
 
 # What the schema cannot say, or says otherwise:
-READ_MORE_STRICTLY: dict[str, tuple[Path, object]] = {
+READ_MORE_STRICTLY: dict[str, tuple[Place, object]] = {
     # an interface name is 15 bytes, a schema counts characters
     "ifname-in-bytes": (("ifname",), "\u00e4" * 8),
     # a NUL in a text would cut it short in the kernel
@@ -233,7 +231,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Path, object]] = {
 @pytest.mark.parametrize(
     ("path", "value"), READ_MORE_STRICTLY.values(), ids=READ_MORE_STRICTLY.keys()
 )
-def test_reading_is_stricter_than_the_schema(path: Path, value: object) -> None:
+def test_reading_is_stricter_than_the_schema(path: Place, value: object) -> None:
     document = changed(document_of(FULL), path, put(value))
     assert VALIDATOR.is_valid(document)
     assert not is_read(document)
@@ -259,25 +257,14 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from([
 # The schema does not compare an address with the family beside it.
 WITH_FAMILY = ("addresses", "routes", "absentRoutes", "rules", "neighbours")
 DEPENDS_ON_FAMILY = ("family", "address", "broadcast", "peer", "prefix", "dst", "prefsrc", "src")
-MUTATIONS: list[Callable[[Any, Any, object], None]] = [
-    lambda container, key, _: container.__delitem__(key),
-    lambda container, key, value: container.__setitem__(key, value),
-    lambda container, _, value: (
-        container.__setitem__("odd", value)
-        if isinstance(container, dict)
-        else container.append(value)
-    ),
-]
 
 
 @given(st.sampled_from(PLACES), st.sampled_from(MUTATIONS), VALUES)
 @examples(250)
 def test_reader_and_schema_agree_on_mutated_documents(
-    place: Path, mutate: Callable[[Any, Any, object], None], value: object
+    place: Place, mutation: Callable[[object], Change], value: object
 ) -> None:
-    document = changed(
-        document_of(FULL), place, lambda container, key: mutate(container, key, value)
-    )
+    document = changed(document_of(FULL), place, mutation(value))
     if {*WITH_FAMILY} & {*place} and place[-1] in DEPENDS_ON_FAMILY:
         assert VALIDATOR.is_valid(document) or not is_read(document)
     else:

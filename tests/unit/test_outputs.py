@@ -55,7 +55,7 @@ from tests.unit.samples import CHECKPOINT, KEY, NETNS, run_module
 from tests.unit.watching import STATUS
 
 NAMES = sorted(path.name for path in SCHEMAS.glob("*.json"))
-AWAY = CniError(TRY_AGAIN, "master eth0 does not exist", "call again once that has changed")
+AWAY = CniError(TRY_AGAIN, "master eth0 does not exist", "repair again once it is there")
 BARE = Unmanaged("/run/netns/bare", "net1", "eth0", "ipvlan")
 NOON = 1_700_000_000.25
 

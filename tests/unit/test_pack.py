@@ -41,10 +41,8 @@ def installed(tmp_path: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(REPOSITORY / "cni_repair", package, ignore=ignored)
     (package / "__pycache__").mkdir()
-    start = (
-        f"import sys; sys.path.append({str(tmp_path)!r}); from cni_repair.base.pack import make; "
-    )
-    python("-B", "-c", start + "make()")
+    start = f"import sys; sys.path.append({str(tmp_path)!r}); "
+    python("-B", "-c", f"{start}from cni_repair.base.packing import make; make()")
     return package
 
 
@@ -95,3 +93,23 @@ def test_without_a_good_pack(installed: Path, damage: str) -> None:
     else:
         pack.write_bytes(pack.read_bytes()[: 0 if damage == "empty" else 500])
     assert set(loaders(installed).values()) == {"SourceFileLoader"}
+
+
+def test_a_failure_is_told_with_its_line(installed: Path) -> None:
+    """What is left out of the code is not what an error is found by."""
+    code = f"""
+import sys
+sys.path.append({str(installed.parent)!r})
+from cni_repair.base import pack
+pack.use()
+from cni_repair.cni.netconf import parse
+try:
+    parse(None)
+except Exception as error:
+    while error.__traceback__.tb_next:
+        error.__traceback__ = error.__traceback__.tb_next
+    print(error.__traceback__.tb_frame.f_code.co_filename, error.__traceback__.tb_lineno > 1)
+print(parse.__doc__)
+"""
+    said = python("-B", "-c", code).split()
+    assert said[0].startswith(str(installed)) and said[1:] == ["True", "None"]

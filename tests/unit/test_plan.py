@@ -57,6 +57,7 @@ from cni_repair.uplink.plan import (
     plan_parents,
     renamed,
     same_card,
+    same_device,
     same_vlan,
 )
 from tests.unit.samples import (
@@ -188,7 +189,7 @@ def test_stranger_is_named_and_never_touched(stranger: LiveLink, why: str) -> No
 
 SETTLED = replace(ATTACHMENT, settled=True)
 NO_CARRIER = replace(as_desired(ATTACHMENT), link=live(carrier=False))
-WITHOUT_CARRIER = "the pod's eth0 has no carrier: "
+WITHOUT_CARRIER = "the pod's eth0 has no carrier"
 BRIEF = replace(ADDRESS, valid=600, preferred=300)
 OVER_TWO = Route(4, "198.51.100.0/24", hops=(Hop("net2"), Hop("eth0"), Hop("net1")))
 CARD = replace(UPLINK, ifindex=MASTER.ifindex, flags=0)
@@ -200,23 +201,18 @@ def with_link(desired: Attachment = SETTLED, **changes: object) -> Attachment:
 
 TOLD: dict[str, tuple[Attachment, Observed, HostLink | None, list[str]]] = {
     "no carrier": (
-        ATTACHMENT, NO_CARRIER, MASTER, [f"{WITHOUT_CARRIER}look at the node's eth0.3"],
+        ATTACHMENT, NO_CARRIER, MASTER, [f"{WITHOUT_CARRIER}: look at the node's eth0.3"],
     ),
     "no carrier, and the master is not known": (
-        ATTACHMENT, NO_CARRIER, None, [f"{WITHOUT_CARRIER}look at the node's eth0.3"],
+        ATTACHMENT, NO_CARRIER, None, [WITHOUT_CARRIER],
     ),
-    "no carrier over a VLAN that is down: its card is to be set up": (
+    "no carrier over a VLAN that is down: what is below it may have another name by now": (
         ATTACHMENT, NO_CARRIER, replace(MASTER, flags=0),
-        [f"{WITHOUT_CARRIER}the node's eth0.3 is down: ip link set dev eth0 up"],
-    ),
-    "no carrier over VLANs that are down": (
-        replace(ATTACHMENT, parents=(replace(MASTER, name="eth0.3.5"), MASTER, UPLINK)),
-        NO_CARRIER, replace(MASTER, name="eth0.3.5", flags=0),
-        [f"{WITHOUT_CARRIER}the node's eth0.3.5 is down: ip link set dev eth0 up"],
+        [f"{WITHOUT_CARRIER}: the node's eth0.3 is down"],
     ),
     "no carrier over a card that is down, by its name now": (
         replace(ATTACHMENT, parents=(UPLINK,)), NO_CARRIER, replace(CARD, name="enp6s0"),
-        [f"{WITHOUT_CARRIER}the node's enp6s0 is down: ip link set dev enp6s0 up"],
+        [f"{WITHOUT_CARRIER}: the node's enp6s0 is down: ip link set dev enp6s0 up"],
     ),
     "an address has changed, and time has passed": (
         replace(SETTLED, addresses=(BRIEF,)),
@@ -649,12 +645,53 @@ def test_link_of_the_cards_name_is_the_card_unless_something_speaks_against_it()
     assert not is_recorded_card(UPLINK, OTHER_CARD)
 
 
-def test_renamed_card_is_told_with_how_to_name_it_back() -> None:
+def test_renamed_card_is_told_with_what_disturbs_no_pod() -> None:
     assert renamed(UPLINK, RENAMED_UPLINK) == ParentPlan(
         uplink_plan.RENAMED,
         "the node's master eth0 does not exist; its card is called eth1 now:"
-        " ip link set dev eth1 down; ip link set dev eth1 name eth0; ip link set dev eth0 up",
+        " ip link property add dev eth1 altname eth0",
+        remedy=("ip link property add dev eth1 altname eth0",),
+        at="eth0",
     )
+    assert "; it is called eth1 now" in renamed(BOND, replace(BOND, name="eth1")).reason
+
+
+def test_link_without_an_identity_of_its_own_is_known_by_its_index() -> None:
+    """A bond that was renamed is not to be made again."""
+    assert same_device(BOND, replace(BOND, name="bond9", mac="52:54:00:00:00:99"))
+    assert not same_device(BOND, replace(BOND, kind="bridge"))
+    assert not same_device(UPLINK, UPLINK), "a card has a permanent MAC, or a place"
+    assert not same_device(BOND, None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "present", "at", "said"),
+    [
+        ((MASTER, UPLINK), {}, "", "repair again once it is there"),
+        (
+            (replace(MASTER, mtu=9000), UPLINK), {UPLINK.name: UPLINK}, "eth0",
+            "then repair again",
+        ),
+        (
+            (MASTER, UPLINK), {UPLINK.name: UPLINK, MASTER.name: replace(MASTER, vlan=Vlan(4))},
+            "eth0.3",
+            "nothing was changed; rename or remove that link (ip -d link show dev eth0.3);"
+            " then repair again",
+        ),
+        (
+            (MASTER, UPLINK), {UPLINK.name: OTHER_CARD}, "eth0",
+            f"nothing was changed; rename that link (ip -d link show dev {OTHER_CARD.name});"
+            " give the recorded one its name again; then repair again",
+        ),
+    ],
+    ids=["missing", "mtu", "vlan", "card"],
+)  # fmt: skip
+def test_what_is_to_be_done_before_a_repair_goes_on(
+    wanted: tuple[HostLink, ...], present: dict[str, HostLink], at: str, said: str
+) -> None:
+    """And with which link: the card below a VLAN is not the VLAN."""
+    made = plan_parents(wanted, present)
+    assert (made.at, made.afterwards) == (at, said)
 
 
 def test_vlan_is_known_by_its_id_over_the_same_link() -> None:

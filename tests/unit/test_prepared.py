@@ -7,7 +7,7 @@ import pytest
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.prepared import place_in_link, prepared, renumbered
-from cni_repair.repair.ready import _COUNT_BITS, _ranges
+from cni_repair.repair.armed.ready import _COUNT_BITS, _ranges
 
 _LINK = nl.link_body(7, 0, 0, nl.text(rt.IFLA_IFNAME, "eth0") + nl.u32(rt.IFLA_LINK, 5))
 _NEW = nl.Message(rt.RTM_NEWLINK, rt.NLM_F_CREATE | rt.NLM_F_EXCL, _LINK)

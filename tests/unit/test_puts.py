@@ -48,6 +48,24 @@ def test_what_a_container_runs_by_the_same_name(tmp_path: Path) -> None:
         assert running(tmp_path).keys() == {here.pid}
 
 
+@pytest.mark.needs_root
+@pytest.mark.parametrize("mode", [0o755, 0o711], ids=["an open one", "one that cannot be dumped"])
+def test_what_another_user_s_process_says_of_itself(short_path: Path, mode: int) -> None:
+    """It would keep versions for ever, and hold up each uninstall."""
+    version = short_path / "versions" / NAME
+    version.mkdir(parents=True)
+    for path in (version, *version.parents):
+        if short_path.parent in path.parents:
+            path.chmod(0o755)
+    program = version / "program"
+    shutil.copy("/usr/bin/cat", program)
+    program.chmod(mode)
+    lie = f"echo; exec -a {version}/bin/python3 {program}"
+    nobody = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all")
+    with started("bash", "-c", lie) as ours, started(*nobody, "bash", "-c", lie):
+        assert running(short_path).keys() == {ours.pid}
+
+
 @contextmanager
 def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has said a line, and waits for its input's end."""

@@ -24,6 +24,7 @@ from cni_repair.network.kernel import address as addresses
 from cni_repair.network.kernel import link as links
 from cni_repair.network.kernel import neighbour as neighbours
 from cni_repair.network.kernel import rule as rules
+from cni_repair.network.links import chain_from, link_named
 from cni_repair.network.model import (
     IFF_RUNNING,
     IFF_UP,
@@ -426,9 +427,9 @@ def test_netns_id(netnsid: int, meaning: int | None) -> None:
 
 def test_link_that_is_not_there() -> None:
     with Rtnetlink() as rtnl:
-        assert observe.link_named(rtnl, "no-such-link") is None
+        assert link_named(rtnl, "no-such-link") is None
         assert observe.ifindex_of(rtnl, "no-such-link") == 0
-        assert observe.chain_from(rtnl, 0x7FFFFFFF) == ()
+        assert chain_from(rtnl, 0x7FFFFFFF) == ()
 
 
 BY_KERNEL: dict[str, tuple[str, int, int, bool, bool]] = {

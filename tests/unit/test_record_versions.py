@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path as File
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,17 +17,17 @@ from tests.unit.checkpointdocuments import (
     FULL,
     NAME,
     VALIDATOR,
-    Path,
     ack,
     document_of,
     places_in,
     sealed,
 )
+from tests.unit.documents import Place
 from tests.unit.examples import examples
 from tests.unit.samples import MASTER, UPLINK
 from tests.unit.strategies import json_values
 
-RECORDS = sorted((File(__file__).parents[1] / "records").glob("*/*.json"))
+RECORDS = sorted((Path(__file__).parents[1] / "records").glob("*/*.json"))
 
 
 def name_of(document: dict[str, Any]) -> str:
@@ -47,13 +47,13 @@ def written(checkpoint: model.Checkpoint) -> dict[str, Any]:
 
 
 def test_there_are_records_of_each_released_version() -> None:
-    changelog = (File(__file__).parents[2] / "CHANGELOG.md").read_text()
+    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
     released = set(re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE))
     assert {record.parent.name for record in RECORDS} >= released | {"0.1.0"}
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_an_older_version_s_record_is_read_and_written_as_it_was(record: File) -> None:
+def test_an_older_version_s_record_is_read_and_written_as_it_was(record: Path) -> None:
     raw = record.read_bytes()
     checkpoint = model.decode(raw, name_of(json.loads(raw)))
     assert checkpoint.unknown == ()
@@ -64,7 +64,7 @@ def test_an_older_version_s_record_is_read_and_written_as_it_was(record: File) -
 
 
 def test_the_predecessors_record_is_read() -> None:
-    (record,) = (File(__file__).parents[1] / "records" / "predecessor").iterdir()
+    (record,) = (Path(__file__).parents[1] / "records" / "predecessor").iterdir()
     checkpoint = legacy.decode(record.read_bytes(), record.name, (MASTER, UPLINK))
     assert checkpoint.key.container_id.startswith(record.name)
     assert checkpoint.attachment.addresses
@@ -75,7 +75,7 @@ def test_the_predecessors_record_is_read() -> None:
 TODAY = document_of(FULL)
 
 
-def at(document: Any, place: Path) -> Any:
+def at(document: Any, place: Place) -> Any:
     for step in place:
         document = document[step]
     return document
@@ -123,7 +123,7 @@ def test_every_kind_of_object_takes_new_keys() -> None:
     assert deep <= {*OBJECTS}
 
 
-def with_news(*places: Path) -> model.Checkpoint:
+def with_news(*places: Place) -> model.Checkpoint:
     document = json.loads(json.dumps(TODAY))
     for place in places:
         at(document, place)["news"] = str(place)

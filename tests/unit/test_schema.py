@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[Kind, object, object]] = {
     "ip-prefix": (kinds.ip_prefix, "10.0.0.0/8", "10.0.0.0"),
     "any-object": (kinds.any_object, {"free": [1]}, []),
     "pair": (kinds.pair_of(1, 9), [1, 9], [1]),
-    "metrics": (kinds.metrics, [[2, 1400]], [[0, 1]]),
+    "metrics": (route.METRICS, [[2, 1400]], [[0, 1]]),
     "list": (kinds.list_of(kinds.flag), [True], [1]),
     "some": (kinds.some_of(kinds.flag), [True], []),
     "object": (kinds.object_of({"is_up": kinds.flag}, ["is_up"]), {"isUp": True}, {}),

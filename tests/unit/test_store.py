@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.base import files
-from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError
+from cni_repair.base.errors import BAD_CHECKPOINT, IO, CniError, with_remedy
 from cni_repair.base.files import make_private
 from cni_repair.checkpoint import store as stores
 from cni_repair.checkpoint.store import (
@@ -205,7 +205,8 @@ def test_whatever_fails_names_the_directory_and_says_why(
             act(store)
     assert caught.value.code == IO
     assert caught.value.msg == f"cannot use the checkpoint directory {directory}"
-    assert caught.value.details == why
+    assert caught.value.details == with_remedy(error, str(directory))
+    assert caught.value.details.startswith(why)
 
 
 def test_failed_commit_keeps_the_intent(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,8 +342,9 @@ def refused(directory: Path, name: str = NAME) -> str:
     with Store(str(directory)) as store, pytest.raises(CniError) as caught:
         store.read(name)
     assert caught.value.code == BAD_CHECKPOINT
-    assert name in caught.value.msg
-    return caught.value.details
+    why, file, path = caught.value.details.rpartition(" (file ")
+    assert (file, path) == (" (file ", f"{directory}/{name})")
+    return why
 
 
 def test_absent_file_is_not_found(directory: Path) -> None:
@@ -407,8 +409,9 @@ def test_file_that_cannot_be_read_now_is_not_a_bad_one(
         with pytest.raises(CniError) as caught:
             store.read(NAME)
     assert caught.value.code == IO
-    assert caught.value.msg == f"checkpoint {directory}/{NAME} cannot be read"
-    assert caught.value.details == f"cannot read it: {os.strerror(errno.EIO)}"
+    assert caught.value.msg == "its record cannot be read"
+    why = f"cannot read it: {os.strerror(errno.EIO)}"
+    assert caught.value.details == f"{why} (file {directory}/{NAME})"
 
 
 # --- the directory ------------------------------------------------------------------------------

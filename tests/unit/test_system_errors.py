@@ -47,6 +47,20 @@ def test_words(error: Exception, msg: str) -> None:
     assert "call again" in said.details
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "; make room there (df -h /x; df -i /x)"),
+        (errno.EROFS, "; have it writable again (findmnt -T /x; dmesg)"),
+        (errno.EMFILE, "; raise the limit of open files (ulimit -n)"),
+        (errno.EPERM, ""),
+    ],
+)
+def test_what_is_to_be_done_comes_before_the_place(number: int, remedy: str) -> None:
+    said = str(caught(OSError(number, "why", "/x")))
+    assert said.startswith(f"cannot use /x: why{remedy}: put that right, call again (")
+
+
 def test_the_place_is_ours(tmp_path: Path) -> None:
     """The innermost of our own files, not of Python's."""
     (tmp_path / "file").touch()
@@ -54,7 +68,7 @@ def test_the_place_is_ours(tmp_path: Path) -> None:
         open_trusted(str(tmp_path / "file" / "below"))
     assert isinstance(caught.value.__cause__, OSError)
     said = of_system(caught.value.__cause__)
-    assert said.details.startswith("in base/files.py, line ")
+    assert "(in base/files.py, line " in said.details
     assert "(open_trusted)" in said.details
 
 

@@ -34,7 +34,7 @@ from cni_repair.upgrade.planfile import (
     plan_of,
     read_plan,
 )
-from tests.unit.documents import Place, places_in
+from tests.unit.documents import MUTATIONS, Change, Place, changed, places_in, put
 from tests.unit.examples import examples
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
@@ -78,16 +78,6 @@ def is_read(document: object) -> bool:
     except PlanError:
         return False
     return True
-
-
-def changed(document: Any, place: Place, value: object) -> Any:
-    """A copy with one value replaced, or added."""
-    made = copy.deepcopy(document)
-    inner = made
-    for step in place[:-1]:
-        inner = inner[step]
-    inner[place[-1]] = value
-    return made
 
 
 # --- its digest ---------------------------------------------------------------------------------
@@ -200,7 +190,7 @@ def test_no_kubelet() -> None:
      ("007m", 420)],
 )  # fmt: skip
 def test_durations(text: str, seconds: float) -> None:
-    made = plan_of(changed(WHOLE, ("kubelet", "deadman"), text))
+    made = plan_of(changed(WHOLE, ("kubelet", "deadman"), put(text)))
     assert made.kubelet is not None
     assert made.kubelet.deadman == seconds
 
@@ -300,6 +290,8 @@ BAD: dict[str, tuple[Place, object, str]] = {
                      " write one, such as 10.9.0.1"),
     "require-number": (("require", "gateways"), [10.9], "$.require.gateways[0]: 10.9 is no"),
     "require-prefix": (("require", "gateways"), ["10.9.0.1/24"], "$.require.gateways[0]: '10.9."),
+    "require-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
+    "require-letters": (("require", "gateways"), ["a"], "$.require.gateways[0]: 'a' is no address"),
     "require-close": (("require", "gateway"), "all", "$.require.gateway: unknown key: did you mean"
                       " gateways?"),
     "flag-yes": (("masters", "carrier"), "yes", "$.masters.carrier: 'yes' is neither of the two:"
@@ -342,7 +334,6 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
     # an altname is at most 127 bytes, a schema counts characters
     "name-in-bytes": (("masters", "names"), ["\u00e4" * 64], "$.masters.names[0]: "),
     # a pattern is not enough to tell an address
-    "address-short": (("require", "gateways"), ["10.9.0"], "$.require.gateways[0]: '10.9.0' is no"),
     "address-twice": (("require", "gateways"), ["fd00::1", "FD00:0::1"], "$.require.gateways[1]: "),
     # a NUL would cut a word short on its way to the kernel
     "nul-in-a-word": (("driver", "command"), ["x", "a\0b"], "$.driver.command[1]: 'a\\x00b' is no"),
@@ -355,7 +346,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
 
 def broken(place: Place, value: object) -> Any:
     if value is not ...:
-        return changed(WHOLE, place, value)
+        return changed(WHOLE, place, put(value))
     made = copy.deepcopy(WHOLE)
     inner: Any = made
     for step in place[:-1]:
@@ -493,7 +484,7 @@ def test_reading_is_stricter_than_the_schema(place: Place, value: object) -> Non
     assert VALIDATOR.is_valid(broken(place, value))
 
 
-LISTED = changed(WHOLE, ("driver", "command"), ["/sbin/x", "--yes", ""])
+LISTED = changed(WHOLE, ("driver", "command"), put(["/sbin/x", "--yes", ""]))
 PLACES = [*places_in(WHOLE), *places_in(LISTED)]
 # No NUL, no float without a fraction, no duration out of range: READ_MORE_STRICTLY has them.
 VALUES: st.SearchStrategy[Any] = st.sampled_from([
@@ -504,15 +495,6 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from([
     ["/a", ""], [""], {}, {"command": "x"}, {"unit": "x.service"}, {"deadline": "5m"},
     {"driver": "hold"},
 ]) | st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,2})?[smh%]", fullmatch=True)  # fmt: skip
-MUTATIONS: list[Callable[[Any, Any, object], None]] = [
-    lambda container, key, _: container.__delitem__(key),
-    lambda container, key, value: container.__setitem__(key, value),
-    lambda container, _, value: (
-        container.__setitem__("odd", value)
-        if isinstance(container, dict)
-        else container.append(value)
-    ),
-]
 
 
 def out_of_range(document: Any) -> bool:
@@ -535,14 +517,10 @@ def out_of_range(document: Any) -> bool:
 )
 @examples(400)
 def test_reader_and_schema_agree_on_mutated_documents(
-    whole: Any, data: st.DataObject, mutate: Callable[[Any, Any, object], None], value: object
+    whole: Any, data: st.DataObject, mutation: Callable[[object], Change], value: object
 ) -> None:
-    document = copy.deepcopy(whole)
-    place = data.draw(st.sampled_from(list(places_in(document))))
-    inner = document
-    for step in place[:-1]:
-        inner = inner[step]
-    mutate(inner, place[-1], value)
+    place = data.draw(st.sampled_from(list(places_in(whole))))
+    document = changed(whole, place, mutation(value))
     text = json.dumps(document)
     if out_of_range(document) or "\\u0000" in text or re.search(r"[0-9]\.0\b|[0-9]e", text):
         assert VALIDATOR.is_valid(document) or not is_read(document)

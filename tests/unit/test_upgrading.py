@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cni_repair.base.errors import CniError
-from cni_repair.placing import daemonset
+from cni_repair.placing import daemonset, upgrading
 from cni_repair.placing.upgrading import (
     BEGIN,
     DONE,
@@ -85,3 +86,55 @@ def test_a_plan_that_is_too_long_is_not_cut(tmp_path: Path) -> None:
     plan.write_text("#" * (64 << 10) + "\n")
     with pytest.raises(CniError, match="is longer than 65536 bytes"):
         daemonset.read_config(str(plan))
+    with pytest.raises(CniError, match="cannot be read: Is a directory"):
+        daemonset.read_config(str(tmp_path))
+
+
+ANOTHER_FIRST = """\
+#!/bin/sh
+echo "$*" >> {log}
+began=$(grep -c -e --yes {log})
+looks=$(grep -c -e --status {log})
+case "$*" in
+*--dry-run*) echo '{{"planDigest": "sha256:a"}}' ;;
+*--status*)
+    case $looks in
+    1) echo '{{"standing": "none", "status": null}}' ;;
+    2 | 3) echo '{{"standing": "running", "status": null, "planDigest": "sha256:b"}}' ;;
+    *) echo '{{"standing": "ended", "status": 0, "planDigest": "sha256:b"}}' ;;
+    esac ;;
+*--yes*) [ "$began" -gt 1 ] || exit 3 ;;
+esac
+"""
+
+
+def test_another_job_s_upgrade_begins_before_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the start: it is waited for, and ours begun then."""
+    monkeypatch.setattr(upgrading, "_POLL_SECONDS", 0.01)
+    program, log = tmp_path / "cni-repair", tmp_path / "log"
+    program.write_text(ANOTHER_FIRST.format(log=log))
+    program.chmod(0o755)
+    assert Upgrading([str(program)], {"PATH": os.defpath}, "plan.yaml").run() == 0
+    calls = log.read_text().splitlines()
+    assert calls.count("upgrade plan.yaml --yes") == 2
+    assert calls.count("upgrade --status -o json") == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["upgrade"], "upgrade takes one plan: upgrade PLAN.yaml"),
+        (["upgrade", "a", "b"], "upgrade takes one plan: upgrade PLAN.yaml"),
+        (["run", "now"], "run takes no arguments, but for 'now'"),
+        (["ready", "now"], "ready takes no arguments, but for 'now'"),
+        (["alive", "now"], "alive takes no arguments, but for 'now'"),
+        (["stop"], "invalid choice: 'stop'"),
+    ],
+)
+def test_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        daemonset.main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

@@ -62,7 +62,7 @@ def printed(config: str, *words: str) -> Any:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--pause 30m", "watch: say why: --pause 30m --reason TEXT"),
+        ("--pause 5m", "watch: say why: cni-repair watch --pause 5m --reason TEXT"),
         ("--reason x", "watch: --reason is of --pause"),
         ("--resume --reason x", "watch: --reason is of --pause"),
         ("-o json", "watch: -o json is of --status, --pause and --resume"),
@@ -115,8 +115,8 @@ def test_a_configuration_that_is_not_there(tmp_path: Path, words: list[str]) -> 
     assert outcome("--config", path, *words) == (
         USAGE,
         "",
-        f"cni-repair: {path}: cannot be read: No such file or directory: name a file that holds"
-        " one\n",
+        f"cni-repair: {path}: cannot be read: No such file or directory: name a file that is"
+        " there\n",
     )
 
 

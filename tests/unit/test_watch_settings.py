@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from cni_repair.watch.settings import (
     read_settings,
     settings_of,
 )
-from tests.unit.documents import Place, places_in
+from tests.unit.documents import MUTATIONS, Change, Place, changed, places_in, put
 from tests.unit.samples import REPOSITORY
 from tests.unit.schemas import schema_of, validator_of
 from tests.unit.strategies import json_values
@@ -93,16 +94,6 @@ def is_read(document: object) -> bool:
     except SettingsError:
         return False
     return True
-
-
-def changed(place: Place, value: object) -> Any:
-    """A copy of WHOLE with one value replaced, or added."""
-    made = copy.deepcopy(WHOLE)
-    inner: Any = made
-    for step in place[:-1]:
-        inner = inner[step]
-    inner[place[-1]] = value
-    return made
 
 
 # --- read ---------------------------------------------------------------------------------------
@@ -190,6 +181,7 @@ BAD: dict[str, tuple[Place, object, str]] = {
                           " absolute path: write one, without . and .., such as /var/lib/pro"),
     "textfile-name": (("metrics", "textfile"), "/x/cni.txt", "$.metrics.textfile: '/x/cni.txt' is"
                       " read by no node_exporter: give it a name in .prom"),
+    "textfile-slash": (("metrics", "textfile"), "/x.prom/", "'/x.prom/' is read by no"),
     "textfile-directory": (("metrics", "textfile"), "/x/", "$.metrics.textfile: '/x/' is read by"),
     "listen-everywhere": (("metrics", "listen"), "0.0.0.0:9732", "$.metrics.listen: '0.0.0.0:9732'"
                           " is reached from outside, and metrics are served to everybody who asks:"
@@ -203,6 +195,7 @@ BAD: dict[str, tuple[Place, object, str]] = {
     "listen-name": (("metrics", "listen"), "localhost:1", "'localhost:1' is no ADDRESS:PORT"),
     "listen-bare-6": (("metrics", "listen"), "::1:9732", "'::1:9732' is no ADDRESS:PORT"),
     "listen-zero": (("metrics", "listen"), "127.0.0.1:0", "'127.0.0.1:0' is no ADDRESS:PORT"),
+    "listen-octal": (("metrics", "listen"), "127.0.0.1:01", "'127.0.0.1:01' is no ADDRESS:PORT"),
     "listen-digits": (("metrics", "listen"), "127.0.0.1:\u0661", "is no ADDRESS:PORT"),
     "listen-octets": (("metrics", "listen"), "127.0.1:80", "'127.0.1:80' has no IP address"),
     "metrics-text": (("metrics",), "/x.prom", "$.metrics: '/x.prom' is no mapping: write keys below"
@@ -246,7 +239,7 @@ READ_MORE_STRICTLY: dict[str, tuple[Place, object, str]] = {
 def test_bad_value_is_one_line_with_its_place_and_the_remedy(
     place: Place, value: object, words: str
 ) -> None:
-    (problem,) = problems_of(changed(place, value))
+    (problem,) = problems_of(changed(WHOLE, place, put(value)))
     assert words in problem
     assert len(problem) < 250
 
@@ -303,7 +296,7 @@ def test_torn_or_hostile_file(tmp_path: Path, text: str | bytes, problem: str) -
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda path: None, "No such file or directory: name a file that holds one"),
+        (lambda path: None, "No such file or directory: name a file that is there"),
         (lambda path: path.mkdir(), "it is not a regular file: name one that is"),
         (os.mkfifo, "it is not a regular file: name one that is"),
         (lambda path: path.symlink_to("/dev/zero"), "it is not a regular file: name one that is"),
@@ -398,7 +391,7 @@ def test_schema_has_the_readers_defaults() -> None:
     ("place", "value"), [(place, value) for place, value, _ in BAD.values()], ids=list(BAD)
 )
 def test_bad_value_is_refused_by_the_schema_too(place: Place, value: object) -> None:
-    assert not VALIDATOR.is_valid(changed(place, value))
+    assert not VALIDATOR.is_valid(changed(WHOLE, place, put(value)))
 
 
 @pytest.mark.parametrize(
@@ -406,7 +399,7 @@ def test_bad_value_is_refused_by_the_schema_too(place: Place, value: object) -> 
     ids=list(READ_MORE_STRICTLY),
 )  # fmt: skip
 def test_reading_is_stricter_than_the_schema(place: Place, value: object) -> None:
-    assert VALIDATOR.is_valid(changed(place, value))
+    assert VALIDATOR.is_valid(changed(WHOLE, place, put(value)))
 
 
 VALUES: st.SearchStrategy[Any] = st.sampled_from([
@@ -433,24 +426,13 @@ def is_beyond_the_schema(document: Any) -> bool:
     )
 
 
-@given(st.data(), st.sampled_from(["take", "put", "add"]), VALUES | json_values)
+@given(st.data(), st.sampled_from(MUTATIONS), VALUES | json_values)
 @hypothesis_settings(max_examples=400)
 def test_reader_and_schema_agree_on_mutated_documents(
-    data: st.DataObject, how: str, value: object
+    data: st.DataObject, mutation: Callable[[object], Change], value: object
 ) -> None:
-    document = copy.deepcopy(WHOLE)
-    place = data.draw(st.sampled_from(list(places_in(document))))
-    inner: Any = document
-    for step in place[:-1]:
-        inner = inner[step]
-    if how == "take":
-        del inner[place[-1]]
-    elif how == "put":
-        inner[place[-1]] = value
-    elif isinstance(inner, dict):
-        inner["odd"] = value
-    else:
-        inner.append(value)
+    place = data.draw(st.sampled_from(list(places_in(WHOLE))))
+    document = changed(WHOLE, place, mutation(value))
     if is_beyond_the_schema(document):
         assert VALIDATOR.is_valid(document) or not is_read(document)
     else:

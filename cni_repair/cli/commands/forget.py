@@ -38,7 +38,7 @@ _REMEDY = {
 def run(options: argparse.Namespace) -> int:
     """Remove records; 0 if all that are meant are gone, 3 if nothing was touched."""
     if not options.containers and not options.stale:
-        print_error("forget: name containers, or say --stale (see cni-repair status)")
+        print_error("forget: name pods (NAMESPACE/NAME), or say --stale (see cni-repair status)")
         return USAGE
     scope = scope_of(options)
 

@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
         commands[topic].print_help()
         return 0
     near = difflib.get_close_matches(topic, [*known, *commands], 1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    print_error(f"help: no page {options.topic!r}{hint}; there are: {', '.join(known)}")
+    hint = f"did you mean {near[0]}? " if near else ""
+    print_error(f"help: no page {options.topic!r}: {hint}cni-repair help lists them")
     return USAGE
 
 

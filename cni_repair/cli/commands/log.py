@@ -138,7 +138,7 @@ def _words(entry: Entry) -> str:
 def _news(reason: str, cause: str) -> str:
     """What a reason says beyond its cause, such as `lost: the pod's eth0 is gone`."""
     known = cause.partition(": ")[2] or cause
-    return reason[len(known) :].lstrip("; ") if known and reason.startswith(known) else reason
+    return reason[len(known) :].lstrip(";: ") if known and reason.startswith(known) else reason
 
 
 def _wrapped(words: str, width: int) -> list[str]:

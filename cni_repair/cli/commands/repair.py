@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Repair, and print what was done; 0 if all are healthy now."""
     if bool(options.containers) == options.all:
         both = "not both" if options.all else "see cni-repair status"
-        print_error(f"repair: name containers, or say --all ({both})")
+        print_error(f"repair: name pods (NAMESPACE/NAME), or say --all ({both})")
         return USAGE
     if options.dry_run:
         from cni_repair.cli.commands import plan
@@ -71,7 +71,7 @@ def _repaired(scope: Scope, options: argparse.Namespace) -> list[Report]:
     from cni_repair.cli.scope import check_place, with_entries
     from cni_repair.cni import netconf
     from cni_repair.cni.legacy_hints import hints_of
-    from cni_repair.repair.armedindex import Indexed
+    from cni_repair.repair.armed.index import Indexed
     from cni_repair.repair.scheduler import repair_and_log, usable_processors
     from cni_repair.repair.session import RepairOptions
 

@@ -22,7 +22,7 @@ from cni_repair.node.snapshot import (
     log_snapshot,
     snapshot,
 )
-from cni_repair.repair.armedindex import write_index
+from cni_repair.repair.armed.index import write_index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

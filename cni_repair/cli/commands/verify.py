@@ -10,6 +10,7 @@ from cni_repair.cli.advice import of_node, of_pods, troubles_of, unwell
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, print_error
 from cni_repair.cli.coverage import shown, uncovered_beside
 from cni_repair.cli.printable import one_line, say
+from cni_repair.cli.render import shown_reason
 from cni_repair.cli.scope import check_place, scope_of, with_entries
 from cni_repair.cli.table import print_table
 from cni_repair.network.reachability.gateways import DOUBTFUL
@@ -109,13 +110,14 @@ def _is_beyond(report: Report, troubles: MasterTroubles | None) -> bool:
 
 
 def _row(verdict: Verdict) -> Row:
+    reason = shown_reason(verdict.reason, verdict.report.netns)
     cells = (
         verdict.pod or "-",
         short_id(verdict.key.container_id),
         verdict.key.ifname,
         ", ".join(_gateway(gateway) for gateway in verdict.gateways) or "-",
     )
-    return Row(verdict.verdict, tuple(map(one_line, cells)), one_line(verdict.reason))
+    return Row(verdict.verdict, tuple(map(one_line, cells)), reason)
 
 
 def _gateway(gateway: Gateway) -> str:

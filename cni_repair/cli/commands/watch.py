@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 def _mistake_in(options: argparse.Namespace) -> str:
     asks = options.status or options.pause is not None or options.resume
     if options.pause is not None and options.reason is None:
-        return "say why: --pause 30m --reason TEXT"
+        return f"say why: cni-repair watch --pause {duration(options.pause)} --reason TEXT"
     if options.reason is not None and options.pause is None:
         return "--reason is of --pause: cni-repair watch --pause 30m --reason TEXT"
     if options.output == "json" and not asks:

@@ -11,7 +11,7 @@ from cni_repair.cli.validation.findings import Finding, error, near_keys, note, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from typing import Any
 
     from cni_repair.cli.validation.machine import Machine
@@ -78,12 +78,8 @@ def _set_of_ranges(path: str, ranges: list[Any]) -> Iterator[Finding]:
     families = set()
     for number, entry in enumerate(ranges):
         place = f"{path}[{number}]"
-        if isinstance(entry, dict):
-            yield from near_keys(place, entry, keys.OF_RANGES, "a range")
-            entry = _as_read(entry, keys.OF_RANGES)
-        if not isinstance(entry, dict) or not entry.get("subnet"):
-            yield error(place, "is not a range: it has no subnet", 'write {"subnet": …}')
-        else:
+        entry = yield from _read_entry(_RANGE, place, entry)
+        if entry:
             yield from _range(place, entry)
             families.add(":" in str(entry["subnet"]))
     if len(families) > 1:
@@ -98,13 +94,44 @@ def _static(path: str, ipam: dict[str, Any], conf: NetConf) -> Iterator[Finding]
             'add addresses, or "capabilities": {"ips": true} beside ipam',
         )
     for place, entry in _entries(path, ipam, "addresses"):
-        if isinstance(entry, dict):
-            yield from near_keys(place, entry, keys.OF_ADDRESSES, "an address")
-            entry = _as_read(entry, keys.OF_ADDRESSES)
-        if not isinstance(entry, dict) or not entry.get("address"):
-            yield error(place, "has no address", 'write {"address": "10.9.0.5/24"}')
-        else:
+        entry = yield from _read_entry(_STATIC_ADDRESS, place, entry)
+        if entry:
             yield from _values(place, entry, {"address": _PREFIX, "gateway": _ADDRESS})
+
+
+@frozen
+class _Entry:
+    """What each entry of a list is to be."""
+
+    keys: tuple[str, ...]
+    what: str
+    needed: str  # the key that it cannot be without
+    lack: str
+    remedy: str
+
+
+_RANGE = _Entry(
+    keys.OF_RANGES, "a range", "subnet", "is not a range: it has no subnet", 'write {"subnet": …}'
+)
+_STATIC_ADDRESS = _Entry(
+    keys.OF_ADDRESSES, "an address", "address", "has no address", 'write {"address": "10.9.0.5/24"}'
+)
+_ROUTE = _Entry(
+    keys.OF_ROUTES, "a route", "dst", "has no destination", 'write {"dst": "0.0.0.0/0"}'
+)
+
+
+def _read_entry(
+    kind: _Entry, path: str, entry: Any
+) -> Generator[Finding, None, dict[str, Any] | None]:
+    """An entry as it is read; None where it is not of that kind, which is said."""
+    if isinstance(entry, dict):
+        yield from near_keys(path, entry, kind.keys, kind.what)
+        read = _as_read(entry, kind.keys)
+        if read.get(kind.needed):
+            return read
+    yield error(path, kind.lack, kind.remedy)
+    return None
 
 
 def _is_told(conf: NetConf, capability: str) -> bool:
@@ -117,12 +144,8 @@ def _is_told(conf: NetConf, capability: str) -> bool:
 
 def _routes(path: str, ipam: dict[str, Any]) -> Iterator[Finding]:
     for place, entry in _entries(path, ipam, "routes"):
-        if isinstance(entry, dict):
-            yield from near_keys(place, entry, keys.OF_ROUTES, "a route")
-            entry = _as_read(entry, keys.OF_ROUTES)
-        if not isinstance(entry, dict) or not entry.get("dst"):
-            yield error(place, "has no destination", 'write {"dst": "0.0.0.0/0"}')
-        else:
+        entry = yield from _read_entry(_ROUTE, place, entry)
+        if entry:
             yield from _route(place, entry)
 
 

@@ -26,11 +26,11 @@ def add_watch(commands: Commands) -> None:
         commands,
         "watch",
         "the resident daemon: heals by itself",
-        "Stay, see what happens to the node's links, keep the records up to date, and heal\n"
-        "what an uplink took with it as soon as that is back. One a node; as a service:\n"
-        "install.sh --watch. With --status, --pause or --resume: ask or tell the one that\n"
-        "runs. Exit status of --status 1 if none runs, or it hangs; 3 where another watcher\n"
-        "is at work, or a pause that ends later is in force.",
+        "Stay, see what happens to the node's links, keep the records up to date, and\n"
+        "heal what an uplink took with it as soon as that is back. One a node; as a\n"
+        "service: install.sh --watch. With --status, --pause or --resume: ask or tell the\n"
+        "one that runs. Exit status of --status 1 if none runs, or it hangs; 3 where\n"
+        "another watcher is at work, or a pause that ends later is in force.",
         needs_root=False,  # checked by itself: to ask or tell takes no capabilities
     )
     _add_watch_config(parser)
@@ -59,13 +59,14 @@ def add_check(commands: Commands) -> None:
         commands,
         "check",
         "one line for node-problem-detector and other probes",
-        "Say in one line of at most 80 bytes, within 5 seconds, what is wrong, the worst first:\n"
+        "Say in one line of at most 80 bytes, within 5 seconds, what is wrong, the worst\n"
+        "first:\n"
         "  pods     interfaces lost or damaged, although their uplink is up\n"
         "  uplinks  missing, down or without carrier, with pods on them\n"
         "  records  pod interfaces that no repair could bring back\n"
         "Reads what the watcher saw where one runs, else looks itself; changes nothing.\n"
-        "Exit status 0 if all is well, 1 for a problem, 2 where nobody can tell: no answer in\n"
-        "time, a watcher that has died, not root.",
+        "Exit status 0 if all is well, 1 for a problem, 2 where nobody can tell: no\n"
+        "answer in time, a watcher that has died, not root.",
         needs_root=False,  # what a probe is told of that stands on stdout, and is no usage error
     )
     parser.add_argument(
@@ -93,9 +94,10 @@ def add_log(commands: Commands) -> None:
         commands,
         "log",
         "what cni-repair did on this node, and why",
-        "Show cni-repair's events in systemd's journal, the newest last: what the plugin, the\n"
-        "commands, upgrade and watch did to which pod, why, and how it ended. Of all pods,\n"
-        "the last 100; of the pods that are named, or since a time, all that there are.",
+        "Show cni-repair's events in systemd's journal, the newest last: what the plugin,\n"
+        "the commands, upgrade and watch did to which pod, why, and how it ended. Of all\n"
+        "pods, the last 100; of the pods that are named, or since a time, all that there\n"
+        "are.",
         needs_root=False,  # whoever may read the journal
     )
     parser.add_argument(

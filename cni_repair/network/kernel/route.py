@@ -6,13 +6,14 @@ import struct
 
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.kinds import (
+    Kind,
+    Misfit,
     flag,
     ifname,
     integer,
     ip_address,
     ip_prefix,
     list_of,
-    metrics,
     one_of,
     record_of,
     text,
@@ -45,6 +46,7 @@ _KERNELS_OWN_PROTOCOLS = {1, RTPROT_KERNEL, 9}
 _KERNELS_OWN_TABLES = {RT_TABLE_MAIN, RT_TABLE_LOCAL}
 _RTM_F_CLONED = 0x200
 _RTAX_CC_ALGO = 16
+_RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
 _TICKS = 100  # USER_HZ, the same on every architecture that Linux still has
 
 # include/uapi/linux/rtnetlink.h, as iproute2 writes them
@@ -58,6 +60,33 @@ _PREFERENCES = {1: "high", 3: "low"}  # RFC 4191
 def _realm_words(realm: int) -> str:
     """The source's realm is the upper half (RTA_FLOW)."""
     return f"realms {realm >> 16}/{realm & 0xFFFF}" if realm >> 16 else f"realms {realm}"
+
+
+_METRIC = integer(1, _RTAX_MAX)
+
+
+def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 for pair in value
+    )
+    if not is_pairs or len(value) > _RTAX_MAX:
+        raise Misfit(": expected pairs of metric and value")
+    return tuple([(_METRIC.read(metric), UINT32.read(setting)) for metric, setting in value])
+
+
+METRICS = Kind(
+    _read_metrics,
+    lambda inner: {
+        "type": "array",
+        "maxItems": _RTAX_MAX,
+        "items": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "prefixItems": [inner(_METRIC), inner(UINT32)],
+        },
+    },
+)
 
 
 _IN_HEADER = "struct rtmsg"
@@ -126,7 +155,7 @@ TABLE = Table(
         nl.U8,
         lambda pref: f"pref {_PREFERENCES.get(pref, pref)}",
     ),
-    Field("metrics", metrics, because=_METRICS),
+    Field("metrics", METRICS, because=_METRICS),
     Field("congctl", text, because=_METRICS),
     Field("hops", list_of(record_of(Hop, HOP.readers)), compared=ALWAYS, because=_HOP_IS_IN),
     Field("weight", integer(1, 256), because=_HOP_IS_IN),

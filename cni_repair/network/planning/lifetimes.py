@@ -16,9 +16,7 @@ def now() -> int:
 
 def stamped(attachment: Attachment, at: int) -> Attachment:
     """The attachment as seen at a time; one without lifetimes says nothing of time."""
-    limited = any(_is_limited(address) for address in attachment.addresses)
-    limited = limited or any(route.expires for route in attachment.routes)
-    return replace(attachment, lifetimes_at=at if limited else 0)
+    return replace(attachment, lifetimes_at=at if attachment.has_lifetimes else 0)
 
 
 def aged(attachment: Attachment, at: int) -> Attachment:
@@ -33,10 +31,6 @@ def aged(attachment: Attachment, at: int) -> Attachment:
         routes=tuple(_older(one, passed) for one in attachment.routes if _lives(one, passed)),
         lifetimes_at=at,
     )
-
-
-def _is_limited(address: Address) -> bool:
-    return address.valid != FOREVER or address.preferred != FOREVER
 
 
 def _aged(address: Address, passed: int) -> Address:

@@ -212,16 +212,19 @@ def _up_findings(desired: Attachment, live: LiveLink, master: HostLink | None) -
     if not live.up:
         return (f"the pod's {desired.ifname} is down",)
     if not live.carrier:
-        return (f"the pod's {desired.ifname} has no carrier: {_why_no_carrier(desired, master)}",)
+        return (f"the pod's {desired.ifname} has no carrier{_why_no_carrier(desired, master)}",)
     return ()
 
 
 def _why_no_carrier(desired: Attachment, master: HostLink | None) -> str:
-    name = (master or desired.parents[0]).name
-    if master is not None and not master.up:
-        uplink = desired.parents[-1].name if desired.parents[1:] else name
-        return f"the node's {name} is down: ip link set dev {quoted(uplink)} up"
-    return f"look at the node's {name}"
+    """As far as the master tells; what that stands on may have another name than the recorded one,
+    and is looked at by others (uplink/plan.py)."""
+    if master is None:
+        return ""
+    if master.up:
+        return f": look at the node's {master.name}"
+    remedy = "" if desired.parents[1:] else f": ip link set dev {quoted(master.name)} up"
+    return f": the node's {master.name} is down{remedy}"
 
 
 def _why_foreign(

@@ -20,7 +20,7 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.observe import macs_of
+from cni_repair.network.links import macs_of
 from cni_repair.network.reachability.frames import (
     ADVERTISEMENT,
     ARP_SENDER_ADDRESS,

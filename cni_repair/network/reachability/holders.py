@@ -13,7 +13,7 @@ import time
 from cni_repair.base import lightsocket as socket
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
-from cni_repair.network.observe import link_named
+from cni_repair.network.links import link_named
 from cni_repair.network.reachability.closing import close_aside
 from cni_repair.network.reachability.duplicates import attach_filter
 from cni_repair.network.reachability.frames import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cni_repair.base.errors import SYSTEM_ERRORS
 from cni_repair.watch.kubernetes import kubeconfig
-from cni_repair.watch.settings import AUTO, NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Cluster:
         """Take over a status document."""
         if self._at_work is None:
             # A node may join its cluster while it is watched.
-            path = "" if self._wanted == NEVER else self._find()
+            path = kubeconfig.in_force(self._wanted)
             if not path:
                 return
             try:
@@ -61,9 +60,6 @@ class Cluster:
         reporter = self._end()
         if reporter is not None:
             reporter.join()
-
-    def _find(self) -> str:
-        return kubeconfig.find("" if self._wanted == AUTO else self._wanted)
 
     def _end(self) -> Reporter | None:
         if self._at_work is None:

@@ -25,7 +25,7 @@ def status_patch(condition: Condition, node: dict[str, Any], now: float) -> dict
     `node` is what the server has: only a status that is another one has changed now.
     """
     stamp = _stamp(now)
-    before = _condition_in(node)
+    before = condition_in(node)
     is_same = before.get("status") == condition.status
     return {
         "status": {
@@ -43,7 +43,12 @@ def status_patch(condition: Condition, node: dict[str, Any], now: float) -> dict
     }
 
 
-def _condition_in(node: dict[str, Any]) -> dict[str, Any]:
+def withdrawal_patch() -> dict[str, Any]:
+    """The patch of a node's status that takes the condition away, and leaves the others alone."""
+    return {"status": {"conditions": [{"type": TYPE, "$patch": "delete"}]}}
+
+
+def condition_in(node: dict[str, Any]) -> dict[str, Any]:
     """The condition as the server has it, whatever it may send for a node; empty: it has none."""
     status = node.get("status")
     conditions = status.get("conditions") if isinstance(status, dict) else None

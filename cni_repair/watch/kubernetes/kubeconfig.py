@@ -17,6 +17,7 @@ from cni_repair.base import strictyaml
 from cni_repair.base.errors import CONFIG, CniError
 from cni_repair.base.files import Untrusted, open_regular, read_all, why_untrusted
 from cni_repair.base.frozen import frozen
+from cni_repair.watch.settings import AUTO, NEVER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +66,15 @@ class Credential:
         return _name_in(self.certificate) or os.uname().nodename.lower()
 
 
-def find(path: str) -> str:
-    """The kubeconfig that is named, or the first that is there; empty: there is none."""
-    if path:
-        return path
+def in_force(wanted: str) -> str:
+    """The kubeconfig that is gone by; empty: there is none, or nobody is to be told.
+
+    `wanted` is the setting: AUTO (the first that is there), NEVER, or a path.
+    """
+    if wanted == NEVER:
+        return ""
+    if wanted != AUTO:
+        return wanted
     return next((place for place in PLACES if os.path.exists(place)), "")
 
 
@@ -101,9 +107,7 @@ class _Reading:
         certificate, key = self._data(user, "client-certificate"), self._data(user, "client-key")
         token = self._token(user)
         if not (certificate and key) and not token:
-            programs = [name for name in ("exec", "auth-provider") if name in user]
-            by = f" ({programs[0]} is not followed)" if programs else ""
-            raise self._wrong(f"it has neither a client certificate with its key nor a token{by}")
+            raise self._wrong(_why_no_credential(user))
         return Credential(
             host=server.hostname or "",
             port=server.port or _HTTPS_PORT,
@@ -178,6 +182,19 @@ class _Reading:
 
     def _wrong(self, why: str) -> Unusable:
         return Unusable(self._path, why)
+
+
+def _why_no_credential(user: dict[str, Any]) -> str:
+    for name in ("exec", "auth-provider"):
+        if name in user:
+            program = _mapping(user[name]).get("command" if name == "exec" else "name")
+            by = f" {program!r}" if isinstance(program, str) else ""
+            return (
+                f"its credential comes from a program ({name}{by}), and we run none: name a"
+                " kubeconfig with a token in kubernetes.kubeconfig, as cni-repair help kubernetes"
+                " has it, or write never there"
+            )
+    return "it has neither a client certificate with its key nor a token"
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -53,6 +53,12 @@ def bond_kept(node: Node, check: Checks) -> None:
         and all("no carrier" in text and "bond4.3" in text for text in found),
         said(status),
     )
+    told = node.cli("status").stdout
+    check(
+        "status: says that nothing is in bond4, and how its NICs get back into it",
+        "next: no NIC is in that bond; " in told and "dev NIC master bond4\n" in told,
+        told,
+    )
     node.load()
     # REPAIR is to find the bond without carrier, then to wait for it.
     with repairing(node) as repair:

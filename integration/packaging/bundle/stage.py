@@ -37,8 +37,9 @@ class Stage:
     def python(self, site: Path, script: str, *arguments: str) -> str:
         """Have the version's Python run a script where it will be, and nothing else is.
 
-        With the same hashes each time: what is in a set is written in the same order, too.
+        With the same hashes each time: what is in a set is written in the same order, too. What is
+        compiled is without the columns of its lines (cni_repair/base/packing.py).
         """
-        environ = ("env", "-i", "PYTHONHASHSEED=0", f"PYTHONPATH={site}")
+        environ = ("env", "-i", "PYTHONHASHSEED=0", "PYTHONNODEBUGRANGES=1", f"PYTHONPATH={site}")
         program = ("/usr/sbin/chroot", str(self.root), str(self.place / "bin/python3"), "-sSPB")
         return run([*environ, *program, "-c", script, *arguments])

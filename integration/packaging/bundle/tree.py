@@ -147,7 +147,7 @@ class Tree:
     def _compile(self) -> None:
         ours = f"{self.stage.place / _SITE / _PACKAGE}/"
         self._python(_COMPILE, str(self.stage.place / _LIB), ours)
-        self._python(f"from {_PACKAGE}.base import pack; pack.make()")
+        self._python(f"from {_PACKAGE}.base import packing; packing.make()")
 
     def _make_shared(self) -> None:
         """Man page, completion and bill of materials, as install.sh makes them."""

@@ -166,7 +166,9 @@ def packed(directory: Path) -> tuple[str, ...]:
     launcher.chmod(0o755)
     python = (sys.executable, "-I", "-S", "-c")
     begin = f"import sys; sys.path[:0] = [{str(directory)!r}]; "
-    subprocess.run([*python, f"{begin}from cni_repair.base.pack import make; make()"], check=True)
+    subprocess.run(
+        [*python, f"{begin}from cni_repair.base.packing import make; make()"], check=True
+    )
     return (str(launcher),)
 
 

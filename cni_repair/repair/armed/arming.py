@@ -20,10 +20,10 @@ from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.leases import given_addresses, store_of
 from cni_repair.node.verdict import observe, parents_of, planned, unannounced
+from cni_repair.repair.armed.firing import ArmedPod, Firing
+from cni_repair.repair.armed.ready import Armed
 from cni_repair.repair.attachment import is_asked_for
-from cni_repair.repair.firing import ArmedPod, Firing
 from cni_repair.repair.pod import PodLook, as_recorded, with_beginnings_of_ipv6
-from cni_repair.repair.ready import Armed
 from cni_repair.repair.session import detects_beside
 
 TYPE_CHECKING = False
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 # More than that are no matter of one send: see network/apply.
 _MOST_MESSAGES = 50
+# And a pod that makes routes of hundreds of hops is not to make the index long, which every repair
+# reads. (Usual are 300 bytes.)
+_MOST_BYTES = 1 << 14
 
 
 def arm(
@@ -188,6 +191,10 @@ class Arming:
         steps = [step for operation in others for step in _by_message(operation)]
         sent = [(step, message) for step in steps for message in step.requests(target)]
         _check_messages([message for _, message in sent])
+        rest = prepared([message for _, message in sent])
+        actions = tuple(step.describe(look.netns) for step in plan.operations)
+        if len(rest) + sum(map(len, (*actions, *plan.findings))) > _MOST_BYTES:
+            raise _NotArmed("it takes too many bytes")
         mac, addresses = as_recorded(look, attachment.parents[0]).announceable
         return ArmedPod(
             file=entry.file,
@@ -202,7 +209,7 @@ class Arming:
             create=create,
             master_at=place_in_link(create, IFLA_LINK),
             netns_at=place_in_link(create, IFLA_NET_NS_FD),
-            rest=prepared([message for _, message in sent]),
+            rest=rest,
             count=len(sent),
             tolerated=tuple(_tolerated(step) for step, _ in sent),
             # (A rule that was there outlives the link, if nobody takes it away.)
@@ -212,7 +219,7 @@ class Arming:
             addresses=addresses,
             notes=unannounced(checkpoint),
             findings=plan.findings,
-            actions=tuple(step.describe(look.netns) for step in plan.operations),
+            actions=actions,
         )
 
 

@@ -1,4 +1,4 @@
-"""The file of the armed index: written, and read back (see armedindex)."""
+"""The file of the armed index: written, and read back (see index)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.store import mark_of
 from cni_repair.node.verdict import parents_of
-from cni_repair.repair.firing import ArmedPod, Firing
-from cni_repair.repair.indexed import About, IndexedEntry, Later
-from cni_repair.repair.ready import Armed
+from cni_repair.repair.armed.entries import About, IndexedEntry, Later
+from cni_repair.repair.armed.firing import ArmedPod, Firing
+from cni_repair.repair.armed.ready import Armed
 from cni_repair.repair.scheduler import worker_count
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ def _sum_of(rows: bytes | memoryview) -> bytes:
 def write(node: Node, store: Store, path: str, options: RepairOptions) -> int:
     """Prepare the repair of all attachments as if they were lost, and write it down; how many are
     armed. Raises OSError, or Untrusted: others could have anything fired."""
-    from cni_repair.repair.armed import Arming  # of no use to whoever reads
+    from cni_repair.repair.armed.arming import Arming  # of no use to whoever reads
 
     entries = inventory.read_all(store, options.hints)
     arming = Arming(node, store, options, beforehand=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 
 from cni_repair.base.closeable import Closeable
-from cni_repair.repair.firing import NOT_DONE, Turn
+from cni_repair.repair.armed.firing import DONE, NOT_DONE, Turn
 from cni_repair.repair.workers import WaitingWorkers
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from cni_repair.repair.firing import ArmedPod, Firing, Shot
+    from cni_repair.repair.armed.firing import ArmedPod, Firing, Shot
     from cni_repair.uplink.ensure import Parents
 
 _INDEX_BYTES = 4
@@ -24,6 +24,7 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
+_UNKNOWN = DONE, False, ""  # who had it died: a look has to tell
 
 
 class Armed(Closeable):
@@ -74,10 +75,12 @@ class Armed(Closeable):
         return [*dict.fromkeys(one.chain for pod in ready for one in pod)]
 
     def was_lost(self, chain: int) -> bool:
-        """Whether the pods over a master lost their interfaces with it: where the first few have
-        theirs, the others are not worth a shot each."""
+        """Whether the pods over a master lost their interfaces with it: where a few have theirs,
+        the others are not worth a shot each. (Not the first few: these may have been repaired
+        before somebody was killed, or be of one owner, who has put something in their place.)"""
         over = [one for one in self._by_file.values() if one.chain == chain]
-        return any(map(self._firing.is_lost, over[:_LOOKED_AT]))
+        step = max(1, len(over) // _LOOKED_AT)
+        return any(map(self._firing.is_lost, over[::-step][:_LOOKED_AT]))
 
     def run_dir_of(self, chain: int) -> str:
         """Where the lock is for what these stand on."""
@@ -100,8 +103,12 @@ class Armed(Closeable):
             self._masters[at : at + _INDEX_BYTES] = ifindex.to_bytes(_INDEX_BYTES, "little")
         for number in numbers:
             del self._ready[self._pods[number][0].file]
+        unknown = dict.fromkeys(numbers)
         for number, shots in self._results(numbers):
+            del unknown[number]
             yield from zip(self._pods[number], shots)
+        for number in unknown:
+            yield from ((one, _UNKNOWN) for one in self._pods[number])
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))

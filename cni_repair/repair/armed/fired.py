@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.report import Report
+from cni_repair.repair.armed.entries import IndexedEntry, IndexedReport
+from cni_repair.repair.armed.firing import DONE, NOT_DONE
 from cni_repair.repair.attachment import note_restored
-from cni_repair.repair.firing import DONE, NOT_DONE
-from cni_repair.repair.indexed import IndexedEntry, IndexedReport
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.network.model import HostLink
-    from cni_repair.repair.firing import ArmedPod, Shot
+    from cni_repair.repair.armed.firing import ArmedPod, Shot
+    from cni_repair.repair.armed.ready import Armed
     from cni_repair.repair.ledger import Ledger
-    from cni_repair.repair.ready import Armed
     from cni_repair.repair.session import Session
 
 

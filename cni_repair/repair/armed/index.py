@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import LegacyHints
     from cni_repair.checkpoint.store import Store
     from cni_repair.node.context import Node
-    from cni_repair.repair.ready import Armed
+    from cni_repair.repair.armed.ready import Armed
 
 
 def path_of(store: Store, run_dir: str) -> str:
@@ -37,7 +37,7 @@ def path_of(store: Store, run_dir: str) -> str:
 def write_index(node: Node, store: Store, run_dir: str, hints: LegacyHints | None) -> int:
     """Prepare the repair of all attachments as if they were lost, and write it down; how many are
     armed. Where it cannot be written there is none: nothing depends on it."""
-    from cni_repair.repair import indexfile
+    from cni_repair.repair.armed import indexfile
 
     try:
         options = RepairOptions(run_dir, 0.0, hints)
@@ -61,7 +61,7 @@ class Indexed(Closeable):
             self.entries = inventory.read_all(store, options.hints, network)
             self.options = options
             return
-        from cni_repair.repair import indexfile  # of no use where there is none
+        from cni_repair.repair.armed import indexfile  # of no use where there is none
 
         rows = indexfile.read(store, path)
         known = indexfile.entries_of(store, options, rows)

@@ -17,7 +17,7 @@ from cni_repair.checkpoint.identity import check_cookie, open_identified
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.checkpoint.store import mark_of
 from cni_repair.netlink.netns import CLONE_NEWNET, entered, setns_function
-from cni_repair.netlink.prepared import exchange, prepared, renumbered
+from cni_repair.netlink.prepared import answers, exchange, prepared, renumbered
 from cni_repair.network.apply import deletion
 from cni_repair.network.observe import carrier_seen_by, name_seen_by
 from cni_repair.node.context import POD_FAILURES, wrapped
@@ -98,6 +98,10 @@ class _Aim:
     def doubt(self, why: str) -> None:
         self.why, self.shot = why, (NOT_DONE, False, why)
 
+    def lose(self, error: Exception) -> None:
+        """Its messages may have been sent, and what came of them is not known."""
+        self.why, self.shot = str(wrapped(error)), (DONE, False, "")
+
     @property
     def is_on(self) -> bool:
         return not self.why
@@ -156,18 +160,24 @@ class Firing:
 
     def fire(self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
-        they had. First the doubts of all, then all links by one send, then the rest of each: what
-        the processor does, and what the kernel does, stay together."""
+        they had. First the doubts of all, then all links by one send, then the rest of each, then
+        the answers: what the processor does, and what the kernel does, stay together, and whoever
+        waits for the turn waits for the kernel alone."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
             with entered(self._own, self._own):
                 for aim in aims:
                     self._take_aim(aim)
+            on = [aim for aim in aims if aim.is_on]
+            creation = _creation_of(on)
             with turn:
-                self._create([aim for aim in aims if aim.is_on])
-                for aim in aims:
+                self._create(on, creation)
+                for aim in on:
                     if aim.is_on:
-                        self._configure(aim)
+                        _send_rest(aim)
+            for aim in on:
+                if aim.is_on:
+                    _judge(aim)
         finally:
             for aim in aims:
                 aim.close()
@@ -208,41 +218,58 @@ class Firing:
         if name_seen_by(aim.sock, pod.ifindex) is not None:
             raise _Doubt("it is there")
 
-    def _create(self, aims: list[_Aim]) -> None:
-        messages = []
-        for number, aim in enumerate(aims, 1):
-            message = renumbered(aim.pod.create, number, is_last=number == len(aims))
-            _U32.pack_into(message, aim.pod.master_at, aim.master)
-            _U32.pack_into(message, aim.pod.netns_at, aim.netns)
-            messages.append(message)
-        if not messages:
+    def _create(self, aims: list[_Aim], messages: bytes) -> None:
+        if not aims:
             return
         try:
-            refused = exchange(self._rtnl.sock, b"".join(messages), len(messages))
+            refused = exchange(self._rtnl.sock, messages, len(aims))
         except POD_FAILURES as error:
             for aim in aims:
-                aim.doubt(str(wrapped(error)))
+                aim.lose(error)
+            self._rtnl.renew()  # an answer that comes late is not to be another question's
             return
         for number, errno in refused.items():
             aims[number - 1].doubt(f"its link was refused: {os.strerror(errno)}")
 
-    def _configure(self, aim: _Aim) -> None:
-        """Send the rest. Where something is refused the link goes again: the ordinary way then
-        begins from what it knows, a lost link, not from one that is half made."""
-        pod, sock = aim.pod, aim.sock
-        assert sock is not None
-        try:
-            refused = exchange(sock, pod.rest, pod.count)
-            for number, errno in refused.items():
-                if aim.is_on and errno not in pod.tolerated[number - 1]:
-                    aim.doubt(f"step {number} was refused: {os.strerror(errno)}")
-            if aim.is_on:
-                state = PROVED if pod.is_proved and not refused else DONE
-                aim.shot = state, carrier_seen_by(sock, pod.ifname), ""
-            if not aim.is_on:
-                exchange(sock, prepared([deletion(pod.ifindex)]), 1)
-        except POD_FAILURES as error:
-            aim.doubt(str(wrapped(error)))
+
+def _creation_of(aims: list[_Aim]) -> bytes:
+    """The messages that make the links of all."""
+    messages = []
+    for number, aim in enumerate(aims, 1):
+        message = renumbered(aim.pod.create, number, is_last=number == len(aims))
+        _U32.pack_into(message, aim.pod.master_at, aim.master)
+        _U32.pack_into(message, aim.pod.netns_at, aim.netns)
+        messages.append(message)
+    return b"".join(messages)
+
+
+def _send_rest(aim: _Aim) -> None:
+    assert aim.sock is not None
+    try:
+        aim.sock.send(aim.pod.rest)
+    except POD_FAILURES as error:
+        aim.lose(error)
+
+
+def _judge(aim: _Aim) -> None:
+    """What came of it. Where something was refused the link goes again: the ordinary way then
+    begins from what it knows, a lost link, not from one that is half made."""
+    pod, sock = aim.pod, aim.sock
+    assert sock is not None
+    try:
+        refused = answers(sock, pod.count)
+        for number, errno in refused.items():
+            if aim.is_on and errno not in pod.tolerated[number - 1]:
+                aim.doubt(f"step {number} was refused: {os.strerror(errno)}")
+        if aim.is_on:
+            state = PROVED if pod.is_proved and not refused else DONE
+            aim.shot = state, carrier_seen_by(sock, pod.ifname), ""
+        else:
+            exchange(sock, prepared([deletion(pod.ifindex)]), 1)
+    except POD_FAILURES as error:
+        # A pod can fill the queue of a socket in its namespace, rename the link, or delete it.
+        if aim.is_on:
+            aim.lose(error)
 
 
 def _check_unchanged(path: str, directory: int | None, mark: Mark, what: str) -> None:
