@@ -96,9 +96,6 @@ def install(fleet: Fleet, check: Checks) -> None:
     """Once for all hosts, by the role, on the machine that runs ansible."""
     said = fleet.controller.run("doc", "-M", "roles/cni_repair/library", "cni_repair_upgrade").said
     check("ansible-doc has the module's options and results", "RETURN VALUES" in said, said)
-    for name in ("upgrade-driver", "uninstall"):
-        played = fleet.play(name, "--syntax-check")
-        check(f"{name}.yml: --syntax-check", played.status == 0, played.said)
     played = fleet.play("install", **fleet.installation)
     _plays(check, played)
     check("cni-repair is there", os.access(fleet.command, os.X_OK))

@@ -25,6 +25,7 @@ def own(node: Node) -> Node:
     return node
 
 
+@pytest.mark.slow
 def test_the_runtimes_own_directory_is_taken_and_told(own: Node, wheels: Path) -> None:
     done = own.install("--wheels", str(wheels))
     assert (done.returncode, done.stderr) == (0, "")
@@ -42,6 +43,7 @@ def test_the_runtimes_own_directory_is_taken_and_told(own: Node, wheels: Path) -
     assert not own.path(COMMAND_LINK).is_symlink()
 
 
+@pytest.mark.slow
 def test_one_that_is_given_wins(own: Node, wheels: Path) -> None:
     done = own.install("--wheels", str(wheels), "--bin-dir", "/opt/given")
     assert (done.returncode, done.stderr) == (0, "")
@@ -50,6 +52,7 @@ def test_one_that_is_given_wins(own: Node, wheels: Path) -> None:
     assert not own.path(OWN).exists()
 
 
+@pytest.mark.slow
 def test_a_configuration_that_cannot_be_read_is_told(node: Node, wheels: Path) -> None:
     node.write(CONTAINERD, "bin_dir = \n")
     node.hide("/usr/lib/cni", "/opt")  # has no plugins
@@ -60,6 +63,7 @@ def test_a_configuration_that_cannot_be_read_is_told(node: Node, wheels: Path) -
     node.answer(LAUNCHER)
 
 
+@pytest.mark.slow
 def test_the_usual_launcher_is_upgraded_too(installed_node: Node, wheels: Path) -> None:
     """It was put there before anybody asked the runtime; a service may name it."""
     node = installed_node

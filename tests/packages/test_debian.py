@@ -17,6 +17,8 @@ from tests.packages.conftest import deb_in
 from tests.packages.debian import MASTER, PLUGIN, Debian
 from tests.patience import eventually
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = "/usr/lib/cni-repair/versions"
 CONTAINERD = "/etc/containerd/config.toml"
 OF_CONTAINERD = """\

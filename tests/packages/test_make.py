@@ -7,10 +7,13 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.install.node import REPOSITORY
 from tests.packages.conftest import FIRST
 
 
+@pytest.mark.slow
 def test_two_builds_are_the_same_bytes(first: Path, tmp_path: Path) -> None:
     """By another umask, in another time zone and locale, with other temporary directories."""
     again, temporary = tmp_path / "again", tmp_path / "temporary"
@@ -30,6 +33,7 @@ def sums(directory: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_sums_are_right(first: Path) -> None:
     subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=first, check=True)
 

@@ -15,6 +15,8 @@ from integration.packages import need_programs
 from tests.packages.conftest import node_of, rpm_in
 from tests.packages.debian import Debian
 
+pytestmark = pytest.mark.slow
+
 PLUGIN = "/usr/libexec/cni/cni-repair"  # where Fedora and RHEL have their plugins
 # As Fedora and RHEL 10 call them.
 DEPENDS = {
