@@ -428,7 +428,7 @@ def test_lock_that_is_held(rig: Rig) -> None:
             eventually(lambda: "eth0" in rig.links(other.pod))
             assert "eth0" not in rig.links(was.pod)
         document = answer.result()
-    assert ["worked on" in reason for reason in armed.missed] == [True]
+    assert ["at work on" in reason for reason in armed.missed] == [True]
     for one in (was, other):
         healed(document, one.pod)
         assert rig.state(one.pod) == one.state
