@@ -60,9 +60,16 @@ _REMEDIES = {
 
 def with_remedy(error: OSError, path: str) -> str:
     """Why the system refused something at a path, and what is to be done about that."""
-    why = error.strerror or str(error)
-    remedy = _REMEDIES.get(error.errno or 0, "").format(path=path)
-    return f"{why}; {remedy}" if remedy else why
+    remedy = _remedy_of(error, path)
+    return f"{_words(error)}; {remedy}" if remedy else _words(error)
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _remedy_of(error: OSError, path: str) -> str:
+    return _REMEDIES.get(error.errno or 0, "").format(path=path)
 
 
 class CniError(Exception):
@@ -127,11 +134,12 @@ def of_system(error: BaseException) -> CniError:
         )
     assert isinstance(error, OSError)
     if isinstance(error.filename, (str, bytes)):  # (of a descriptor it is a number)
-        name = os.fsdecode(error.filename)
-        why = with_remedy(error, name)
-        return CniError(IO, f"cannot use {name}: {why}", f"put that right, call again ({place})")
-    why = with_remedy(error, "/")
-    return CniError(IO, f"the system refused: {why}", f"put that right, call again ({place})")
+        path = os.fsdecode(error.filename)
+        what = f"cannot use {path}"
+    else:
+        path, what = "/", "the system refused"
+    remedy = _remedy_of(error, path) or "put that right"
+    return CniError(IO, f"{what}: {_words(error)}", f"{remedy}, then call again ({place})")
 
 
 def _place_of(error: BaseException) -> str:

@@ -164,5 +164,6 @@ os.listdir = listdir
 """
     outcome = rig.cli(*words, *options(rig), patch=patch)
     assert outcome.status == 1
-    assert "the system refused: Input/output error: in checkpoint/store.py" in outcome.err
+    remedy = "see to the disk (dmesg), then call again (in checkpoint/store.py"
+    assert f"the system refused: Input/output error: {remedy}" in outcome.err
     assert "report" not in outcome.err

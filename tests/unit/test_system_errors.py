@@ -50,15 +50,15 @@ def test_words(error: Exception, msg: str) -> None:
 @pytest.mark.parametrize(
     ("number", "remedy"),
     [
-        (errno.ENOSPC, "; make room there (df -h /x; df -i /x)"),
-        (errno.EROFS, "; have it writable again (findmnt -T /x; dmesg)"),
-        (errno.EMFILE, "; raise the limit of open files (ulimit -n)"),
-        (errno.EPERM, ""),
+        (errno.ENOSPC, "make room there (df -h /x; df -i /x)"),
+        (errno.EROFS, "have it writable again (findmnt -T /x; dmesg)"),
+        (errno.EMFILE, "raise the limit of open files (ulimit -n)"),
+        (errno.EPERM, "put that right"),
     ],
 )
 def test_what_is_to_be_done_comes_before_the_place(number: int, remedy: str) -> None:
     said = str(caught(OSError(number, "why", "/x")))
-    assert said.startswith(f"cannot use /x: why{remedy}: put that right, call again (")
+    assert said.startswith(f"cannot use /x: why: {remedy}, then call again (")
 
 
 def test_the_place_is_ours(tmp_path: Path) -> None:
