@@ -359,7 +359,7 @@ def test_pod_that_is_being_worked_on_holds_the_start_up(rig: Rig) -> None:
         )
         done = start(rig, plan(rig))
     assert done.status == REFUSED
-    assert re.search(" preflight  FAILED: .* another cni-repair is at work on", done.out)
+    assert re.search(r"preflight +FAILED: .*another cni-repair is at work on ", done.out)
 
 
 @pytest.mark.slow
