@@ -12,6 +12,7 @@ from cni_repair.watch.choosing import are_left
 from cni_repair.watch.kubelet import Holder
 from cni_repair.watch.settings import ON_LOSS
 from cni_repair.watch.successor import another_comes
+from cni_repair.watch.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +70,11 @@ class Keeping:
                 await self._do("released", Holder.release)
 
     async def _turn(self) -> None:
-        try:
-            await asyncio.wait_for(self._lost.wait(), _LOOK_SECONDS)
-        except asyncio.TimeoutError:
-            if self.held is not None:
-                await self._release_in_time()
-            return
-        self._lost.clear()
-        await self._do("held", Holder.hold, self._why)
+        if await is_set_within(_LOOK_SECONDS, self._lost):
+            self._lost.clear()
+            await self._do("held", Holder.hold, self._why)
+        elif self.held is not None:
+            await self._release_in_time()
 
     async def _release_in_time(self) -> None:
         """Once all are well that can be; or its timer has come first."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cni_repair.base.errors import CniError
 from cni_repair.checkpoint.store import Store
 from cni_repair.watch.looks import LOOK, REMEMBER
+from cni_repair.watch.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,7 +141,4 @@ class Looking:
         self._woken.clear()
         times = [one.remember_at for one in self._attachments if one.remember_at is not None]
         until = min([self._turn_at, self._survey_at, *times])
-        try:
-            await asyncio.wait_for(self._woken.wait(), max(0.01, until - time.monotonic()))
-        except asyncio.TimeoutError:
-            pass
+        await is_set_within(max(0.01, until - time.monotonic()), self._woken)

@@ -14,6 +14,7 @@ from cni_repair.watch import journal
 from cni_repair.watch.kubernetes.cluster import Cluster
 from cni_repair.watch.metrics import Metrics
 from cni_repair.watch.status import WRITE_SECONDS, Heals, Status, write_status
+from cni_repair.watch.waiting import is_set_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -104,11 +105,7 @@ class Telling:
     async def run(self, status: Callable[[], Status]) -> None:
         """Write the status whenever it has changed, and now and then; for ever."""
         while True:
-            try:
-                await asyncio.wait_for(self._changed.wait(), WRITE_SECONDS)
-            except asyncio.TimeoutError:
-                pass
-            else:
+            if await is_set_within(WRITE_SECONDS, self._changed):
                 await asyncio.sleep(_SETTLE_SECONDS)
             self._changed.clear()
             self._write(status())
