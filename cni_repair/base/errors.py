@@ -112,10 +112,9 @@ class DelegateError(CniError):
 
 
 # To say that there is no memory takes some, and what was being done still has all the rest: this is
-# given back then. (Zeros by calloc: address space, of which no page is touched.)
-_RESERVE_BYTES = (
-    2 << 20
-)  # as much as the interpreter, or libc, asks the kernel for at a time, twice
+# given back then: as much as the interpreter, or libc, asks the kernel for at a time, twice. (Zeros
+# by calloc: address space, of which no page is touched.)
+_RESERVE_BYTES = 2 << 20
 _reserve = [bytes(_RESERVE_BYTES)]
 
 
