@@ -176,9 +176,7 @@ def _caller() -> str:
 
 def _told(fields: dict[str, Value]) -> list[tuple[str, str | int]]:
     """The fields that there is something in."""
-    return [
-        (name, value) for name, value in fields.items() if value is not None and value != ""
-    ]
+    return [(name, value) for name, value in fields.items() if value is not None and value != ""]
 
 
 def _serialised(fields: list[tuple[str, str | int]]) -> bytes:
