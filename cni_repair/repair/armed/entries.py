@@ -44,6 +44,7 @@ class Later:
         self._directory = directory
         self._hints = hints
         self._entry: list[Entry | None] = []
+        self.key = Key(about.container_id, about.ifname)
 
     def entry(self) -> Entry | None:
         """As it is by then; None where it is gone."""
@@ -82,7 +83,7 @@ class IndexedEntry(Entry):
 
     @property
     def key(self) -> Key:
-        return Key(self.later.about.container_id, self.later.about.ifname)
+        return self.later.key
 
     @property
     def network(self) -> str:

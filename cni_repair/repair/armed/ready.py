@@ -106,6 +106,8 @@ class Armed(Closeable):
         unknown = dict.fromkeys(numbers)
         for number, shots in self._results(numbers):
             del unknown[number]
+            if not unknown and not self._ready:
+                self._workers.dismiss()
             yield from zip(self._pods[number], shots)
         for number in unknown:
             yield from ((one, _UNKNOWN) for one in self._pods[number])
