@@ -39,8 +39,9 @@ _OTHERS = {
     STALE: "stale: of pods that are no more: no failure, and never repaired\n"
     "  next: nothing (the runtime's DEL or GC removes the record),\n"
     "        or cni-repair forget --stale{again}",
-    FOREIGN: "foreign: the pod made that link itself: it is never touched\n"
-    "  next: remove it inside, then " + _REPAIR + "; or delete the pod",
+    FOREIGN: "foreign: another link has the name of the pod's interface: never touched\n"
+    "  next: make way for it, by the command at the end of the reason,\n"
+    "        then " + _REPAIR + "; or delete the pod",
     RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
     "  next: nothing; verify does not test it",
     RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"

@@ -104,6 +104,34 @@ def foreign(rig: Rig) -> None:
     rig.ip("link add eth0 type bridge", "pod1")
 
 
+def altname_of_another(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link property add dev br0 altname eth0", "pod1")
+
+
+def own_macvlan(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link add link br0 name eth0 type macvlan mode bridge", "pod1")
+
+
+def over_another_master(rig: Rig) -> None:
+    """As another plugin may make it."""
+    attach(rig)
+    rig.uplink_up("eth1", "10.9.1.1")
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add link eth1 name eth0 netns pod1 type macvlan mode bridge")
+
+
+def by_its_reason(rig: Rig) -> None:
+    """The command at the end of the reason, into a shell as it stands."""
+    (reason,) = re.findall(r"^    (eth0 is .*)$", command(rig, "status").out, re.MULTILINE)
+    rig.run("sh", "-euc", reason.rpartition(": ")[2])
+
+
 def unreadable(rig: Rig) -> None:
     attach(rig, 1)
     was = bare(rig, "pod2")
@@ -215,10 +243,13 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         unmanaged_and_lost, "status", ["cni-repair adopt --write"],
         [run("adopt", "--write"), run("repair", "--all")],
     ),
-    "foreign": (
-        foreign, "status", ["remove it inside, then cni-repair repair --all"],
-        [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
-    ),
+    **{
+        f"foreign-{happen.__name__}": (
+            happen, "status", ["by the command at the end of the reason"],
+            [by_its_reason, run("repair", "--all")],
+        )
+        for happen in (foreign, altname_of_another, own_macvlan, over_another_master)
+    },
     "unreadable": (
         unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
