@@ -7,6 +7,7 @@ as it stands there, and the node is better off. No command sends to another that
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,8 +141,33 @@ def unreadable(rig: Rig) -> None:
 
 
 def record_moved_away(rig: Rig) -> None:
-    (torn,) = [path for path in rig.checkpoints.iterdir() if path.read_text() == "{"]
-    torn.rename(rig.base / torn.name)
+    pasted(rig, r"mv \S+ (?=/root/)", f" {rig.base}")
+
+
+def others_may_write(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.checkpoint(was.pod).chmod(0o666)
+
+
+def mode_as_it_was(rig: Rig) -> None:
+    pasted(rig, "chmod 0600 .*")
+
+
+def address_freed(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.reload()
+    (rig.base / "ipam/pods" / was.address).unlink()
+
+
+def forced(rig: Rig) -> None:
+    (words,) = re.findall(r"cni-repair (repair --force .*)", command(rig, "status").out)
+    command(rig, *shlex.split(words))
+
+
+def pasted(rig: Rig, pattern: str, more: str = "") -> None:
+    """A command of the advice, into a shell as it stands."""
+    (found,) = re.findall(pattern, command(rig, "status").out)
+    rig.run("sh", "-euc", found + more)
 
 
 def another_link(rig: Rig) -> None:
@@ -250,8 +276,14 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         )
         for happen in (foreign, altname_of_another, own_macvlan, over_another_master)
     },
+    "written-by-others": (
+        others_may_write, "status", ["        chmod 0600 "], [mode_as_it_was],
+    ),
+    "released": (
+        address_freed, "status", ["cni-repair repair --force shop/pod1\n"], [forced],
+    ),
     "unreadable": (
-        unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
+        unreadable, "status", ["move it away:\n        mv ", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
     ),
 }  # fmt: skip
