@@ -7,7 +7,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.network.observe import observe_pod, with_all, with_recorded
 from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
 from cni_repair.uplink.plan import MISSING, READY
 
@@ -112,6 +112,17 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
         "not verified yet that nobody else has its IPv6 addresses, which are in use: a repair is at"
         " it, was interrupted, or had no carrier; cni-repair repair finishes it",
     )
+
+
+def stranger_notes(
+    checkpoint: Checkpoint, observed: Observed, plan: Plan, netns: str
+) -> tuple[str, ...]:
+    """What to do about a link that has the interface's name, and is not it."""
+    if plan.state != FOREIGN or observed.link is None:
+        return ()
+    from cni_repair.network.planning.stranger import remedy  # of no use on most nodes
+
+    return (remedy(checkpoint.key.ifname, observed.link, netns),)
 
 
 def unannounced(checkpoint: Checkpoint, found: Iterable[Address] = ()) -> tuple[str, ...]:

@@ -83,6 +83,25 @@ def test_worker_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
 
 
 @by_point
+def test_what_was_not_lost_any_more_is_not_told_as_repaired(rig: Rig, point: str) -> None:
+    """A worker has died, and nobody tells what it did. It had one that is well, and one that is
+    not."""
+    were = pods(rig, 12)
+    rig.uplink_down()
+    with arming(rig, 2, dying(rig, point, "os.getpid() != first")) as armed:
+        rig.uplink_up()
+        well = were[::2]
+        for was in well:  # by somebody else, meanwhile
+            rig.plugin("REPAIR", was.pod).ok()
+        document = armed.fire()
+    assert has_died(rig)
+    for was in were:
+        actions = healed(document, was.pod)["actions"]
+        assert bool(actions) == (was not in well)
+    assert_as_they_were(rig, *were)
+
+
+@by_point
 def test_repair_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
     """The next one goes by the same index."""
     were = pods(rig, 3)

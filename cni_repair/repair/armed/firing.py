@@ -26,7 +26,7 @@ from cni_repair.node.context import POD_FAILURES, wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from cni_repair.checkpoint.identity import Identity
@@ -159,11 +159,14 @@ class Firing:
         finally:
             aim.close()
 
-    def fire(self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn) -> list[Shot]:
+    def fire(
+        self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn, begin: Callable[[int], None]
+    ) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
         they had. First the doubts of all, then all links by one send, then the rest of each, then
         the answers: what the processor does, and what the kernel does, stay together, and whoever
-        waits for the turn waits for the kernel alone."""
+        waits for the turn waits for the kernel alone. `begin` is told the place of each that is
+        lost, and is begun."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
             directory = _run_dir_of(aims)
@@ -171,6 +174,9 @@ class Firing:
                 for aim in aims:
                     self._take_aim(aim, directory)
             on = [aim for aim in aims if aim.is_on]
+            for place, aim in enumerate(aims):
+                if aim.is_on:
+                    begin(place)
             creation = _creation_of(on)
             with turn:
                 self._create(on, creation)

@@ -24,7 +24,9 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-_UNKNOWN = DONE, False, ""  # who had it died: a look has to tell
+# Who had it died: what was begun (it was lost then) a look has to tell of.
+_UNKNOWN = DONE, False, ""
+_NOT_BEGUN = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
@@ -50,6 +52,8 @@ class Armed(Closeable):
         self._by_file = {one.file: one for pod in pods for one in pod}
         # The masters' indices, where the others see them.
         self._masters = mmap.mmap(-1, (max(chains, default=0) + 1) * _INDEX_BYTES)
+        # How many of each pod's attachments were begun, likewise: who is killed tells nobody.
+        self._begun = mmap.mmap(-1, max(1, len(pods)))
         self._turn = Turn()
         self._processes = processes
         self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
@@ -110,7 +114,8 @@ class Armed(Closeable):
                 self._workers.dismiss()
             yield from zip(self._pods[number], shots)
         for number in unknown:
-            yield from ((one, _UNKNOWN) for one in self._pods[number])
+            for turn, one in enumerate(self._pods[number]):
+                yield one, _UNKNOWN if turn < self._begun[number] else _NOT_BEGUN
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))
@@ -130,7 +135,11 @@ class Armed(Closeable):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], self._master(pods[place][turn])) for place in on]
-            fired = dict(zip(on, self._firing.fire(wanted, self._turn)))
+
+            def begin(wanted: int, on: list[int] = on, turn: int = turn) -> None:
+                self._begun[first + on[wanted]] = turn + 1
+
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn, begin)))
             for place in places:
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]
@@ -142,6 +151,7 @@ class Armed(Closeable):
     def close(self) -> None:
         self._workers.close()
         self._masters.close()
+        self._begun.close()
         self._turn.close()
 
 
