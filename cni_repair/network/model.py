@@ -46,6 +46,7 @@ IFAPROT_KERNEL_LL = 3  # IFA_PROTO of a link-local address that the kernel made
 RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
 RTPROT_KERNEL, RTPROT_STATIC = 2, 4
 RT_SCOPE_SITE, RT_SCOPE_LINK = 200, 253
+RTN_UNICAST = 1
 
 # include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
 # rules around them.
@@ -234,7 +235,7 @@ class Route:
     table: int = 254
     metric: int = 0
     scope: int = 0
-    type: int = 1
+    type: int = RTN_UNICAST
     protocol: int = 3
     prefsrc: str | None = None
     tos: int = 0
