@@ -22,7 +22,8 @@ from cni_repair.cli.coverage import WithoutRecord
 from cni_repair.cli.scope import Scope
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Ack, Rtnetlink
-from cni_repair.network.model import NUD_PERMANENT, Route
+from cni_repair.network.kernel.neighbour import NUD_PERMANENT
+from cni_repair.network.model import Route
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.reachability import duplicates, frames
 from cni_repair.network.reachability import gateways as probe

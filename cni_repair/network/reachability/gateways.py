@@ -23,8 +23,8 @@ from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
-from cni_repair.network.kernel.neighbour import MAX_READ, neighbours_request
-from cni_repair.network.model import NUD_PERMANENT, RTN_UNICAST
+from cni_repair.network.kernel.neighbour import MAX_READ, NUD_PERMANENT, neighbours_request
+from cni_repair.network.model import RTN_UNICAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
