@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Address, Attachment, HostLink, Observed
+    from cni_repair.network.model import Address, Attachment, HostLink
+    from cni_repair.network.observed import Observed
     from cni_repair.network.planning.plan import Plan
     from cni_repair.uplink.ensure import Parents
     from cni_repair.uplink.plan import ParentPlan

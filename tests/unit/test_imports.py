@@ -157,6 +157,7 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
         "uplink.plan",
         "uplink.plan_belongings",
         "network.model",
+        "network.observed",
     ],
 )
 def test_planning_imports_no_io(module: str) -> None:
