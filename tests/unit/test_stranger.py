@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.model import LiveLink
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.planning.stranger import remedy
 from tests.unit.samples import LINK, live
 

@@ -6,7 +6,7 @@ from cni_repair.network.operations.iproute2 import inside, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.model import LiveLink
+    from cni_repair.network.kernel.link import LiveLink
 
 
 def remedy(ifname: str, stranger: LiveLink, netns: str) -> str:
