@@ -65,21 +65,22 @@ class FiredRepair:
             return
         ledger = self._ledger
         ledger.chains[place] = self._armed.chains[pod.chain]
-        findings = (*pod.findings, *self._of_chains[pod.chain])
+        findings, actions, notes = pod.told()
+        findings = (*findings, *self._of_chains[pod.chain])
         before = self._report(place, pod, LOST, findings=findings)
         ledger.before.setdefault(place, before)
         if outcome == DONE:
-            ledger.fired[place] = pod.actions
+            ledger.fired[place] = actions
             return
         if not (has_carrier and master.carrier):
             if self._read(place):
                 ledger.reports[place] = self._report(
-                    place, pod, DEGRADED, actions=pod.actions, notes=pod.notes
+                    place, pod, DEGRADED, actions=actions, notes=notes
                 )
                 ledger.unsettled.append(place)
             return
         report = ledger.reports[place] = self._report(
-            place, pod, HEALTHY, actions=pod.actions, notes=pod.notes
+            place, pod, HEALTHY, actions=actions, notes=notes
         )
         if pod.addresses:
             self._session.announce(master.name, pod.mac, pod.addresses)

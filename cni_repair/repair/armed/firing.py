@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import marshal
 import os
 import struct
 
@@ -17,7 +18,7 @@ from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen
 from cni_repair.checkpoint.identity import check_cookie, open_identified_to_enter
 from cni_repair.checkpoint.locks import Lock, kept_open
-from cni_repair.checkpoint.store import mark_of
+from cni_repair.checkpoint.store import COMMITTED, DELETING, mark_of
 from cni_repair.netlink.netns import CLONE_NEWNET, entered, netns_id, setns_function
 from cni_repair.netlink.prepared import answers, exchange, prepared, renumbered
 from cni_repair.network.apply import deletion
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.store import Mark, Store
     from cni_repair.node.context import Node
 
+    # What was wrong, the steps that were taken in words, and notes.
+    Told: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     # What came of it, whether the interface hears the wire, and why it was not done, in words.
     Shot: TypeAlias = tuple[int, bool, str]
 
 _U32 = struct.Struct("=I")
+_MOST_NOTED_BYTES = 1 << 20
 _TAKEN = (errno.EEXIST, errno.EBUSY)
 
 NOT_DONE = 0
@@ -51,9 +55,8 @@ class ArmedPod:
     file: str  # its record
     identity: Identity
     mark: Mark  # of the record that it was made from
-    name: str  # of its lock
-    run_dir: str
-    tombstone: str  # what a DEL may have left instead
+    run_dir: str  # of its lock
+    tombstones: str  # the directory of what a DEL may have left instead
     chain: int  # the place in the list of what the armed attachments stand on
     ifname: str
     ifindex: int
@@ -67,9 +70,17 @@ class ArmedPod:
     leases: tuple[tuple[str, Mark], ...]  # IPAM's files which say that the addresses are its own
     mac: str  # to be announced
     addresses: tuple[str, ...]
-    notes: tuple[str, ...]  # what is to be said of it once it is done
-    findings: tuple[str, ...]  # what was wrong
-    actions: tuple[str, ...]  # the steps in words
+    words: bytes  # see told(): half of all that the index holds, and wanted only at the end
+
+    @property
+    def name(self) -> str:
+        """Its lock's."""
+        return self.file.removesuffix(COMMITTED)
+
+    def told(self) -> Told:
+        """What is to be said of it once it is done."""
+        told: Told = marshal.loads(self.words)
+        return told
 
 
 class _Doubt(Exception):
@@ -129,6 +140,15 @@ class Turn:
 
     def __exit__(self, *_: object) -> None:
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def note(self, number: int, at: int) -> None:
+        """Leave a number in a place, where every process finds it."""
+        os.pwrite(self._fd, _U32.pack(number), at * _U32.size)
+
+    def noted(self) -> list[int]:
+        """The numbers by their places."""
+        data = os.pread(self._fd, _MOST_NOTED_BYTES, 0)
+        return [number for (number,) in _U32.iter_unpack(data)]
 
     def close(self) -> None:
         os.close(self._fd)
@@ -212,7 +232,7 @@ class Firing:
             raise _Doubt("a repair of it was killed")
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
-        if is_there(pod.tombstone):
+        if is_there(f"{pod.tombstones}/{pod.name}{DELETING}"):
             raise _Doubt("it was deleted")
 
     def _enter(self, aim: _Aim) -> socket.socket:
