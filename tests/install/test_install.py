@@ -366,7 +366,7 @@ class Held:
         os.close(writing)
 
 
-PIP = "pip install"
+PIP = "/pip install"
 PACKING = "-m cni_repair.base.packing"
 
 
@@ -437,18 +437,18 @@ def told(process: subprocess.Popen[str]) -> str:
     [("/opt/cni-repair/photos", "photos"), ("/opt/cni-repair/versions/photos", "photos")],
 )
 def test_prefix_with_other_things_in_it_is_refused(
-    node: Node, directory: str, found: str, wheels: Path
+    node: Node, directory: str, found: str, tmp_path: Path
 ) -> None:
     node.path(directory).mkdir(parents=True)
-    done = node.install("--wheels", str(wheels))
+    done = node.install("--wheels", str(tmp_path))
     assert done.returncode == 1
     assert found in done.stderr
     assert os.listdir(node.path("/opt")) == ["cni-repair"]
 
 
-def test_launcher_of_someone_else_is_not_overwritten(node: Node, wheels: Path) -> None:
+def test_launcher_of_someone_else_is_not_overwritten(node: Node, tmp_path: Path) -> None:
     node.write(LAUNCHER, "#!/bin/sh\n", 0o755)
-    done = node.install("--wheels", str(wheels))
+    done = node.install("--wheels", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"install.sh: {LAUNCHER} is not a launcher of ours: move it away\n"
     assert node.path(LAUNCHER).read_text() == "#!/bin/sh\n"
@@ -463,22 +463,35 @@ class TestPython:
             node.hide(str(python), behind="/bin/false")
         return node
 
-    def test_none_and_no_apt(self, node: Node, wheels: Path) -> None:
+    def test_none_and_no_apt(self, node: Node, tmp_path: Path) -> None:
         node.hide("/usr/bin/apt-get")
-        done = node.install("--wheels", str(wheels))
+        done = node.install("--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "no Python 3.10 or newer with venv" in done.stderr
         assert "Debian: python3 python3-venv; RHEL: python3.11" in done.stderr
         assert os.listdir(node.path("/opt")) == []
 
-    def test_none_but_apt(self, node: Node, wheels: Path) -> None:
+    def test_none_but_apt(self, node: Node, tmp_path: Path) -> None:
         fake_apt(node)
-        done = node.install("--wheels", str(wheels))
+        done = node.install("--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "this distribution's python3 is older" in done.stderr
         update, install = node.path("/run/apt.log").read_text().splitlines()
         assert update == "-q update"
         assert install.endswith("install python3 python3-venv")
+
+
+def test_python_without_pips_wheel_is_none(node: Node, tmp_path: Path) -> None:
+    """As where Debian's python3-venv is there, and the package of that wheel is not."""
+    places = Path("/usr").glob("local/lib/python3*/ensurepip/_bundled")
+    for place in (Path("/usr/share/python-wheels"), *places):
+        if place.exists():
+            node.shell(f"mount -t tmpfs tmpfs {place}")
+    node.hide("/usr/bin/apt-get")
+    done = node.install("--wheels", str(tmp_path))
+    assert done.returncode == 1
+    assert "no Python 3.10 or newer with venv" in done.stderr
+    assert os.listdir(node.path("/opt")) == []
 
 
 def fake_apt(node: Node) -> None:
@@ -528,19 +541,19 @@ def main() -> int:
         assert demo.returncode == 130
         self.assert_nothing_left(node)
 
-    def test_installs_what_it_needs(self, node: Node, wheels: Path) -> None:
+    def test_installs_what_it_needs(self, node: Node, tmp_path: Path) -> None:
         self.hide_plugins(node)
         fake_apt(node)
         node.write("/run/apt-get", '#!/bin/sh\necho "$*" >>/run/apt.log\nexit 100\n', 0o755)
-        done = node.install("--demo", "--wheels", str(wheels))
+        done = node.install("--demo", "--wheels", str(tmp_path))
         assert done.returncode == 1
         assert done.stderr.startswith("install.sh: apt-get cannot install containernetworking-")
         assert "install containernetworking-plugins" in node.path("/run/apt.log").read_text()
 
-    def test_says_what_it_needs(self, node: Node, wheels: Path) -> None:
+    def test_says_what_it_needs(self, node: Node, tmp_path: Path) -> None:
         self.hide_plugins(node)
         node.hide("/usr/bin/apt-get")
-        done = node.install("--demo", "--wheels", str(wheels))
+        done = node.install("--demo", "--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "the demo lacks containernetworking-plugins" in done.stderr
 
