@@ -25,8 +25,8 @@ _UNKNOWN = DONE, False, ""  # who had it died: a look has to tell
 
 
 class Armed(Closeable):
-    """Attachments that are ready to be fired, each once; by other `processes`, where they are worth
-    it. Context: these end with it."""
+    """Attachments that are ready to be fired, each once; by this process and `others`, where they
+    are worth it. Context: these end with it."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Armed(Closeable):
         pods: Sequence[Sequence[ArmedPod]],
         chains: Mapping[int, Parents],
         refused: Mapping[str, int],
-        processes: int = 0,
+        others: int = 0,
     ) -> None:
         """`pods`: the attachments of each, in their order."""
         self.chains = chains
@@ -46,8 +46,8 @@ class Armed(Closeable):
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
         self._turn = Turn()
-        self._processes = processes
-        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
+        self._processes = 1 + others
+        self._workers = WaitingWorkers(others, firing.begin_in_child, self._fire_range)
 
     def start(self) -> None:
         """Have the other processes there, so that firing need not wait for them."""
@@ -107,7 +107,7 @@ class Armed(Closeable):
             yield from ((one, _UNKNOWN) for one in self._pods[number])
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
-        share = len(numbers) // (_SHARES * max(1, self._processes))
+        share = len(numbers) // (_SHARES * self._processes)
         ranges = _ranges(numbers, min(_MOST_AT_ONCE, max(1, share)))
         work = self._workers.results if self._workers.are_there else _each(self._fire_range)
         for results in work(ranges):
