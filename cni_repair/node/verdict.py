@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Address, Attachment, HostLink, Observed
+    from cni_repair.network.model import Address, Attachment, HostLink
+    from cni_repair.network.observed import Observed
     from cni_repair.network.planning.plan import Plan
     from cni_repair.uplink.ensure import Parents
     from cni_repair.uplink.plan import ParentPlan
@@ -77,9 +78,30 @@ def planned(
     plan = planning.plan(attachment, observed, master, beside)
     if plan.state != LOST:
         return plan
-    from cni_repair.node.leases import unless_released  # of no use where nothing is lost
-
     return unless_released(plan, checkpoint, force)
+
+
+def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
+    """The plan for a lost interface, as far as its addresses may be used; `force`: those, too, that
+    are freed. What another attachment was given is never taken."""
+    from cni_repair.node.leases import leases_of  # of no use where nothing is lost
+
+    leases = leases_of(checkpoint)
+    findings = list(leases.others)
+    if not force:
+        findings += [
+            f"address {address} was freed ({leases.store} does not have it any more)"
+            for address in leases.freed
+        ]
+    if findings:
+        return replace(
+            plan,
+            state=planning.RELEASED,
+            findings=(*plan.findings, *findings),
+            operations=(),
+            waits=False,
+        )
+    return replace(plan, unvouched=(*leases.unknown, *leases.freed))
 
 
 def findings_of(

@@ -40,8 +40,8 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("links",),
         ("planning",),
         ("operations",),
+        ("observed",),
         ("kernel",),
-        ("prefixes",),
         ("model",),
     ),
 }

@@ -157,6 +157,7 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
         "uplink.plan",
         "uplink.plan_belongings",
         "network.model",
+        "network.observed",
     ],
 )
 def test_planning_imports_no_io(module: str) -> None:
@@ -177,6 +178,7 @@ C_HALVES = {
     ("_signal", "network/reachability/closing.py"),
     ("_signal", "repair/workers.py"),
     ("_socket", "base/lightsocket.py"),
+    ("_thread", "base/pack.py"),
 }
 
 

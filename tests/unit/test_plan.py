@@ -21,20 +21,20 @@ import pytest
 
 from cni_repair.base.frozen import fields, replace
 from cni_repair.base.kinds import camel
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.model import (
     IFF_UP,
     Address,
     Attachment,
     Hop,
     HostLink,
-    LiveLink,
     Neighbour,
-    Observed,
     PodLink,
     Route,
     Rule,
     Vlan,
 )
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.link import AddPodLink
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.plan import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.model import Address, LiveLink
+from cni_repair.network.kernel.link import LiveLink
+from cni_repair.network.model import Address
 from cni_repair.network.planning.remedy import for_dadfailed, for_stranger
 from tests.unit.samples import LINK, live
 

@@ -6,7 +6,8 @@ from cni_repair.network.operations.iproute2 import inside, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.model import Address, LiveLink
+    from cni_repair.network.kernel.link import LiveLink
+    from cni_repair.network.model import Address
 
 
 def for_stranger(ifname: str, stranger: LiveLink, netns: str) -> str:

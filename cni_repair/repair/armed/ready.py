@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cni_repair.repair.armed.firing import ArmedPod, Firing, Shot
     from cni_repair.uplink.ensure import Parents
 
-_INDEX_BYTES = 4
 _LOOKED_AT = 3
 # Attachments that are fired together, and into how many such parts at least each process's share is
 # cut.
@@ -50,9 +49,7 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        # The masters' indices, where the others see them.
-        self._masters = mmap.mmap(-1, (max(chains, default=0) + 1) * _INDEX_BYTES)
-        # How many of each pod's attachments were begun, likewise: who is killed tells nobody.
+        # How many of each pod's attachments were begun, where all see it: who is killed tells nobody.
         self._begun = mmap.mmap(-1, max(1, len(pods)))
         self._turn = Turn()
         self._processes = processes
@@ -103,13 +100,14 @@ class Armed(Closeable):
             and all(one.chain in masters and one.file in meant for one in self._pods[number])
         ]
         for chain, ifindex in masters.items():
-            at = chain * _INDEX_BYTES
-            self._masters[at : at + _INDEX_BYTES] = ifindex.to_bytes(_INDEX_BYTES, "little")
+            self._turn.note(ifindex, chain)
         for number in numbers:
             del self._ready[self._pods[number][0].file]
         unknown = dict.fromkeys(numbers)
         for number, shots in self._results(numbers):
             del unknown[number]
+            if not unknown and not self._ready:
+                self._workers.dismiss()
             yield from zip(self._pods[number], shots)
         for number in unknown:
             for turn, one in enumerate(self._pods[number]):
@@ -128,11 +126,12 @@ class Armed(Closeable):
         the first counts."""
         first, count = divmod(coded, 1 << _COUNT_BITS)
         pods = self._pods[first : first + count]
+        masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
-            wanted = [(pods[place][turn], self._master(pods[place][turn])) for place in on]
+            wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
 
             def begin(wanted: int, on: list[int] = on, turn: int = turn) -> None:
                 self._begun[first + on[wanted]] = turn + 1
@@ -142,13 +141,8 @@ class Armed(Closeable):
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]
 
-    def _master(self, pod: ArmedPod) -> int:
-        at = pod.chain * _INDEX_BYTES
-        return int.from_bytes(self._masters[at : at + _INDEX_BYTES], "little")
-
     def close(self) -> None:
         self._workers.close()
-        self._masters.close()
         self._begun.close()
         self._turn.close()
 
