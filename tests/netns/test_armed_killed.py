@@ -72,7 +72,7 @@ def test_worker_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
             document = armed.fire()
             assert [announced_of(wire, was) for was in were] == [{was.address} for was in were]
     assert has_died(rig)
-    assert armed.missed == {}
+    assert {*armed.missed} <= {"who was to do it was killed"}
     for was in were:
         actions = healed(document, was.pod)["actions"]
         # Done by whomever, it is told, and once.

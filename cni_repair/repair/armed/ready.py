@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
 from cni_repair.base.closeable import Closeable
 from cni_repair.repair.armed.firing import DONE, NOT_DONE, Turn
 from cni_repair.repair.workers import WaitingWorkers
@@ -23,7 +21,7 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-# Who had it died: what was begun (it was lost then) a look has to tell of.
+# Who had it died: of what was begun (there was no link before) a look has to tell.
 _UNKNOWN = DONE, False, ""
 _NOT_BEGUN = NOT_DONE, False, "who was to do it was killed"
 
@@ -49,9 +47,7 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        # How many of each pod's attachments were begun, where all see it: who is killed tells nobody.
-        self._begun = mmap.mmap(-1, max(1, len(pods)))
-        self._turn = Turn()
+        self._turn = Turn(len(pods))
         self._processes = processes
         self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
 
@@ -109,9 +105,10 @@ class Armed(Closeable):
             if not unknown and not self._ready:
                 self._workers.dismiss()
             yield from zip(self._pods[number], shots)
+        begun = self._turn.begun() if unknown else b""
         for number in unknown:
             for turn, one in enumerate(self._pods[number]):
-                yield one, _UNKNOWN if turn < self._begun[number] else _NOT_BEGUN
+                yield one, _UNKNOWN if turn < begun[number] else _NOT_BEGUN
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))
@@ -128,13 +125,16 @@ class Armed(Closeable):
         pods = self._pods[first : first + count]
         masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
+        begun = bytearray(count)
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
 
-            def begin(wanted: int, on: list[int] = on, turn: int = turn) -> None:
-                self._begun[first + on[wanted]] = turn + 1
+            def begin(are_on: list[bool], on: list[int] = on) -> None:
+                for place, is_on in zip(on, are_on):
+                    begun[place] += is_on
+                self._turn.begin(first, bytes(begun))
 
             fired = dict(zip(on, self._firing.fire(wanted, self._turn, begin)))
             for place in places:
@@ -143,7 +143,6 @@ class Armed(Closeable):
 
     def close(self) -> None:
         self._workers.close()
-        self._begun.close()
         self._turn.close()
 
 
