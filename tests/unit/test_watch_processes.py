@@ -16,6 +16,7 @@ import pytest
 from cni_repair.watch.channel import Channel, Closed, encoded
 from cni_repair.watch.notify import Notifier
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import ended
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,12 +58,14 @@ def daemon() -> Iterator[subprocess.Popen[str]]:
                 healer.kill(int(rest[0]))
                 print(repr(tasks[int(rest[0])].readline()), flush=True)
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
     ) as process:
         yield process
         process.kill()

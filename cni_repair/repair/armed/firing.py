@@ -151,12 +151,11 @@ class Turn:
         data = os.pread(self._fd, _MOST_NOTED_BYTES, self._pods)
         return [number for (number,) in _U32.iter_unpack(data)]
 
-    def begin(self, first: int, counts: bytes) -> None:
-        """Leave how many attachments of each of these pods were begun: who is killed tells
-        nobody."""
+    def note_made(self, first: int, counts: bytes) -> None:
+        """Leave how many links of each of these pods were made: who is killed tells nobody."""
         os.pwrite(self._fd, counts, first)
 
-    def begun(self) -> bytes:
+    def made(self) -> bytes:
         """How many, of each pod."""
         return os.pread(self._fd, self._pods, 0)
 
@@ -193,13 +192,13 @@ class Firing:
         self,
         wanted: Sequence[tuple[ArmedPod, int]],
         turn: Turn,
-        begin: Callable[[list[bool]], None],
+        made: Callable[[list[bool]], None],
     ) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
         they had. First the doubts of all, then all links by one send, then the rest of each, then
         the answers: what the processor does, and what the kernel does, stay together, and whoever
-        waits for the turn waits for the kernel alone. `begin` is told of which there is
-        a link by that."""
+        waits for the turn waits for the kernel alone. `made` is told whose links
+        were made: they were lost until then."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
             directory = _run_dir_of(aims)
@@ -210,7 +209,7 @@ class Firing:
             creation = _creation_of(on)
             with turn:
                 self._create(on, creation)
-                begin([aim.is_on for aim in aims])
+                made([aim.is_on for aim in aims])
                 for aim in on:
                     if aim.is_on:
                         _send_rest(aim)

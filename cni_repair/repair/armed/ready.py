@@ -21,9 +21,9 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-# Who had it died: of what was begun (there was no link before) a look has to tell.
+# Who had it died: what was made of it besides the link a look has to tell.
 _UNKNOWN = DONE, False, ""
-_NOT_BEGUN = NOT_DONE, False, "who was to do it was killed"
+_NOT_MADE = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
@@ -105,10 +105,10 @@ class Armed(Closeable):
             if not unknown and not self._ready:
                 self._workers.dismiss()
             yield from zip(self._pods[number], shots)
-        begun = self._turn.begun() if unknown else b""
+        made = self._turn.made() if unknown else b""
         for number in unknown:
             for turn, one in enumerate(self._pods[number]):
-                yield one, _UNKNOWN if turn < begun[number] else _NOT_BEGUN
+                yield one, _UNKNOWN if turn < made[number] else _NOT_MADE
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))
@@ -125,18 +125,18 @@ class Armed(Closeable):
         pods = self._pods[first : first + count]
         masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
-        begun = bytearray(count)
+        counts = bytearray(count)
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
 
-            def begin(are_on: list[bool], on: list[int] = on) -> None:
+            def made(are_on: list[bool], on: list[int] = on) -> None:
                 for place, is_on in zip(on, are_on):
-                    begun[place] += is_on
-                self._turn.begin(first, bytes(begun))
+                    counts[place] += is_on
+                self._turn.note_made(first, bytes(counts))
 
-            fired = dict(zip(on, self._firing.fire(wanted, self._turn, begin)))
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn, made)))
             for place in places:
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]
