@@ -476,3 +476,9 @@ def entry_of(report: Json, pod: Pod) -> Json:
 
 def without(document: Json, keys: Iterable[str]) -> Json:
     return {key: value for key, value in document.items() if key not in set(keys)}
+
+
+def in_result(state: Json) -> Json:
+    """What of an interface's state a Result and a configuration know: neither ifindex nor
+    sysctls."""
+    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}

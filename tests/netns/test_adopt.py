@@ -29,6 +29,7 @@ from tests.netns.rig import (
     Pod,
     Rig,
     eventually,
+    in_result,
     states,
     without,
 )
@@ -737,7 +738,7 @@ def test_a_process_of_the_sandbox_that_has_lost_its_interface(rig: Rig, named: s
         rig.reload()
         assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
         rig.plugin("REPAIR", None, rig.conf()).ok()
-        assert share(rig.state(pod)) == share(was.state)
+        assert in_result(rig.state(pod)) == in_result(was.state)
 
 
 def test_nerdctls_ids_are_told_and_taken_as_it_shows_them(rig: Rig) -> None:
@@ -911,11 +912,6 @@ def test_a_mount_of_the_runtimes(rig: Rig, path: str) -> None:
 # --- after the loss -------------------------------------------------------------------------------
 
 
-def share(state: Json) -> Json:
-    """What Result and configuration know: neither ifindex nor sysctls."""
-    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}
-
-
 def test_pods_whose_interface_is_lost_already(rig: Rig) -> None:
     one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2", bare_conf(rig, mode="private"))
     rig.uplink_down()
@@ -928,7 +924,7 @@ def test_pods_whose_interface_is_lost_already(rig: Rig) -> None:
     rig.uplink_up()
     rig.plugin("REPAIR", None, rig.conf()).ok()
     for was in (one, two):
-        assert share(rig.state(was.pod)) == share(was.state)
+        assert in_result(rig.state(was.pod)) == in_result(was.state)
         assert rig.ping(was.pod, GATEWAY4)
 
 
@@ -945,7 +941,7 @@ def test_lost_while_the_master_is_back(rig: Rig) -> None:
     (parent,) = json.loads(rig.checkpoint(was.pod).read_text())["parents"]
     assert (parent["name"], parent["kind"]) == ("eth0", "veth")
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 TWO_GATEWAYS = [{"dst": "0.0.0.0/0"}, {"dst": "0.0.0.0/0", "gw": "10.9.0.2"}]
@@ -1069,7 +1065,7 @@ def test_lost_and_no_master_named(rig: Rig) -> None:
     conf = put(rig.base / "pods.conf", json.dumps(rig.conf(master=["bond4", "eth0"])))
     assert states(adopt(rig, "--write", "--conf", str(conf))) == {was.pod.id: "adopted"}
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_lost_with_the_vlan_below_it(rig: Rig) -> None:
@@ -1094,7 +1090,7 @@ def test_lost_with_our_own_configuration(rig: Rig) -> None:
     rig.reload()
     adopt(rig, "--write")
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_lost_with_a_version_that_we_do_not_speak(rig: Rig) -> None:

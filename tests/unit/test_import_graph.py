@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
 
 # From the top down; rooms of one row do not know each other.
 ROOMS: tuple[tuple[str, ...], ...] = (
