@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.netns.rig import Json, Pod, Rig, entry_of, slow_but, states
+from tests.netns.rig import UNUSUAL, Json, Pod, Rig, entry_of, slow_but, states
 
 
 def where(rig: Rig) -> list[str]:
@@ -52,17 +52,7 @@ def test_degraded_pod(rig: Rig, damage: str) -> None:
 
 def test_unusual_addresses_and_routes(rig: Rig) -> None:
     pod = rig.attach("pod1").pod
-    for command in [
-        "addr add 198.51.100.7/24 brd + label eth0:x dev eth0",
-        "addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0",
-        "addr add 198.51.101.7/32 scope link dev eth0",
-        "addr add 198.51.102.7/24 noprefixroute dev eth0",
-        "route add 203.0.113.0/24 via 198.51.100.1 dev eth0 metric 77 mtu 1400 advmss 1300",
-        "route add 203.0.113.0/24 via 10.9.0.1 dev eth0 table 1000 src 198.51.100.7",
-        "route add 203.0.114.0/24 dev eth0 tos 0x10 scope link",
-        "route add 203.0.115.0/24 via 172.16.0.1 dev eth0 onlink proto static",
-        "route add 203.0.116.1 dev eth0 quickack 1",
-    ]:
+    for command in UNUSUAL:
         rig.ip(command, pod)
     rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": rig.checkpoint_result(pod)}).ok()
     was = rig.state(pod)

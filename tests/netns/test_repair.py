@@ -22,6 +22,7 @@ from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
     HANG_SECONDS,
+    UNUSUAL,
     Attachment,
     Json,
     Pod,
@@ -230,16 +231,7 @@ def test_default_directories_and_empty_stdin(rig: Rig) -> None:
 def test_what_later_came_to_the_interface(rig: Rig) -> None:
     """After a CHECK the checkpoint knows what was added since ADD."""
     pod = rig.attach("pod1").pod
-    for command in [
-        "addr add 198.51.100.7/24 brd + label eth0:x dev eth0",
-        "addr add 198.51.100.8/24 dev eth0",  # a secondary one
-        "addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0",
-        "addr add 198.51.101.7/32 scope link dev eth0",
-        "route add 203.0.113.0/24 via 198.51.100.1 dev eth0 metric 77 mtu 1400 advmss 1300",
-        "route add 203.0.113.0/24 via 10.9.0.1 dev eth0 table 1000 src 198.51.100.8",
-        "route add 203.0.114.0/24 dev eth0 tos 0x10 scope link",
-        "route add 203.0.115.0/24 via 172.16.0.1 dev eth0 onlink proto static",
-    ]:
+    for command in UNUSUAL:
         rig.ip(command, pod)
     rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": rig.checkpoint_result(pod)}).ok()
     was = rig.state(pod)
