@@ -819,12 +819,22 @@ uninstall() {
     remove_or_name_state
 }
 
-# The watcher's condition on a node of Kubernetes: nobody would ever change it. (By a version that is
-# whole; one before this knew nothing of it.)
+# The watcher's condition on a node of Kubernetes: nobody would ever change it. (One before this knew
+# nothing of it.)
 take_condition() {
-    local python=$PREFIX/current/bin/python3
-    "$python" -I -c "import cni_repair.watch.kubernetes.withdrawal" 2>/dev/null || return 0
-    "$python" -I -m cni_repair.watch.kubernetes.withdrawal || true
+    ! imports_installed cni_repair.watch.kubernetes.withdrawal 2>/dev/null ||
+        imports_installed cni_repair.watch.kubernetes.withdrawal main || true
+}
+
+# Imports a module of the version in service, and calls a function of it. The version's own launcher
+# says from where: the bundle's Python finds nothing by itself.
+imports_installed() { # MODULE [FUNCTION]
+    local directories
+    directories=$(sed -n 's/^sys\.path += //p' "$PREFIX/current/cni-repair") || return
+    "$PREFIX/current/bin/python3" -IS -c 'import importlib, json, sys
+sys.path += json.loads(sys.argv[1])
+module = importlib.import_module(sys.argv[2])
+sys.exit(getattr(module, sys.argv[3])() if sys.argv[3:] else 0)' "$directories" "$@"
 }
 
 remove_installation() { # LAUNCHER...

@@ -59,7 +59,8 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
         raise
     except OSError as error:
         kind = Untrusted if error.errno in _OF_THE_FILE else Unreadable
-        raise kind(f"cannot open it: {error.strerror}") from error
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise kind(f"cannot open it: {why}") from error
     status = os.fstat(fd)
     regular = stat.S_ISREG(status.st_mode)
     why = why_untrusted(status) if regular else "it is not a regular file"

@@ -5,8 +5,8 @@ event; :mod:`logging` and the journal's own library would cost ADD more than all
 waits for ADD, and the daemon for nobody: an event never raises and never blocks. Where there is no
 journal it is lost, or is a plain line on stderr for a process that has asked for that.
 
-The socket lives as long as one event. Kept open, it would keep alive whichever network namespace it
-was made in.
+The socket lives as long as one event, or as many as come one right after the other (:class:`Many`).
+Kept open, it would keep alive whichever network namespace it was made in.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 
 from cni_repair import __version__
 from cni_repair.base import lightsocket as socket
-from cni_repair.base.closeable import close_fd
+from cni_repair.base.closeable import Closeable, close_fd
 from cni_repair.base.errors import REFUSALS
 
 TYPE_CHECKING = False
@@ -79,6 +79,22 @@ class _State:
     caller = ""
     common: dict[str, Value] = {}  # noqa: RUF012 - one a process is what is meant
     unsent: list[bytes] = []  # noqa: RUF012
+    socket: socket.socket | None = None  # of many events
+
+
+class Many(Closeable):
+    """Context: the events inside have one socket. Nothing else is done meanwhile."""
+
+    def __init__(self) -> None:
+        try:
+            _State.socket = _new_socket() if os.geteuid() == 0 else None
+        except OSError:
+            pass  # then each event has its own, or is lost
+
+    def close(self) -> None:
+        journal, _State.socket = _State.socket, None
+        if journal is not None:
+            close_fd(journal.detach())
 
 
 def use_stderr() -> None:
@@ -113,7 +129,7 @@ def event(kind: Kind, message: str, **fields: Value) -> None:
 
 def _write(kind: Kind, message: str, fields: Mapping[str, Value]) -> bool:
     """Whether the journal has it."""
-    if os.geteuid() != 0:
+    if _State.socket is None and os.geteuid() != 0:
         return True
     message_id, priority = KINDS[kind]
     known = {
@@ -130,7 +146,7 @@ def _write(kind: Kind, message: str, fields: Mapping[str, Value]) -> bool:
     }
     unsent = _State.unsent
     if len(unsent) < _MOST_UNSENT:
-        unsent.append(b"".join([_serialised(*pair) for pair in _told(known)]))
+        unsent.append(_serialised(_told(known)))
     return _send_unsent()
 
 
@@ -158,17 +174,22 @@ def _caller() -> str:
     return _State.caller
 
 
-def _told(fields: dict[str, Value]) -> list[tuple[str, str]]:
+def _told(fields: dict[str, Value]) -> list[tuple[str, str | int]]:
     """The fields that there is something in."""
-    return [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
+    return [(name, value) for name, value in fields.items() if value is not None and value != ""]
 
 
-def _serialised(name: str, value: str) -> bytes:
-    """A field as the journal reads it.
+def _serialised(fields: list[tuple[str, str | int]]) -> bytes:
+    """The fields of an event as the journal reads them."""
+    text = "".join([f"{name}={value}\n" for name, value in fields])
+    if text.count("\n") == len(fields):  # nearly always
+        return text.encode("utf-8", "backslashreplace")
+    return b"".join([_serialised_field(name, str(value)) for name, value in fields])
 
-    Up to a line's end, or where the value has line ends itself, with its length: so no text, be it
-    a pod's name, can begin another field.
-    """
+
+def _serialised_field(name: str, value: str) -> bytes:
+    """Up to a line's end, or where the value has line ends itself, with its length: so no text, be
+    it a pod's name, can begin another field."""
     data = value.encode("utf-8", "backslashreplace")
     if b"\n" not in data:
         return b"%s=%s\n" % (name.encode(), data)
@@ -183,7 +204,7 @@ def _send_unsent() -> bool:
     unsent = _State.unsent
     journal = None
     try:
-        journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        journal = _State.socket or _new_socket()
         while unsent:
             _send(journal, unsent[0])
             del unsent[0]
@@ -193,9 +214,13 @@ def _send_unsent() -> bool:
         unsent.clear()
         return False
     finally:
-        if journal is not None:
+        if journal is not None and journal is not _State.socket:
             close_fd(journal.detach())
     return True
+
+
+def _new_socket() -> socket.socket:
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
 
 def _send(journal: socket.socket, entry: bytes) -> None:

@@ -14,10 +14,19 @@ from cni_repair.base.frozen import frozen
 from cni_repair.base.names import bare_id
 from cni_repair.base.procfs import boot_id, cgroups_of, process_ids, start_of
 from cni_repair.base.strictjson import load_object
-from cni_repair.netlink.netns import NoNetns, cookie_inside, cookie_of, netns_id, open_netns
+from cni_repair.netlink.netns import (
+    NoNetns,
+    cookie_inside,
+    cookie_of,
+    netns_id,
+    open_netns,
+    open_to_enter,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cni_repair.base import lightsocket as socket
     from cni_repair.checkpoint.store import Store
 
@@ -97,21 +106,33 @@ def open_identified(identity: Identity, own: int, given_path: str = "") -> int:
     attachment's. Raises Stale or NoNetns; CniError (I/O), or OSError, where it cannot be told. The
     cookie is not compared here, but by :func:`check_cookie`: it takes a socket made inside.
     """
+    path = given_path or identity.path
+    return _checked(identity, path, open_netns, netns_id(own))
+
+
+def open_identified_to_enter(identity: Identity, own_id: tuple[int, int]) -> int:
+    """As :func:`open_identified`, for who enters it next, and does so in many: what setns(2)
+    refuses is not asked for before, and the node's own is known."""
+    return _checked(identity, identity.path, open_to_enter, own_id)
+
+
+def _checked(
+    identity: Identity, path: str, open_path: Callable[[str], int], own_id: tuple[int, int]
+) -> int:
     if identity.boot_id != boot_id():
         raise Stale("the node was rebooted since the pod was attached")
-    path = given_path or identity.path
-    netns = open_netns(path)
+    netns = open_path(path)
     try:
-        _check(identity, path, netns, own)
+        _check(identity, path, netns, own_id)
     except BaseException:
         close_fd(netns)
         raise
     return netns
 
 
-def _check(identity: Identity, path: str, netns: int, own: int) -> None:
+def _check(identity: Identity, path: str, netns: int, own_id: tuple[int, int]) -> None:
     found = netns_id(netns)
-    if found == netns_id(own):
+    if found == own_id:
         raise Stale(f"{path} is the node's own network namespace")
     if found != identity.netns_id:
         raise Stale(f"{path} is net:[{found[1]}], the pod was attached in net:[{identity.ino}]")

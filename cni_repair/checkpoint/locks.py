@@ -45,8 +45,19 @@ def open_run_dir(run_dir: str, create: bool = False) -> int:
     try:
         return open_private(run_dir, create)
     except Untrusted as error:
-        why = f"{error}; it should be root's, with mode 0700"
-        raise CniError(IO, f"run directory {run_dir} is not trusted", why) from error
+        what = f"run directory {run_dir} is not trusted"
+        raise CniError(IO, what, f"{error}; {making_private(run_dir)}") from error
+
+
+def making_private(directory: str) -> str:
+    """What an administrator does about a directory that is not trusted."""
+    from cni_repair.base.files import why_untrusted
+    from cni_repair.network.operations.iproute2 import quoted
+
+    path = quoted(directory)
+    if os.path.isdir(directory) and why_untrusted(os.stat(directory)):
+        return f"see what others have put there, then chown 0:0 {path}; chmod 0700 {path}"
+    return f"only root may change it, and what is above it: namei -l {path}"
 
 
 def is_held(run_dir: str, name: str) -> bool:
@@ -78,8 +89,9 @@ def _open(directory: int, name: str, flags: int) -> int:
     )
 
 
-def _kept_open(run_dir: str) -> int:
-    """The run directory, which stays open: a repair takes a lock for each of thousands of pods.
+def kept_open(run_dir: str) -> int:
+    """The run directory, which stays open until another one is asked for: a repair takes a lock
+    for each of thousands of pods. Raises as :func:`open_run_dir`.
 
     As long as the path leads to it, nobody has put another in its place.
     """
@@ -104,11 +116,15 @@ def _kept_open(run_dir: str) -> int:
 class Lock(Closeable):
     """Context: holds the lock of that name. Waits `seconds` at most, then raises code 11."""
 
-    def __init__(self, run_dir: str, name: str, seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self, run_dir: str, name: str, seconds: float = WAIT_SECONDS, directory: int = -1
+    ) -> None:
+        """`directory`: what :func:`kept_open` has just given for `run_dir`, for who takes many."""
         self._path = path_of(run_dir, name)
         self._run_dir = run_dir
         self._name = name
         self._seconds = seconds
+        self._directory = directory
         self.fd = -1
         # Whether who had it last noted that it was doing something, and never that it was done.
         self.is_unfinished = False
@@ -120,10 +136,17 @@ class Lock(Closeable):
             if self._wait_until(deadline) and self.is_named():
                 return self
             os.close(self.fd)
+            self._directory = -1  # it may be another by now
 
     def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT
+        if self._directory >= 0:
+            try:
+                return _open(self._directory, self._name, flags)
+            except OSError:
+                self._directory = -1  # it may be gone by now
         try:
-            return _open(_kept_open(self._run_dir), self._name, os.O_RDWR | os.O_CREAT)
+            return _open(kept_open(self._run_dir), self._name, flags)
         except OSError as error:
             why = with_remedy(error, self._run_dir)
             raise CniError(IO, f"cannot make the lock {self._path}", why) from error
@@ -190,6 +213,10 @@ class Lock(Closeable):
             fcntl.flock(self.fd, fcntl.LOCK_UN)
         except OSError:
             pass
+        close_fd(self.fd)
+
+    def drop(self) -> None:
+        """As :meth:`close`, where no other process has inherited the descriptor."""
         close_fd(self.fd)
 
 

@@ -44,6 +44,23 @@ def open_netns(path: str) -> int:
 
     The caller closes the descriptor.
     """
+    fd = open_to_enter(path)
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError as error:
+        os.close(fd)
+        if error.errno in _NOT_NSFS:
+            raise NoNetns(path, "it is not a namespace file") from error
+        raise _unknown(path, error) from error
+    if kind != CLONE_NEWNET:
+        os.close(fd)
+        raise NoNetns(path, "it is a namespace of another type")
+    return fd
+
+
+def open_to_enter(path: str) -> int:
+    """As :func:`open_netns`, for who enters it next: setns(2) refuses, by an OSError, what is no
+    network namespace."""
     try:
         # O_NONBLOCK: a FIFO in the place of the namespace must not hang us.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -55,16 +72,6 @@ def open_netns(path: str) -> int:
         if error.errno in _OTHER_FILE:
             raise NoNetns(path, "it is not a namespace file") from error
         raise _unknown(path, error) from error
-    try:
-        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
-    except OSError as error:
-        os.close(fd)
-        if error.errno in _NOT_NSFS:
-            raise NoNetns(path, "it is not a namespace file") from error
-        raise _unknown(path, error) from error
-    if kind != CLONE_NEWNET:
-        os.close(fd)
-        raise NoNetns(path, "it is a namespace of another type")
     return fd
 
 

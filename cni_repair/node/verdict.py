@@ -7,7 +7,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.network.observe import observe_pod, with_all, with_recorded
 from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
 from cni_repair.uplink.plan import MISSING, READY
 
@@ -78,9 +78,30 @@ def planned(
     plan = planning.plan(attachment, observed, master, beside)
     if plan.state != LOST:
         return plan
-    from cni_repair.node.leases import unless_released  # of no use where nothing is lost
-
     return unless_released(plan, checkpoint, force)
+
+
+def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
+    """The plan for a lost interface, as far as its addresses may be used; `force`: those, too, that
+    are freed. What another attachment was given is never taken."""
+    from cni_repair.node.leases import leases_of  # of no use where nothing is lost
+
+    leases = leases_of(checkpoint)
+    findings = list(leases.others)
+    if not force:
+        findings += [
+            f"address {address} was freed ({leases.store} does not have it any more)"
+            for address in leases.freed
+        ]
+    if findings:
+        return replace(
+            plan,
+            state=planning.RELEASED,
+            findings=(*plan.findings, *findings),
+            operations=(),
+            waits=False,
+        )
+    return replace(plan, unvouched=(*leases.unknown, *leases.freed))
 
 
 def findings_of(
@@ -113,6 +134,17 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
         "not verified yet that nobody else has its IPv6 addresses, which are in use: a repair is at"
         " it, was interrupted, or had no carrier; cni-repair repair finishes it",
     )
+
+
+def stranger_notes(
+    checkpoint: Checkpoint, observed: Observed, plan: Plan, netns: str
+) -> tuple[str, ...]:
+    """What to do about a link that has the interface's name, and is not it."""
+    if plan.state != FOREIGN or observed.link is None:
+        return ()
+    from cni_repair.network.planning.stranger import remedy  # of no use on most nodes
+
+    return (remedy(checkpoint.key.ifname, observed.link, netns),)
 
 
 def unannounced(checkpoint: Checkpoint, found: Iterable[Address] = ()) -> tuple[str, ...]:

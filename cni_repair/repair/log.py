@@ -18,24 +18,26 @@ def log_pass(reports: list[Report], examined: list[Report], took_ms: int) -> Non
     """Write a line for each attachment that was changed or is damaged, and one of all where there
     were several. Healthy ones are not told of; `examined`: what each was like before."""
     before = {report.key: report for report in examined}
-    for report in reports:
-        if report.actions or report.damaged:
-            log_repaired(report, before.get(report.key))
-    if len(reports) > 1:
-        _log_all(reports, took_ms)
+    with log.Many():
+        for report in reports:
+            if report.actions or report.damaged:
+                log_repaired(report, before.get(report.key))
+        if len(reports) > 1:
+            _log_all(reports, took_ms)
 
 
 def log_repaired(report: Report, before: Report | None, outage_ms: int | None = None) -> None:
     """One line for one attachment: what it lacked, and what it is like now."""
     cause = f"{before.state}: {before.reason}".rstrip(": ") if before else ""
     error = report.error
-    why = cause if report.healthy else report.reason  # what it lacked, or what is in the way
+    reason = "" if report.healthy else report.reason
+    why = cause if report.healthy else reason  # what it lacked, or what is in the way
     log.event(
         _kind_of(report),
         f"{_words(report)} {report.title}" + (f" ({why})" if why else ""),
         **report.log_fields,
         CAUSE=cause,
-        REASON="" if report.healthy else report.reason,
+        REASON=reason,
         CODE=error.code if error else None,
         STEPS=len(report.actions),
         OUTAGE_MS=outage_ms,

@@ -211,10 +211,14 @@ class WaitingWorkers(Workers):
                 for result in self._read(pipe):
                     expected -= 1
                     yield result
-            if not self.are_there:
+            if expected > 0 and not self.are_there:
                 self._end_queue()
                 yield from self.rest()
                 return
+
+    def dismiss(self) -> None:
+        """Have them end while this one goes on: there will be nothing more to do."""
+        self._end_queue()
 
     def _new_queue(self) -> tuple[int, int]:
         queue, self._fill = os.pipe()

@@ -40,6 +40,9 @@ with Store(directory) as store, Node() as node:
             say(missed=armed.missed, document=document(reports, "1.0.0"))
 """
 
+# Why nothing was made where a pod has something of that name or index, its own interface mostly.
+TAKEN = "its link was refused: its name or index is taken"
+
 
 @dataclass
 class Arming:

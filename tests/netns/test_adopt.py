@@ -30,6 +30,7 @@ from tests.netns.rig import (
     Rig,
     eventually,
     in_result,
+    options,
     states,
     without,
 )
@@ -45,14 +46,13 @@ DOCKERSHIM = "/var/lib/cni/cache"
 MULTUS = "/var/lib/cni/multus"
 
 
-def adopt(rig: Rig, *options: str, status: int = 0) -> Json:
+def adopt(rig: Rig, *words: str, status: int = 0) -> Json:
     """What `adopt -o json` prints."""
-    return command(rig, "-o", "json", *options).report(status)
+    return command(rig, "-o", "json", *words).report(status)
 
 
-def command(rig: Rig, *options: str, patch: str = "") -> Outcome:
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    return rig.cli("adopt", *where, *options, patch=patch)
+def command(rig: Rig, *words: str, patch: str = "") -> Outcome:
+    return rig.cli("adopt", *options(rig), *words, patch=patch)
 
 
 def entry_of(report: Json, pod: Pod, ifname: str = "eth0") -> Json:
@@ -315,8 +315,7 @@ def test_it_sends_questions_only(rig: Rig) -> None:
     trace = rig.base / "trace"
     rig.run(
         "strace", "-f", "-o", str(trace), "-e", "trace=sendto,sendmsg,sendmmsg",
-        "-e", "abbrev=none", rig.launcher(), "adopt", "--write", "--checkpoint-dir",
-        str(rig.checkpoints), "--run-dir", str(rig.base / "run"),
+        "-e", "abbrev=none", rig.launcher(), "adopt", "--write", *options(rig),
     )  # fmt: skip
     kinds = set(re.findall(r"nlmsg_type=(\w+)", trace.read_text()))
     gets = {"RTM_GETLINK": 18, "RTM_GETADDR": 22, "RTM_GETROUTE": 26, "RTM_GETNSID": 90}
@@ -981,8 +980,7 @@ def chained_with_sbr(rig: Rig, pod: Pod, **told: Any) -> None:
 
 
 def repaired(rig: Rig) -> Outcome:
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    return rig.cli("repair", "--all", *where)
+    return rig.cli("repair", "--all", *options(rig))
 
 
 @pytest.mark.parametrize(

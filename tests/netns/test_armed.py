@@ -14,7 +14,7 @@ import pytest
 
 from cni_repair.demo.lab import kernel_has_vlans
 from cni_repair.repair.scheduler import usable_processors
-from tests.netns.armedrig import arming, healed
+from tests.netns.armedrig import TAKEN, arming, healed
 from tests.netns.rig import (
     GATEWAY4,
     Attachment,
@@ -160,7 +160,7 @@ def test_index_that_is_taken(rig: Rig) -> None:
     """As an unarmed repair: made, with another index, and told."""
     was = rig.attach("pod1")
     missed, document = fired_after(rig, was, take_index)
-    assert missed == {"it is there": 1}
+    assert missed == {TAKEN: 1}
     entry = entry_of(document, was.pod)
     assert entry["state"] == "healthy" and "sockets bound" in entry["findings"][0]
     assert rig.links(was.pod)["eth0"]["address"] == was.state["addr"][0]["address"]
@@ -177,7 +177,7 @@ def test_name_that_is_squatted(rig: Rig, names: str) -> None:
 
     was = rig.attach("pod1")
     missed, document = fired_after(rig, was, squat)
-    assert missed == {"its link was refused: File exists": 1}
+    assert missed == {TAKEN: 1}
     entry = entry_of(document, was.pod)
     assert (entry["state"], entry["actions"]) == ("foreign", [])
     assert {link["linkinfo"]["info_kind"] for link in rig.ip_json("link show", was.pod)[1:]} == {
@@ -248,10 +248,10 @@ def test_namespace_of_the_same_inode(rig: Rig) -> None:
     patch = """
 import os
 from cni_repair.repair.armed import firing
-opened = firing.open_identified
-def of_any_inode(identity, own):
-    return opened(replace(identity, ino=os.stat(identity.path).st_ino), own)
-firing.open_identified = of_any_inode
+opened = firing.open_identified_to_enter
+def of_any_inode(identity, own_id):
+    return opened(replace(identity, ino=os.stat(identity.path).st_ino), own_id)
+firing.open_identified_to_enter = of_any_inode
 """
     with arming(rig, patch=patch) as armed:
         rig.drop_pod(was.pod)

@@ -13,7 +13,7 @@ import pytest
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.prepared import exchange, prepared
-from tests.netns.armedrig import arming, healed
+from tests.netns.armedrig import TAKEN, arming, healed
 from tests.netns.rig import Attachment, Json, Rig, entry_of, options
 from tests.netns.test_armed_index import assert_as_they_were, fired, told
 
@@ -251,7 +251,7 @@ def test_first_pods_that_squat_keep_no_other_from_being_fired(rig: Rig) -> None:
     for was in squatters:
         rig.ip(f"link add mine index {was.state['addr'][0]['ifindex']} type bridge", was.pod)
     rig.plugin("REPAIR", patch=told(rig))
-    assert fired(rig) == (7, 7, {"it is there": 3})
+    assert fired(rig) == (7, 7, {TAKEN: 3})
     assert_as_they_were(rig, *others)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import cni_repair
+from tests.netns.armedrig import TAKEN
 from tests.netns.rig import Attachment, Json, Outcome, Rig, entry_of, options, states
 from tests.netns.test_names import NEW, back_as
 from tests.netns.test_temporary import OLD_KERNEL
@@ -205,7 +206,7 @@ def test_kernel_that_refuses_the_message(rig: Rig) -> None:
     rig.reload()
     node = rig.node_links()
     document = verb(rig, told(rig)).report(0)
-    assert fired(rig) == (2, 2, {"its link was refused: File exists": 2})
+    assert fired(rig) == (2, 2, {TAKEN: 2})
     assert [len(entry["actions"]) > 0 for entry in document["attachments"]] == [True, True]
     assert rig.node_links() == node
     assert_as_they_were(rig, *pods)
@@ -357,7 +358,7 @@ def test_one_that_is_lost_of_two(rig: Rig) -> None:
     assert snapshot(rig)
     rig.ip("link del eth0", first.pod)
     document = verb(rig, told(rig)).report(0)
-    assert fired(rig)[1:] == (2, {"it is there": 1})
+    assert fired(rig)[1:] == (2, {TAKEN: 1})
     assert entry_of(document, second.pod)["actions"] == []
     assert_as_they_were(rig, first, second)
 

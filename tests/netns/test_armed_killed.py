@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.armedrig import arming, healed
+from tests.netns.armedrig import TAKEN, arming, healed
 from tests.netns.rig import Attachment, Rig, entry_of, eventually, options
 from tests.netns.test_announce import Wire, announced_of
 from tests.netns.test_armed_index import assert_as_they_were, fired, told
@@ -83,6 +83,25 @@ def test_worker_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
 
 
 @by_point
+def test_what_was_not_lost_any_more_is_not_told_as_repaired(rig: Rig, point: str) -> None:
+    """A worker has died, and nobody tells what it did. It had one that is well, and one that is
+    not."""
+    were = pods(rig, 12)
+    rig.uplink_down()
+    with arming(rig, 2, dying(rig, point, "os.getpid() != first")) as armed:
+        rig.uplink_up()
+        well = were[::2]
+        for was in well:  # by somebody else, meanwhile
+            rig.plugin("REPAIR", was.pod).ok()
+        document = armed.fire()
+    assert has_died(rig)
+    for was in were:
+        actions = healed(document, was.pod)["actions"]
+        assert bool(actions) == (was not in well)
+    assert_as_they_were(rig, *were)
+
+
+@by_point
 def test_repair_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
     """The next one goes by the same index."""
     were = pods(rig, 3)
@@ -95,7 +114,7 @@ def test_repair_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
     document = rig.plugin("REPAIR", patch=told(rig)).report(0)
     for was in were:
         healed(document, was.pod)
-    assert fired(rig) == (3, 3, {"it is there": made} if made else {})
+    assert fired(rig) == (3, 3, {TAKEN: made} if made else {})
     assert_as_they_were(rig, *were)
     assert rig.node_links() == node
 
@@ -181,7 +200,7 @@ def test_index_of_pods_that_are_repaired_in_part(rig: Rig) -> None:
     for was in were[:3]:
         rig.plugin("REPAIR", was.pod).ok()
     document = rig.plugin("REPAIR", patch=told(rig)).report(0)
-    assert fired(rig) == (6, 6, {"it is there": 3})
+    assert fired(rig) == (6, 6, {TAKEN: 3})
     assert [bool(entry_of(document, was.pod)["actions"]) for was in were] == [False] * 3 + [
         True
     ] * 3

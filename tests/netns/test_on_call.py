@@ -7,6 +7,7 @@ as it stands there, and the node is better off. No command sends to another that
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,34 @@ def foreign(rig: Rig) -> None:
     rig.ip("link add eth0 type bridge", "pod1")
 
 
+def altname_of_another(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link property add dev br0 altname eth0", "pod1")
+
+
+def own_macvlan(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link add link br0 name eth0 type macvlan mode bridge", "pod1")
+
+
+def over_another_master(rig: Rig) -> None:
+    """As another plugin may make it."""
+    attach(rig)
+    rig.uplink_up("eth1", "10.9.1.1")
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add link eth1 name eth0 netns pod1 type macvlan mode bridge")
+
+
+def by_its_reason(rig: Rig) -> None:
+    """The command at the end of the reason, into a shell as it stands."""
+    (reason,) = re.findall(r"^    (eth0 is .*)$", command(rig, "status").out, re.MULTILINE)
+    rig.run("sh", "-euc", reason.rpartition(": ")[2])
+
+
 def unreadable(rig: Rig) -> None:
     attach(rig, 1)
     was = bare(rig, "pod2")
@@ -112,8 +141,33 @@ def unreadable(rig: Rig) -> None:
 
 
 def record_moved_away(rig: Rig) -> None:
-    (torn,) = [path for path in rig.checkpoints.iterdir() if path.read_text() == "{"]
-    torn.rename(rig.base / torn.name)
+    pasted(rig, r"mv \S+ (?=/root/)", f" {rig.base}")
+
+
+def others_may_write(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.checkpoint(was.pod).chmod(0o666)
+
+
+def mode_as_it_was(rig: Rig) -> None:
+    pasted(rig, "chmod 0600 .*")
+
+
+def address_freed(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.reload()
+    (rig.base / "ipam/pods" / was.address).unlink()
+
+
+def forced(rig: Rig) -> None:
+    (words,) = re.findall(r"cni-repair (repair --force .*)", command(rig, "status").out)
+    command(rig, *shlex.split(words))
+
+
+def pasted(rig: Rig, pattern: str, more: str = "") -> None:
+    """A command of the advice, into a shell as it stands."""
+    (found,) = re.findall(pattern, command(rig, "status").out)
+    rig.run("sh", "-euc", found + more)
 
 
 def another_link(rig: Rig) -> None:
@@ -215,12 +269,21 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         unmanaged_and_lost, "status", ["cni-repair adopt --write"],
         [run("adopt", "--write"), run("repair", "--all")],
     ),
-    "foreign": (
-        foreign, "status", ["remove it inside, then cni-repair repair --all"],
-        [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
+    **{
+        f"foreign-{happen.__name__}": (
+            happen, "status", ["by the command at the end of the reason"],
+            [by_its_reason, run("repair", "--all")],
+        )
+        for happen in (foreign, altname_of_another, own_macvlan, over_another_master)
+    },
+    "written-by-others": (
+        others_may_write, "status", ["        chmod 0600 "], [mode_as_it_was],
+    ),
+    "released": (
+        address_freed, "status", ["cni-repair repair --force shop/pod1\n"], [forced],
     ),
     "unreadable": (
-        unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
+        unreadable, "status", ["move it away:\n        mv ", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
     ),
 }  # fmt: skip

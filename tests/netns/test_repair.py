@@ -30,6 +30,7 @@ from tests.netns.rig import (
     entry_of,
     eventually,
     in_result,
+    options,
     read_only,
     slow_but,
     states,
@@ -200,10 +201,7 @@ def test_two_interfaces_over_two_masters(rig: Rig) -> None:
     second = rig.attach_pod(first.pod, conf, ifname="net1")
     rig.reload("eth0")
     rig.reload("eth1", ip="10.8.0.1")
-    report = rig.cli(
-        "repair", "--all", "-o", "json", "--checkpoint-dir", str(rig.checkpoints),
-        "--run-dir", str(rig.base / "run"),
-    ).report(0)  # fmt: skip
+    report = rig.cli("repair", "--all", "-o", "json", *options(rig)).report(0)
     assert [entry["ifname"] for entry in report["attachments"]] == ["eth0", "net1"]
     assert_restored(rig, first)
     assert_restored(rig, second)

@@ -23,6 +23,7 @@ from cni_repair.checkpoint.identity import (
     check_cookie,
     identify,
     open_identified,
+    open_identified_to_enter,
     process_of,
     recorded_identity,
     still_stands,
@@ -151,7 +152,24 @@ def test_path_leads_nowhere(own: int) -> None:
     recorded = replace(identity_of("/proc/self/ns/net", own), path="/run/netns/nosuch")
     with pytest.raises(NoNetns):
         open_identified(recorded, own)
+    with pytest.raises(NoNetns):
+        open_identified_to_enter(recorded, netns_id(own))
     assert not still_stands(recorded, own)
+
+
+def test_namespace_of_another_type_is_not_entered(own: int) -> None:
+    """Types share their inodes: one of another may have that of a pod's that is gone."""
+    path = "/proc/self/ns/uts"
+    dev, ino = netns_id(path)
+    recorded = replace(identity_of("/proc/self/ns/net", own), path=path, dev=dev, ino=ino)
+    with pytest.raises(NoNetns, match="of another type"):
+        open_identified(recorded, own)
+    netns = open_identified_to_enter(recorded, netns_id(own))
+    try:
+        with pytest.raises(OSError, match="Invalid argument"), entered(netns, own):
+            pytest.fail("it was entered")
+    finally:
+        os.close(netns)
 
 
 def expect_stale(recorded: Identity, own: int, words: str, given: str = "") -> None:
@@ -162,6 +180,10 @@ def expect_stale(recorded: Identity, own: int, words: str, given: str = "") -> N
     assert caught.value.details == words
     with none_left_open():
         assert not still_stands(recorded, own, given)
+    if not given:
+        with none_left_open(), pytest.raises(Stale) as caught:
+            open_identified_to_enter(recorded, netns_id(own))
+        assert caught.value.details == words
 
 
 def test_cookie_of_an_inode_used_again(start_pod: Callable[[], int], own: int) -> None:

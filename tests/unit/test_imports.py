@@ -178,6 +178,7 @@ C_HALVES = {
     ("_signal", "network/reachability/closing.py"),
     ("_signal", "repair/workers.py"),
     ("_socket", "base/lightsocket.py"),
+    ("_thread", "base/pack.py"),
 }
 
 

@@ -19,7 +19,7 @@ from cni_repair.base.errors import IO, TRY_AGAIN, CniError
 from cni_repair.base.files import make_private
 from cni_repair.checkpoint import inventory, locks, orphans
 from cni_repair.checkpoint.inventory import Entry
-from cni_repair.checkpoint.locks import PARENTS, Lock
+from cni_repair.checkpoint.locks import PARENTS, Lock, kept_open
 from cni_repair.checkpoint.model import encode_checked
 from cni_repair.checkpoint.orphans import end_orphans
 from cni_repair.checkpoint.store import Store
@@ -318,6 +318,22 @@ def test_directory_that_was_trusted_once_is_looked_at_again(
     for _ in range(2):
         with pytest.raises(CniError, match="not trusted"), Lock(run_dir, "b"):
             pass
+
+
+def test_directory_that_is_replaced_while_many_are_taken(run_dir: str) -> None:
+    """A lock is where the next one looks for it, and not in what was open."""
+    directory = kept_open(run_dir)
+    Path(run_dir).rename(f"{run_dir}.before")
+    for name in ("a", "b"):
+        with Lock(run_dir, name, 0.0, directory) as lock:
+            assert lock.is_named()
+    assert sorted(os.listdir(run_dir)) == ["a.lock", "b.lock"]
+
+
+def test_lock_that_nobody_inherited_is_free_once_it_is_dropped(run_dir: str) -> None:
+    Lock(run_dir, "a", 0.0).__enter__().drop()
+    with Lock(run_dir, "a", 0.0):
+        pass
 
 
 def test_directory_that_was_removed_meanwhile_is_made_again(run_dir: str) -> None:

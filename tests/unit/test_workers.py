@@ -367,6 +367,18 @@ def test_those_that_are_never_given_work_end() -> None:
         assert others.are_there
 
 
+def test_those_that_are_dismissed_end_while_this_process_goes_on() -> None:
+    with WaitingWorkers(2, nothing, twice) as others:
+        taken = []
+        for number, _ in others.results([1, 2, 3]):
+            taken.append(number)
+            if len(taken) == 3:
+                others.dismiss()
+        assert sorted(taken) == [1, 2, 3]
+        assert [*others.rest()] == []  # it waits until all have ended
+        assert [*others.results([4])] == []
+
+
 def test_none_that_wait() -> None:
     with WaitingWorkers(0, nothing, twice) as others:
         assert not others.are_there

@@ -9,9 +9,10 @@ namespace keeps a dead pod's interface alive, and answering.
 from __future__ import annotations
 
 import errno
+import marshal
 
 from cni_repair.checkpoint import inventory
-from cni_repair.checkpoint.store import mark_of, tombstone_in
+from cni_repair.checkpoint.store import mark_of
 from cni_repair.netlink.constants import IFLA_LINK, IFLA_NET_NS_FD, NLM_F_REPLACE
 from cni_repair.netlink.prepared import place_in_link, prepared
 from cni_repair.network.observed import Observed
@@ -199,9 +200,8 @@ class Arming:
         return ArmedPod(
             file=entry.file,
             mark=mark,
-            name=entry.key.name,
             run_dir=inventory.run_dir_of(entry, self._options.run_dir),
-            tombstone=tombstone_in(inventory.run_dir_of(entry, ""), entry.key),
+            tombstones=inventory.run_dir_of(entry, ""),
             identity=checkpoint.netns,
             chain=self._chains.setdefault(parents_of(checkpoint), len(self._chains)),
             ifname=attachment.ifname,
@@ -217,9 +217,7 @@ class Arming:
             leases=leases,
             mac=mac,
             addresses=addresses,
-            notes=unannounced(checkpoint),
-            findings=plan.findings,
-            actions=actions,
+            words=marshal.dumps((plan.findings, actions, unannounced(checkpoint))),
         )
 
 

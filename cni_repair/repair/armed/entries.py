@@ -44,6 +44,13 @@ class Later:
         self._directory = directory
         self._hints = hints
         self._entry: list[Entry | None] = []
+        self._key: Key | None = None
+
+    @property
+    def key(self) -> Key:
+        if self._key is None:
+            self._key = Key(self.about.container_id, self.about.ifname)
+        return self._key
 
     def entry(self) -> Entry | None:
         """As it is by then; None where it is gone."""
@@ -66,15 +73,12 @@ class Later:
 class IndexedEntry(Entry):
     """An entry that the index knows. (What it says is checked where it is used: at firing.)"""
 
-    def __init__(self, later: Later, identity: Identity) -> None:
-        super().__init__(later.file, b"", None)
-        self.__dict__["later"] = later
-        self.__dict__["_identity"] = identity
+    later: Later
+    _identity: Identity
 
-    @property
-    def later(self) -> Later:
-        later: Later = self.__dict__["later"]
-        return later
+    def __init__(self, later: Later, identity: Identity) -> None:
+        values = self.__dict__  # past __setattr__, which refuses
+        values.update(file=later.file, raw=b"", error=None, later=later, _identity=identity)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -82,7 +86,7 @@ class IndexedEntry(Entry):
 
     @property
     def key(self) -> Key:
-        return Key(self.later.about.container_id, self.later.about.ifname)
+        return self.later.key
 
     @property
     def network(self) -> str:
@@ -94,8 +98,7 @@ class IndexedEntry(Entry):
 
     @property
     def identity(self) -> Identity | None:
-        known: Identity = self.__dict__["_identity"]
-        return known
+        return self._identity
 
     @property
     def about_node(self) -> Checkpoint | None:

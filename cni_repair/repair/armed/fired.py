@@ -27,6 +27,7 @@ class FiredRepair:
         self._session = session
         self._ledger = ledger
         self._armed = armed
+        self._of_chains: dict[int, tuple[str, ...]] = {}  # what was wrong with the masters
 
     def fire(self, places: Sequence[int]) -> None:
         """Fire those of the attachments that are armed, as far as their masters are there."""
@@ -47,8 +48,11 @@ class FiredRepair:
             if not self._armed.was_lost(chain):
                 continue
             self._armed.start()
-            uplinks.ask_once(parents, self._armed.run_dir_of(chain))
+            if not uplinks.is_there(parents):
+                uplinks.ask_once(parents, self._armed.run_dir_of(chain))
             master, _ = uplinks.master(parents)
+            plan = uplinks.plan_before(parents)
+            self._of_chains[chain] = (plan.reason,) if plan and plan.reason else ()
             # The steps were put in words with the recorded name.
             if master is not None and master.name == parents[0][0].name:
                 found[chain] = master
@@ -60,23 +64,23 @@ class FiredRepair:
             self._armed.missed[why] = self._armed.missed.get(why, 0) + 1
             return
         ledger = self._ledger
-        parents = ledger.chains[place] = self._armed.chains[pod.chain]
-        parent_plan = self._session.uplinks.plan_before(parents)
-        more = (parent_plan.reason,) if parent_plan and parent_plan.reason else ()
-        before = self._report(place, pod, LOST, findings=(*pod.findings, *more))
+        ledger.chains[place] = self._armed.chains[pod.chain]
+        findings, actions, notes = pod.told()
+        findings = (*findings, *self._of_chains[pod.chain])
+        before = self._report(place, pod, LOST, findings=findings)
         ledger.before.setdefault(place, before)
         if outcome == DONE:
-            ledger.fired[place] = pod.actions
+            ledger.fired[place] = actions
             return
         if not (has_carrier and master.carrier):
             if self._read(place):
                 ledger.reports[place] = self._report(
-                    place, pod, DEGRADED, actions=pod.actions, notes=pod.notes
+                    place, pod, DEGRADED, actions=actions, notes=notes
                 )
                 ledger.unsettled.append(place)
             return
         report = ledger.reports[place] = self._report(
-            place, pod, HEALTHY, actions=pod.actions, notes=pod.notes
+            place, pod, HEALTHY, actions=actions, notes=notes
         )
         if pod.addresses:
             self._session.announce(master.name, pod.mac, pod.addresses)

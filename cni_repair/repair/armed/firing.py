@@ -6,17 +6,20 @@ speaks against it, an errno, too, leaves the attachment as it was found, for the
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import marshal
 import os
 import struct
 
 from cni_repair.base import lightsocket as socket
+from cni_repair.base.errors import CniError
 from cni_repair.base.files import is_there
 from cni_repair.base.frozen import frozen
-from cni_repair.checkpoint.identity import check_cookie, open_identified
-from cni_repair.checkpoint.locks import Lock
-from cni_repair.checkpoint.store import mark_of
-from cni_repair.netlink.netns import CLONE_NEWNET, entered, setns_function
+from cni_repair.checkpoint.identity import check_cookie, open_identified_to_enter
+from cni_repair.checkpoint.locks import Lock, kept_open
+from cni_repair.checkpoint.store import COMMITTED, DELETING, mark_of
+from cni_repair.netlink.netns import CLONE_NEWNET, entered, netns_id, setns_function
 from cni_repair.netlink.prepared import answers, exchange, prepared, renumbered
 from cni_repair.network.apply import deletion
 from cni_repair.network.observe import carrier_seen_by, name_seen_by
@@ -24,17 +27,21 @@ from cni_repair.node.context import POD_FAILURES, wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from cni_repair.checkpoint.identity import Identity
     from cni_repair.checkpoint.store import Mark, Store
     from cni_repair.node.context import Node
 
+    # What was wrong, the steps that were taken in words, and notes.
+    Told: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     # What came of it, whether the interface hears the wire, and why it was not done, in words.
     Shot: TypeAlias = tuple[int, bool, str]
 
 _U32 = struct.Struct("=I")
+_MOST_NOTED_BYTES = 1 << 20
+_TAKEN = (errno.EEXIST, errno.EBUSY)
 
 NOT_DONE = 0
 DONE = 1  # whether all is as it was, a look has to tell
@@ -48,9 +55,8 @@ class ArmedPod:
     file: str  # its record
     identity: Identity
     mark: Mark  # of the record that it was made from
-    name: str  # of its lock
-    run_dir: str
-    tombstone: str  # what a DEL may have left instead
+    run_dir: str  # of its lock
+    tombstones: str  # the directory of what a DEL may have left instead
     chain: int  # the place in the list of what the armed attachments stand on
     ifname: str
     ifindex: int
@@ -64,9 +70,17 @@ class ArmedPod:
     leases: tuple[tuple[str, Mark], ...]  # IPAM's files which say that the addresses are its own
     mac: str  # to be announced
     addresses: tuple[str, ...]
-    notes: tuple[str, ...]  # what is to be said of it once it is done
-    findings: tuple[str, ...]  # what was wrong
-    actions: tuple[str, ...]  # the steps in words
+    words: bytes  # see told(): half of all that the index holds, and wanted only at the end
+
+    @property
+    def name(self) -> str:
+        """Its lock's."""
+        return self.file.removesuffix(COMMITTED)
+
+    def told(self) -> Told:
+        """What is to be said of it once it is done."""
+        told: Told = marshal.loads(self.words)
+        return told
 
 
 class _Doubt(Exception):
@@ -85,14 +99,12 @@ class _Aim:
         self.master = master
         self.why = ""  # not, in words
         self.shot: Shot = NOT_DONE, False, ""
-        self._lock = Lock(pod.run_dir, pod.name, 0.0)
-        self._is_locked = False
+        self._lock: Lock | None = None
         self.netns = -1
         self.sock: socket.socket | None = None
 
-    def lock(self) -> Lock:
-        self._lock.__enter__()
-        self._is_locked = True
+    def lock(self, directory: int) -> Lock:
+        self._lock = Lock(self.pod.run_dir, self.pod.name, 0.0, directory).__enter__()
         return self._lock
 
     def doubt(self, why: str) -> None:
@@ -111,8 +123,8 @@ class _Aim:
             self.sock.close()
         if self.netns >= 0:
             os.close(self.netns)
-        if self._is_locked:
-            self._lock.close()
+        if self._lock is not None:
+            self._lock.drop()  # whoever fires forks nobody meanwhile
 
 
 class Turn:
@@ -129,6 +141,15 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
+    def note(self, number: int, at: int) -> None:
+        """Leave a number in a place, where every process finds it."""
+        os.pwrite(self._fd, _U32.pack(number), at * _U32.size)
+
+    def noted(self) -> list[int]:
+        """The numbers by their places."""
+        data = os.pread(self._fd, _MOST_NOTED_BYTES, 0)
+        return [number for (number,) in _U32.iter_unpack(data)]
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -138,6 +159,7 @@ class Firing:
 
     def __init__(self, node: Node, store: Store) -> None:
         self._own = node.own
+        self._own_id = netns_id(node.own)
         self._store = store
         self._rtnl = node.rtnl
         self._setns = setns_function()
@@ -151,24 +173,30 @@ class Firing:
         aim = _Aim(pod, 0)
         try:
             with entered(self._own, self._own):
-                self._enter(aim)
-            return True
+                return name_seen_by(self._enter(aim), pod.ifindex) is None
         except (_Doubt, *POD_FAILURES):
             return False
         finally:
             aim.close()
 
-    def fire(self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn) -> list[Shot]:
+    def fire(
+        self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn, begin: Callable[[int], None]
+    ) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
         they had. First the doubts of all, then all links by one send, then the rest of each, then
         the answers: what the processor does, and what the kernel does, stay together, and whoever
-        waits for the turn waits for the kernel alone."""
+        waits for the turn waits for the kernel alone. `begin` is told the place of each that is
+        lost, and is begun."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
+            directory = _run_dir_of(aims)
             with entered(self._own, self._own):
                 for aim in aims:
-                    self._take_aim(aim)
+                    self._take_aim(aim, directory)
             on = [aim for aim in aims if aim.is_on]
+            for place, aim in enumerate(aims):
+                if aim.is_on:
+                    begin(place)
             creation = _creation_of(on)
             with turn:
                 self._create(on, creation)
@@ -183,9 +211,9 @@ class Firing:
                 aim.close()
         return [aim.shot for aim in aims]
 
-    def _take_aim(self, aim: _Aim) -> None:
+    def _take_aim(self, aim: _Aim, directory: int) -> None:
         try:
-            self._check_files(aim.pod, aim.lock())
+            self._check_files(aim.pod, aim.lock(directory))
             self._enter(aim)
         except _Doubt as doubt:
             aim.doubt(str(doubt))
@@ -204,19 +232,19 @@ class Firing:
             raise _Doubt("a repair of it was killed")
         for path, mark in pod.leases:
             _check_unchanged(path, None, mark, "lease")
-        if is_there(pod.tombstone):
+        if is_there(f"{pod.tombstones}/{pod.name}{DELETING}"):
             raise _Doubt("it was deleted")
 
-    def _enter(self, aim: _Aim) -> None:
-        """Have a socket in the pod. (The caller returns to the node.)"""
-        pod = aim.pod
-        aim.netns = open_identified(pod.identity, self._own)
+    def _enter(self, aim: _Aim) -> socket.socket:
+        """Have a socket in the pod. (The caller returns to the node.) Whether its interface is
+        there nobody asks: the kernel refuses to make it again."""
+        identity = aim.pod.identity
+        aim.netns = open_identified_to_enter(identity, self._own_id)
         self._setns(aim.netns, CLONE_NEWNET)
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         aim.sock = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-        check_cookie(pod.identity, aim.sock)
-        if name_seen_by(aim.sock, pod.ifindex) is not None:
-            raise _Doubt("it is there")
+        check_cookie(identity, aim.sock)
+        return aim.sock
 
     def _create(self, aims: list[_Aim], messages: bytes) -> None:
         if not aims:
@@ -228,8 +256,23 @@ class Firing:
                 aim.lose(error)
             self._rtnl.renew()  # an answer that comes late is not to be another question's
             return
-        for number, errno in refused.items():
-            aims[number - 1].doubt(f"its link was refused: {os.strerror(errno)}")
+        for number, code in refused.items():
+            aims[number - 1].doubt(f"its link was refused: {_refusal(code)}")
+
+
+def _run_dir_of(aims: list[_Aim]) -> int:
+    """The directory of all their locks, looked at once; -1 where there are several, or it cannot be
+    used: each then finds that for itself."""
+    run_dirs = {aim.pod.run_dir for aim in aims}
+    try:
+        return kept_open(run_dirs.pop()) if len(run_dirs) == 1 else -1
+    except (CniError, OSError):
+        return -1
+
+
+def _refusal(code: int) -> str:
+    # Mostly it is there: which of the two the kernel says first changed with 6.15.
+    return "its name or index is taken" if code in _TAKEN else os.strerror(code)
 
 
 def _creation_of(aims: list[_Aim]) -> bytes:
@@ -258,9 +301,9 @@ def _judge(aim: _Aim) -> None:
     assert sock is not None
     try:
         refused = answers(sock, pod.count)
-        for number, errno in refused.items():
-            if aim.is_on and errno not in pod.tolerated[number - 1]:
-                aim.doubt(f"step {number} was refused: {os.strerror(errno)}")
+        for number, code in refused.items():
+            if aim.is_on and code not in pod.tolerated[number - 1]:
+                aim.doubt(f"step {number} was refused: {os.strerror(code)}")
         if aim.is_on:
             state = PROVED if pod.is_proved and not refused else DONE
             aim.shot = state, carrier_seen_by(sock, pod.ifname), ""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cni_repair.uplink.ensure import Parents
 
     # The record's file, the values of its identity, the others of its ArmedPod, those of its About.
-    Row: TypeAlias = tuple[str, tuple[Any, ...], list[Any], tuple[Any, ...]]
+    Row: TypeAlias = tuple[str, tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]
 
 _FORM = 1  # to be counted up where a value means something else
 _MAX_BYTES = 1 << 26
@@ -72,7 +72,8 @@ def write(node: Node, store: Store, path: str, options: RepairOptions) -> int:
     for entry in entries:
         arming.add(entry)
     known = {entry.file: entry for entry in entries}
-    rows = [_row(one, known[one.file]) for pod in arming.pods() for one in pod]
+    shared: dict[Any, Any] = {}
+    rows = [_shared(_row(one, known[one.file]), shared) for pod in arming.pods() for one in pod]
     data = marshal.dumps(rows)
     _write(path, _head(store) + _sum_of(data) + data)
     return len(rows)
@@ -96,9 +97,16 @@ def _row(pod: ArmedPod, entry: Entry) -> Row:
     return (
         file,
         tuple(getattr(identity, name) for name in fields(Identity)),
-        rest,
+        tuple(rest),
         tuple(getattr(about, name) for name in fields(About)),
     )
+
+
+def _shared(value: Any, known: dict[Any, Any]) -> Any:
+    """The same, in which equal texts are one object: :mod:`marshal` writes, and reads, it once."""
+    if isinstance(value, tuple):
+        value = tuple([_shared(one, known) for one in value])
+    return known.setdefault(value, value) if isinstance(value, (str, bytes)) else value
 
 
 def _about(entry: Entry) -> About:
@@ -152,16 +160,14 @@ def armed_of(
 ) -> Armed:
     """What is armed of these attachments. Of a pod that has got another interface since, nothing
     is: see :meth:`Arming.pods`."""
-    pods: dict[object, list[Row | None]] = {}
+    pods: dict[object, list[ArmedPod | None]] = {}
     for entry in entries:
         identity = entry.identity
         pod = identity.netns_id if identity else entry.key
-        pods.setdefault(pod, []).append(rows.get(entry.file))
-    whole = [[row for row in pod if row is not None] for pod in pods.values() if all(pod)]
-    armed = [
-        [ArmedPod(file, Identity(*values), *rest) for file, values, rest, _ in rows_of_pod]
-        for rows_of_pod in whole
-    ]
+        row = rows.get(entry.file)
+        one = ArmedPod(row[0], identity, *row[2]) if row and identity else None
+        pods.setdefault(pod, []).append(one)
+    armed = [[one for one in pod if one is not None] for pod in pods.values() if all(pod)]
     chains = _chains(store, entries, [one for pod in armed for one in pod])
     ready = [pod for pod in armed if all(one.chain in chains for one in pod)]
     processes = worker_count(len(ready), options.processors)

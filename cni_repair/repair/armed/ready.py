@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from cni_repair.repair.armed.firing import ArmedPod, Firing, Shot
     from cni_repair.uplink.ensure import Parents
 
-_INDEX_BYTES = 4
 _LOOKED_AT = 3
 # Attachments that are fired together, and into how many such parts at least each process's share is
 # cut.
@@ -24,7 +23,9 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-_UNKNOWN = DONE, False, ""  # who had it died: a look has to tell
+# Who had it died: what was begun (it was lost then) a look has to tell of.
+_UNKNOWN = DONE, False, ""
+_NOT_BEGUN = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
@@ -48,8 +49,8 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        # The masters' indices, where the others see them.
-        self._masters = mmap.mmap(-1, (max(chains, default=0) + 1) * _INDEX_BYTES)
+        # How many of each pod's attachments were begun, where all see it: who is killed tells nobody.
+        self._begun = mmap.mmap(-1, max(1, len(pods)))
         self._turn = Turn()
         self._processes = processes
         self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
@@ -99,16 +100,18 @@ class Armed(Closeable):
             and all(one.chain in masters and one.file in meant for one in self._pods[number])
         ]
         for chain, ifindex in masters.items():
-            at = chain * _INDEX_BYTES
-            self._masters[at : at + _INDEX_BYTES] = ifindex.to_bytes(_INDEX_BYTES, "little")
+            self._turn.note(ifindex, chain)
         for number in numbers:
             del self._ready[self._pods[number][0].file]
         unknown = dict.fromkeys(numbers)
         for number, shots in self._results(numbers):
             del unknown[number]
+            if not unknown and not self._ready:
+                self._workers.dismiss()
             yield from zip(self._pods[number], shots)
         for number in unknown:
-            yield from ((one, _UNKNOWN) for one in self._pods[number])
+            for turn, one in enumerate(self._pods[number]):
+                yield one, _UNKNOWN if turn < self._begun[number] else _NOT_BEGUN
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))
@@ -123,23 +126,24 @@ class Armed(Closeable):
         the first counts."""
         first, count = divmod(coded, 1 << _COUNT_BITS)
         pods = self._pods[first : first + count]
+        masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
-            wanted = [(pods[place][turn], self._master(pods[place][turn])) for place in on]
-            fired = dict(zip(on, self._firing.fire(wanted, self._turn)))
+            wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
+
+            def begin(wanted: int, on: list[int] = on, turn: int = turn) -> None:
+                self._begun[first + on[wanted]] = turn + 1
+
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn, begin)))
             for place in places:
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]
 
-    def _master(self, pod: ArmedPod) -> int:
-        at = pod.chain * _INDEX_BYTES
-        return int.from_bytes(self._masters[at : at + _INDEX_BYTES], "little")
-
     def close(self) -> None:
         self._workers.close()
-        self._masters.close()
+        self._begun.close()
         self._turn.close()
 
 
