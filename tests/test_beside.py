@@ -11,6 +11,7 @@ import pytest
 
 from tests.leaks import traces
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import ended
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def start(suite: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def run(suite: Path, *words: str) -> tuple[int, str]:
-    with start(suite, *words) as process:
+    with ended(start(suite, *words)) as process:
         said, _ = process.communicate()
     return process.returncode, said
 
@@ -128,12 +129,12 @@ def test_the_other_dies(suite: Path) -> None:
 def test_killed_it_ends_the_other(suite: Path) -> None:
     waits = "import time\ndef test_waits(noted): time.sleep(600)\n"
     write(suite, waits, waits)
-    with start(suite) as process:
+    with ended(start(suite)) as process:
         waiting = [["test_waits"], ["test_waits"]]
         eventually(lambda: (suite / "notes").exists() and notes(suite) == waiting, "both")
         process.kill()
-    ended = [["test_waits"], ["test_waits", "end"]]
-    eventually(lambda: notes(suite) == ended, "the other to end")
+    in_the_end = [["test_waits"], ["test_waits", "end"]]
+    eventually(lambda: notes(suite) == in_the_end, "the other to end")
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -142,7 +143,7 @@ def test_ctrl_c_ends_both(suite: Path, where: str) -> None:
     waits = "import time\ndef test_waits(noted): time.sleep(600)\n"
     passes = "def test_passes(noted): pass\n"
     write(suite, *((waits, passes) if where == "here" else (passes, waits)))
-    with start(suite) as process:
+    with ended(start(suite)) as process:
         expected = [["test_passes", "end"], ["test_waits"]]
         eventually(lambda: (suite / "notes").exists() and notes(suite) == expected, "both")
         subprocess.run(["kill", f"-{signal.SIGINT:d}", "--", f"-{process.pid}"], check=True)

@@ -24,6 +24,7 @@ from tests.netns.rig import (
     states,
 )
 from tests.netns.test_announce import Wire, announced_by_arp, announced_of, mac_of
+from tests.processes import is_alive
 
 pytestmark = pytest.mark.slow  # pods take their time to be made
 
@@ -92,15 +93,7 @@ def repaired(rig: Rig, *texts: str, status: int = 0, workers: int = 3, **changes
 
 def have_ended(rig: Rig) -> bool:
     """Whether all workers have; who their parent is then may take its time to reap them."""
-    return all(map(_has_ended, workers_of(rig)))
-
-
-def _has_ended(process: int) -> bool:
-    try:
-        with open(f"/proc/{process}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return not any(map(is_alive, workers_of(rig)))
 
 
 def assert_all_restored(rig: Rig, pods: list[Attachment]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from cni_repair.watch.channel import Channel, Closed, encoded
 from cni_repair.watch.notify import Notifier
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import ended
 from tests.unit.samples import REPOSITORY
 
 
@@ -56,12 +57,14 @@ def daemon() -> Iterator[subprocess.Popen[str]]:
                 healer.kill(int(rest[0]))
                 print(repr(tasks[int(rest[0])].readline()), flush=True)
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
     ) as process:
         yield process
         process.kill()

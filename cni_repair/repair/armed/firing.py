@@ -180,13 +180,13 @@ class Firing:
             aim.close()
 
     def fire(
-        self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn, begin: Callable[[int], None]
+        self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn, made: Callable[[int], None]
     ) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
         they had. First the doubts of all, then all links by one send, then the rest of each, then
         the answers: what the processor does, and what the kernel does, stay together, and whoever
-        waits for the turn waits for the kernel alone. `begin` is told the place of each that is
-        lost, and is begun."""
+        waits for the turn waits for the kernel alone. `made` is told the place of each whose link
+        was made: it was lost until then."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
             directory = _run_dir_of(aims)
@@ -194,12 +194,12 @@ class Firing:
                 for aim in aims:
                     self._take_aim(aim, directory)
             on = [aim for aim in aims if aim.is_on]
-            for place, aim in enumerate(aims):
-                if aim.is_on:
-                    begin(place)
             creation = _creation_of(on)
             with turn:
                 self._create(on, creation)
+                for place, aim in enumerate(aims):
+                    if aim.is_on:
+                        made(place)
                 for aim in on:
                     if aim.is_on:
                         _send_rest(aim)

@@ -23,9 +23,9 @@ _MOST_AT_ONCE = 32
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-# Who had it died: what was begun (it was lost then) a look has to tell of.
+# Who had it died: what was made of it besides the link a look has to tell.
 _UNKNOWN = DONE, False, ""
-_NOT_BEGUN = NOT_DONE, False, "who was to do it was killed"
+_NOT_MADE = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
@@ -49,8 +49,8 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        # How many of each pod's attachments were begun, where all see it: who is killed tells nobody.
-        self._begun = mmap.mmap(-1, max(1, len(pods)))
+        # How many of each pod's links were made: who is killed tells nobody else.
+        self._made = mmap.mmap(-1, max(1, len(pods)))
         self._turn = Turn()
         self._processes = processes
         self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
@@ -111,7 +111,7 @@ class Armed(Closeable):
             yield from zip(self._pods[number], shots)
         for number in unknown:
             for turn, one in enumerate(self._pods[number]):
-                yield one, _UNKNOWN if turn < self._begun[number] else _NOT_BEGUN
+                yield one, _UNKNOWN if turn < self._made[number] else _NOT_MADE
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * max(1, self._processes))
@@ -133,17 +133,17 @@ class Armed(Closeable):
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
 
-            def begin(wanted: int, on: list[int] = on, turn: int = turn) -> None:
-                self._begun[first + on[wanted]] = turn + 1
+            def made(wanted: int, on: list[int] = on, turn: int = turn) -> None:
+                self._made[first + on[wanted]] = turn + 1
 
-            fired = dict(zip(on, self._firing.fire(wanted, self._turn, begin)))
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn, made)))
             for place in places:
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]
 
     def close(self) -> None:
         self._workers.close()
-        self._begun.close()
+        self._made.close()
         self._turn.close()
 
 
