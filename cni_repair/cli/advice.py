@@ -140,7 +140,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     if repaired:
         return [
             "not repaired, though the node's links are there: see the reason",
-            "  next: put that right,",
+            "  next: do what it says (cni-repair help on-call has more),",
             f"        then {repair}",
         ]
     lines = []
@@ -159,7 +159,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     if any(not report.actions for report in degraded):
         lines += [
             "degraded, and no repair can mend it: the reason names what is in the way",
-            "  next: put that right,",
+            "  next: do what it says (cni-repair help on-call has more),",
             f"        then cni-repair status{again}",
         ]
     return lines

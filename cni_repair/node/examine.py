@@ -13,7 +13,7 @@ from cni_repair.node.verdict import (
     observe,
     parents_of,
     planned,
-    stranger_notes,
+    remedies,
     unannounced,
     unreadable,
 )
@@ -71,6 +71,6 @@ def examine_one(
         plan.state,
         findings_of(checkpoint, plan, parent_plan),
         tuple(actions),
-        notes=(*stranger_notes(checkpoint, observed, plan, netns), *notes_of(plan), *notes),
+        notes=(*remedies(checkpoint, observed, plan, netns), *notes_of(plan), *notes),
         unverified=bool(plan.unverified),
     )

@@ -136,15 +136,19 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
     )
 
 
-def stranger_notes(
-    checkpoint: Checkpoint, observed: Observed, plan: Plan, netns: str
-) -> tuple[str, ...]:
-    """What to do about a link that has the interface's name, and is not it."""
-    if plan.state != FOREIGN or observed.link is None:
+def remedies(checkpoint: Checkpoint, observed: Observed, plan: Plan, netns: str) -> tuple[str, ...]:
+    """What somebody has to do in the pod: no repair does it, nor may it."""
+    if observed.link is None or not (plan.state == FOREIGN or observed.dadfailed):
         return ()
-    from cni_repair.network.planning.stranger import remedy  # of no use on most nodes
+    from cni_repair.network.planning import remedy  # of no use on most nodes
 
-    return (remedy(checkpoint.key.ifname, observed.link, netns),)
+    if plan.state == FOREIGN:
+        return (remedy.for_stranger(checkpoint.key.ifname, observed.link, netns),)
+    if plan.state != DEGRADED:
+        return ()
+    recorded = {one.address: one for one in checkpoint.attachment.addresses}
+    failed = [recorded[one] for one in observed.dadfailed if one in recorded]
+    return tuple(remedy.for_dadfailed(observed.link, one, netns) for one in failed)
 
 
 def unannounced(checkpoint: Checkpoint, found: Iterable[Address] = ()) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from cni_repair.node.verdict import (
     failed,
     findings_of,
     parents_of,
-    stranger_notes,
+    remedies,
     unannounced,
     unreadable,
 )
@@ -186,7 +186,7 @@ class AttachmentRepair:
             netns,
             plan.state,
             findings_of(checkpoint, plan, parent_plan),
-            notes=stranger_notes(checkpoint, work.before.observed, plan, netns),
+            notes=remedies(checkpoint, work.before.observed, plan, netns),
         )
         self._ledger.before.setdefault(self._place, report)
         return report
@@ -211,7 +211,10 @@ class AttachmentRepair:
             ledger.unfinished.append(place)
         report = work.report()
         found = () if fired else work.before.observed.addresses
-        notes = unannounced(work.now.checkpoint, found)
+        notes = (
+            *unannounced(now.checkpoint, found),
+            *remedies(now.checkpoint, now.observed, now.plan, now.netns),
+        )
         actions = tuple(dict.fromkeys((*fired, *report.actions)))  # what was done twice, once
         report = replace(report, actions=actions, notes=notes)
         if now.connected:

@@ -223,7 +223,7 @@ class _Repair:
                 ledger.reports[place] = replace(
                     after,
                     actions=(*before.actions, *after.actions),
-                    notes=(*before.notes, *after.notes),
+                    notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
                 )
         self._settle()
 

@@ -166,7 +166,7 @@ def forced(rig: Rig) -> None:
 
 def pasted(rig: Rig, pattern: str, more: str = "") -> None:
     """A command of the advice, into a shell as it stands."""
-    (found,) = re.findall(pattern, command(rig, "status").out)
+    (found,) = re.findall(pattern, command(rig, "status").out, re.MULTILINE)
     rig.run("sh", "-euc", found + more)
 
 
@@ -174,6 +174,22 @@ def another_link(rig: Rig) -> None:
     attach(rig)
     rig.uplink_down()
     rig.ip("link add eth0 type bridge")
+
+
+def renamed_as_it_says(rig: Rig) -> None:
+    """That of its name, which is anything."""
+    pasted(rig, "^        rename it: (.* name )NAME$", "mine")
+
+
+def another_links_altname(rig: Rig) -> None:
+    attach(rig)
+    rig.uplink_down()
+    rig.ip("link add br0 type bridge")
+    rig.ip("link property add dev br0 altname eth0")
+
+
+def name_taken_as_it_says(rig: Rig) -> None:
+    pasted(rig, "^        take that name from it: (.*)$")
 
 
 def renamed_master(rig: Rig) -> None:
@@ -244,10 +260,14 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     "another-link": (
         another_link, "repair",
         [
-            "the node's eth0 is another link now", "rename that link (ip -d link show dev eth0)",
+            "the node's eth0 is another link now", "look at that link: ip -d link show dev eth0",
             "then cni-repair repair --all",
         ],
-        [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
+        [renamed_as_it_says, Rig.uplink_up, run("repair", "--all")],
+    ),
+    "altname-of-another-link": (
+        another_links_altname, "repair", ["the node's eth0 is another link now"],
+        [name_taken_as_it_says, Rig.uplink_up, run("repair", "--all")],
     ),
     "renamed-and-down": (  # not to be made again
         renamed_master, "status", [f"{ANOTHER_NAME}; 2 pod", f"next: {ALTNAME}\n"],

@@ -312,7 +312,7 @@ def test_killed_after_the_commit_nothing_is_lost(rig: Rig) -> None:
 IMPATIENT = """
 from cni_repair.checkpoint import locks
 locks._ORPHANS_SECONDS = 0.0
-locks.Lock.__init__.__defaults__ = (0.5,)
+locks.Lock.__init__.__defaults__ = (0.5, -1)
 """
 
 

@@ -98,6 +98,18 @@ def test_source_of_another_time_counts(installed: Path) -> None:
     assert loaders(installed)["cni_repair.cni.netconf"] == "SourceFileLoader"
 
 
+def test_module_that_is_there_is_found_again(packed: Path) -> None:
+    code = f"""
+import sys
+sys.path.append({str(packed.parent)!r})
+from cni_repair.base import pack
+pack.use()
+import cni_repair.cni.netconf, cni_repair.cni.repair, importlib
+print(importlib.reload(cni_repair.cni.repair).__spec__.name)
+"""
+    assert python("-B", "-c", code).split() == ["cni_repair.cni.repair"]
+
+
 def test_changed_package_counts(installed: Path) -> None:
     """What is in it is no part of what is run at once then."""
     with (installed / "cni" / "__init__.py").open("a") as source:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-
 from cni_repair.base.closeable import Closeable
 from cni_repair.repair.armed.firing import DONE, NOT_DONE, Turn
 from cni_repair.repair.workers import WaitingWorkers
@@ -29,8 +27,8 @@ _NOT_MADE = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
-    """Attachments that are ready to be fired, each once; by other `processes`, where they are worth
-    it. Context: these end with it."""
+    """Attachments that are ready to be fired, each once; by this process and `others`, where they
+    are worth it. Context: these end with it."""
 
     def __init__(
         self,
@@ -38,7 +36,7 @@ class Armed(Closeable):
         pods: Sequence[Sequence[ArmedPod]],
         chains: Mapping[int, Parents],
         refused: Mapping[str, int],
-        processes: int = 0,
+        others: int = 0,
     ) -> None:
         """`pods`: the attachments of each, in their order."""
         self.chains = chains
@@ -49,11 +47,9 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        # How many of each pod's links were made: who is killed tells nobody else.
-        self._made = mmap.mmap(-1, max(1, len(pods)))
-        self._turn = Turn()
-        self._processes = processes
-        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
+        self._turn = Turn(len(pods))
+        self._processes = 1 + others
+        self._workers = WaitingWorkers(others, firing.begin_in_child, self._fire_range)
 
     def start(self) -> None:
         """Have the other processes there, so that firing need not wait for them."""
@@ -109,12 +105,13 @@ class Armed(Closeable):
             if not unknown and not self._ready:
                 self._workers.dismiss()
             yield from zip(self._pods[number], shots)
+        made = self._turn.made() if unknown else b""
         for number in unknown:
             for turn, one in enumerate(self._pods[number]):
-                yield one, _UNKNOWN if turn < self._made[number] else _NOT_MADE
+                yield one, _UNKNOWN if turn < made[number] else _NOT_MADE
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
-        share = len(numbers) // (_SHARES * max(1, self._processes))
+        share = len(numbers) // (_SHARES * self._processes)
         ranges = _ranges(numbers, min(_MOST_AT_ONCE, max(1, share)))
         work = self._workers.results if self._workers.are_there else _each(self._fire_range)
         for results in work(ranges):
@@ -128,13 +125,16 @@ class Armed(Closeable):
         pods = self._pods[first : first + count]
         masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
+        counts = bytearray(count)
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
 
-            def made(wanted: int, on: list[int] = on, turn: int = turn) -> None:
-                self._made[first + on[wanted]] = turn + 1
+            def made(are_on: list[bool], on: list[int] = on) -> None:
+                for place, is_on in zip(on, are_on):
+                    counts[place] += is_on
+                self._turn.note_made(first, bytes(counts))
 
             fired = dict(zip(on, self._firing.fire(wanted, self._turn, made)))
             for place in places:
@@ -143,7 +143,6 @@ class Armed(Closeable):
 
     def close(self) -> None:
         self._workers.close()
-        self._made.close()
         self._turn.close()
 
 

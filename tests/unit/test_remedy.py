@@ -1,4 +1,4 @@
-"""What is said of a link that has the name of a pod's interface."""
+"""What is said of what no repair may do in a pod."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.network.kernel.link import LiveLink
-from cni_repair.network.planning.stranger import remedy
+from cni_repair.network.model import Address
+from cni_repair.network.planning.remedy import for_dadfailed, for_stranger
 from tests.unit.samples import LINK, live
 
 NETNS = "/run/netns/cni-1"
@@ -41,4 +42,11 @@ OWN = replace(live(), link=replace(LINK, kind="bridge"), master_netnsid=None)
     ids=("its own", "altname", "hardware", "the node's", "quoted"),
 )
 def test_makes_way(stranger: LiveLink, commands: str) -> None:
-    assert remedy("eth0", stranger, NETNS) == f"look inside: {INSIDE}ip -d link; {commands}"
+    assert for_stranger("eth0", stranger, NETNS) == f"look inside: {INSIDE}ip -d link; {commands}"
+
+
+def test_has_the_kernel_ask_again() -> None:
+    assert for_dadfailed(OWN, Address(6, "fd00::2", 64), NETNS) == (
+        "once nobody else has fd00::2 (cni-repair verify --duplicates):"
+        f" {INSIDE}ip -6 addr del fd00::2/64 dev eth0; cni-repair repair --all"
+    )

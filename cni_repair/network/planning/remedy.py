@@ -1,4 +1,4 @@
-"""What can be done about a link that has the name of a pod's interface, and is not it. Pure."""
+"""What somebody has to do in a pod, as commands for people: no repair does it. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from cni_repair.network.operations.iproute2 import inside, quoted
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.network.kernel.link import LiveLink
+    from cni_repair.network.model import Address
 
 
-def remedy(ifname: str, stranger: LiveLink, netns: str) -> str:
-    """How to look at it, and what makes way for the recorded interface, as commands for people: it
+def for_stranger(ifname: str, stranger: LiveLink, netns: str) -> str:
+    """How to look at a link that has the interface's name, and is not it, and what makes way: it
     may be what the pod works with by now."""
     here, name = inside(netns), quoted(stranger.name)
     look = f"look inside: {here}ip -d link"
@@ -28,3 +29,13 @@ def remedy(ifname: str, stranger: LiveLink, netns: str) -> str:
     if stranger.master_netnsid is not None:
         return f"{look}; unless it is the pod's network by now, remove it: {remove}"
     return f"{look}; if nothing needs it, remove it: {remove}"
+
+
+def for_dadfailed(live: LiveLink, address: Address, netns: str) -> str:
+    """What has the kernel ask again: it does so of an address that is added, and of no other (the
+    repair that finds it missing adds it)."""
+    delete = f"{inside(netns)}ip -6 addr del {address.address}/{address.prefix}"
+    return (
+        f"once nobody else has {address.address} (cni-repair verify --duplicates):"
+        f" {delete} dev {quoted(live.name)}; cni-repair repair --all"
+    )
