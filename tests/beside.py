@@ -35,6 +35,8 @@ _SESSIONS = (
     ),
     (
         "tests/install/*",
+        "tests/netns/test_detection.py",
+        "tests/netns/test_differential.py",
         "tests/packages/*",
         "tests/test_adopt_containerd.py",
         "tests/test_bundle.py",
