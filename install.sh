@@ -237,7 +237,16 @@ python_runs() { # PYTHON
 }
 
 python_makes_venvs() { # PYTHON
-    python_runs "$1" && "$1" -I -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null
+    python_runs "$1" && "$1" -I -c 'import venv' 2>/dev/null && [[ $(pip_wheel_of "$1") ]]
+}
+
+# Python comes with pip's wheel, for ensurepip; Debian has it in another place than Python itself.
+pip_wheel_of() { # PYTHON; prints nothing where it has none
+    "$1" -I -c '
+import ensurepip, glob, os, sysconfig
+places = sysconfig.get_config_var("WHEEL_PKG_DIR"), f"{os.path.dirname(ensurepip.__file__)}/_bundled"
+names = [f"{place}/pip-{ensurepip.version()}-*.whl" for place in places if place]
+print(next(file for name in names for file in glob.glob(name)))' 2>/dev/null || true
 }
 
 # The distribution's own first, by path: PATH may lead to a shim that kubelet does not have.
@@ -420,16 +429,16 @@ build_environment() {
     local directories=("$BIN_DIR")
     ! is_left_in_default || directories+=("$DEFAULT_BIN_DIR")
     printf '%s\n' "${directories[@]}" >"$NEW/bin-dir"
-    quietly "$PYTHON" -I -m venv "$NEW" ||
+    quietly "$PYTHON" -I -m venv --without-pip "$NEW" ||
         fail "$PYTHON cannot make a virtual environment in $NEW" "see above"
+    # Nothing at run time needs pip: it stays outside.
+    quietly "$PYTHON" -I -m zipfile -e "$(pip_wheel_of "$PYTHON")" "$WORK/pip" ||
+        fail "cannot unpack pip in $WORK" "see above"
     if [[ $WHEELS ]]; then
         install_wheels
     else
         install_source
     fi
-    # Nothing at run time needs them.
-    quietly "$NEW/bin/python3" -I -m pip uninstall -y setuptools pip ||
-        fail "cannot remove pip from $NEW" "see above"
     write_commit
     quietly "$NEW/bin/python3" -I -m compileall -q "$(site_packages)" ||
         fail "cannot byte-compile $NEW" "see above"
@@ -465,9 +474,12 @@ make_share() { # NAME MODULE
         fail "cannot make $NEW/share/$1" "see above"
 }
 
+pip() { # COMMAND ARGUMENT...
+    quietly "$NEW/bin/python3" -I "$WORK/pip/pip" "$@" --no-input --disable-pip-version-check
+}
+
 pip_install() { # ARGUMENT...
-    quietly "$NEW/bin/python3" -I -m pip install --no-compile --no-input --progress-bar off \
-        --disable-pip-version-check "$@"
+    pip install --no-compile --progress-bar off "$@"
 }
 
 # What the lock pins, and nothing that has another hash. Then cni-repair, built by the lock's own
@@ -484,6 +496,7 @@ install_source() {
         fail "cannot copy $SOURCE" "see above; run install.sh from a complete checkout"
     pip_install --no-deps --no-build-isolation "$WORK/source" ||
         fail "pip cannot install cni-repair" "see above"
+    pip uninstall -y setuptools || fail "cannot remove setuptools from $NEW" "see above"
 }
 
 install_wheels() {
@@ -819,12 +832,22 @@ uninstall() {
     remove_or_name_state
 }
 
-# The watcher's condition on a node of Kubernetes: nobody would ever change it. (By a version that is
-# whole; one before this knew nothing of it.)
+# The watcher's condition on a node of Kubernetes: nobody would ever change it. (One before this knew
+# nothing of it.)
 take_condition() {
-    local python=$PREFIX/current/bin/python3
-    "$python" -I -c "import cni_repair.watch.kubernetes.withdrawal" 2>/dev/null || return 0
-    "$python" -I -m cni_repair.watch.kubernetes.withdrawal || true
+    ! imports_installed cni_repair.watch.kubernetes.withdrawal 2>/dev/null ||
+        imports_installed cni_repair.watch.kubernetes.withdrawal main || true
+}
+
+# Imports a module of the version in service, and calls a function of it. The version's own launcher
+# says from where: the bundle's Python finds nothing by itself.
+imports_installed() { # MODULE [FUNCTION]
+    local directories
+    directories=$(sed -n 's/^sys\.path += //p' "$PREFIX/current/cni-repair") || return
+    "$PREFIX/current/bin/python3" -IS -c 'import importlib, json, sys
+sys.path += json.loads(sys.argv[1])
+module = importlib.import_module(sys.argv[2])
+sys.exit(getattr(module, sys.argv[3])() if sys.argv[3:] else 0)' "$directories" "$@"
 }
 
 remove_installation() { # LAUNCHER...

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
 
@@ -59,16 +60,20 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def print_each(
-    coming: Iterable[Outcome], options: argparse.Namespace, evidence: Evidence
+    coming: Generator[Outcome, None, None], options: argparse.Namespace, evidence: Evidence
 ) -> list[Outcome]:
-    """All outcomes; where people read, each is printed as it comes. What failed is kept."""
+    """All outcomes; where people read, each is printed as it comes. What failed is kept.
+
+    Whatever ends us, `coming` is closed first: its programs end before their directory goes.
+    """
     outcomes = []
-    for outcome in coming:
-        outcomes.append(outcome)
-        if not outcome.holds:
-            evidence.keep(outcome)
-        if not options.json:
-            print_outcome(outcome, options.verbose)
+    with contextlib.closing(coming):
+        for outcome in coming:
+            outcomes.append(outcome)
+            if not outcome.holds:
+                evidence.keep(outcome)
+            if not options.json:
+                print_outcome(outcome, options.verbose)
     return outcomes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +14,22 @@ START_SECONDS = 60.0
 
 
 class Daemon(WithCleanup):
-    """Context: a command that runs until it is left, and is killed then.
+    """Context: a command that runs until it is left, and is sent `ending` then.
 
     `log_file` has what it says; `path` its PATH.
     """
 
-    def __init__(self, name: str, command: Sequence[str], log_file: Path, path: str = PATH) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log_file: Path,
+        *,
+        path: str = PATH,
+        ending: signal.Signals = signal.SIGKILL,
+    ) -> None:
         self._name, self._command = name, command
-        self._log_file, self._path = log_file, path
+        self._log_file, self._path, self._ending = log_file, path, ending
 
     def _open(self) -> None:
         log = self._cleanup.enter_context(self._log_file.open("ab"))
@@ -34,7 +43,11 @@ class Daemon(WithCleanup):
             start_new_session=True,  # Ctrl-C is for us
         )
         self._cleanup.callback(self.process.wait)
-        self._cleanup.callback(self.process.kill)
+        self._cleanup.callback(self.process.send_signal, self._ending)
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
 
     @property
     def log(self) -> str:
@@ -42,6 +55,6 @@ class Daemon(WithCleanup):
 
     def until(self, is_ready: Callable[[], object], seconds: float = START_SECONDS) -> None:
         """Wait until it serves. Raises LabError where it ends instead."""
-        poll_until(lambda: self.process.poll() is not None or is_ready(), seconds, self._name)
-        if self.process.poll() is not None:
+        poll_until(lambda: not self.is_running or is_ready(), seconds, self._name)
+        if not self.is_running:
             raise LabError(f"{self._name}: exit {self.process.returncode}: {self.log[-2000:]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -32,18 +33,26 @@ def install(source: Path, directory: Path) -> Path:
     """Install a checkout's cni-repair as on a node, only elsewhere; the path of its launcher."""
     bin_dir = directory / "bin"
     command = [f"{source}/install.sh", "--prefix", f"{directory}/opt", "--bin-dir", str(bin_dir)]
+    run_script(command, INSTALL_SECONDS)
+    return bin_dir / "cni-repair"
+
+
+def run_script(command: list[str], seconds: float, **environment: str) -> None:
+    """Run one of the checkout's scripts, with what is given beside our own environment. Where it
+    does not end in time, or we are ended, it is told to, and cleans up. Raises RigError."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env={**os.environ, **environment},
     ) as process:
         try:
-            said, _ = process.communicate(timeout=INSTALL_SECONDS)
+            said, _ = process.communicate(timeout=seconds)
         except BaseException:
-            process.terminate()  # it cleans up
+            process.terminate()
             raise
     if process.returncode != 0:
-        raise RigError(f"install.sh: exit {process.returncode}: {said[-1000:]}")
-    return bin_dir / "cni-repair"
+        name = Path(command[0]).name
+        raise RigError(f"{name}: exit {process.returncode}: {said[-1000:]}")

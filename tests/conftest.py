@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.demo.lab import Lab, LabError
-from tests import beside
+from tests import beside, strays
 from tests.background import Background
 from tests.extent import guest_scenarios
 from tests.leaks import enter_own_mounts, expect_no_more_than, traces
@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
             enter_own_mounts()
         except LabError as error:
             pytest.exit(str(error), returncode=2)
+    strays.register(config)
     beside.register(config)
 
 

@@ -1,4 +1,4 @@
-"""The session beside: what comes of its tests is told by the other, and it never outlives that."""
+"""The sessions beside: what comes of their tests is told by the first, and none outlives that."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.leaks import traces
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import ended
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def start(suite: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def run(suite: Path, *words: str) -> tuple[int, str]:
-    with start(suite, *words) as process:
+    with ended(start(suite, *words)) as process:
         said, _ = process.communicate()
     return process.returncode, said
 
@@ -85,14 +86,17 @@ def of(place: str) -> list[str]:
     return [f"test_{place}_{what}" for what in ("passes", "fails", "skips")]
 
 
-def test_two_processes_one_summary(suite: Path) -> None:
+def test_three_processes_one_summary(suite: Path) -> None:
+    (suite / "tests/netns").mkdir()
+    (suite / "tests/netns/test_watch.py").write_text(_OUTCOMES.format("yonder"))
     status, said = run(suite)
     assert status == 1
-    assert said.splitlines()[-1].startswith("2 failed, 2 passed, 2 skipped in "), said
-    assert said.count("assert 1 == 2") >= 2
-    assert "for here" in said and "for there" in said
+    assert said.splitlines()[-1].startswith("3 failed, 3 passed, 3 skipped in "), said
+    assert said.count("assert 1 == 2") >= 3
+    assert "for here" in said and "for there" in said and "for yonder" in said
     # Each runs its own, and comes to its end.
-    assert notes(suite) == sorted([[*of("here"), "end"], [*of("there"), "end"]])
+    places = ("here", "there", "yonder")
+    assert notes(suite) == sorted([*of(place), "end"] for place in places)
 
 
 def test_only_what_was_asked_for(suite: Path) -> None:
@@ -128,12 +132,12 @@ def test_the_other_dies(suite: Path) -> None:
 def test_killed_it_ends_the_other(suite: Path) -> None:
     waits = "import time\ndef test_waits(noted): time.sleep(600)\n"
     write(suite, waits, waits)
-    with start(suite) as process:
+    with ended(start(suite)) as process:
         waiting = [["test_waits"], ["test_waits"]]
         eventually(lambda: (suite / "notes").exists() and notes(suite) == waiting, "both")
         process.kill()
-    ended = [["test_waits"], ["test_waits", "end"]]
-    eventually(lambda: notes(suite) == ended, "the other to end")
+    in_the_end = [["test_waits"], ["test_waits", "end"]]
+    eventually(lambda: notes(suite) == in_the_end, "the other to end")
 
 
 @pytest.mark.parametrize("where", ["here", "there"])
@@ -142,7 +146,7 @@ def test_ctrl_c_ends_both(suite: Path, where: str) -> None:
     waits = "import time\ndef test_waits(noted): time.sleep(600)\n"
     passes = "def test_passes(noted): pass\n"
     write(suite, *((waits, passes) if where == "here" else (passes, waits)))
-    with start(suite) as process:
+    with ended(start(suite)) as process:
         expected = [["test_passes", "end"], ["test_waits"]]
         eventually(lambda: (suite / "notes").exists() and notes(suite) == expected, "both")
         subprocess.run(["kill", f"-{signal.SIGINT:d}", "--", f"-{process.pid}"], check=True)

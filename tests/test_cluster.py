@@ -17,6 +17,7 @@ from integration.command import LEFT_OUT
 from integration.containerd.cgroup import hierarchies
 from tests.background import Background
 from tests.leaks import processes
+from tests.processes import ended
 from tests.rigs import Json, assert_holds, call_changed, changed, outcomes_of
 
 _BUILD_SECONDS = 360  # what there may be left to build: it was begun beside the tests before
@@ -50,8 +51,8 @@ def test_run_that_is_stopped_leaves_nothing(nothing_left: Callable[[], None]) ->
         " image = Image('/dev/null', IMAGE, '1'); images = Images(image, image);"
         " rig.make_images = lambda source, directory: images.write(directory) or images"
     )
-    with subprocess.Popen(
-        changed(rig, change), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    with ended(
+        subprocess.Popen(changed(rig, change), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     ) as process:
         poll_until(lambda: _has_kubelet(process), 300, "a kubelet")
         directory, cgroup = _made()

@@ -18,6 +18,7 @@ from integration.containerd.image import IMAGE, write_image
 from integration.containerd.runtime import Containerd
 from integration.kubelet.private import OWN, enter_private, show_system
 from tests.privately import plugin_in, told_by
+from tests.processes import ended
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # it may have to be downloaded
 
@@ -130,7 +131,7 @@ def test_leaving_kills_what_runs_and_removes_everything(
 def test_cgroup_is_left_empty_and_removed() -> None:
     with Cgroup() as cgroup:
         command = cgroup.started(["sh", "-c", "sleep 1000 & echo up; wait"])
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as process:
             assert process.stdout
             assert process.stdout.readline() == b"up\n"
             cgroup.__exit__(None, None, None)

@@ -15,6 +15,7 @@ from integration.containerd.cgroup import hierarchies
 from integration.kubelet import rig
 from integration.kubelet.story import STEPS
 from tests.background import Background
+from tests.processes import ended
 from tests.rigs import Json, assert_holds, call_changed, outcomes_of, runner, write_source
 
 _BUILD_SECONDS = 900  # it is built beside the tests, by what they leave of the processors
@@ -46,7 +47,8 @@ def test_run_that_is_stopped_leaves_nothing(
 ) -> None:
     before = _left()
     command = [str(runner(rig)), f"--source={write_source(tmp_path)}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(command, stdout=pipe, stderr=pipe)) as process:
         poll_until(lambda: any("k8s.io/" in path for path in _left() - before), 120, "pods to run")
         process.terminate()
         process.communicate(timeout=240)

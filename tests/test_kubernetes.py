@@ -24,6 +24,7 @@ from integration.cluster import control
 from integration.cluster.control import ControlPlane
 from integration.kubernetes import build
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import ended
 from tests.unit.samples import REPOSITORY
 from tests.unit.test_kubernetes_telling import heals, status
 
@@ -99,11 +100,8 @@ def entered(script: str, *arguments: str) -> list[str]:
 class Watcher:
     """What the daemon has of it, in the namespace where the API server is."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self._process = subprocess.Popen(
-            entered(WATCHER, str(kubeconfig)), stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
-        )  # fmt: skip
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
 
     def sees(self, document: Any) -> None:
         stdin = self._process.stdin
@@ -117,12 +115,18 @@ class Watcher:
         return troubles
 
 
+def start(kubeconfig: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        entered(WATCHER, str(kubeconfig)), stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, cwd=REPOSITORY,
+    )  # fmt: skip
+
+
 @contextlib.contextmanager
 def watching(kubeconfig: Path) -> Iterator[Watcher]:
-    watcher = Watcher(kubeconfig)
-    try:
+    with ended(start(kubeconfig)) as process:
+        watcher = Watcher(process)
         yield watcher
-    finally:
         assert watcher.end() == ""
 
 
@@ -213,11 +217,10 @@ def test_a_service_account_s_token(plane: ControlPlane, kubeconfig: Path, tmp_pa
 
 def test_another_watcher_goes_on(plane: ControlPlane, kubeconfig: Path) -> None:
     """Killed: the condition is as it was, and since when it is so stays."""
-    first = Watcher(kubeconfig)
-    first.sees(LOST)
-    eventually(lambda: condition(plane).get("status") == "True")
-    first._process.kill()
-    first.end()
+    with ended(start(kubeconfig)) as first:
+        Watcher(first).sees(LOST)
+        eventually(lambda: condition(plane).get("status") == "True")
+        first.kill()
     before = condition(plane)
     with watching(kubeconfig) as watcher:
         watcher.sees(status(healthy=1, on_up=2))

@@ -19,6 +19,7 @@ from cni_repair.demo.private import private_node
 from tests.background import in_machines_mounts
 from tests.leaks import MACHINES_RUN, MARK, STATE, expect_no_more_than, traces
 from tests.patience import eventually
+from tests.processes import ended
 
 _SLEEP = ["sleep", "600"]
 _RUN = Path("/run")
@@ -175,12 +176,14 @@ with Lab(pods=1):
 
 def test_neighbours_run_does_not_matter() -> None:
     before = traces()
-    with subprocess.Popen(
-        [*in_machines_mounts(), sys.executable, "-c", _NEIGHBOURS_RUN],
-        env={**os.environ, "PYTHONPATH": str(_CHECKOUT)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    with ended(
+        subprocess.Popen(
+            [*in_machines_mounts(), sys.executable, "-c", _NEIGHBOURS_RUN],
+            env={**os.environ, "PYTHONPATH": str(_CHECKOUT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
     ) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline() == "2\n"  # its own namespace, and the mount of it

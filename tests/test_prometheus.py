@@ -14,6 +14,7 @@ from integration.prometheus.servers import prepare, promtool
 from integration.prometheus.story import CONF, STEPS
 from tests.leaks import traces
 from tests.patience import eventually
+from tests.processes import ended
 from tests.rigs import Json, assert_holds, outcomes_of, runner, write_source
 
 _SECONDS = 900  # it may have to be downloaded
@@ -39,7 +40,8 @@ def test_run_that_is_stopped_leaves_nothing(
     prepare()
     before = _directories()
     command = [str(runner(rig)), f"--source={write_source(tmp_path)}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(command, stdout=pipe, stderr=pipe)) as process:
         eventually(lambda: any("storage.tsdb.path" in one for one in traces()), "prometheus")
         process.terminate()
         process.communicate(timeout=240)

@@ -15,6 +15,7 @@ from integration.trust.watched.leftovers import leftovers
 from integration.trust.watched.pods import given_by, whole_state
 from integration.trust.watched.wire import Wire
 from tests.patience import eventually
+from tests.processes import ended
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_what_is_left_over_or_lost_is_told(lab: Lab, attached: Netns) -> None:
 
 def test_a_process_on_the_node_is_seen(lab: Lab) -> None:
     assert processes_on(lab) == []
-    with subprocess.Popen([*lab.ground.entering(lab.node), "sleep", "infinity"]) as process:
+    with ended(subprocess.Popen([*lab.ground.entering(lab.node), "sleep", "infinity"])) as process:
         eventually(lambda: processes_on(lab) == [process.pid], "the process to be there")
         process.kill()
     assert processes_on(lab) == []

@@ -29,7 +29,6 @@ from cni_repair.base.strictjson import load_configuration, load_object, loads
 from cni_repair.checkpoint import legacy
 from cni_repair.checkpoint.identity import process_of
 from cni_repair.checkpoint.store import MAX_BYTES, Key, Store, is_legacy
-from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ _FIRST_IFNAME = "eth0"
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 # Names and ids may contain hyphens, but the ids that runtimes make all have this length.
 _BARE_NAME = re.compile(r"(?P<network>.+)-(?P<id>[0-9a-f]{64})-(?P<ifname>.+)")
-_ANY_MASTER = (HostLink("any", 0, "", "", 0),)  # their files name none, and none is used here
 
 
 @frozen
@@ -344,7 +342,7 @@ def _delegate(file: File, index: int, document: dict[str, Any]) -> Remembered:
 
 
 def _legacy(file: File) -> list[Remembered]:
-    checkpoint = legacy.decode(file.raw, file.name, _ANY_MASTER)
+    checkpoint = legacy.decode(file.raw, file.name, legacy.ANY_MASTER)
     return [
         Remembered(
             file=file.path,

@@ -18,6 +18,7 @@ import re
 import time
 
 from cni_repair.adoption.verdict import GONE, REFUSED, NotAdopted
+from cni_repair.base.files import MOST_LINKS
 from cni_repair.base.frozen import frozen
 from cni_repair.base.procfs import cgroups_in, process_ids, stat_in
 from cni_repair.checkpoint.identity import names_container
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from cni_repair.adoption.candidates import Candidate
 
 _OF_A_TASK = ("ns", "fd")  # directories of /proc/PID that lead to namespaces
-_MOST_LINKS = 40  # as the kernel follows (MAXSYMLINKS)
 _SLACK_MS = 2000  # between the clocks of processes and of files
 _CONTAINER = re.compile(r"(?<![0-9a-zA-Z])[0-9a-f]{64}(?![0-9a-zA-Z])")
 _REMEDY = "if its pod lives, have it made anew; nothing has to be removed"
@@ -160,7 +160,7 @@ def _task_at(path: str) -> str:
 
     (os.path.realpath would follow fd/7 to the name of the mount that was opened.)
     """
-    for _ in range(_MOST_LINKS):
+    for _ in range(MOST_LINKS):
         directory, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
         task, kind = os.path.split(directory)
         if kind in _OF_A_TASK and os.path.basename(task).isdigit():

@@ -13,8 +13,8 @@ from __future__ import annotations
 from ipaddress import ip_address, ip_interface
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import prefix_routes
 from cni_repair.network.model import RT_TABLE_MAIN
-from cni_repair.network.prefixes import prefix_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.identity import Identity
     from cni_repair.checkpoint.model import Checkpoint, Pod
     from cni_repair.checkpoint.store import Key
-    from cni_repair.network.model import Attachment, HostLink, LiveLink, Route, Rule
+    from cni_repair.network.kernel.link import LiveLink
+    from cni_repair.network.model import Attachment, HostLink, Route, Rule
     from cni_repair.node.capture import Seen
 
 ADOPTED = "adopted"

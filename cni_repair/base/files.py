@@ -20,7 +20,7 @@ _FOR_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = _FOR_READING | os.O_DIRECTORY
 _PASSING = _DIRECTORY | os.O_PATH  # for those who may not list it, too
 _OTHERS_WRITE = 0o022
-_MOST_LINKS = 40  # as many as the kernel follows (MAXSYMLINKS)
+MOST_LINKS = 40  # symbolic links in a path: as many as the kernel follows (MAXSYMLINKS)
 _CHUNK = 1 << 20
 _FOR_WRITING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -59,7 +59,8 @@ def open_trusted(path: str, directory: int | None = None) -> tuple[int, os.stat_
         raise
     except OSError as error:
         kind = Untrusted if error.errno in _OF_THE_FILE else Unreadable
-        raise kind(f"cannot open it: {error.strerror}") from error
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise kind(f"cannot open it: {why}") from error
     status = os.fstat(fd)
     regular = stat.S_ISREG(status.st_mode)
     why = why_untrusted(status) if regular else "it is not a regular file"
@@ -147,7 +148,7 @@ def make_private(path: str) -> None:
 
 
 def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
-    names = _names_in(path if path.startswith("/") else f"{os.getcwd()}/{path}")
+    names = names_in(path if path.startswith("/") else f"{os.getcwd()}/{path}")
     links = 0
     here = os.open("/", _PASSING if names else _DIRECTORY)
     try:
@@ -161,9 +162,9 @@ def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
                     raise
                 target = _target_of(here, name, bool(names) or last_may_be_link)
                 links += 1
-                if not target or links > _MOST_LINKS:
+                if not target or links > MOST_LINKS:
                     raise
-                names += _names_in(target)
+                names += names_in(target)
                 below = os.open("/" if target.startswith("/") else ".", _PASSING, dir_fd=here)
             close_fd(here)
             here = below
@@ -173,7 +174,7 @@ def _walk(path: str, create: bool, last_may_be_link: bool) -> int:
     return here
 
 
-def _names_in(path: str) -> list[str]:
+def names_in(path: str) -> list[str]:
     """What a path leads through, the last name first."""
     return [name for name in reversed(path.split("/")) if name not in ("", ".")]
 

@@ -93,8 +93,3 @@ def comm_of(pid: int) -> str:
             os.close(fd)
     except OSError:
         return ""
-
-
-def comms() -> set[str]:
-    """The names (comm) of all processes."""
-    return {comm_of(pid) for pid in process_ids()} - {""}

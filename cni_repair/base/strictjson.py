@@ -129,10 +129,10 @@ def loads(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> Any:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _undecodable(what, f"it is not UTF-8 at byte {error.start}") from error
+        raise undecodable(what, f"it is not UTF-8 at byte {error.start}") from error
     value = _parse(raw, text, what, _scan, max_bytes)
     if "\\u" in text and _has_surrogate(value):
-        raise _undecodable(what, "half of a surrogate pair is not a character")
+        raise undecodable(what, "half of a surrogate pair is not a character")
     return value
 
 
@@ -150,25 +150,25 @@ def load_configuration(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dic
 
 def _parse(raw: bytes, text: str, what: str, scan: Scan, max_bytes: int) -> Any:
     if len(raw) > max_bytes:
-        raise _undecodable(what, f"it has {len(raw)} bytes; at most {max_bytes} are read")
+        raise undecodable(what, f"it has {len(raw)} bytes; at most {max_bytes} are read")
     if not raw.strip():
-        raise _undecodable(what, "it is empty")
+        raise undecodable(what, "it is empty")
     if text.startswith("\ufeff"):
-        raise _undecodable(what, "it begins with a byte order mark: save it as UTF-8 without one")
+        raise undecodable(what, "it begins with a byte order mark: save it as UTF-8 without one")
     try:
         start = len(text) - len(text.lstrip(_SPACE))
         value, end = scan(text, start)
     except RecursionError as error:
-        raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels") from error
+        raise undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels") from error
     except (ValueError, StopIteration, SystemError) as error:
-        raise _undecodable(what, _reason(text, error)) from error
+        raise undecodable(what, _reason(text, error)) from error
     if text[end:].strip(_SPACE):
-        raise _undecodable(what, f"there is more after the document, at character {end}")
+        raise undecodable(what, f"there is more after the document, at character {end}")
     # (With so few brackets in all, it cannot be nested too deep.)
     if text.count("{") + text.count("[") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
-        raise _undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels")
+        raise undecodable(what, f"it is nested deeper than {MAX_DEPTH} levels")
     if _may_be_infinite(text) and _has_infinite(value):
-        raise _undecodable(what, f"a number has {_DIGITS} digits or more, which is too large")
+        raise undecodable(what, f"a number has {_DIGITS} digits or more, which is too large")
     return value
 
 
@@ -188,7 +188,7 @@ def load_object(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> dict[str, 
 
 def _object_in(value: Any, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _undecodable(what, "it is not a JSON object")
+        raise undecodable(what, "it is not a JSON object")
     return value
 
 
@@ -209,7 +209,8 @@ def _reason(text: str, error: Exception) -> str:
     return "it is not JSON"
 
 
-def _undecodable(what: str, why: str) -> CniError:
+def undecodable(what: str, why: str) -> CniError:
+    """What is told of a document that is not used."""
     return CniError(DECODE, f"cannot decode {what}", why)
 
 

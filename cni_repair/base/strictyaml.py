@@ -13,8 +13,7 @@ import re
 import yaml
 from yaml import events
 
-from cni_repair.base.errors import DECODE, CniError
-from cni_repair.base.strictjson import holds_surrogate
+from cni_repair.base.strictjson import holds_surrogate, undecodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,25 +58,21 @@ def loads_all(raw: bytes, what: str, max_bytes: int = MAX_BYTES) -> list[object]
 
 def _read(raw: bytes, what: str, max_bytes: int, parse: Parse[T]) -> T:
     if len(raw) > max_bytes:
-        raise _undecodable(what, f"it is longer than {max_bytes} bytes: remove what is not needed")
+        raise undecodable(what, f"it is longer than {max_bytes} bytes: remove what is not needed")
     try:
         text = raw.decode("utf-8-sig")
         return parse(yaml.parse(text, Loader=yaml.SafeLoader))
     except UnicodeDecodeError as error:
-        raise _undecodable(what, f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
+        raise undecodable(what, f"not UTF-8 at byte {error.start}: save it as UTF-8") from error
     except _Refused as error:
-        raise _undecodable(what, str(error)) from error
+        raise undecodable(what, str(error)) from error
     except yaml.YAMLError as error:
-        raise _undecodable(what, _reason(text, error)) from error
+        raise undecodable(what, _reason(text, error)) from error
     except (ValueError, OverflowError) as error:
         # PyYAML hands an escape such as "\U00110000" to chr().
-        raise _undecodable(
+        raise undecodable(
             what, 'it has a "\\U" escape that is not a character: remove it'
         ) from error
-
-
-def _undecodable(what: str, why: str) -> CniError:
-    return CniError(DECODE, f"cannot decode {what}", why)
 
 
 def _reason(text: str, error: yaml.YAMLError) -> str:

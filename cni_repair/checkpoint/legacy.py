@@ -20,12 +20,14 @@ from cni_repair.base.strictjson import load_object
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.result import attachment_in
 from cni_repair.checkpoint.store import NOT_USED, Key
+from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from cni_repair.network.model import HostLink
+# For those who read a file without its network's configuration, and use no master of it.
+ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 
 
 def decode(

@@ -45,8 +45,19 @@ def open_run_dir(run_dir: str, create: bool = False) -> int:
     try:
         return open_private(run_dir, create)
     except Untrusted as error:
-        why = f"{error}; it should be root's, with mode 0700"
-        raise CniError(IO, f"run directory {run_dir} is not trusted", why) from error
+        what = f"run directory {run_dir} is not trusted"
+        raise CniError(IO, what, f"{error}; {making_private(run_dir)}") from error
+
+
+def making_private(directory: str) -> str:
+    """What an administrator does about a directory that is not trusted."""
+    from cni_repair.base.files import why_untrusted
+    from cni_repair.network.operations.iproute2 import quoted
+
+    path = quoted(directory)
+    if os.path.isdir(directory) and why_untrusted(os.stat(directory)):
+        return f"see what others have put there, then chown 0:0 {path}; chmod 0700 {path}"
+    return f"only root may change it, and what is above it: namei -l {path}"
 
 
 def is_held(run_dir: str, name: str) -> bool:
@@ -138,7 +149,7 @@ class Lock(Closeable):
             return _open(kept_open(self._run_dir), self._name, flags)
         except OSError as error:
             why = with_remedy(error, self._run_dir)
-            raise CniError(IO, f"cannot make the lock {self._path}", why) from error
+            raise CniError(IO, f"cannot make a lock in {self._run_dir}", why) from error
 
     def _wait_until(self, deadline: float) -> bool:
         may_end_orphans = self._seconds >= _ORPHANS_SECONDS

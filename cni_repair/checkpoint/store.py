@@ -69,11 +69,10 @@ class Store(Closeable):
         except OSError as error:
             raise _unusable(self.directory, error) from error
         except Untrusted as error:
-            raise CniError(
-                IO,
-                f"checkpoint directory {directory} is not trusted",
-                f"{error}; it should have mode 0700, below directories that only root may change",
-            ) from error
+            from cni_repair.checkpoint.locks import making_private  # rare
+
+            what = f"checkpoint directory {directory} is not trusted"
+            raise CniError(IO, what, f"{error}; {making_private(directory)}") from error
 
     def close(self) -> None:
         close_fd(self.fd)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 
+from cni_repair.base.names import short_id
 from cni_repair.netlink.socket import Rtnetlink
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.plan import DEGRADED, FOREIGN, LOST, RELEASED, RENAMED, STALE
@@ -39,17 +40,21 @@ _OTHERS = {
     STALE: "stale: of pods that are no more: no failure, and never repaired\n"
     "  next: nothing (the runtime's DEL or GC removes the record),\n"
     "        or cni-repair forget --stale{again}",
-    FOREIGN: "foreign: the pod made that link itself: it is never touched\n"
-    "  next: remove it inside, then " + _REPAIR + "; or delete the pod",
+    FOREIGN: "foreign: another link has the name of the pod's interface: never touched\n"
+    "  next: make way for it, by the command at the end of the reason,\n"
+    "        then " + _REPAIR + "; or delete the pod",
     RENAMED: "renamed: the pod has its interface, under another name: no failure, not touched\n"
     "  next: nothing; verify does not test it",
     RELEASED: "released: the address was freed: not made again, another pod may have it by now\n"
     "  next: delete the pod; or, if nobody has the address, or will be given it:\n"
-    "        cni-repair repair --force{again} NAMESPACE/NAME",
+    "        cni-repair repair --force{again} {pod}",
     UNREADABLE: "unreadable: that pod cannot be repaired until its record can be read\n"
-    "  next: put right what the reason names (owner, mode, …); or restore the file in\n"
-    "        {directory}; or move it away, then\n"
-    "        cni-repair adopt --write{again}; or delete the pod",
+    "  next: of a wrong owner or mode, where nobody has changed the file:\n"
+    "        chown 0:0 {file}\n"
+    "        chmod 0600 {file}\n"
+    "        else restore it from a backup, or move it away:\n"
+    "        mv {file} /root/\n"
+    "        then cni-repair adopt --write{again}; or delete the pod",
 }
 
 
@@ -98,12 +103,29 @@ def of_pods(
     if in_reach:
         lines += _to_repair(in_reach, again, repaired)
     for state, words in _OTHERS.items():
-        if any(report.state == state for report in reports):
-            lines += [
-                line.format(again=again, directory=scope.checkpoint_dir)
-                for line in words.splitlines()
-            ]
+        of_state = [report for report in reports if report.state == state]
+        if of_state:
+            pod, file = _meant(of_state), _file_of(of_state, scope.checkpoint_dir)
+            lines += [line.format(again=again, pod=pod, file=file) for line in words.splitlines()]
     return lines
+
+
+def _meant(reports: Sequence[Report]) -> str:
+    """A pod, as a command takes it: the only one, or a name to be filled in."""
+    pods = {report.pod or short_id(report.key.container_id) for report in reports}
+    return quoted(pods.pop()) if len(pods) == 1 else "NAMESPACE/NAME"
+
+
+def _file_of(reports: Sequence[Report], directory: str) -> str:
+    """The record's file, to be pasted: the only one, by a pattern for the shell, or FILE."""
+    if len(reports) > 1:
+        return "FILE"
+    (report,) = reports
+    container, ifname = report.key.container_id, quoted(report.key.ifname)
+    short = short_id(container)
+    before = "" if container.startswith(short) else "*"  # nerdctl's
+    after = f"*@{ifname}.json" if short != container else "*"  # (the predecessor's have no more)
+    return f"{quoted(directory)}/{before}{short}{after}"
 
 
 def _is_in_reach(report: Report, troubles: MasterTroubles | None) -> bool:
@@ -118,7 +140,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     if repaired:
         return [
             "not repaired, though the node's links are there: see the reason",
-            "  next: put that right,",
+            "  next: do what it says (cni-repair help on-call has more),",
             f"        then {repair}",
         ]
     lines = []
@@ -137,7 +159,7 @@ def _to_repair(reports: Sequence[Report], again: str, repaired: bool) -> list[st
     if any(not report.actions for report in degraded):
         lines += [
             "degraded, and no repair can mend it: the reason names what is in the way",
-            "  next: put that right,",
+            "  next: do what it says (cni-repair help on-call has more),",
             f"        then cni-repair status{again}",
         ]
     return lines

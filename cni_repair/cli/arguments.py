@@ -201,7 +201,8 @@ def _runner(name: str) -> Callable[[argparse.Namespace], int]:
     def run(options: argparse.Namespace) -> int:
         # (importlib would be one more module to load.)
         module = __import__(f"cni_repair.cli.commands.{name}", fromlist=["run"])
-        gc.enable()  # see __main__
+        gc.freeze()  # see __main__, and cni/plugin
+        gc.enable()
         return int(module.run(options))
 
     return run

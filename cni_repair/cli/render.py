@@ -9,7 +9,6 @@ from cni_repair.cli.advice import advice
 from cni_repair.cli.common import DAMAGED
 from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.table import print_table
-from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.report import Report, document, summary
 
 TYPE_CHECKING = False
@@ -87,9 +86,7 @@ def shown_reason(reason: str, netns: str) -> str:
 
 
 def _reason(report: Report) -> str:
-    look = f" (look inside: nsenter --net={quoted(report.netns)} ip -d link)"
-    told = report.reason + (look if report.state == "foreign" else "")
-    return shown_reason(told, report.netns)
+    return shown_reason(report.reason, report.netns)
 
 
 def _totals(reports: list[Report], scope: Scope) -> str:

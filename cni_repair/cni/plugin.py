@@ -75,7 +75,8 @@ def _repair(call: Call) -> tuple[str, int]:
 
 def _collect_garbage() -> None:
     """As Python usually does (see __main__): there may be thousands of attachments, and long waits
-    for their masters."""
+    for their masters. What was imported is no garbage: the first search in it took 0.7 ms."""
+    gc.freeze()
     gc.enable()
 
 

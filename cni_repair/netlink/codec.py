@@ -186,7 +186,6 @@ class Codec:
 U8 = Codec(u8_of, u8)
 U16 = Codec(u32_of, u16)
 U32 = Codec(u32_of, u32)
-S32 = Codec(s32_of, s32)
 TEXT = Codec(string_of, text)
 MAC = Codec(mac_of, mac)
 IP = Codec(ip_of, ip)

@@ -11,7 +11,7 @@ import struct
 from cni_repair.base.errors import REPAIR_FAILED, CniError
 from cni_repair.base.lightsocket import MSG_DONTWAIT
 from cni_repair.netlink.codec import HEADER_SIZE, framed, link_body, messages_in
-from cni_repair.netlink.constants import NLM_F_ACK, NLM_F_REQUEST
+from cni_repair.netlink.constants import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from cni_repair.base.lightsocket import socket
     from cni_repair.netlink.codec import Message
 
-_NLMSG_ERROR = 2
 # struct nlmsghdr, and of struct nlmsgerr the errno; the request's header follows.
 _ALONE = struct.Struct("=IHHIIi16x")
 _FLAGS_AND_NUMBER = struct.Struct("=HI")  # of struct nlmsghdr
@@ -85,7 +84,7 @@ def answers(sock: socket, count: int) -> dict[int, int]:
         else:
             found = _answers_in(bytes(_view[:size]))
         for kind, number, code in found:
-            if kind == _NLMSG_ERROR and 1 <= number <= count:
+            if kind == NLMSG_ERROR and 1 <= number <= count:
                 if code:
                     refused[number] = -code
                 if number == count:

@@ -22,7 +22,7 @@ from cni_repair.netlink.codec import (
     framed,
     messages_in,
 )
-from cni_repair.netlink.constants import NLM_F_DUMP, NLM_F_REQUEST
+from cni_repair.netlink.constants import NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED, _NLM_F_ACK_TLVS = 0x100, 0x200
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _SOL_NETLINK = 270
 _MAX_ERRNO = 4095  # include/linux/err.h
 _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK, _NETLINK_CAP_ACK = 11, 12, 10
@@ -111,7 +110,7 @@ class Rtnetlink(Closeable):
         answers = [_SUCCESS] * len(messages)
         while True:
             for kind, flags, sequence, body in self._read():
-                if kind == _NLMSG_ERROR and first <= sequence <= self._sequence:
+                if kind == NLMSG_ERROR and first <= sequence <= self._sequence:
                     answers[sequence - first] = ack_in(flags, body)
                     if sequence == self._sequence:
                         return answers
@@ -126,9 +125,7 @@ class Rtnetlink(Closeable):
         while len(answers) < len(messages):
             for kind, flags, sequence, body in self._read():
                 if first <= sequence <= self._sequence:
-                    answers[sequence - first] = (
-                        ack_in(flags, body) if kind == _NLMSG_ERROR else body
-                    )
+                    answers[sequence - first] = ack_in(flags, body) if kind == NLMSG_ERROR else body
         return [answers[i] for i in range(len(messages))]
 
     def dump(
@@ -182,9 +179,9 @@ class Rtnetlink(Closeable):
                 if sequence != self._sequence:
                     continue
                 interrupted = interrupted or bool(flags & _NLM_F_DUMP_INTR)
-                if kind == _NLMSG_DONE:
+                if kind == NLMSG_DONE:
                     return None if interrupted else entries
-                if kind == _NLMSG_ERROR:
+                if kind == NLMSG_ERROR:
                     raise _refused_dump(ack_in(flags, body), what)
                 seen += 1
                 if seen > at_most:

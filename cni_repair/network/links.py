@@ -20,7 +20,8 @@ from cni_repair.network.model import KINDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cni_repair.network.model import HostLink, LiveLink
+    from cni_repair.network.kernel.link import LiveLink
+    from cni_repair.network.model import HostLink
 
 _MAX_LINKS = 65536
 

@@ -25,37 +25,13 @@ TEMPORARY = "cnirep"
 
 FOREVER = 0xFFFFFFFF
 
-# include/uapi/linux/if_addr.h
-IFA_F_TEMPORARY = 0x01  # of IPv6
-IFA_F_NODAD = 0x02
-IFA_F_DADFAILED = 0x08
-IFA_F_TENTATIVE = 0x40
-IFA_F_PERMANENT = 0x80
-# What the kernel reports but nobody configures: secondary/temporary (derived from the order),
-# optimistic, dadfailed, deprecated (derived from the lifetime), tentative, permanent (likewise),
-# and how an address of its own was made.
-IFA_F_STABLE_PRIVACY = 0x800
-IFA_DERIVED = (
-    0x05 | IFA_F_DADFAILED | 0x20 | IFA_F_TENTATIVE | IFA_F_PERMANENT | IFA_F_STABLE_PRIVACY
-)
-
-IFA_F_NOPREFIXROUTE, IFA_F_MCAUTOJOIN = 0x200, 0x400
-IFAPROT_KERNEL_LL = 3  # IFA_PROTO of a link-local address that the kernel made
-
 # include/uapi/linux/rtnetlink.h
-RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL = 253, 254, 255
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTPROT_KERNEL, RTPROT_STATIC = 2, 4
 RT_SCOPE_SITE, RT_SCOPE_LINK = 200, 253
+RTN_UNICAST = 1
 
-# include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
-# rules around them.
-RULE_ACTIONS = {1: "lookup", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-FR_ACT_TO_TBL = 1
-FIB_RULE_INVERT = 0x2
-
-# include/uapi/linux/neighbour.h
-NTF_PROXY = 0x08
-NUD_PERMANENT = 0x80
+FR_ACT_TO_TBL = 1  # include/uapi/linux/fib_rules.h
 
 # include/uapi/linux/if.h
 IFF_UP = 0x1
@@ -172,7 +148,7 @@ class Address:
     broadcast: str | None = None
     scope: int = 0
     label: str | None = None
-    flags: int = 0  # as configured: without IFA_DERIVED
+    flags: int = 0  # as configured: without what the kernel adds
     valid: int = FOREVER
     preferred: int = FOREVER
     peer: str | None = None
@@ -234,7 +210,7 @@ class Route:
     table: int = 254
     metric: int = 0
     scope: int = 0
-    type: int = 1
+    type: int = RTN_UNICAST
     protocol: int = 3
     prefsrc: str | None = None
     tos: int = 0
@@ -306,59 +282,6 @@ class Neighbour:
     def key(self) -> tuple[object, ...]:
         """What the kernel tells entries of one interface apart by."""
         return self.family, self.address, self.mac is None
-
-
-@frozen
-class LiveLink:
-    """A link as found under the attachment's name in the pod, ours or not."""
-
-    name: str
-    link: PodLink
-    up: bool
-    carrier: bool
-    master: int  # ifindex of the link below, in the namespace that `master_netnsid` names
-    master_netnsid: int | None  # None: in the pod itself
-    sysctls: tuple[tuple[str, str], ...] = ()  # the allow-listed ones, as they are
-
-    @property
-    def answers_arp(self) -> bool:
-        """Not an ipvlan of mode l3, which its neighbours reach by routes."""
-        return not (self.link.device_flags or 0) & IFF_NOARP
-
-    def is_over(self, netnsid: int | None) -> bool:
-        """Whether it stands on a link of the namespace of that id."""
-        return netnsid is not None and self.master_netnsid == netnsid
-
-
-@frozen
-class Observed:
-    """What one look at a pod's namespace found."""
-
-    host_netnsid: int | None  # by which id the pod knows the node's namespace
-    link: LiveLink | None
-    addresses: tuple[Address, ...] = ()
-    routes: tuple[Route, ...] = ()
-    tentative: tuple[str, ...] = ()  # addresses that duplicate detection still looks at
-    dadfailed: tuple[str, ...] = ()  # … and those that it found taken
-    # The link that has the recorded ifindex, where that is not the one of the recorded name; and
-    # its name, where there is none of the recorded name.
-    at_ifindex: LiveLink | None = None
-    ifindex_taken_by: str | None = None
-    rules: tuple[Rule, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-    absent_routes: tuple[Route, ...] = ()  # see Attachment
-    addresses_by_kernel: tuple[Address, ...] = ()  # link-local, or from router advertisements
-    routes_by_kernel: tuple[str, ...] = ()  # the prefixes of those in the main table
-    links: tuple[tuple[str, int], ...] = ()  # name and index of multipath routes' other links
-    troubles: tuple[str, ...] = ()  # what could not be compared, in words
-    stable_private: tuple[str, ...] = ()  # of the kernel's own those of RFC 7217's kind
-    # Where there is no link: sysctls that a new one begins with, as far as they were asked for.
-    begins_with: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def over_node(self) -> bool:
-        """Whether there is a link, and it stands on one of the node's."""
-        return self.link is not None and self.link.is_over(self.host_netnsid)
 
 
 @frozen

@@ -42,15 +42,16 @@ from cni_repair.network.kernel.sysctl import (
     path_of,
 )
 from cni_repair.network.links import link_in
-from cni_repair.network.model import IFF_RUNNING, Observed
-from cni_repair.network.prefixes import missing_prefix_routes
+from cni_repair.network.model import IFF_RUNNING
+from cni_repair.network.observed import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cni_repair.base.lightsocket import socket
     from cni_repair.network.kernel.address import Addresses
+    from cni_repair.network.kernel.link import LiveLink
     from cni_repair.network.kernel.route import Routes
-    from cni_repair.network.model import Attachment, LiveLink, Neighbour, Rule
+    from cni_repair.network.model import Attachment, Neighbour, Rule
 
 _BEGINNINGS = (ACCEPT_DAD, ADDR_GEN_MODE, DAD_TRANSMITS, DISABLE_IPV6)
 _LOOKS = 3  # at a link that comes and goes: its pod may go on renaming it
@@ -342,5 +343,5 @@ def with_all(rtnl: Rtnetlink, observed: Observed, ifname: str) -> Observed:
         observed,
         rules=concerning(ifname, observed.addresses, observed.routes, read_rules(rtnl)),
         neighbours=permanent_neighbours(rtnl, ifindex) + proxy_entries(rtnl, ifindex),
-        absent_routes=missing_prefix_routes(observed),
+        absent_routes=observed.missing_prefix_routes,
     )

@@ -12,10 +12,12 @@ from cni_repair.checkpoint.identity import Identity, identify
 from cni_repair.checkpoint.redact import redact
 from cni_repair.netlink.netns import entered, open_own
 from cni_repair.netlink.socket import Rtnetlink
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.kernel.sysctl import own_settings
 from cni_repair.network.links import chain_from
-from cni_repair.network.model import KINDS, Attachment, HostLink, LiveLink, Observed
+from cni_repair.network.model import KINDS, Attachment, HostLink
 from cni_repair.network.observe import observe_pod, read_defaults, read_secret
+from cni_repair.network.observed import Observed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Key, Store
-    from cni_repair.network.model import LiveLink
+    from cni_repair.network.kernel.link import LiveLink
     from cni_repair.node.context import Node
     from cni_repair.node.namespaces import NetnsId
     from cni_repair.node.report import Report

@@ -13,6 +13,7 @@ from cni_repair.node.verdict import (
     observe,
     parents_of,
     planned,
+    remedies,
     unannounced,
     unreadable,
 )
@@ -70,6 +71,6 @@ def examine_one(
         plan.state,
         findings_of(checkpoint, plan, parent_plan),
         tuple(actions),
-        notes=(*notes_of(plan), *notes),
+        notes=(*remedies(checkpoint, observed, plan, netns), *notes_of(plan), *notes),
         unverified=bool(plan.unverified),
     )

@@ -13,11 +13,10 @@ import fcntl
 import os
 
 from cni_repair.base.errors import IO, CniError
-from cni_repair.base.frozen import frozen, replace
+from cni_repair.base.frozen import frozen
 from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.base.names import short_id
 from cni_repair.base.strictjson import fold
-from cni_repair.network.planning.plan import RELEASED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from cni_repair.checkpoint.model import Checkpoint
-    from cni_repair.network.planning.plan import Plan
 
 _STORE = "/var/lib/cni/networks"  # where its configuration names no dataDir
 _MAX_BYTES = 1024
@@ -84,23 +82,6 @@ def _is_reserved(checkpoint: Checkpoint, store: str, address: str) -> bool:
 def _is_its(holder: list[str], checkpoint: Checkpoint) -> bool:
     container_id, ifname = checkpoint.key.container_id, checkpoint.key.ifname
     return holder in ([container_id], [container_id, ifname])
-
-
-def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
-    """The plan for a lost interface, as far as its addresses may be used; `force`: those, too, that
-    are freed. What another attachment was given is never taken."""
-    leases = leases_of(checkpoint)
-    findings = list(leases.others)
-    if not force:
-        findings += [
-            f"address {address} was freed ({leases.store} does not have it any more)"
-            for address in leases.freed
-        ]
-    if findings:
-        return replace(
-            plan, state=RELEASED, findings=(*plan.findings, *findings), operations=(), waits=False
-        )
-    return replace(plan, unvouched=(*leases.unknown, *leases.freed))
 
 
 def remove_torn(netconf: dict[str, Any], network: str) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from cni_repair.base.errors import ENVIRONMENT, CniError
-from cni_repair.base.procfs import comms, process_ids, sees_all_processes
+from cni_repair.base.procfs import comm_of, process_ids, sees_all_processes
 from cni_repair.netlink.netns import netns_id_at, netns_id_if_seen
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Where runtimes name namespaces; a pod that has no name there is found through its processes.
 DOCKERS = "/var/run/docker/netns"
 _NAMED_IN = ("/run/netns", DOCKERS)
-# Who sees one of these sees the pods that it made, also where the node is a container (kind).
+# Who is among one of these sees the pods that it made, also where the node is a container (kind).
 _RUNTIMES = frozenset({"containerd", "crio", "dockerd", "kubelet", "k3s-server", "k3s-agent"})
 _OF_INIT = "/proc/1/ns/net"  # the node's init, which may hide: it is in no pod
 _OF_THE_DEAD = (errno.ENOENT, errno.ESRCH, errno.EINVAL)  # the last: of a zombie
@@ -29,7 +29,18 @@ RUN_ON_THE_NODE = "run cni-repair on the node, or in a container with hostPID"  
 
 def sees_the_node() -> bool:
     """Whether /proc shows the node's processes, and not those of a container alone."""
-    return sees_all_processes() or bool(comms() & _RUNTIMES)
+    return sees_all_processes() or any(map(_is_a_runtime_here, process_ids()))
+
+
+def _is_a_runtime_here(pid: int) -> bool:
+    """Whether it is a runtime in our own PID namespace. A container's process may call itself what
+    it likes (prctl(2)); but it is in a namespace below, unless it was let into this one."""
+    if comm_of(pid) not in _RUNTIMES:
+        return False
+    try:
+        return os.path.samefile(f"/proc/{pid}/ns/pid", "/proc/self/ns/pid")
+    except OSError:
+        return False  # it has ended, or hides
 
 
 def namespaces(skip_hidden: bool = False) -> dict[NetnsId, str]:

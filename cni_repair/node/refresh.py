@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Observed
+    from cni_repair.network.observed import Observed
     from cni_repair.node.context import Node
 
 

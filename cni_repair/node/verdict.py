@@ -7,7 +7,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.network.observe import observe_pod, with_all, with_recorded
 from cni_repair.network.planning import plan as planning
 from cni_repair.network.planning.lifetimes import aged, now
-from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
+from cni_repair.network.planning.plan import DEGRADED, FOREIGN, HEALTHY, LOST
 from cni_repair.node.report import UNREADABLE, Report
 from cni_repair.uplink.plan import MISSING, READY
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import Address, Attachment, HostLink, Observed
+    from cni_repair.network.model import Address, Attachment, HostLink
+    from cni_repair.network.observed import Observed
     from cni_repair.network.planning.plan import Plan
     from cni_repair.uplink.ensure import Parents
     from cni_repair.uplink.plan import ParentPlan
@@ -77,9 +78,30 @@ def planned(
     plan = planning.plan(attachment, observed, master, beside)
     if plan.state != LOST:
         return plan
-    from cni_repair.node.leases import unless_released  # of no use where nothing is lost
-
     return unless_released(plan, checkpoint, force)
+
+
+def unless_released(plan: Plan, checkpoint: Checkpoint, force: bool = False) -> Plan:
+    """The plan for a lost interface, as far as its addresses may be used; `force`: those, too, that
+    are freed. What another attachment was given is never taken."""
+    from cni_repair.node.leases import leases_of  # of no use where nothing is lost
+
+    leases = leases_of(checkpoint)
+    findings = list(leases.others)
+    if not force:
+        findings += [
+            f"address {address} was freed ({leases.store} does not have it any more)"
+            for address in leases.freed
+        ]
+    if findings:
+        return replace(
+            plan,
+            state=planning.RELEASED,
+            findings=(*plan.findings, *findings),
+            operations=(),
+            waits=False,
+        )
+    return replace(plan, unvouched=(*leases.unknown, *leases.freed))
 
 
 def findings_of(
@@ -112,6 +134,21 @@ def notes_of(plan: Plan) -> tuple[str, ...]:
         "not verified yet that nobody else has its IPv6 addresses, which are in use: a repair is at"
         " it, was interrupted, or had no carrier; cni-repair repair finishes it",
     )
+
+
+def remedies(checkpoint: Checkpoint, observed: Observed, plan: Plan, netns: str) -> tuple[str, ...]:
+    """What somebody has to do in the pod: no repair does it, nor may it."""
+    if observed.link is None or not (plan.state == FOREIGN or observed.dadfailed):
+        return ()
+    from cni_repair.network.planning import remedy  # of no use on most nodes
+
+    if plan.state == FOREIGN:
+        return (remedy.for_stranger(checkpoint.key.ifname, observed.link, netns),)
+    if plan.state != DEGRADED:
+        return ()
+    recorded = {one.address: one for one in checkpoint.attachment.addresses}
+    failed = [recorded[one] for one in observed.dadfailed if one in recorded]
+    return tuple(remedy.for_dadfailed(observed.link, one, netns) for one in failed)
 
 
 def unannounced(checkpoint: Checkpoint, found: Iterable[Address] = ()) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_MOST_LINKS = 40  # as many as the kernel follows
+from cni_repair.base.files import MOST_LINKS, names_in
 
 
 def real_path(root: Path, path: str | os.PathLike[str]) -> Path:
@@ -13,7 +13,7 @@ def real_path(root: Path, path: str | os.PathLike[str]) -> Path:
 
     It need not exist. Raises OSError.
     """
-    todo = _names_in(os.fspath(path))
+    todo = names_in(os.fspath(path))
     here: list[str] = []
     links = 0
     while todo:
@@ -26,15 +26,10 @@ def real_path(root: Path, path: str | os.PathLike[str]) -> Path:
             here.append(name)
             continue
         links += 1
-        if links > _MOST_LINKS:
+        if links > MOST_LINKS:
             raise OSError(f"{path} leads through too many symbolic links")
         target = os.readlink(step)
         if target.startswith("/"):
             here = []
-        todo += _names_in(target)
+        todo += names_in(target)
     return root.joinpath(*here)
-
-
-def _names_in(path: str) -> list[str]:
-    """What a path leads through, the last name first."""
-    return [name for name in reversed(path.split("/")) if name not in ("", ".")]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import os
 import signal
 import subprocess
@@ -174,10 +175,8 @@ def _load_for_leaving() -> None:
     These are found by their paths, which lead into the container until the root is the node's. (A
     watcher becomes the node's own program: none of this is for it.)
     """
-    from cni_repair.base import strictyaml
-    from cni_repair.placing import leaving
-
-    _ = strictyaml, leaving
+    for name in ("base.strictyaml", "placing.leaving"):
+        importlib.import_module(f"cni_repair.{name}")
 
 
 def _moved(path: str, tree: str, seen: str) -> str:

@@ -11,7 +11,14 @@ from cni_repair.network.model import IFF_NOARP
 from cni_repair.network.planning.plan import DEGRADED, LOST, RELEASED
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
 from cni_repair.node.report import Report
-from cni_repair.node.verdict import failed, findings_of, parents_of, unannounced, unreadable
+from cni_repair.node.verdict import (
+    failed,
+    findings_of,
+    parents_of,
+    remedies,
+    unannounced,
+    unreadable,
+)
 from cni_repair.repair.pod import AttachmentLock, PodRepair, RecordChanged, check_record
 from cni_repair.repair.session import detects_beside
 from cni_repair.uplink.ensure import MasterAway
@@ -172,12 +179,14 @@ class AttachmentRepair:
         """What an attachment is like, of which nothing was changed yet in this turn."""
         plan = work.before.plan
         parent_plan = self._session.uplinks.plan_before(parents_of(checkpoint))
+        netns = self._session.options.netns or checkpoint.netns_path
         report = Report(
             self._entry.key,
             checkpoint,
-            self._session.options.netns or checkpoint.netns_path,
+            netns,
             plan.state,
             findings_of(checkpoint, plan, parent_plan),
+            notes=remedies(checkpoint, work.before.observed, plan, netns),
         )
         self._ledger.before.setdefault(self._place, report)
         return report
@@ -202,7 +211,10 @@ class AttachmentRepair:
             ledger.unfinished.append(place)
         report = work.report()
         found = () if fired else work.before.observed.addresses
-        notes = unannounced(work.now.checkpoint, found)
+        notes = (
+            *unannounced(now.checkpoint, found),
+            *remedies(now.checkpoint, now.observed, now.plan, now.netns),
+        )
         actions = tuple(dict.fromkeys((*fired, *report.actions)))  # what was done twice, once
         report = replace(report, actions=actions, notes=notes)
         if now.connected:

@@ -8,7 +8,7 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.locks import Lock
 from cni_repair.network.apply import Passage, apply_to_pod, remove_temporary, temporary_name
 from cni_repair.network.kernel.address import link_local_of
-from cni_repair.network.model import LiveLink
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.observe import has_carrier, ifindex_of, name_at, with_beginnings
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.base import Target
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from cni_repair.checkpoint.model import Checkpoint
     from cni_repair.checkpoint.store import Store
     from cni_repair.network.apply import NamespacePair
-    from cni_repair.network.model import HostLink, Observed
+    from cni_repair.network.model import HostLink
+    from cni_repair.network.observed import Observed
 
 # What goes along with an address that had to be taken away for a moment is found missing, and
 # added, in a second round; a third is for what that one brings to light.

@@ -50,10 +50,8 @@ def repair(node: Node, store: Store, entries: list[Entry], options: RepairOption
     An attachment whose DEL came first is left out. What is healthy receives no message that could
     change it.
     """
-    restorer = NodeRestorer(node.rtnl, NodeRecords(store, entries))
     with Announcer() as announcer:
-        session = Session(node, store, options, restorer, announcer.announce)
-        return _Repair(session, Ledger(entries)).run()
+        return _repair(node, store, entries, options, announcer)
 
 
 def repair_and_log(
@@ -62,13 +60,24 @@ def repair_and_log(
     """As :func:`repair`, and tell the journal what was changed, and what is damaged."""
     examined: list[Report] = []
     began = time.monotonic()
-    reports = repair(node, store, entries, replace(options, on_examined=examined.extend))
-    if any(report.actions or report.damaged for report in reports):
-        # Here, where nobody is without a network any more.
-        from cni_repair.repair.log import log_pass
+    options = replace(options, on_examined=examined.extend)
+    with Announcer() as announcer:
+        reports = _repair(node, store, entries, options, announcer)
+        if any(report.actions or report.damaged for report in reports):
+            # Here, where nobody is without a network any more; and before the announcer's end,
+            # whose fork makes each page dear that is written to afterwards.
+            from cni_repair.repair.log import log_pass
 
-        log_pass(reports, examined, round(1000 * (time.monotonic() - began)))
+            log_pass(reports, examined, round(1000 * (time.monotonic() - began)))
     return reports
+
+
+def _repair(
+    node: Node, store: Store, entries: list[Entry], options: RepairOptions, announcer: Announcer
+) -> list[Report]:
+    restorer = NodeRestorer(node.rtnl, NodeRecords(store, entries))
+    session = Session(node, store, options, restorer, announcer.announce)
+    return _Repair(session, Ledger(entries)).run()
 
 
 def usable_processors() -> int:
@@ -214,7 +223,7 @@ class _Repair:
                 ledger.reports[place] = replace(
                     after,
                     actions=(*before.actions, *after.actions),
-                    notes=(*before.notes, *after.notes),
+                    notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
                 )
         self._settle()
 

@@ -12,7 +12,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.network.observe import has_carrier
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped
-from cni_repair.node.verdict import failed, notes_of, parents_of
+from cni_repair.node.verdict import failed, notes_of, parents_of, remedies
 from cni_repair.repair.attachment import announce, note_restored
 from cni_repair.repair.detection import Detection
 from cni_repair.repair.pod import RecordChanged, check_record, look
@@ -92,12 +92,13 @@ def _has_settled(
     if last and state == HEALTHY and now.tentative:  # the link-local address
         state = DEGRADED
         findings += (f"still tentative: {', '.join(now.tentative)}",)
-    notes = (*report.notes, *(notes_of(now.plan) if last else ()))
+    notes = [*report.notes, *(notes_of(now.plan) if last else ())]
+    notes += remedies(checkpoint, now.observed, now.plan, now.netns)
     ledger.reports[place] = replace(
         report,
         state=state,
         findings=findings,
-        notes=notes,
+        notes=tuple(dict.fromkeys(notes)),
         unverified=bool(now.plan.unverified),
     )
     return _is_over(session, ledger, place) if state == LOST else not now.unsettled

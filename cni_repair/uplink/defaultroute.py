@@ -8,15 +8,13 @@ from cni_repair.base.lightsocket import AF_INET, if_indextoname
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Rtnetlink
-from cni_repair.network.model import RT_TABLE_MAIN
+from cni_repair.network.model import RT_TABLE_MAIN, RTN_UNICAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_RTN_UNICAST = 1
 _RTNH_F_DEAD = 1
-_RTM_F_CLONED = 0x200
 _MAX_ROUTES = 1 << 24  # of which the default ones are kept
 
 
@@ -41,7 +39,7 @@ def devices_of(bodies: Iterable[bytes]) -> list[int]:
 
 def _is_default(body: bytes) -> bool:
     family, prefix, _, _, table, _, _, kind, flags = nl.route_header(body)
-    leads_somewhere = kind == _RTN_UNICAST and not flags & _RTM_F_CLONED
+    leads_somewhere = kind == RTN_UNICAST and not flags & rt.RTM_F_CLONED
     return prefix == 0 and family in nl.FAMILIES and table == RT_TABLE_MAIN and leads_somewhere
 
 

@@ -173,10 +173,15 @@ def renamed(wanted: HostLink, found: HostLink) -> ParentPlan:
 def _freeing_the_name(wanted: HostLink, found: HostLink) -> tuple[str, ...]:
     """What to do about a link that has the name of another one. It is somebody's: what for, they
     know."""
-    look = f"(ip -d link show dev {quoted(found.name)})"
-    if wanted.vlan is not None:
-        return (f"rename or remove that link {look}",)
-    return f"rename that link {look}", "give the recorded one its name again"
+    name = quoted(found.name)
+    look = f"look at that link: ip -d link show dev {name}"
+    if found.name != wanted.name:
+        command = f"ip link property del dev {name} altname {quoted(wanted.name)}"
+        return look, f"take that name from it: {command}"
+    rename = f"rename it: ip link set dev {name} down; ip link set dev {name} name NAME"
+    if wanted.vlan is not None and found.kind:
+        return look, f"if nothing needs it, remove it: ip link del dev {name}", f"else {rename}"
+    return look, rename
 
 
 def _mismatch(

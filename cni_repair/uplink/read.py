@@ -5,15 +5,17 @@ from __future__ import annotations
 from cni_repair.base.errors import REPAIR_FAILED
 from cni_repair.base.frozen import replace
 from cni_repair.netlink.socket import Rtnetlink, TooMany
+from cni_repair.network.kernel.address import IFA_F_MCAUTOJOIN
 from cni_repair.network.links import links_like_pods
-from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, KINDS, TEMPORARY, NodeLink
+from cni_repair.network.model import FOREVER, KINDS, TEMPORARY, NodeLink
 from cni_repair.network.observe import read_addresses, read_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cni_repair.network.model import Address, HostLink, LiveLink, Route
+    from cni_repair.network.kernel.link import LiveLink
+    from cni_repair.network.model import Address, HostLink, Route
 
 _MAX_SHIMS = 4096  # of a kind
 # Addresses and routes in all: every pod's checkpoint holds them, and there are two hundred pods.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import tempfile
 import time
@@ -60,10 +59,8 @@ def _run(options: argparse.Namespace) -> int:
         if not options.json:
             _print_title(versions, time.monotonic() - began)
         arguments = [str(launcher), ",".join(versions)]
-        # Closed before the directory goes, whatever ends us.
         told = play("integration.clients.inside", arguments, Path(directory))
-        with contextlib.closing(told) as lived:
-            outcomes = print_each(lived, options, evidence)
+        outcomes = print_each(told, options, evidence)
     return conclude(outcomes, options, evidence, began) or LEFT_OUT * (len(versions) < len(wanted))
 
 

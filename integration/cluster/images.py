@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from integration.cluster.overlay import IMAGE, Image, Images
 from integration.command import CHECKOUT
 from integration.errors import RigError
+from integration.product import run_script
 
 _MAKE = CHECKOUT / "integration/packaging/make-packages"
 _MAKE_SECONDS = 600.0
@@ -36,21 +35,7 @@ def make_images(source: Path, directory: Path) -> Images:
 
 def _make(source: Path, out: Path, **environment: str) -> Image:
     command = [str(_MAKE), f"--source={source}", f"--out={out}", "image"]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **environment},
-    ) as process:
-        try:
-            said, _ = process.communicate(timeout=_MAKE_SECONDS)
-        except BaseException:
-            process.terminate()
-            raise
-    if process.returncode != 0:
-        raise RigError(f"make-packages: exit {process.returncode}: {said[-1000:]}")
+    run_script(command, _MAKE_SECONDS, **environment)
     (archive,) = out.glob("*.oci.tar")
     return Image(str(archive), IMAGE, _version(source))
 

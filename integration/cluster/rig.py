@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -56,10 +55,8 @@ def _run(options: argparse.Namespace) -> int:
         images = make_images(options.source.resolve(), directory)
         if not options.json:
             _print_title(images, time.monotonic() - began)
-        # Closed before the directory goes, whatever ends us.
         told = play("integration.cluster.inside", [name], directory, inside.SECONDS)
-        with contextlib.closing(told) as steps:
-            outcomes = print_each(steps, options, evidence)
+        outcomes = print_each(told, options, evidence)
     return conclude(outcomes, options, evidence, began)
 
 

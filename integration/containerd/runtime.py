@@ -12,6 +12,7 @@ from cni_repair.demo.lab import PATH, LabError, poll_until
 from integration.containerd import cri
 from integration.containerd.cgroup import Cgroup
 from integration.containerd.image import IMAGE, write_image
+from integration.daemon import Daemon
 from integration.packages import CACHE, locked_cache, unpacked
 
 START_SECONDS = 60.0
@@ -117,7 +118,7 @@ class Containerd(WithCleanup):
     @property
     def log(self) -> str:
         """What containerd said."""
-        return (self.directory / "log").read_text("utf-8", "replace")
+        return self._daemon.log
 
     def _link_plugins(self) -> None:
         """One directory of all plugins: containerd wants just one."""
@@ -133,25 +134,10 @@ class Containerd(WithCleanup):
     def _start(self) -> None:
         run = [f"{self.programs}/containerd", f"--config={self.config}"]
         command = self.cgroup.started([*self._enter, *run])
-        log = self._cleanup.enter_context((self.directory / "log").open("wb"))
-        process = subprocess.Popen(
-            # With us ends containerd, whatever ended us.
-            ["setpriv", "--pdeathsig", "KILL", *command],
-            env={"PATH": f"{self.programs}:{PATH}"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C is for us
-        )
-        self._cleanup.callback(process.wait)
-        self._cleanup.callback(process.kill)
-
-        def up_or_ended() -> bool:
-            return self.socket.exists() or process.poll() is not None
-
-        poll_until(up_or_ended, START_SECONDS, "containerd's socket")
-        if process.poll() is not None:
-            raise LabError(f"containerd: exit {process.returncode}: {self.log[-2000:]}")
+        path = f"{self.programs}:{PATH}"
+        self._daemon = Daemon("containerd", command, self.directory / "log", path=path)
+        self._cleanup.enter_context(self._daemon)
+        self._daemon.until(self.socket.exists)
 
     def import_image(self, archive: Path) -> None:
         """Have the images of an OCI archive."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cni_repair.demo.errors import LabError
+from cni_repair.demo.process import Outcome
 
 
 class TooLate(Exception):
@@ -56,3 +57,13 @@ class Checks:
     @property
     def hold(self) -> bool:
         return bool(self.made) and all(check.holds for check in self.made)
+
+
+def states(outcome: Outcome) -> list[str]:
+    """The state of each attachment in an answer of REPAIR or `-o json`."""
+    return [one["state"] for one in outcome.document["attachments"]]
+
+
+def said(outcome: Outcome) -> str:
+    """All that an answer says, in one line."""
+    return " ".join((outcome.stdout + outcome.stderr).split())

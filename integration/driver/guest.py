@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cni_repair.demo.cleanup import WithCleanup
+from integration.daemon import Daemon
 from integration.driver.initramfs import build_initramfs
 from integration.driver.kernel import QEMU, Kernel
 
@@ -56,17 +56,8 @@ class Guest(WithCleanup):
         self._events.touch()
         (self._job / "start").write_text(f"exec {shlex.join(self._start)}\n")
         build_initramfs(self._kernel, self._directory / "initramfs", self._extra.modules)
-        with (self._directory / "qemu").open("wb") as said:
-            self._process = subprocess.Popen(
-                # With us ends QEMU, whatever ended us.
-                ["setpriv", "--pdeathsig", "KILL", *self._command()],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,  # Ctrl-C is for us
-            )
-        self._cleanup.callback(self._process.wait)
-        self._cleanup.callback(self._process.kill)
+        qemu = Daemon("QEMU", self._command(), self._directory / "qemu")
+        self._qemu = self._cleanup.enter_context(qemu)
 
     def _command(self) -> list[str]:
         machine = "-accel tcg,thread=multi -cpu max -smp 2 -m 2048"
@@ -97,7 +88,7 @@ class Guest(WithCleanup):
 
     @property
     def running(self) -> bool:
-        return self._process.poll() is None
+        return self._qemu.is_running
 
     @property
     def console(self) -> str:

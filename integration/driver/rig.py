@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def _serve(
         shutil.rmtree(directory)
 
 
-def _in_turn(names: list[str], outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+def _in_turn(names: list[str], outcomes: Iterable[Outcome]) -> Generator[Outcome, None, None]:
     """The outcomes in the order of `names`, each as soon as those before it are there."""
     waiting, early = deque(names), dict[str, Outcome]()
     for outcome in outcomes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tarfile
 import tempfile
 import time
@@ -74,9 +73,8 @@ def _run(options: argparse.Namespace) -> int:
             )
             row = ROW.format("STEP", "WHAT WAS CHECKED", "VERDICT", "SECONDS", "")
             print(row.rstrip(), flush=True)
-        with contextlib.closing(_outcomes(directory, options)) as outcomes:
-            seen = print_each(outcomes, options, evidence)
-    return conclude(seen, options, evidence, began)
+        outcomes = print_each(_outcomes(directory, options), options, evidence)
+    return conclude(outcomes, options, evidence, began)
 
 
 def archive(source: Path, to: Path) -> None:

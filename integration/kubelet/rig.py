@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import subprocess
 import tempfile
 import time
@@ -53,10 +52,8 @@ def _run(options: argparse.Namespace) -> int:
         launcher = install(options.source.resolve(), Path(directory))
         if not options.json:
             _print_title(kubelet, time.monotonic() - began)
-        # Closed before the directory goes, whatever ends us.
         told = play("integration.kubelet.inside", [str(launcher), str(kubelet)], Path(directory))
-        with contextlib.closing(told) as steps:
-            outcomes = print_each(steps, options, evidence)
+        outcomes = print_each(told, options, evidence)
     return conclude(outcomes, options, evidence, began)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cni_repair.demo.lab import GATEWAY, LabError, Outcome, poll_until
-from integration.driver.checks import Checks
+from cni_repair.demo.lab import GATEWAY, LabError, poll_until
+from integration.driver.checks import Checks, said, states
 from integration.kubelet.kubelet import NAMESPACE
 from integration.kubelet.node import Node, Seen
 from integration.steps import Steps
@@ -44,14 +44,6 @@ class Story:
 
 
 STEPS = Steps[Story]()
-
-
-def _states(outcome: Outcome) -> list[str]:
-    return [one["state"] for one in outcome.document["attachments"]]
-
-
-def _said(outcome: Outcome) -> str:
-    return " ".join((outcome.stdout + outcome.stderr).split())
 
 
 def _answers(story: Story) -> dict[str, list[str]]:
@@ -141,8 +133,8 @@ def loss(story: Story, check: Checks) -> None:
     failed = node.kubelet.probed("patient", "failed")
     check("the patient pod's liveness probe has failed, too", failed > 0, failed)
     status = node.status()
-    lost = status.returncode == 1 and _states(status) == ["lost"] * len(PODS)
-    check("status: every pod lost, exit 1", lost, _said(status))
+    lost = status.returncode == 1 and states(status) == ["lost"] * len(PODS)
+    check("status: every pod lost, exit 1", lost, said(status))
 
 
 def _restarted(node: Node) -> list[Seen]:
@@ -159,8 +151,8 @@ def repair(story: Story, check: Checks) -> None:
     """REPAIR, within the patient pod's failure threshold."""
     node = story.node
     outcome = node.repair()
-    healthy = outcome.returncode == 0 and _states(outcome) == ["healthy"] * len(PODS)
-    check("REPAIR of all the node: exit 0, every pod healthy", healthy, _said(outcome))
+    healthy = outcome.returncode == 0 and states(outcome) == ["healthy"] * len(PODS)
+    check("REPAIR of all the node: exit 0, every pod healthy", healthy, said(outcome))
     answered = _check_pings(story, check)
     check.outage = f"{time.monotonic() - story.lost:.1f}" if answered else "no end"
     changed = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import tempfile
 import time
 from collections.abc import Generator
@@ -49,9 +48,8 @@ def _run(options: argparse.Namespace) -> int:
             print(f"Prometheus on a node in namespaces; set up in {time.monotonic() - began:.0f} s")
             row = ROW.format("STEP", "WHAT WAS CHECKED", "VERDICT", "SECONDS", "")
             print(row.rstrip(), flush=True)
-        with contextlib.closing(_outcomes(launcher)) as outcomes:
-            seen = print_each(outcomes, options, evidence)
-    return conclude(seen, options, evidence, began)
+        outcomes = print_each(_outcomes(launcher), options, evidence)
+    return conclude(outcomes, options, evidence, began)
 
 
 def _outcomes(launcher: Path) -> Generator[Outcome, None, None]:

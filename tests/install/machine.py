@@ -61,6 +61,8 @@ exec env -i container=rig PATH=/usr/sbin:/usr/bin /lib/systemd/systemd \\
 class Machine(Node):
     """Processes and cgroups of its own, too. Nothing of it is left when it is closed."""
 
+    _OWN_PROCESSES = True
+
     def __init__(self) -> None:
         self._cgroup = Cgroup()
         super().__init__()

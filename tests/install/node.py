@@ -6,13 +6,16 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from cni_repair.base.closeable import Closeable
+from tests.patience import eventually
+from tests.processes import signalled
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFIX = "/opt/cni-repair"
@@ -54,11 +57,17 @@ echo 'bin_dir = "/opt/cni/bin"' >>/etc/containerd/config.toml # this machine's i
 class Node(Closeable):
     """Private mount and network namespaces: there is no index to reach, and nothing to clean."""
 
+    _OWN_PROCESSES = False  # whether what runs there ends with the holder
+
     def __init__(self) -> None:
+        self._running = contextlib.ExitStack()
         self._holder = subprocess.Popen(
             self._holder_command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert self._pipe(self._holder.stdout).readline() == "ready\n"
+        self._running.callback(self._end_holder)
+        if self._pipe(self._holder.stdout).readline() != "ready\n":
+            self.close()
+            raise AssertionError("no namespaces: see above")
 
     def _holder_command(self) -> list[str]:
         holder = f"{HIDDEN}echo ready\nexec cat"
@@ -74,9 +83,21 @@ class Node(Closeable):
         return stream
 
     def close(self) -> None:
-        self._pipe(self._holder.stdin).close()
-        self._holder.wait()
-        self._pipe(self._holder.stdout).close()
+        self._running.close()
+
+    def _end_holder(self) -> None:
+        try:
+            if not self._OWN_PROCESSES:
+                eventually(lambda: not self._others(), "the node's processes to end")
+        finally:
+            for pid in self._others():
+                signalled(pid, signal.SIGKILL)
+            with self._holder:
+                pass
+
+    def _others(self) -> set[int]:
+        """The node's processes, but for the holder."""
+        return self.processes().keys() - {self._holder.pid}
 
     def path(self, name: str) -> Path:
         """A file of the node as it is seen from outside."""
@@ -147,13 +168,25 @@ class Node(Closeable):
         return done
 
     def start_install(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.install_command(*arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+        return self.started(self.install_command(*arguments))
+
+    def started(
+        self,
+        command: Sequence[str],
+        stdin: int = subprocess.DEVNULL,
+        stdout: int | IO[str] = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """Have a command run beside the test, and for no longer than there is the node."""
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._running.enter_context(process)
+        self._running.callback(process.kill)
+        return process
 
     def answer(
         self,
@@ -175,8 +208,11 @@ class Node(Closeable):
 
     def processes(self) -> dict[int, str]:
         """The command lines of the node's processes: another node's look the same."""
-        mounts = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
-        found = {}
+        found: dict[int, str] = {}
+        try:
+            mounts = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        except OSError:  # the holder has ended
+            return found
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended
                 if os.readlink(process / "ns/mnt") == mounts:

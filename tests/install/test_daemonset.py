@@ -120,9 +120,7 @@ class Container:
         self._environ = environ
         self.log = log
         with log.open("w") as file:
-            self.process = subprocess.Popen(
-                command(node, image, environ=environ), stdout=file, stderr=subprocess.STDOUT
-            )
+            self.process = node.started(command(node, image, environ=environ), stdout=file)
 
     def asks(self, probe: str) -> int:
         """The exit status of a probe."""
@@ -231,7 +229,7 @@ def test_a_version_stays_while_something_runs_it(
     old = bare.command(
         f"{PREFIX}/versions/{images[0].name}/cni-repair", "watch", env={"PATH": os.defpath}
     )
-    watcher = subprocess.Popen(old, stderr=subprocess.DEVNULL)
+    watcher = bare.started(old, stdout=subprocess.DEVNULL)
     try:
         assert eventually(lambda: container.asks("ready") == 0)
         for image in (images[1], third):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from tests.install.node import (
     Node,
 )
 from tests.patience import eventually
+from tests.processes import is_alive
 
 EVIL = 'raise SystemExit("not isolated")\n'
 
@@ -40,17 +40,17 @@ def wheels_with_main(wheels: Path, target: Path, main: str) -> str:
     target.mkdir()
     for wheel in wheels.iterdir():
         if wheel.name.startswith("cni_repair-"):
-            rewrite_main(wheel, target / wheel.name, main)
+            rewrite(wheel, target / wheel.name, "cni_repair/__main__.py", main)
         else:
             (target / wheel.name).symlink_to(wheel)
     return str(target)
 
 
-def rewrite_main(wheel: Path, target: Path, main: str) -> None:
+def rewrite(wheel: Path, target: Path, name: str, text: str) -> None:
+    """The wheel, only with another text in one of its files."""
     with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(target, "w") as new:
         for entry in old.infolist():
-            is_main = entry.filename == "cni_repair/__main__.py"
-            new.writestr(entry, main if is_main else old.read(entry))
+            new.writestr(entry, text if entry.filename == name else old.read(entry))
 
 
 def git(*words: str) -> str:
@@ -255,16 +255,9 @@ def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
     expected = node.run(LAUNCHER, env=version, stdin=VERSION_REQUEST).stdout
     call = f"{LAUNCHER} 2>&1 <<<'{VERSION_REQUEST}' || echo FAILED"
     loop = f"while [[ ! -e /run/stop ]]; do {call}; done; echo stopped"
-    loops = [
-        subprocess.Popen(
-            node.command("/bin/bash", "-c", loop, env=version),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
+    loops = [node.started(node.command("/bin/bash", "-c", loop, env=version)) for _ in range(2)]
     # A long command of the first version: it may import that version's modules at any time.
-    watch = subprocess.Popen(
+    watch = node.started(
         node.command(f"{PREFIX}/versions/{first}/bin/python3", "-IS", "-c", "input()"),
         stdin=subprocess.PIPE,
     )
@@ -280,7 +273,7 @@ def test_upgrade_fails_no_call(installed_node: Node, wheels: Path) -> None:
         assert calls == expected * (len(calls) // len(expected))
     assert len(node.versions()) == 2
     assert {first, node.version_in_service()} == node.versions()
-    watch.communicate(b"\n")
+    watch.communicate("\n")
     assert watch.returncode == 0
 
 
@@ -344,25 +337,52 @@ def test_first_installation_that_fails_leaves_nothing(node: Node, tmp_path: Path
     assert not node.path(COMMAND_LINK).is_symlink()
 
 
+class Held:
+    """Wheels with which a new version is not built to its end, but stands at a stage."""
+
+    def __init__(self, wheels: Path, target: Path, stage: str) -> None:
+        self.stage = stage
+        self.wheels = target
+        self._gate = target / "gate"
+        target.mkdir()
+        for wheel in wheels.iterdir():
+            if not wheel.name.startswith("cni_repair-"):
+                (target / wheel.name).symlink_to(wheel)
+            elif stage == PIP:  # reads the gate in its place
+                self._gate = target / wheel.name
+            else:
+                waiting = f"open({str(self._gate)!r}).read()\n"
+                rewrite(wheel, target / wheel.name, "cni_repair/base/packing.py", waiting)
+        os.mkfifo(self._gate)
+
+    def reached(self, node: Node, before: str) -> list[int]:
+        """The processes that stand there."""
+        return eventually(lambda: building(node, before, self.stage), self.stage)
+
+    def release(self) -> None:
+        """Have them go on, and fail: there is nothing to be read."""
+        writing = os.open(self._gate, os.O_WRONLY)
+        self._gate.unlink()
+        os.close(writing)
+
+
+PIP = "/pip install"
+PACKING = "-m cni_repair.base.packing"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stage"),
-    [
-        ("SIGINT", "-m ensurepip"),
-        ("SIGINT", "-m pip install"),
-        ("SIGTERM", "-m pip install"),
-        ("SIGHUP", "-m pip uninstall"),
-    ],
+    [("SIGINT", PIP), ("SIGTERM", PIP), ("SIGHUP", PIP), ("SIGINT", PACKING)],
 )
 def test_interrupted_upgrade_changes_nothing(
-    installed_node: Node, wheels: Path, name: str, stage: str
+    installed_node: Node, wheels: Path, tmp_path: Path, name: str, stage: str
 ) -> None:
-    node = installed_node
+    node, held = installed_node, Held(wheels, tmp_path / "held", stage)
     before = node.version_in_service()
-    installer = node.start_install("--wheels", str(wheels))
-    pid = eventually(lambda: stopped(building(node, before, stage)), "that stage")
+    installer = node.start_install("--wheels", str(held.wheels))
+    held.reached(node, before)
     installer.send_signal(signal.Signals[name])
-    os.kill(pid, signal.SIGCONT)
     output = installer.communicate()[0]
     assert installer.returncode == 128 + signal.Signals[name], output
     assert node.versions() == {before}
@@ -372,23 +392,23 @@ def test_interrupted_upgrade_changes_nothing(
 
 
 @pytest.mark.slow
-def test_killed_upgrade_is_cleaned_by_the_next(installed_node: Node, wheels: Path) -> None:
-    node = installed_node
+def test_killed_upgrade_is_cleaned_by_the_next(
+    installed_node: Node, wheels: Path, tmp_path: Path
+) -> None:
+    node, held = installed_node, Held(wheels, tmp_path / "held", PIP)
     before = node.version_in_service()
-    installer = node.start_install("--wheels", str(wheels))
-    pids = eventually(lambda: building(node, before, "-m ensurepip"), "it to build")
+    installer = node.start_install("--wheels", str(held.wheels))
+    (pid,) = held.reached(node, before)
     installer.kill()
     installer.wait()
-    # What it has started goes on without its parent, and keeps the lock while it writes. It writes
-    # for as long as the second one needs to come. (Stopped before, it would have got a SIGHUP, as
-    # whatever is stopped in a process group that is orphaned.)
-    os.kill(pids[0], signal.SIGSTOP)
+    # What it has started goes on without its parent, and keeps the lock while it may write.
     node.answer()
     second = node.start_install("--wheels", str(wheels))
     output = ""
     while "waiting for another install.sh" not in output:
         output += told(second)
-    os.kill(pids[0], signal.SIGCONT)
+    assert is_alive(pid)
+    held.release()
     output = second.communicate()[0]
     assert second.returncode == 0, output
     installer.communicate()
@@ -404,15 +424,6 @@ def building(node: Node, but_version: str, stage: str = "") -> list[int]:
     ]
 
 
-def stopped(pids: list[int]) -> int:
-    """One of them, which stands still now: it shall not end before the test goes on."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            return pid
-    return 0
-
-
 def told(process: subprocess.Popen[str]) -> str:
     """Its next line."""
     assert process.stdout is not None
@@ -426,18 +437,18 @@ def told(process: subprocess.Popen[str]) -> str:
     [("/opt/cni-repair/photos", "photos"), ("/opt/cni-repair/versions/photos", "photos")],
 )
 def test_prefix_with_other_things_in_it_is_refused(
-    node: Node, directory: str, found: str, wheels: Path
+    node: Node, directory: str, found: str, tmp_path: Path
 ) -> None:
     node.path(directory).mkdir(parents=True)
-    done = node.install("--wheels", str(wheels))
+    done = node.install("--wheels", str(tmp_path))
     assert done.returncode == 1
     assert found in done.stderr
     assert os.listdir(node.path("/opt")) == ["cni-repair"]
 
 
-def test_launcher_of_someone_else_is_not_overwritten(node: Node, wheels: Path) -> None:
+def test_launcher_of_someone_else_is_not_overwritten(node: Node, tmp_path: Path) -> None:
     node.write(LAUNCHER, "#!/bin/sh\n", 0o755)
-    done = node.install("--wheels", str(wheels))
+    done = node.install("--wheels", str(tmp_path))
     assert done.returncode == 1
     assert done.stderr == f"install.sh: {LAUNCHER} is not a launcher of ours: move it away\n"
     assert node.path(LAUNCHER).read_text() == "#!/bin/sh\n"
@@ -452,22 +463,35 @@ class TestPython:
             node.hide(str(python), behind="/bin/false")
         return node
 
-    def test_none_and_no_apt(self, node: Node, wheels: Path) -> None:
+    def test_none_and_no_apt(self, node: Node, tmp_path: Path) -> None:
         node.hide("/usr/bin/apt-get")
-        done = node.install("--wheels", str(wheels))
+        done = node.install("--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "no Python 3.10 or newer with venv" in done.stderr
         assert "Debian: python3 python3-venv; RHEL: python3.11" in done.stderr
         assert os.listdir(node.path("/opt")) == []
 
-    def test_none_but_apt(self, node: Node, wheels: Path) -> None:
+    def test_none_but_apt(self, node: Node, tmp_path: Path) -> None:
         fake_apt(node)
-        done = node.install("--wheels", str(wheels))
+        done = node.install("--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "this distribution's python3 is older" in done.stderr
         update, install = node.path("/run/apt.log").read_text().splitlines()
         assert update == "-q update"
         assert install.endswith("install python3 python3-venv")
+
+
+def test_python_without_pips_wheel_is_none(node: Node, tmp_path: Path) -> None:
+    """As where Debian's python3-venv is there, and the package of that wheel is not."""
+    places = Path("/usr").glob("local/lib/python3*/ensurepip/_bundled")
+    for place in (Path("/usr/share/python-wheels"), *places):
+        if place.exists():
+            node.shell(f"mount -t tmpfs tmpfs {place}")
+    node.hide("/usr/bin/apt-get")
+    done = node.install("--wheels", str(tmp_path))
+    assert done.returncode == 1
+    assert "no Python 3.10 or newer with venv" in done.stderr
+    assert os.listdir(node.path("/opt")) == []
 
 
 def fake_apt(node: Node) -> None:
@@ -507,7 +531,7 @@ def main() -> int:
     @pytest.mark.slow
     def test_interrupted(self, node: Node, wheels: Path, tmp_path: Path) -> None:
         command = self.command(node, wheels, tmp_path, nap="600")
-        demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        demo = node.started(command)
         assert demo.stdout is not None
         for line in demo.stdout:
             if line.startswith("demo of"):
@@ -517,19 +541,19 @@ def main() -> int:
         assert demo.returncode == 130
         self.assert_nothing_left(node)
 
-    def test_installs_what_it_needs(self, node: Node, wheels: Path) -> None:
+    def test_installs_what_it_needs(self, node: Node, tmp_path: Path) -> None:
         self.hide_plugins(node)
         fake_apt(node)
         node.write("/run/apt-get", '#!/bin/sh\necho "$*" >>/run/apt.log\nexit 100\n', 0o755)
-        done = node.install("--demo", "--wheels", str(wheels))
+        done = node.install("--demo", "--wheels", str(tmp_path))
         assert done.returncode == 1
         assert done.stderr.startswith("install.sh: apt-get cannot install containernetworking-")
         assert "install containernetworking-plugins" in node.path("/run/apt.log").read_text()
 
-    def test_says_what_it_needs(self, node: Node, wheels: Path) -> None:
+    def test_says_what_it_needs(self, node: Node, tmp_path: Path) -> None:
         self.hide_plugins(node)
         node.hide("/usr/bin/apt-get")
-        done = node.install("--demo", "--wheels", str(wheels))
+        done = node.install("--demo", "--wheels", str(tmp_path))
         assert done.returncode == 1
         assert "the demo lacks containernetworking-plugins" in done.stderr
 

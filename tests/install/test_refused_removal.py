@@ -323,13 +323,10 @@ def test_command_at_work(node: Node) -> None:
     """`upgrade --wait`, or a watch: it imports modules when it first needs them."""
     python = f"{PREFIX}/versions/{node.version_in_service()}/bin/python3"
     command = node.command(python, "-c", "print(flush=True); input()", "watch")
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with node.started(command, stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         line = assert_refused(node)
-        process.communicate("\n")
     assert line.startswith("PID ")
     assert "watch" in line
     assert_removed(node)
@@ -340,15 +337,12 @@ def test_a_user_s_process_that_says_it_is_one(node: Node) -> None:
     python = f"{PREFIX}/versions/{node.version_in_service()}/bin/python3"
     lie = f"echo; exec -a {python} cat"
     nobody = ("/usr/bin/setpriv", "--reuid=65534", "--clear-groups", "/bin/bash", "-c", lie)
-    with subprocess.Popen(
-        node.command(*nobody), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with node.started(node.command(*nobody), stdin=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()
         cmdline = Path(f"/proc/{process.pid}/cmdline")
         eventually(lambda: cmdline.read_bytes().startswith(python.encode()))
         assert_removed(node)
-        process.communicate("")
 
 
 # --- Half of an installation, two of them, none --------------------------------------------------

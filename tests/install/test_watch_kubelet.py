@@ -275,14 +275,11 @@ def test_stopped_by_the_engineer_is_left_stopped(kubelet: Machine) -> None:
 def test_upgrade_at_work_holds_it_itself(kubelet: Machine) -> None:
     kubelet.shell("mkdir -p -m 0700 /run/cni-repair")
     lock = ["flock", "/run/cni-repair/upgrade.lock", "sh", "-c", "echo held; cat"]
-    with subprocess.Popen(
-        kubelet.command(*lock, env={"PATH": "/usr/bin:/bin"}),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    command = kubelet.command(*lock, env={"PATH": "/usr/bin:/bin"})
+    with kubelet.started(command, stdin=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
-        assert process.stdout.readline() == b"held\n"
+        assert process.stdout.readline() == "held\n"
         assert hold(kubelet) == {"said": "", "held": False}
-        process.stdin.close()
     assert state(kubelet) == ("loaded", "active")
 
 

@@ -27,6 +27,7 @@ from tests.netns.rig import (
     states,
 )
 from tests.netns.watching import watching
+from tests.processes import is_alive
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -575,14 +576,6 @@ def test_workers_end_with_whoever_armed(rig: Rig) -> None:
 
 class Killed(Exception):
     pass
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 def witness(rig: Rig, pod: Pod) -> None:

@@ -4,7 +4,6 @@ nothing is made twice."""
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from tests.netns.armedrig import TAKEN, arming, healed
 from tests.netns.rig import Attachment, Rig, entry_of, eventually, options
 from tests.netns.test_announce import Wire, announced_of
 from tests.netns.test_armed_index import assert_as_they_were, fired, told
+from tests.processes import is_alive
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
@@ -84,7 +84,8 @@ def test_worker_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
             document = armed.fire()
             assert [announced_of(wire, was) for was in were] == [{was.address} for was in were]
     assert has_died(rig)
-    assert armed.missed == {}
+    nothing_made = point == POINTS["before the links"]
+    assert {*armed.missed} == ({"who was to do it was killed"} if nothing_made else set())
     for was in were:
         actions = healed(document, was.pod)["actions"]
         # Done by whomever, it is told, and once.
@@ -92,6 +93,25 @@ def test_worker_that_is_killed_while_it_fires(rig: Rig, point: str) -> None:
         assert len({*actions}) == len(actions)
     assert_as_they_were(rig, *were)
     assert rig.node_links() == node
+
+
+@by_point
+def test_what_was_not_lost_any_more_is_not_told_as_repaired(rig: Rig, point: str) -> None:
+    """A worker has died, and nobody tells what it did. It had one that is well, and one that is
+    not."""
+    were = pods(rig, 12)
+    rig.uplink_down()
+    with arming(rig, 2, dying(rig, point, "os.getpid() != first")) as armed:
+        rig.uplink_up()
+        well = were[::2]
+        for was in well:  # by somebody else, meanwhile
+            rig.plugin("REPAIR", was.pod).ok()
+        document = armed.fire()
+    assert has_died(rig)
+    for was in were:
+        actions = healed(document, was.pod)["actions"]
+        assert bool(actions) == (was not in well)
+    assert_as_they_were(rig, *were)
 
 
 @by_point
@@ -133,11 +153,7 @@ Armed._results = one
     for was in were:
         healed(document, was.pod)
     assert_as_they_were(rig, *were)
-    eventually(lambda: not any(map(_is_there, workers)), "the workers to end")
-
-
-def _is_there(pid: int) -> bool:
-    return Path(f"/proc/{pid}/exe").exists()
+    eventually(lambda: not any(map(is_alive, workers)), "the workers to end")
 
 
 def test_two_that_fire_at_once(rig: Rig) -> None:

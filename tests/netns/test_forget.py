@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,6 +211,27 @@ def test_container_that_does_not_see_the_node_is_refused(rig: Rig) -> None:
     assert len(rig.kept()) == 1
 
 
+@pytest.mark.parametrize(
+    ("inside", "status"), [("", 0), ("unshare --pid --fork --kill-child ", 3)], ids=("here", "pod")
+)
+def test_a_runtime_is_known_by_more_than_its_name(
+    rig: Rig, tmp_path: Path, inside: str, status: int
+) -> None:
+    """A node that is a container (kind) has its runtime beside us. A pod, whose PID namespace is
+    below ours, may call a process likewise: records of living pods would go."""
+    named = tmp_path / "containerd"
+    shutil.copy("/bin/sleep", named)
+    was = rig.attach("pod1")
+    end(rig, was)
+    forget = f"{rig.launcher()} forget {was.pod.id} --checkpoint-dir {rig.checkpoints}"
+    seen = "until grep -qx containerd /proc/[0-9]*/comm; do sleep 0.1; done"
+    script = f"{inside}{named} 600 & {seen}; {forget}; status=$?; kill $!; exit $status"
+    own = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-c", script]
+    done = rig.run(*own, check=False)
+    assert done.status == status, done
+    assert len(rig.kept()) == (0 if status == 0 else 1)
+
+
 def test_unreadable_record_is_kept(rig: Rig) -> None:
     was = rig.attach("pod1")
     end(rig, was)
@@ -224,7 +247,7 @@ def test_lock_of_another_is_respected(rig: Rig) -> None:
     was = rig.attach("pod1")
     end(rig, was)
     lock = rig.base / "run" / f"{was.pod.id}@eth0.lock"
-    patch = "from cni_repair.checkpoint.locks import Lock\nLock.__init__.__defaults__ = (0.1,)"
+    patch = "from cni_repair.checkpoint.locks import Lock\nLock.__init__.__defaults__ = (0.1, -1)"
     with rig.started(
         "flock", "--no-fork", str(lock), "sh", "-c", "echo; exec sleep 600"
     ) as process:

@@ -7,6 +7,7 @@ as it stands there, and the node is better off. No command sends to another that
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +105,34 @@ def foreign(rig: Rig) -> None:
     rig.ip("link add eth0 type bridge", "pod1")
 
 
+def altname_of_another(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link property add dev br0 altname eth0", "pod1")
+
+
+def own_macvlan(rig: Rig) -> None:
+    attach(rig)
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add br0 type bridge", "pod1")
+    rig.ip("link add link br0 name eth0 type macvlan mode bridge", "pod1")
+
+
+def over_another_master(rig: Rig) -> None:
+    """As another plugin may make it."""
+    attach(rig)
+    rig.uplink_up("eth1", "10.9.1.1")
+    rig.ip("link del eth0", "pod1")
+    rig.ip("link add link eth1 name eth0 netns pod1 type macvlan mode bridge")
+
+
+def by_its_reason(rig: Rig) -> None:
+    """The command at the end of the reason, into a shell as it stands."""
+    (reason,) = re.findall(r"^    (eth0 is .*)$", command(rig, "status").out, re.MULTILINE)
+    rig.run("sh", "-euc", reason.rpartition(": ")[2])
+
+
 def unreadable(rig: Rig) -> None:
     attach(rig, 1)
     was = bare(rig, "pod2")
@@ -112,14 +141,55 @@ def unreadable(rig: Rig) -> None:
 
 
 def record_moved_away(rig: Rig) -> None:
-    (torn,) = [path for path in rig.checkpoints.iterdir() if path.read_text() == "{"]
-    torn.rename(rig.base / torn.name)
+    pasted(rig, r"mv \S+ (?=/root/)", f" {rig.base}")
+
+
+def others_may_write(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.checkpoint(was.pod).chmod(0o666)
+
+
+def mode_as_it_was(rig: Rig) -> None:
+    pasted(rig, "chmod 0600 .*")
+
+
+def address_freed(rig: Rig) -> None:
+    was = rig.attach("pod1")
+    rig.reload()
+    (rig.base / "ipam/pods" / was.address).unlink()
+
+
+def forced(rig: Rig) -> None:
+    (words,) = re.findall(r"cni-repair (repair --force .*)", command(rig, "status").out)
+    command(rig, *shlex.split(words))
+
+
+def pasted(rig: Rig, pattern: str, more: str = "") -> None:
+    """A command of the advice, into a shell as it stands."""
+    (found,) = re.findall(pattern, command(rig, "status").out, re.MULTILINE)
+    rig.run("sh", "-euc", found + more)
 
 
 def another_link(rig: Rig) -> None:
     attach(rig)
     rig.uplink_down()
     rig.ip("link add eth0 type bridge")
+
+
+def renamed_as_it_says(rig: Rig) -> None:
+    """That of its name, which is anything."""
+    pasted(rig, "^        rename it: (.* name )NAME$", "mine")
+
+
+def another_links_altname(rig: Rig) -> None:
+    attach(rig)
+    rig.uplink_down()
+    rig.ip("link add br0 type bridge")
+    rig.ip("link property add dev br0 altname eth0")
+
+
+def name_taken_as_it_says(rig: Rig) -> None:
+    pasted(rig, "^        take that name from it: (.*)$")
 
 
 def renamed_master(rig: Rig) -> None:
@@ -190,10 +260,14 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
     "another-link": (
         another_link, "repair",
         [
-            "the node's eth0 is another link now", "rename that link (ip -d link show dev eth0)",
+            "the node's eth0 is another link now", "look at that link: ip -d link show dev eth0",
             "then cni-repair repair --all",
         ],
-        [lambda rig: rig.ip("link del eth0"), Rig.uplink_up, run("repair", "--all")],
+        [renamed_as_it_says, Rig.uplink_up, run("repair", "--all")],
+    ),
+    "altname-of-another-link": (
+        another_links_altname, "repair", ["the node's eth0 is another link now"],
+        [name_taken_as_it_says, Rig.uplink_up, run("repair", "--all")],
     ),
     "renamed-and-down": (  # not to be made again
         renamed_master, "status", [f"{ANOTHER_NAME}; 2 pod", f"next: {ALTNAME}\n"],
@@ -215,12 +289,21 @@ SITUATIONS: dict[str, tuple[Step, str, list[str], list[Step]]] = {
         unmanaged_and_lost, "status", ["cni-repair adopt --write"],
         [run("adopt", "--write"), run("repair", "--all")],
     ),
-    "foreign": (
-        foreign, "status", ["remove it inside, then cni-repair repair --all"],
-        [lambda rig: rig.ip("link del eth0", "pod1"), run("repair", "--all")],
+    **{
+        f"foreign-{happen.__name__}": (
+            happen, "status", ["by the command at the end of the reason"],
+            [by_its_reason, run("repair", "--all")],
+        )
+        for happen in (foreign, altname_of_another, own_macvlan, over_another_master)
+    },
+    "written-by-others": (
+        others_may_write, "status", ["        chmod 0600 "], [mode_as_it_was],
+    ),
+    "released": (
+        address_freed, "status", ["cni-repair repair --force shop/pod1\n"], [forced],
     ),
     "unreadable": (
-        unreadable, "status", ["move it away, then", "cni-repair adopt --write"],
+        unreadable, "status", ["move it away:\n        mv ", "cni-repair adopt --write"],
         [record_moved_away, run("adopt", "--write")],
     ),
 }  # fmt: skip
@@ -388,3 +471,37 @@ def test_pods_whose_namespaces_are_hidden_are_not_stale(rig: Rig) -> None:
     done = rig.run(*words, check=False)
     assert (done.status, done.out) == (3, "")
     assert "pod shop/pod1 lives, but its namespace /run/netns/pod1 cannot be seen" in done.err
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+
+
+def on_read_only(rig: Rig, directory: Path, *words: str) -> str:
+    """What a command says while a directory is read-only, as after an error of its disk."""
+    inside = ("unshare", "--mount", "sh", "-euc", READ_ONLY, str(directory), rig.launcher())
+    done = rig.run(*inside, *words, check=False)
+    assert done.status == 1
+    return done.out + done.err
+
+
+def test_a_read_only_directory_is_told_once_with_its_remedy(rig: Rig) -> None:
+    """Not for each of 200 pods, with the name of its lock or record."""
+    attach(rig)
+    run_dir = rig.base / "run"
+    where = ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(run_dir))
+    rig.ip("route del default", "pod1")
+    rig.ip("route del default", "pod2")
+    said = on_read_only(rig, run_dir, "repair", "--all", *where)
+    remedy = f"Read-only file system; have it writable again (findmnt -T {run_dir}; dmesg)"
+    assert said.count(f"cannot make a lock in {run_dir}: {remedy}") == 1
+    command(rig, "repair", "--all")
+    for pod in ("pod1", "pod2"):
+        rig.ip("addr add 10.9.0.77/24 dev eth0", pod)
+    said = on_read_only(rig, rig.checkpoints, "snapshot", *where)
+    assert said.count("    all 2: its older record stays: cannot use the checkpoint") == 1
+    (rig.base / "watch.yaml").write_text(f"version: 1\nrunDir: {run_dir}\n")
+    words = ("watch", "--config", str(rig.base / "watch.yaml"), "--pause", "10m", "--reason", "x")
+    rig.run("touch", str(run_dir / "watch.pause.lock"))  # as of a pause before
+    (run_dir / "watch.pause.lock").chmod(0o600)
+    said = on_read_only(rig, run_dir, *words)
+    assert f"(findmnt -T {run_dir}; dmesg)" in said

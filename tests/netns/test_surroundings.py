@@ -23,6 +23,7 @@ from tests.netns.rig import (
     Pod,
     Rig,
     entry_of,
+    options,
     slow_but,
     states,
 )
@@ -102,8 +103,7 @@ def test_two_interfaces_with_source_based_routing(rig: Rig) -> None:
     assert [one["outcome"] for one in report["attachments"]] == ["refreshed"] * 2
     rig.reload("eth0")
     rig.reload("eth1", ip="10.8.0.1")
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    assert rig.cli("repair", "--all", *where).status == 0
+    assert rig.cli("repair", "--all", *options(rig)).status == 0
     assert view(rig, first.pod) == before
     assert rig.ping(first.pod, "10.8.0.1", second.address)
 
@@ -371,6 +371,27 @@ def test_multipath_route_over_two_networks(rig: Rig, lost: list[str]) -> None:
 
     again = snapshot_and_repair_all(rig, reload)
     assert view(rig, was.pod) == before
+    assert [one["actions"] for one in again["attachments"]] == [[], []]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "order"), [(["eth0"], ["net1", "eth0"]), (["eth0", "eth1"], ["eth0", "net1"])]
+)
+@pytest.mark.parametrize("how", ["append", "prepend"])
+def test_default_routes_of_two_networks(
+    rig: Rig, how: str, lost: list[str], order: list[str]
+) -> None:
+    """The limit that the manual names: both come back, in an order of their own."""
+    was = two_networks(rig)
+    rig.ip(f"route {how} default via 10.8.0.1 dev net1", was.pod)
+
+    def reload() -> None:
+        for uplink in lost:
+            rig.reload(uplink, **({"ip": "10.8.0.1"} if uplink == "eth1" else {}))
+
+    again = snapshot_and_repair_all(rig, reload)
+    assert [one["dev"] for one in rig.ip_json("route show default", was.pod)] == order
     assert [one["actions"] for one in again["attachments"]] == [[], []]
 
 

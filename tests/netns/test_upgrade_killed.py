@@ -32,7 +32,6 @@ from tests.netns.upgrading import (
     REFUSED,
     RELOAD,
     UP,
-    alive,
     asked,
     assert_as_before,
     assert_untouched,
@@ -56,6 +55,7 @@ from tests.netns.upgrading import (
     wait_for,
     where,
 )
+from tests.processes import is_alive
 
 # --- killed anywhere -----------------------------------------------------------------------------
 
@@ -211,7 +211,7 @@ def test_killed_together_with_the_driver_command(rig: Rig) -> None:
         kill(process)
         (noted,) = events(rig, "driver")
         os.killpg(noted["pid"], signal.SIGKILL)
-        eventually(lambda: not alive(noted["pid"]), "the driver command to go")
+        eventually(lambda: not is_alive(noted["pid"]), "the driver command to go")
         go(rig)
         done = resume(rig)
     assert done.status == FINE, done
@@ -232,7 +232,7 @@ def test_killed_past_the_deadline_of_the_driver_command(rig: Rig) -> None:
         done = resume(rig)
     assert done.status == FAILED
     assert "killed at its deadline of 600 s" in done.out
-    assert not alive(noted["pid"])
+    eventually(lambda: not is_alive(noted["pid"]), "the driver command to go")
     assert_as_before(rig, pods)
 
 
@@ -306,7 +306,7 @@ def test_stopped_while_several_processes_repair(
         done = end_of(process)  # comes with the end of the last that may still print
     assert done.err == ""
     assert done.status == (-number if number == signal.SIGKILL else INTERRUPTED)
-    eventually(lambda: not any(map(alive, workers(rig))), "the workers' end")
+    eventually(lambda: not any(map(is_alive, workers(rig))), "the workers' end")
     assert resume(rig).status == FINE
     assert_as_before(rig, pods)
 
@@ -408,7 +408,7 @@ def test_command_whose_shell_was_killed_is_waited_for(rig: Rig, resumed: bool) -
         if resumed:
             kill(process)
         os.kill(shell, signal.SIGKILL)
-        eventually(lambda: not alive(shell), "the shell's end")
+        eventually(lambda: not is_alive(shell), "the shell's end")
         if not resumed:
             go(rig)
             assert end_of(process).status == FAILED  # nobody knows how it ended

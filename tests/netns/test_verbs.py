@@ -29,6 +29,7 @@ from tests.netns.rig import (
     slow_but,
     states,
 )
+from tests.processes import descriptors, is_alive
 
 MACVLAN = f"{PLUGINS}/macvlan"
 
@@ -37,15 +38,6 @@ def assert_nothing_left(rig: Rig, pod: Pod) -> None:
     assert set(rig.links(pod)) == {"lo"}
     assert rig.leases() == {}
     assert rig.kept() == []
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def exhausted(rig: Rig) -> Json:
@@ -142,7 +134,7 @@ def test_delegate_that_hangs_is_killed_with_its_children(rig: Rig) -> None:
     words = rig.plugin("ADD", pod, patch=SHORT_DEADLINE).error(11)
     assert "macvlan" in words
     killed = [int(pid) for pid in pids.read_text().split()]
-    eventually(lambda: not any(map(alive, killed)), "them to die")
+    eventually(lambda: not any(map(is_alive, killed)), "them to die")
     assert_nothing_left(rig, pod)
 
 
@@ -320,7 +312,7 @@ def test_killed_after_the_commit_nothing_is_lost(rig: Rig) -> None:
 IMPATIENT = """
 from cni_repair.checkpoint import locks
 locks._ORPHANS_SECONDS = 0.0
-locks.Lock.__init__.__defaults__ = (0.5,)
+locks.Lock.__init__.__defaults__ = (0.5, -1)
 """
 
 
@@ -349,9 +341,8 @@ def test_delegate_finishes_under_our_lock_when_we_are_killed(rig: Rig, verb: str
     with rig.started(
         rig.launcher(), stdin=json.dumps(rig.conf()), env=rig.environ(verb, pod)
     ) as waiting:
-        lock = Path(f"/proc/{waiting.pid}/fd")
         eventually(
-            lambda: any("@eth0.lock" in os.readlink(fd) for fd in lock.iterdir()),
+            lambda: any("@eth0.lock" in target for target in descriptors(waiting.pid)),
             "the next one to wait for the lock",
         )
         go.touch()
@@ -369,10 +360,10 @@ def test_delegate_that_hangs_without_us_is_ended_by_the_next_call(rig: Rig) -> N
     assert "eth0" in rig.links(pod)
     orphans = [int(pid) for pid in pids.read_text().split()]
     rig.plugin("REPAIR").ok()  # does not wait for it
-    assert all(map(alive, orphans))
+    assert all(map(is_alive, orphans))
     (rig.base / "plugins" / "macvlan").unlink()
     rig.plugin("ADD", pod, patch=IMPATIENT).ok()
-    assert not any(map(alive, orphans))
+    eventually(lambda: not any(map(is_alive, orphans)), "it to be ended")
     assert len(rig.leases()) == 1
 
 
@@ -385,7 +376,7 @@ def test_delegate_of_a_living_add_is_not_ended_by_who_waits(rig: Rig) -> None:
         told = rig.plugin("DEL", pod, patch=IMPATIENT).error(11)
         assert "lslocks" in told
         delegate, child = map(int, pids.read_text().split())
-        assert alive(delegate) and alive(child)
+        assert is_alive(delegate) and is_alive(child)
         os.killpg(delegate, signal.SIGKILL)
         assert process.wait(HANG_SECONDS) == 1
     assert_nothing_left(rig, pod)
@@ -1060,7 +1051,7 @@ def test_interrupted_add_leaves_nothing(rig: Rig) -> None:
         out, _ = process.communicate(timeout=HANG_SECONDS)
     assert process.returncode == 1
     assert json.loads(out)["code"] == 11
-    assert not alive(delegate)
+    assert not is_alive(delegate)
     assert_nothing_left(rig, pod)
 
 
@@ -1076,7 +1067,8 @@ def test_second_ctrl_c_kills_a_delegate_that_hangs(rig: Rig) -> None:
             return process.poll() is not None
 
         eventually(ends, "the roll-back")
-    assert not any(alive(int(pid)) for pid in pids.read_text().split())
+    killed = [int(pid) for pid in pids.read_text().split()]
+    eventually(lambda: not any(map(is_alive, killed)), "the delegate to be killed")
 
 
 def test_add_that_is_interrupted_as_its_delegate_starts_leaves_nothing(rig: Rig) -> None:

@@ -172,11 +172,3 @@ STOOD_FOR = 300 + 120 + 5 + 240 + 60  # driver, masters, verify, what else takes
 
 def readable(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def alive(pid: int) -> bool:
-    """(Killed, it may wait for a parent that does not care.)"""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.netns.rig import HANG_SECONDS, Json, Rig, eventually
+from tests.processes import ended, is_alive
 
 SETTINGS: Json = {
     "version": 1,
@@ -97,9 +98,7 @@ class Watch:
         return known
 
     def until_gone(self, pids: list[int]) -> None:
-        eventually(
-            lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "its processes to end"
-        )
+        eventually(lambda: not any(map(is_alive, pids)), "its processes to end")
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal; the exit status."""
@@ -128,9 +127,8 @@ def watching(
         errors,
         Path(rig.outside(str(changes.get("runDir", rig.base / "run")))) / "watch.json",
     )
-    try:
+    with ended(process):
         yield watch
-    finally:
         if process.poll() is None:
             watch.end()
     # What it did not expect is told as trouble; a traceback is a bug wherever it comes from.

@@ -63,6 +63,8 @@ exit # so that the shell stays: the first process has to reap
 class Debian(Node):
     """Processes of its own, too: what of it still runs ends with it."""
 
+    _OWN_PROCESSES = True
+
     def __init__(self, tree: Path) -> None:
         self._tree = tree
         super().__init__()

@@ -13,6 +13,7 @@ from cni_repair.base.frozen import replace
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod
 from cni_repair.checkpoint.store import Key
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.model import (
     IFF_ALLMULTI,
     IFF_MULTICAST,
@@ -22,16 +23,15 @@ from cni_repair.network.model import (
     Attachment,
     Hop,
     HostLink,
-    LiveLink,
     Neighbour,
     NodeLink,
     NodeLinks,
-    Observed,
     PodLink,
     Route,
     Rule,
     Vlan,
 )
+from cni_repair.network.observed import Observed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETNS = "/proc/4711/ns/net"

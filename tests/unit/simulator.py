@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.kernel.address import link_local_of
+from cni_repair.network.kernel.address import link_local_of, network_of, prefix_routes
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.model import (
     DEFAULT_BCQUEUELEN,
@@ -16,12 +17,11 @@ from cni_repair.network.model import (
     Address,
     Attachment,
     HostLink,
-    LiveLink,
     Neighbour,
-    Observed,
     PodLink,
     Route,
 )
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.address import AddAddress, ChangeAddress, DropAddress, SetAddress
 from cni_repair.network.operations.link import (
     AddAltname,
@@ -35,7 +35,6 @@ from cni_repair.network.operations.link import (
 from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.operations.rule import AddRule
-from cni_repair.network.prefixes import network_of, prefix_routes
 from tests.unit.samples import MASTER, NODE_NETNSID, live
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, GatewayMac, Pod
 from cni_repair.checkpoint.store import Key
+from cni_repair.network.kernel.rule import RULE_ACTIONS
 from cni_repair.network.kernel.sysctl import STABLE_SECRET, SYSCTLS
 from cni_repair.network.model import (
     FOREVER,
     KINDS,
-    RULE_ACTIONS,
     SETTABLE_FLAGS,
     Address,
     Attachment,

@@ -35,7 +35,9 @@ from cni_repair.checkpoint.identity import Identity
 from cni_repair.checkpoint.model import Checkpoint, Pod, decode, encode
 from cni_repair.checkpoint.store import Key
 from cni_repair.cli.commands import adopt as cli
-from cni_repair.network.model import Address, Hop, HostLink, LiveLink, Observed, Route
+from cni_repair.network.kernel.link import LiveLink
+from cni_repair.network.model import Address, Hop, HostLink, Route
+from cni_repair.network.observed import Observed
 from cni_repair.node.capture import Seen, kept
 from tests.unit.samples import (
     ADDRESS,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -18,6 +17,7 @@ import pytest
 from cni_repair.network.reachability import closing
 from cni_repair.network.reachability.closing import close_aside
 from tests.netns.rig import eventually
+from tests.processes import descriptors, is_alive
 from tests.unit.test_workers import descriptors_and_children
 
 SECONDS = 60.0
@@ -47,22 +47,13 @@ class Socket(socket.socket):
         super().close()
 
 
-def descriptors_of(process: int) -> set[str]:
-    """What it has open, but for what it closes meanwhile."""
-    found = set()
-    for path in Path(f"/proc/{process}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(path))
-    return found
-
-
 def test_the_child_holds_the_sockets_and_its_pipe_alone() -> None:
     found: list[set[str]] = []
 
     def look() -> None:
         (child,) = closing._children
-        eventually(lambda: len(descriptors_of(child)) == 3, "all else to be closed")
-        found.append(descriptors_of(child))
+        eventually(lambda: len(descriptors(child)) == 3, "all else to be closed")
+        found.append(descriptors(child))
 
     looking, other = Socket(look), Socket()
     wanted = {os.readlink(f"/proc/self/fd/{one.fileno()}") for one in (looking, other)}
@@ -146,11 +137,7 @@ def test_children_of_before_are_reaped() -> None:
         close_aside([Socket()])
         *before, last = closing._children
         assert before == []
-        eventually(lambda child=last: is_zombie(child), "its end")  # type: ignore[misc]
-
-
-def is_zombie(process: int) -> bool:
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        eventually(lambda child=last: not is_alive(child), "its end")  # type: ignore[misc]
 
 
 def test_nothing_to_close_forks_nothing() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.kernel.address import link_local_of
+from cni_repair.network.kernel.address import IFA_F_NODAD, link_local_of
 from cni_repair.network.kernel.sysctl import (
     ACCEPT_DAD,
     ADDR_GEN_MODE,
@@ -15,14 +15,8 @@ from cni_repair.network.kernel.sysctl import (
     DISABLE_IPV6,
     STABLE_SECRET,
 )
-from cni_repair.network.model import (
-    IFA_F_NODAD,
-    IFF_NOARP,
-    Address,
-    Attachment,
-    Observed,
-    PodLink,
-)
+from cni_repair.network.model import IFF_NOARP, Address, Attachment, PodLink
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.address import AddAddress, ChangeAddress, SetAddress
 from cni_repair.network.operations.link import SetUp, SetUpWithLinkLocal
 from cni_repair.network.planning.address import as_verified, unverified

@@ -157,10 +157,11 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
         "uplink.plan",
         "uplink.plan_belongings",
         "network.model",
+        "network.observed",
     ],
 )
 def test_planning_imports_no_io(module: str) -> None:
-    """DESIGN §7: `network/plan` imports no I/O."""
+    """DESIGN §7: `network/planning` imports no I/O."""
     loaded = imported_by([f"cni_repair.{module}"])
     doers = (".observe", ".apply", ".netns", ".socket")
     assert not {name for name in loaded if name.endswith(doers)}
@@ -177,6 +178,7 @@ C_HALVES = {
     ("_signal", "network/reachability/closing.py"),
     ("_signal", "repair/workers.py"),
     ("_socket", "base/lightsocket.py"),
+    ("_thread", "base/pack.py"),
 }
 
 

@@ -17,8 +17,8 @@ from cni_repair.node.leases import (
     leases_of,
     reserved_by,
     store_of,
-    unless_released,
 )
+from cni_repair.node.verdict import unless_released
 from tests.unit.samples import ADDRESS, ADDRESS_6, CHECKPOINT, CONTAINER
 
 FOUR, SIX = ADDRESS.address, ADDRESS_6.address

@@ -6,7 +6,8 @@ import pytest
 
 from cni_repair.base.frozen import replace
 from cni_repair.network.kernel.address import link_local_of
-from cni_repair.network.model import Address, LiveLink
+from cni_repair.network.kernel.link import LiveLink
+from cni_repair.network.model import Address
 from cni_repair.network.planning.linklocal import makes_eui64, odd_link_locals
 from tests.unit.samples import LINK, live
 

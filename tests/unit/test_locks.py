@@ -34,11 +34,6 @@ from tests.unit.samples import CHECKPOINT, KEY
 DEADLINE = 60.0
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return str(tmp_path / "run")
-
-
 @contextmanager
 def child(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """A process that does `work` once it is told to; it must succeed by the end of the block.
@@ -508,7 +503,7 @@ def test_run_dir_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -
     with pytest.raises(CniError) as caught, Lock(str(tmp_path / "file/run"), "a"):
         pass
     assert caught.value.code == IO
-    assert caught.value.msg == f"cannot make the lock {tmp_path}/file/run/a.lock"
+    assert caught.value.msg == f"cannot make a lock in {tmp_path}/file/run"
     why = f"{os.strerror(errno.ENOTDIR)}; move away what is in the place of a directory"
     assert caught.value.details == f"{why} (ls -ld {tmp_path}/file/run)"
 

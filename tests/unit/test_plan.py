@@ -21,20 +21,20 @@ import pytest
 
 from cni_repair.base.frozen import fields, replace
 from cni_repair.base.kinds import camel
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.model import (
     IFF_UP,
     Address,
     Attachment,
     Hop,
     HostLink,
-    LiveLink,
     Neighbour,
-    Observed,
     PodLink,
     Route,
     Rule,
     Vlan,
 )
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.link import AddPodLink
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.plan import (
@@ -675,16 +675,25 @@ def test_link_without_an_identity_of_its_own_is_known_by_its_index() -> None:
         (
             (MASTER, UPLINK), {UPLINK.name: UPLINK, MASTER.name: replace(MASTER, vlan=Vlan(4))},
             "eth0.3",
-            "nothing was changed; rename or remove that link (ip -d link show dev eth0.3);"
+            "nothing was changed; look at that link: ip -d link show dev eth0.3;"
+            " if nothing needs it, remove it: ip link del dev eth0.3;"
+            " else rename it: ip link set dev eth0.3 down; ip link set dev eth0.3 name NAME;"
             " then repair again",
         ),
         (
-            (MASTER, UPLINK), {UPLINK.name: OTHER_CARD}, "eth0",
-            f"nothing was changed; rename that link (ip -d link show dev {OTHER_CARD.name});"
-            " give the recorded one its name again; then repair again",
+            (MASTER, UPLINK), {UPLINK.name: replace(OTHER_CARD, name="eth0")}, "eth0",
+            "nothing was changed; look at that link: ip -d link show dev eth0;"
+            " rename it: ip link set dev eth0 down; ip link set dev eth0 name NAME;"
+            " then repair again",
+        ),
+        (
+            (MASTER, UPLINK), {UPLINK.name: replace(OTHER_CARD, name="ens9")}, "eth0",
+            "nothing was changed; look at that link: ip -d link show dev ens9;"
+            " take that name from it: ip link property del dev ens9 altname eth0;"
+            " then repair again",
         ),
     ],
-    ids=["missing", "mtu", "vlan", "card"],
+    ids=["missing", "mtu", "vlan", "card", "altname"],
 )  # fmt: skip
 def test_what_is_to_be_done_before_a_repair_goes_on(
     wanted: tuple[HostLink, ...], present: dict[str, HostLink], at: str, said: str

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import prefix_routes
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.model import (
     IFF_NOARP,
@@ -20,13 +22,12 @@ from cni_repair.network.model import (
     Attachment,
     Hop,
     HostLink,
-    LiveLink,
     Neighbour,
-    Observed,
     PodLink,
     Route,
     Rule,
 )
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.address import AddAddress, ChangeAddress
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.link import (
@@ -41,7 +42,6 @@ from cni_repair.network.operations.neighbour import SetNeighbour
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.operations.rule import AddRule
 from cni_repair.network.planning.plan import FOREIGN, HEALTHY, LOST, plan
-from cni_repair.network.prefixes import prefix_routes
 from cni_repair.uplink.operations import AddVlan, SetNodeLinkUp
 from cni_repair.uplink.plan import READY, plan_parents
 from tests.unit.samples import LINK, MASTER, NODE_NETNSID, UPLINK, live

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_repair.base.frozen import replace
+from cni_repair.network.kernel.address import prefix_routes
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE
 from cni_repair.network.model import (
     IFF_ALLMULTI,
@@ -18,15 +20,13 @@ from cni_repair.network.model import (
     IFF_PROMISC,
     Address,
     Attachment,
-    LiveLink,
-    Observed,
     PodLink,
     Route,
 )
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.address import ChangeAddress
 from cni_repair.network.operations.route import AddRoute, DropRoute
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, Plan, plan
-from cni_repair.network.prefixes import prefix_routes
 from tests.unit.examples import examples
 from tests.unit.samples import MASTER
 from tests.unit.simulator import complete, repaired, with_sysctls

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cni_repair.base import procfs
+from tests.processes import ended
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def oddly_named(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose name in /proc/PID/stat looks like further fields."""
     program = tmp_path / "a) Z (1 2"
     program.symlink_to(sys.executable)
-    with subprocess.Popen([program, "-ISc", "input()"], stdin=subprocess.PIPE) as process:
+    with ended(subprocess.Popen([program, "-ISc", "input()"], stdin=subprocess.PIPE)) as process:
         while b"a) Z (1 2" not in Path(f"/proc/{process.pid}/stat").read_bytes():
             time.sleep(0.001)
         yield process

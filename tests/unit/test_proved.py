@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given
 
 from cni_repair.base.frozen import replace
-from cni_repair.network.model import Attachment, Observed, PodLink, Route
+from cni_repair.network.model import Attachment, PodLink, Route
+from cni_repair.network.observed import Observed
 from cni_repair.network.planning.plan import HEALTHY, Plan, plan
 from tests.unit.samples import (
     ADDRESS,

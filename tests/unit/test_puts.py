@@ -12,6 +12,7 @@ import pytest
 
 from cni_repair.placing.puts import Prefix, put_version, remove_unused, running
 from tests.patience import eventually
+from tests.processes import ended
 
 NAME = "1.0-20260101T000000Z-1"
 
@@ -70,8 +71,10 @@ def test_what_another_user_s_process_says_of_itself(short_path: Path, mode: int)
 def started(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process that has said a line, and waits for its input's end."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+    with ended(subprocess.Popen(command, stdin=pipe, stdout=pipe)) as process:
         assert process.stdout
         assert process.stdout.readline() == b"\n"
-        eventually(lambda: b"/bin/python3" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        # (The shell that becomes it has those words, too, though not as its name.)
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        eventually(lambda: cmdline.read_bytes().partition(b"\0")[0].endswith(b"/bin/python3"))
         yield process

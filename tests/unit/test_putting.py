@@ -23,6 +23,7 @@ from cni_repair.placing.puts import (
     say_where,
 )
 from tests.patience import eventually
+from tests.processes import ended
 
 OLD, NEW = "0.1.0-20260101T000000Z-1", "0.2.0-20260201T000000Z-1"
 BIN = Path("/opt/cni/bin")
@@ -119,7 +120,7 @@ def test_a_version_that_a_process_runs_stays(short_path: Path, tree: Path) -> No
     (version / "bin").mkdir()
     python = version / "bin/python3"
     python.symlink_to(sys.executable)
-    with subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with ended(subprocess.Popen([python, "-c", "input()"], stdin=subprocess.PIPE)) as process:
         # (It has none for a moment, while the kernel makes it of the one that was forked.)
         eventually(Path(f"/proc/{process.pid}/cmdline").read_bytes)
         remove_unused(prefix, set())

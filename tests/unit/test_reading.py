@@ -24,6 +24,7 @@ from cni_repair.network.kernel import address as addresses
 from cni_repair.network.kernel import link as links
 from cni_repair.network.kernel import neighbour as neighbours
 from cni_repair.network.kernel import rule as rules
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.links import chain_from, link_named
 from cni_repair.network.model import (
     IFF_RUNNING,
@@ -31,7 +32,6 @@ from cni_repair.network.model import (
     MACVLAN_MODES,
     Address,
     HostLink,
-    LiveLink,
     Neighbour,
     PodLink,
     Rule,

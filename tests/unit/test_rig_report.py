@@ -35,7 +35,7 @@ def run(*outcomes: Outcome, json_wanted: bool = False, evidence: Path | None = N
     """Print them as a rig does."""
     options = argparse.Namespace(json=json_wanted, verbose=False)
     keeper = Evidence("cni-repair-test", evidence)
-    made = command.print_each(outcomes, options, keeper)
+    made = command.print_each((one for one in outcomes), options, keeper)
     return command.conclude(made, options, keeper, 0.0)
 
 

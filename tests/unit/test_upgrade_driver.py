@@ -13,10 +13,10 @@ import pytest
 
 from cni_repair.base.errors import CniError
 from cni_repair.base.frozen import replace
-from cni_repair.base.procfs import stat_of
 from cni_repair.upgrade import driver
 from cni_repair.upgrade.driver import Ended, Running
 from tests.patience import HANG_SECONDS, eventually
+from tests.processes import is_alive
 
 
 class Watched:
@@ -55,11 +55,6 @@ def watched(tmp_path: Path) -> Watched:
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "_GRACE_SECONDS", 0.2)
-
-
-def lives(pid: int) -> bool:
-    stat = stat_of(pid)
-    return stat is not None and stat.state not in "ZX"
 
 
 @pytest.mark.parametrize("status", [0, 1, 77, 126, 127, 255])
@@ -102,7 +97,7 @@ def test_without_the_word_it_never_begins(watched: Watched, tmp_path: Path) -> N
     script = f"touch {tmp_path}/begun"
     with driver.Prepared(("/bin/sh", "-c", script), watched.run_dir, 20) as prepared:
         pid = prepared.running.pid
-    assert not lives(pid)
+    assert not is_alive(pid)
     assert not (tmp_path / "begun").exists()
     assert driver.read_status(watched.run_dir) is None
 
@@ -116,7 +111,7 @@ def test_killed_with_its_session_at_the_deadline(watched: Watched, short_grace: 
     assert ended == Ended(None, True)
     pids = [int(line) for line in watched.lines if line.isdigit()]
     assert len(pids) == 2
-    assert not any(map(lives, pids))
+    assert not any(map(is_alive, pids))
 
 
 def test_no_shell_goes_on_at_the_deadline(
@@ -162,7 +157,7 @@ def test_what_hangs_in_the_kernel_is_not_waited_for(
 def test_daemon_that_keeps_the_output_open(watched: Watched) -> None:
     assert watched.run("sleep 600 & echo $!") == Ended(0, False)
     (pid,) = map(int, watched.lines)
-    assert lives(pid)
+    assert is_alive(pid)
     os.kill(pid, signal.SIGKILL)
 
 
@@ -277,13 +272,13 @@ def test_another_process_of_its_pid_is_not_it(watched: Watched, orphan: Running)
 def test_found_past_its_deadline(watched: Watched, orphan: Running) -> None:
     late = replace(orphan, deadline=time.monotonic() - 1)
     assert watched.watch(late) == Ended(None, True)
-    assert not lives(orphan.pid)
+    assert not is_alive(orphan.pid)
 
 
 def test_dead_one_that_nobody_has_waited_for(watched: Watched) -> None:
     """In a container, process 1 may never do so."""
     running = watched.start("kill -9 $PPID; sleep 600")
-    eventually(lambda: not lives(running.pid))
+    eventually(lambda: not is_alive(running.pid))
     assert Path(f"/proc/{running.pid}").exists()
     # Its shell is dead, but it is not: nobody may run another beside it.
     assert driver.is_alive(replace(running, child=None), watched.run_dir)

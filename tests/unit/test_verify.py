@@ -22,6 +22,7 @@ from cni_repair.cli.coverage import WithoutRecord
 from cni_repair.cli.scope import Scope
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink.socket import Ack, Rtnetlink
+from cni_repair.network.kernel.neighbour import NUD_PERMANENT
 from cni_repair.network.model import Route
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.network.reachability import duplicates, frames
@@ -37,7 +38,6 @@ from cni_repair.network.reachability.gateways import (
     NUD_INCOMPLETE,
     NUD_NOARP,
     NUD_NONE,
-    NUD_PERMANENT,
     NUD_PROBE,
     NUD_REACHABLE,
     NUD_STALE,

@@ -16,8 +16,8 @@ import pytest
 from cni_repair.watch.channel import Channel, Closed, encoded
 from cni_repair.watch.notify import Notifier
 from tests.patience import HANG_SECONDS, eventually
-
-ROOT = Path(__file__).parents[2]
+from tests.processes import ended
+from tests.unit.samples import REPOSITORY
 
 
 @pytest.fixture
@@ -57,12 +57,14 @@ def daemon() -> Iterator[subprocess.Popen[str]]:
                 healer.kill(int(rest[0]))
                 print(repr(tasks[int(rest[0])].readline()), flush=True)
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
     ) as process:
         yield process
         process.kill()
@@ -150,7 +152,12 @@ class TestHealer:
         """
         command = [sys.executable, "-c", textwrap.dedent(program)]
         done = subprocess.run(
-            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True, timeout=HANG_SECONDS
+            command,
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=HANG_SECONDS,
         )
         assert "cni_repair.watch.tasks" in done.stderr
 

@@ -31,13 +31,9 @@ from cni_repair.watch.status import (
     write_status,
 )
 from tests.outputs import mistakes_in, schema
+from tests.processes import ended
 from tests.unit.samples import REPOSITORY
 from tests.unit.watching import STATUS
-
-
-@pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return str(tmp_path / "run")
 
 
 def put(run_dir: str, **changes: Any) -> None:
@@ -173,7 +169,7 @@ def test_a_reader_never_sees_a_part(run_dir: str) -> None:
         "for number in range(300): write_status(sys.argv[2], {**STATUS, 'armed': number})\n"
     )
     command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"begun\n"
         while writer.poll() is None:
@@ -198,8 +194,9 @@ def watcher(run_dir: str) -> Iterator[subprocess.Popen[bytes]]:
         "with first_watcher(sys.argv[2]): print('first', flush=True); sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(command, stdin=pipe, stdout=pipe)) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"first\n"
         yield process
         process.kill()
@@ -245,7 +242,7 @@ def test_to_ask_takes_nobodys_place(run_dir: str) -> None:
         "while True: is_running(sys.argv[2]); time.sleep(0.002)\n"
     )
     command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as asker:
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as asker:
         assert asker.stdout is not None
         assert asker.stdout.readline() == b"asks\n"
         try:

@@ -19,13 +19,14 @@ from cni_repair.base.names import short_id, title_of
 from cni_repair.base.strictjson import dumps
 from cni_repair.checkpoint.store import Store
 from cni_repair.cli.common import DAMAGED, INTERRUPTED, UsageError, print_error
+from cni_repair.cli.coverage import UNMANAGED
 from cni_repair.cli.printable import one_line, say
 from cni_repair.cli.scope import scope_of
 from cni_repair.cni import netconf
 from cni_repair.cni.legacy_hints import hints_of
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.context import Node
-from cni_repair.node.report import DOCUMENT_VERSION
+from cni_repair.node.report import DOCUMENT_VERSION, UNREADABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ _REPAIRS_KEYS = (
     "followRenamedMaster", "fallbackMaster", "probeBeforeRepair", "ipv6Detection", "master",
     "master2", "vlanId", "vlanID",
 )  # fmt: skip
-_UNREADABLE = "unreadable"
-_UNMANAGED = "unmanaged"
 _CACHE_DIR = "name the runtime's cache with --cache-dir, or have the pod made anew"
 _COLUMNS = ("STATE", "POD", "CONTAINER", "IFNAME", "MASTER", "ADDRESSES")
 _STATES = (
@@ -216,9 +215,9 @@ def _show(found: Found, directories: Sequence[str]) -> None:
     for line in table(found.adoptions):
         say(line)
     for bad in found.unreadable:
-        say(f"{_UNREADABLE}: {one_line(str(bad.error))}")
+        say(f"{UNREADABLE}: {one_line(str(bad.error))}")
     for pod in found.unmanaged:
-        say(f"{_UNMANAGED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
+        say(f"{UNMANAGED}: {one_line(str(pod))}: no cache entry names it: {_CACHE_DIR}")
     say(_totals(found, directories))
 
 
@@ -280,7 +279,7 @@ def _totals(found: Found, directories: Sequence[str]) -> str:
 
 def _counts(found: Found) -> dict[str, int]:
     counts = {state: sum(one.state == state for one in found.adoptions) for state in _STATES}
-    more = {_UNREADABLE: len(found.unreadable), _UNMANAGED: len(found.unmanaged)}
+    more = {UNREADABLE: len(found.unreadable), UNMANAGED: len(found.unmanaged)}
     return {**counts, **more}
 
 

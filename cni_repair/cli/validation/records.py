@@ -8,13 +8,11 @@ from importlib import resources
 from cni_repair.base.errors import CniError
 from cni_repair.checkpoint import legacy, model
 from cni_repair.cli.validation.findings import Finding, error
-from cni_repair.network.model import HostLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_ANY_MASTER = (HostLink("any", 0, "", "", 0),)
 _REMEDY = "a record is not edited: cni-repair help checkpoints"
 
 
@@ -32,7 +30,7 @@ def check(raw: bytes, document: dict[str, Any], name: str) -> tuple[Finding, ...
 
 def check_legacy(raw: bytes, name: str) -> tuple[Finding, ...]:
     try:
-        legacy.decode(raw, name, _ANY_MASTER)
+        legacy.decode(raw, name, legacy.ANY_MASTER)
     except CniError as refused:
         return (error("", refused.details, _REMEDY),)
     return ()

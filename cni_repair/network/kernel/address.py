@@ -7,7 +7,7 @@ import struct
 
 from cni_repair.base.frozen import frozen
 from cni_repair.base.kinds import integer, ip_address, one_of, text
-from cni_repair.base.lightsocket import AF_INET6, inet_ntop
+from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.table import (
@@ -19,18 +19,7 @@ from cni_repair.network.kernel.table import (
     Field,
     Table,
 )
-from cni_repair.network.model import (
-    FOREVER,
-    IFA_DERIVED,
-    IFA_F_DADFAILED,
-    IFA_F_MCAUTOJOIN,
-    IFA_F_PERMANENT,
-    IFA_F_STABLE_PRIVACY,
-    IFA_F_TEMPORARY,
-    IFA_F_TENTATIVE,
-    RT_SCOPE_LINK,
-    Address,
-)
+from cni_repair.network.model import FOREVER, RT_SCOPE_LINK, RTPROT_KERNEL, Address, Route
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,11 +27,20 @@ if TYPE_CHECKING:
 
 MAX_ADDRESSES = 1024
 
-# IFAPROT_KERNEL_LO, _RA, _LL, include/uapi/linux/if_addr.h
-_KERNELS_OWN = {1, 2, 3}
+# include/uapi/linux/if_addr.h
+_TEMPORARY, IFA_F_NODAD, _DADFAILED, _TENTATIVE, _PERMANENT = 0x01, 0x02, 0x08, 0x40, 0x80
+_NOPREFIXROUTE, IFA_F_MCAUTOJOIN, _STABLE_PRIVACY = 0x200, 0x400, 0x800
+# What the kernel reports but nobody configures: secondary/temporary (derived from the order),
+# optimistic, dadfailed, deprecated (derived from the lifetime), tentative, permanent (likewise),
+# and how an address of its own was made.
+_DERIVED = _TEMPORARY | 0x04 | _DADFAILED | 0x20 | _TENTATIVE | _PERMANENT | _STABLE_PRIVACY
 _FLAGS = {
-    0x02: "nodad", 0x10: "home", 0x100: "mngtmpaddr", 0x200: "noprefixroute", 0x400: "autojoin",
+    IFA_F_NODAD: "nodad", 0x10: "home", 0x100: "mngtmpaddr", _NOPREFIXROUTE: "noprefixroute",
+    IFA_F_MCAUTOJOIN: "autojoin",
 }  # fmt: skip
+IFAPROT_KERNEL_LL = 3  # of a link-local address that the kernel made
+_KERNELS_OWN = {1, 2, IFAPROT_KERNEL_LL}  # IFAPROT_KERNEL_LO, _RA
+_METRIC_6 = 256  # IP6_RT_PRIO_ADDRCONF
 _CACHEINFO = struct.Struct("=II")  # ifa_prefered, ifa_valid of struct ifa_cacheinfo
 
 
@@ -94,7 +92,7 @@ TABLE = Table(
         "flags",
         UINT32,
         rt.IFA_FLAGS,
-        nl.Codec(lambda raw: nl.u32_of(raw) & ~IFA_DERIVED, nl.u32),
+        nl.Codec(lambda raw: nl.u32_of(raw) & ~_DERIVED, nl.u32),
         _flag_words,
     ),
 )
@@ -168,13 +166,13 @@ def addresses_in(bodies: Iterable[bytes], ifindex: int, mac: str) -> Addresses:
             # it again on the same index nor be made to leave (ipv6_mc_config).
             continue
         address = decode(family, prefix, scope, attributes)
-        if flags & IFA_F_DADFAILED:
+        if flags & _DADFAILED:
             dadfailed.append(address.address)
-        elif flags & IFA_F_TENTATIVE:
+        elif flags & _TENTATIVE:
             tentative.append(address.address)
         made_by_kernel = _made_by_kernel(address, flags, mac)
         (by_kernel if made_by_kernel else configured).append(address)
-        if made_by_kernel and scope == RT_SCOPE_LINK and flags & IFA_F_STABLE_PRIVACY:
+        if made_by_kernel and scope == RT_SCOPE_LINK and flags & _STABLE_PRIVACY:
             stable_private.append(address.address)
     return Addresses(
         tuple(configured),
@@ -219,11 +217,11 @@ def _made_by_kernel(address: Address, flags: int, mac: str) -> bool:
     """
     if address.family == 4:
         return False
-    if address.proto in _KERNELS_OWN or flags & IFA_F_TEMPORARY:
+    if address.proto in _KERNELS_OWN or flags & _TEMPORARY:
         return True  # (A temporary one has no IFA_PROTO, and nobody else can make one.)
     if _tells_origin():
         return False
-    return address.address == link_local_of(mac) or not flags & IFA_F_PERMANENT
+    return address.address == link_local_of(mac) or not flags & _PERMANENT
 
 
 _origins: list[bool] = []
@@ -237,3 +235,48 @@ def _tells_origin() -> bool:
         digits = "".join(one for one in minor if one.isdigit())
         _origins.append((int(major), int(digits or 0)) >= (5, 18))
     return _origins[0]
+
+
+# --- prefixes, and the routes that come with them -------------------------------------------------
+
+
+def network_of(address: str, length: int) -> str:
+    """The prefix of that length which holds the address: 10.9.0.0/24 for 10.9.0.5."""
+    family = AF_INET6 if ":" in address else AF_INET
+    raw = inet_pton(family, address)
+    host_bits = 8 * len(raw) - length
+    number = int.from_bytes(raw, "big") >> host_bits << host_bits
+    return f"{inet_ntop(family, number.to_bytes(len(raw), 'big'))}/{length}"
+
+
+def prefix_routes(addresses: Iterable[Address]) -> tuple[Route, ...]:
+    """The routes that come with an interface's addresses by themselves.
+
+    Addresses of one prefix share one: that of the first, the primary.
+    """
+    routes: dict[str, Route] = {}
+    for address in addresses:
+        route = _prefix_route(address)
+        if route is not None:
+            routes.setdefault(route.dst, route)
+    return tuple(routes.values())
+
+
+def _prefix_route(address: Address) -> Route | None:
+    """fib_add_ifaddr(), inet6_addr_add()"""
+    if address.flags & _NOPREFIXROUTE:
+        return None
+    dst = network_of(address.peer or address.address, address.prefix)
+    if address.family == 6:
+        made = Route(6, dst, metric=address.metric or _METRIC_6, protocol=RTPROT_KERNEL)
+        return None if address.peer else made
+    if dst == f"{address.address}/32" or dst.startswith("0."):
+        return None
+    return Route(
+        4,
+        dst,
+        metric=address.metric,
+        scope=RT_SCOPE_LINK,
+        protocol=RTPROT_KERNEL,
+        prefsrc=address.address,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni_repair.base.frozen import replace
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.kinds import altname, ifname, list_of, mac, one_of, record_of, text
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
@@ -21,6 +21,7 @@ from cni_repair.network.kernel.table import (
 )
 from cni_repair.network.model import (
     DEFAULT_BCQUEUELEN,
+    IFF_NOARP,
     IFF_RUNNING,
     IFF_UP,
     IPVLAN_MODES,
@@ -28,7 +29,6 @@ from cni_repair.network.model import (
     MACVLAN_MODES,
     SETTABLE_FLAGS,
     HostLink,
-    LiveLink,
     PodLink,
     Vlan,
 )
@@ -229,6 +229,28 @@ def _running(flags: int, attributes: dict[int, bytes]) -> int:
     """IFF_RUNNING, where it is so. A new link has that flag, too, until linkwatch has worked: its
     operstate is unknown (netif_oper_up), though it is told already that there is no carrier."""
     return flags & IFF_RUNNING if attributes.get(rt.IFLA_CARRIER) != b"\0" else 0
+
+
+@frozen
+class LiveLink:
+    """A link as found under the attachment's name in the pod, ours or not."""
+
+    name: str
+    link: PodLink
+    up: bool
+    carrier: bool
+    master: int  # ifindex of the link below, in the namespace that `master_netnsid` names
+    master_netnsid: int | None  # None: in the pod itself
+    sysctls: tuple[tuple[str, str], ...] = ()  # the allow-listed ones, as they are
+
+    @property
+    def answers_arp(self) -> bool:
+        """Not an ipvlan of mode l3, which its neighbours reach by routes."""
+        return not (self.link.device_flags or 0) & IFF_NOARP
+
+    def is_over(self, netnsid: int | None) -> bool:
+        """Whether it stands on a link of the namespace of that id."""
+        return netnsid is not None and self.master_netnsid == netnsid
 
 
 @nl.decoder

@@ -8,7 +8,7 @@ from cni_repair.base.kinds import ip_address, mac, one_of
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.network.kernel.table import ALWAYS, UINT8, Field, Table
-from cni_repair.network.model import NTF_PROXY, NUD_PERMANENT, Neighbour
+from cni_repair.network.model import Neighbour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ MAX_NEIGHBOURS = 4096
 # have as much as the node allows (net.ipv4.neigh.default.gc_thresh3: 1024 unless raised).
 MAX_READ = 65536
 
+# include/uapi/linux/neighbour.h
+NUD_PERMANENT = 0x80
+_PROXY = 0x08  # NTF_PROXY
 # The flags that are somebody's configuration: NTF_EXT_LEARNED, NTF_ROUTER
 _FLAGS = {0x10: "extern_learn", 0x80: "router"}
 _CONFIGURABLE = sum(_FLAGS)
@@ -53,7 +56,7 @@ TABLE = Table(
 
 def encode(neighbour: Neighbour, ifindex: int) -> bytes:
     """What RTM_NEWNEIGH says of an entry."""
-    state, proxy = (NUD_PERMANENT, 0) if neighbour.mac else (0, NTF_PROXY)
+    state, proxy = (NUD_PERMANENT, 0) if neighbour.mac else (0, _PROXY)
     family, flags = nl.NUMBERS[neighbour.family], neighbour.flags | proxy
     return nl.neighbour_body(family, ifindex, state, flags, TABLE.encode(neighbour))
 
@@ -61,7 +64,7 @@ def encode(neighbour: Neighbour, ifindex: int) -> bytes:
 def neighbours_request(ifindex: int, proxy: bool) -> nl.Message:
     """Asks for a dump of a link's neighbours, or of its proxy entries (`ip neigh add proxy`)."""
     filtered = nl.u32(rt.NDA_IFINDEX, ifindex)
-    flags = NTF_PROXY if proxy else 0
+    flags = _PROXY if proxy else 0
     return nl.Message(rt.RTM_GETNEIGH, 0, nl.neighbour_body(0, 0, 0, flags, filtered))
 
 
@@ -83,7 +86,7 @@ def decode(body: bytes, ifindex: int) -> Neighbour | None:
     """One entry of a dump; None for one of another link or family (older kernels list the proxy
     entries of all links), and for one that no interface of ours can have."""
     family, link, _, flags, attributes = nl.unpack_neighbour(body)
-    proxy = bool(flags & NTF_PROXY)
+    proxy = bool(flags & _PROXY)
     if family not in nl.FAMILIES or link != ifindex or rt.NDA_DST not in attributes:
         return None
     if not proxy and len(attributes.get(rt.NDA_LLADDR, b"")) != _ETHERNET:

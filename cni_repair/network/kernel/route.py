@@ -44,8 +44,7 @@ MAX_BYTES = 256 * MAX_ROUTES  # one with hundreds of next hops counts for many
 # RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA. In other tables such routes are copies (sbr's).
 _KERNELS_OWN_PROTOCOLS = {1, RTPROT_KERNEL, 9}
 _KERNELS_OWN_TABLES = {RT_TABLE_MAIN, RT_TABLE_LOCAL}
-_RTM_F_CLONED = 0x200
-_RTAX_CC_ALGO = 16
+RTAX_CC_ALGO = 16
 _RTAX_MAX = 17  # RTAX_FASTOPEN_NO_COOKIE, include/uapi/linux/rtnetlink.h
 _TICKS = 100  # USER_HZ, the same on every architecture that Linux still has
 
@@ -65,11 +64,12 @@ def _realm_words(realm: int) -> str:
 _METRIC = integer(1, _RTAX_MAX)
 
 
-def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
-    is_pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 for pair in value
-    )
-    if not is_pairs or len(value) > _RTAX_MAX:
+def _read_metrics(value: object) -> tuple[tuple[int, int], ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) > _RTAX_MAX
+        or not all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    ):
         raise Misfit(": expected pairs of metric and value")
     return tuple([(_METRIC.read(metric), UINT32.read(setting)) for metric, setting in value])
 
@@ -239,7 +239,7 @@ def _expiry(route: Route) -> bytes:
 
 def _metrics(route: Route) -> bytes:
     settings = b"".join([nl.u32(key, value) for key, value in route.metrics])
-    settings += nl.text(_RTAX_CC_ALGO, route.congctl) if route.congctl else b""
+    settings += nl.text(RTAX_CC_ALGO, route.congctl) if route.congctl else b""
     return nl.attribute(rt.RTA_METRICS, settings) if settings else b""
 
 
@@ -273,7 +273,7 @@ def routes_in(bodies: Iterable[bytes], ifindex: int, name_of: Callable[[int], st
     for body in bodies:
         header = nl.route_header(body)
         family, prefix, _, _, table, protocol, _, _, flags = header
-        if family not in nl.FAMILIES or flags & _RTM_F_CLONED:
+        if family not in nl.FAMILIES or flags & rt.RTM_F_CLONED:
             continue
         is_kernels = protocol in _KERNELS_OWN_PROTOCOLS and table in _KERNELS_OWN_TABLES
         if is_kernels and table != RT_TABLE_MAIN:
@@ -354,7 +354,7 @@ def _route(header: tuple[int, ...], attributes: dict[int, bytes]) -> Route:
 
 
 def _take_metrics(values: dict[str, Any], settings: dict[int, bytes]) -> None:
-    congctl = settings.pop(_RTAX_CC_ALGO, b"")
+    congctl = settings.pop(RTAX_CC_ALGO, b"")
     values["congctl"] = congctl.rstrip(b"\0").decode("ascii", "replace") or None
     values["metrics"] = tuple(
         (key, nl.u32_of(value)) for key, value in settings.items() if len(value) == 4

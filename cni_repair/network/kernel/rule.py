@@ -13,19 +13,16 @@ from cni_repair.base.lightsocket import inet_ntop
 from cni_repair.base.names import valid_ifname
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
+from cni_repair.network.kernel.address import network_of
 from cni_repair.network.kernel.table import ALWAYS, UINT8, UINT32, Field, Table
 from cni_repair.network.model import (
-    FIB_RULE_INVERT,
     FR_ACT_TO_TBL,
-    RT_TABLE_DEFAULT,
     RT_TABLE_LOCAL,
     RT_TABLE_MAIN,
-    RULE_ACTIONS,
     Address,
     Route,
     Rule,
 )
-from cni_repair.network.prefixes import network_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,11 +31,17 @@ if TYPE_CHECKING:
 
 MAX_RULES = 4096
 
-_KNOWN_FLAGS = FIB_RULE_INVERT | 0x1 | 0x8 | 0x10  # the kernel's own; iif, oif detached
+# include/uapi/linux/fib_rules.h, without goto and its target nop: they make sense only among the
+# rules around them.
+RULE_ACTIONS = {1: "lookup", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+
+_INVERT = 0x2  # FIB_RULE_INVERT
+_KNOWN_FLAGS = _INVERT | 0x1 | 0x8 | 0x10  # the kernel's own; iif, oif detached
 _NONE = 0xFFFFFFFF
+_RT_TABLE_DEFAULT = 253
 # FRA_SPORT_MASK, FRA_DPORT_MASK: since 6.15 told of every rule for a single port, all bits set
 _PORT_MASKS = {28: b"\xff\xff", 29: b"\xff\xff"}
-_BUILT_IN = {0, RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL}
+_BUILT_IN = {0, _RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL}
 
 
 def _pair_by(form: str) -> nl.Codec:
@@ -127,7 +130,7 @@ def encode(rule: Rule) -> bytes:
         attributes += nl.u32(rt.FRA_FWMASK if rule.fwmark else rt.FRA_FWMARK, 0)
     dst, dst_length = _ends(rt.FRA_DST, rule.dst)
     src, src_length = _ends(rt.FRA_SRC, rule.src)
-    flags = FIB_RULE_INVERT if rule.invert else 0
+    flags = _INVERT if rule.invert else 0
     family, table = nl.NUMBERS[rule.family], nl.short_table(rule.table)
     header = (family, dst_length, src_length, rule.tos, table, rule.action, flags)
     return nl.rule_body(header, attributes + dst + src)
@@ -170,7 +173,7 @@ def decode(body: bytes) -> Rule | None:
     values["src"] = _prefix(family, attributes.get(rt.FRA_SRC), source)
     values["dst"] = _prefix(family, attributes.get(rt.FRA_DST), to)
     values["tos"] = tos
-    values["invert"] = bool(flags & FIB_RULE_INVERT)
+    values["invert"] = bool(flags & _INVERT)
     values["action"] = action
     if rt.FRA_TABLE not in attributes:
         values["table"] = table

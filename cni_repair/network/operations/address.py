@@ -7,8 +7,8 @@ import errno
 from cni_repair.base.frozen import frozen, replace
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.kernel.address import TABLE, encode, encode_key
-from cni_repair.network.model import FOREVER, IFA_F_MCAUTOJOIN, Address
+from cni_repair.network.kernel.address import IFA_F_MCAUTOJOIN, TABLE, encode, encode_key
+from cni_repair.network.model import FOREVER, Address
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.iproute2 import inside, quoted, said, words
 

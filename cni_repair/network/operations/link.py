@@ -225,7 +225,8 @@ class SetUp(Operation):
     @property
     def meanings(self) -> dict[int, str]:
         # macvlan_open(): macvlan_addr_busy()
-        return {errno.EADDRINUSE: "another interface over this master has the same MAC"}
+        what = "another interface over this master has the same MAC"
+        return {errno.EADDRINUSE: f"{what}: cni-repair help on-call finds it"}
 
     def describe(self, netns: str) -> str:
         return f"{inside(netns)}ip link set dev {quoted(self.ifname)} up"

@@ -7,7 +7,7 @@ import errno
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.kernel.route import HOP, TABLE, encode, hops_of, is_foreign
+from cni_repair.network.kernel.route import HOP, RTAX_CC_ALGO, TABLE, encode, hops_of, is_foreign
 from cni_repair.network.model import Hop, Route
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.iproute2 import inside, ip, quoted, said, words
@@ -31,7 +31,7 @@ _METRICS = {
     9: "reordering", 10: "hoplimit", 11: "initcwnd", 12: "features", 13: "rto_min",
     14: "initrwnd", 15: "quickack", 17: "fastopen_no_cookie",
 }  # fmt: skip
-_RTAX_LOCK, _RTAX_FEATURES, _RTAX_RTO_MIN, _RTAX_CC_ALGO = 1, 12, 13, 16
+_RTAX_LOCK, _RTAX_FEATURES, _RTAX_RTO_MIN = 1, 12, 13
 _FEATURE_ECN = 1
 
 
@@ -80,7 +80,7 @@ class AddRoute(Operation):
         if route.metrics:
             own["metrics"] = " ".join(_metrics(route.metrics))
         if route.congctl:
-            own["congctl"] = f"congctl {_lock(_RTAX_CC_ALGO, route.metrics)}{quoted(route.congctl)}"
+            own["congctl"] = f"congctl {_lock(RTAX_CC_ALGO, route.metrics)}{quoted(route.congctl)}"
         return words(*said(TABLE, route, own))
 
     def describe(self, netns: str) -> str:

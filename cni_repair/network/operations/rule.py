@@ -5,8 +5,8 @@ from __future__ import annotations
 from cni_repair.base.frozen import frozen
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
-from cni_repair.network.kernel.rule import TABLE, encode
-from cni_repair.network.model import FR_ACT_TO_TBL, RULE_ACTIONS, Rule
+from cni_repair.network.kernel.rule import RULE_ACTIONS, TABLE, encode
+from cni_repair.network.model import FR_ACT_TO_TBL, Rule
 from cni_repair.network.operations.base import Operation
 from cni_repair.network.operations.iproute2 import inside, ip, said, words
 

@@ -7,7 +7,7 @@ what tells them apart; from then on in full. What is there and not recorded is t
 from __future__ import annotations
 
 from cni_repair.base.frozen import fields, frozen, replace
-from cni_repair.network.kernel.address import TABLE, link_local_of
+from cni_repair.network.kernel.address import IFA_F_NODAD, IFAPROT_KERNEL_LL, TABLE, link_local_of
 from cni_repair.network.kernel.sysctl import (
     ACCEPT_DAD,
     ADDR_GEN_MODE,
@@ -15,16 +15,8 @@ from cni_repair.network.kernel.sysctl import (
     DISABLE_IPV6,
 )
 from cni_repair.network.kernel.table import SETTLED
-from cni_repair.network.model import (
-    FOREVER,
-    IFA_F_NODAD,
-    IFAPROT_KERNEL_LL,
-    IFF_NOARP,
-    RT_SCOPE_LINK,
-    Address,
-    Attachment,
-    Observed,
-)
+from cni_repair.network.model import FOREVER, IFF_NOARP, RT_SCOPE_LINK, Address, Attachment
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.address import AddAddress, ChangeAddress
 from cni_repair.network.planning.linklocal import EUI64, makes_eui64
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from cni_repair.network.kernel.link import TABLE
+from cni_repair.network.kernel.link import TABLE, LiveLink
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, STABLE_SECRET
 from cni_repair.network.kernel.table import AFTERWARDS, ALWAYS, AT_CREATION, SETTLED
-from cni_repair.network.model import (
-    SETTABLE_FLAGS,
-    Address,
-    Attachment,
-    HostLink,
-    LiveLink,
-    PodLink,
-)
+from cni_repair.network.model import SETTABLE_FLAGS, Address, Attachment, HostLink, PodLink
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.operations.link import (
     AddAltname,

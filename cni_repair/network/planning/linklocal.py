@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cni_repair.network.kernel.address import link_local_of
+from cni_repair.network.kernel.link import LiveLink
 from cni_repair.network.kernel.sysctl import ADDR_GEN_MODE, DISABLE_IPV6
-from cni_repair.network.model import RT_SCOPE_LINK, Address, LiveLink
+from cni_repair.network.model import RT_SCOPE_LINK, Address
 
 EUI64, _BY_SECRET = "0", ("2", "3")  # enum in6_addr_gen_mode
 

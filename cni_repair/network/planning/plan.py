@@ -7,14 +7,9 @@ plan and planning again gives nothing.
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.model import (
-    TEMPORARY,
-    Address,
-    Attachment,
-    HostLink,
-    LiveLink,
-    Observed,
-)
+from cni_repair.network.kernel.link import LiveLink
+from cni_repair.network.model import TEMPORARY, Address, Attachment, HostLink
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.network.planning.address import (
     added_at_once,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from cni_repair.base.frozen import frozen, replace
-from cni_repair.network.model import RTPROT_STATIC, Address, Attachment, Observed, Route
+from cni_repair.network.kernel.address import network_of, prefix_routes
+from cni_repair.network.model import RTPROT_STATIC, Address, Attachment, Route
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.route import AddRoute, DropRoute
-from cni_repair.network.prefixes import missing_prefix_routes, network_of, prefix_routes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def _prefix_gaps(desired: Attachment, observed: Observed) -> list[RouteDrift]:
     came = {route.dst for route in own} - gone
     steps = [
         AddRoute(desired.ifname, route)
-        for route in missing_prefix_routes(observed)
+        for route in observed.missing_prefix_routes
         if route.dst in came
     ]
     return [RouteDrift(f"route {step.route.dst} is missing", step) for step in steps]

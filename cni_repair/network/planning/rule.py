@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cni_repair.network.model import Attachment, Observed
+from cni_repair.network.model import Attachment
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.rule import AddRule
 from cni_repair.network.planning.drift import Drift
 

@@ -37,7 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from cni_repair.network.model import LiveLink
+    from cni_repair.network.kernel.link import LiveLink
 
 PROBES = 3
 PROBE_SECONDS = 0.25  # between two probes, and to wait after the last one

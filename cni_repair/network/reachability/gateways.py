@@ -23,7 +23,8 @@ from cni_repair.base.lightsocket import AF_INET, AF_INET6, inet_pton
 from cni_repair.netlink import codec as nl
 from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink, is_missing
-from cni_repair.network.kernel.neighbour import MAX_READ, neighbours_request
+from cni_repair.network.kernel.neighbour import MAX_READ, NUD_PERMANENT, neighbours_request
+from cni_repair.network.model import RTN_UNICAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
 
 # include/uapi/linux/neighbour.h
 NUD_NONE, NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0, 0x01, 0x02, 0x04, 0x08
-NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x10, 0x20, 0x40, 0x80
+NUD_PROBE, NUD_FAILED, NUD_NOARP = 0x10, 0x20, 0x40
 _HEARD = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE
 _NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
 _NDA_FLAGS_EXT = 15
 _MOST_AGAIN = 64  # messages: a pod may wait for any number
 # Of one pod, which decides about its routes; all pods share the kernel's neighbour table.
 MAX_GATEWAYS = 16
-_UNICAST = 1  # RTN_UNICAST
 
 # What may come of a gateway.
 ANSWERED = "answered"
@@ -77,7 +77,7 @@ class Gateway:
 
 def gateways_of(attachment: Attachment) -> list[str]:
     """The gateways of an attachment's recorded routes, those of its default routes first."""
-    routes = [route for route in attachment.routes if route.type == _UNICAST]
+    routes = [route for route in attachment.routes if route.type == RTN_UNICAST]
     routes.sort(key=lambda route: not route.dst.endswith("/0"))
     return list(dict.fromkeys(route.gateway for route in routes if route.gateway))
 

@@ -15,7 +15,7 @@ from cni_repair.checkpoint import inventory
 from cni_repair.checkpoint.store import mark_of
 from cni_repair.netlink.constants import IFLA_LINK, IFLA_NET_NS_FD, NLM_F_REPLACE
 from cni_repair.netlink.prepared import place_in_link, prepared
-from cni_repair.network.model import Observed
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import DEGRADED, HEALTHY, LOST
 from cni_repair.node.context import POD_FAILURES, in_pod, wrapped

@@ -27,7 +27,7 @@ from cni_repair.node.context import POD_FAILURES, wrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
     from cni_repair.checkpoint.identity import Identity
@@ -132,8 +132,9 @@ class Turn:
     at a time, and whoever waits for it spins, and takes the other's data out of its cache. Who dies
     has had its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, pods: int) -> None:
         self._fd = os.memfd_create("cni-repair")
+        self._pods = pods
 
     def __enter__(self) -> None:
         fcntl.lockf(self._fd, fcntl.LOCK_EX)
@@ -143,12 +144,20 @@ class Turn:
 
     def note(self, number: int, at: int) -> None:
         """Leave a number in a place, where every process finds it."""
-        os.pwrite(self._fd, _U32.pack(number), at * _U32.size)
+        os.pwrite(self._fd, _U32.pack(number), self._pods + at * _U32.size)
 
     def noted(self) -> list[int]:
         """The numbers by their places."""
-        data = os.pread(self._fd, _MOST_NOTED_BYTES, 0)
+        data = os.pread(self._fd, _MOST_NOTED_BYTES, self._pods)
         return [number for (number,) in _U32.iter_unpack(data)]
+
+    def note_made(self, first: int, counts: bytes) -> None:
+        """Leave how many links of each of these pods were made: who is killed tells nobody."""
+        os.pwrite(self._fd, counts, first)
+
+    def made(self) -> bytes:
+        """How many, of each pod."""
+        return os.pread(self._fd, self._pods, 0)
 
     def close(self) -> None:
         os.close(self._fd)
@@ -179,11 +188,17 @@ class Firing:
         finally:
             aim.close()
 
-    def fire(self, wanted: Sequence[tuple[ArmedPod, int]], turn: Turn) -> list[Shot]:
+    def fire(
+        self,
+        wanted: Sequence[tuple[ArmedPod, int]],
+        turn: Turn,
+        made: Callable[[list[bool]], None],
+    ) -> list[Shot]:
         """Make the interfaces of different pods, each over the master of an index, with all that
         they had. First the doubts of all, then all links by one send, then the rest of each, then
         the answers: what the processor does, and what the kernel does, stay together, and whoever
-        waits for the turn waits for the kernel alone."""
+        waits for the turn waits for the kernel alone. `made` is told whose links
+        were made: they were lost until then."""
         aims = [_Aim(pod, master) for pod, master in wanted]
         try:
             directory = _run_dir_of(aims)
@@ -194,6 +209,7 @@ class Firing:
             creation = _creation_of(on)
             with turn:
                 self._create(on, creation)
+                made([aim.is_on for aim in aims])
                 for aim in on:
                     if aim.is_on:
                         _send_rest(aim)

@@ -22,7 +22,9 @@ _FIRST_AT_ONCE = 8  # the kernel, which has nothing to do yet, does not wait lon
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
-_UNKNOWN = DONE, False, ""  # who had it died: a look has to tell
+# Who had it died: what was made of it besides the link a look has to tell.
+_UNKNOWN = DONE, False, ""
+_NOT_MADE = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
@@ -46,7 +48,7 @@ class Armed(Closeable):
         self._pods = pods
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
-        self._turn = Turn()
+        self._turn = Turn(len(pods))
         self._processes = 1 + others
         self._workers = WaitingWorkers(others, firing.begin_in_child, self._fire_range)
 
@@ -104,8 +106,10 @@ class Armed(Closeable):
             if not unknown and not self._ready:
                 self._workers.dismiss()
             yield from zip(self._pods[number], shots)
+        made = self._turn.made() if unknown else b""
         for number in unknown:
-            yield from ((one, _UNKNOWN) for one in self._pods[number])
+            for turn, one in enumerate(self._pods[number]):
+                yield one, _UNKNOWN if turn < made[number] else _NOT_MADE
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
         share = len(numbers) // (_SHARES * self._processes)
@@ -122,11 +126,18 @@ class Armed(Closeable):
         pods = self._pods[first : first + count]
         masters = self._turn.noted()
         shots: list[list[Shot]] = [[] for _ in pods]
+        counts = bytearray(count)
         for turn in range(max(map(len, pods))):
             places = [place for place, pod in enumerate(pods) if len(pod) > turn]
             on = [place for place in places if not turn or shots[place][-1][0] != NOT_DONE]
             wanted = [(pods[place][turn], masters[pods[place][turn].chain]) for place in on]
-            fired = dict(zip(on, self._firing.fire(wanted, self._turn)))
+
+            def made(are_on: list[bool], on: list[int] = on) -> None:
+                for place, is_on in zip(on, are_on):
+                    counts[place] += is_on
+                self._turn.note_made(first, bytes(counts))
+
+            fired = dict(zip(on, self._firing.fire(wanted, self._turn, made)))
             for place in places:
                 shots[place].append(fired.get(place, _AFTER_ANOTHER))
         return [*zip(range(first, first + count), shots)]

@@ -11,17 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import FAR, LinkNews, Node, Wire, has_carrier, poll_until
 from integration.driver.scenarios.clash import OWN
-from integration.driver.scenarios.common import (
-    ANSWER_SECONDS,
-    CHECKPOINTS,
-    RUN_DIR,
-    check_same,
-    said,
-    states,
-)
+from integration.driver.scenarios.common import ANSWER_SECONDS, CHECKPOINTS, RUN_DIR, check_same
 from integration.driver.scenarios.many import attach_ipv4
 
 UNARMED, ARMED = "records only", "armed"

@@ -6,7 +6,7 @@ import contextlib
 import json
 import time
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import LabError, Netns, Node, Wire, poll_until
 from integration.driver.scenarios.common import (
     ANSWER_SECONDS,
@@ -21,8 +21,6 @@ from integration.driver.scenarios.common import (
     check_vlan,
     error_of,
     repairing,
-    said,
-    states,
     without_eth0,
 )
 

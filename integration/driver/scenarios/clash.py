@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import LinkNews, Netns, Node
 from integration.driver.scenarios.common import (
     Json,
@@ -16,8 +16,6 @@ from integration.driver.scenarios.common import (
     error_of,
     errors,
     repairing,
-    said,
-    states,
     without_eth0,
 )
 

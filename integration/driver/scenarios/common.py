@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cni_repair.repair.scheduler import SETTLE_SECONDS
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import LabError, Netns, Node, Outcome, Wire, poll_until
 
 Json = dict[str, Any]
@@ -30,20 +30,10 @@ _SAME = {
 _PATIENT_SECONDS = 60
 
 
-def states(outcome: Outcome) -> list[str]:
-    """The state of each attachment in an answer of REPAIR or `-o json`."""
-    return [one["state"] for one in outcome.document["attachments"]]
-
-
 def by_pod(outcome: Outcome, pods: list[Netns]) -> list[Json]:
     """The attachments of an answer in the order of `pods`; they were made in any order."""
     found = {one["containerID"]: one for one in outcome.document["attachments"]}
     return [found[pod.name] for pod in pods]
-
-
-def said(outcome: Outcome) -> str:
-    """All that an answer says, in one line."""
-    return " ".join((outcome.stdout + outcome.stderr).split())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from cni_repair.demo.network import GATEWAY, GATEWAY6
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.node import FAR, Node
 from integration.driver.scenarios.common import (
     ANSWER_SECONDS,
@@ -20,7 +20,6 @@ from integration.driver.scenarios.common import (
     check_repaired,
     check_same,
     is_vlan,
-    said,
     without_eth0,
 )
 

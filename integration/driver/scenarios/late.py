@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.guest import UPLINK_MACS
 from integration.driver.node import Node
 from integration.driver.scenarios.common import (
@@ -16,7 +16,6 @@ from integration.driver.scenarios.common import (
     check_vlan,
     error_of,
     errors,
-    said,
     without_eth0,
 )
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.node import UPLINKS, Node, Outcome, has_carrier, poll_until
-from integration.driver.scenarios.common import (
-    ANSWER_SECONDS,
-    Json,
-    check_pings,
-    check_same,
-    said,
-)
+from integration.driver.scenarios.common import ANSWER_SECONDS, Json, check_pings, check_same
 from integration.driver.scenarios.upgrade import MODPROBE, PLAN, RMMOD, write_plan
 
 _SPARE = "spare0"

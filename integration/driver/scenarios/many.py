@@ -5,10 +5,10 @@ from __future__ import annotations
 import concurrent.futures
 import time
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import LinkNews, Netns, Node, has_carrier, poll_until
 from integration.driver.scenarios.clash import OWN, is_temporary
-from integration.driver.scenarios.common import ANSWER_SECONDS, said, states
+from integration.driver.scenarios.common import ANSWER_SECONDS
 
 _PODS = 24
 _ROUNDS = 3

@@ -6,10 +6,10 @@ import time
 from dataclasses import asdict
 from functools import partial
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.node import Moment, Node, Wire, has_carrier, poll_until
 from integration.driver.outage import Run
-from integration.driver.scenarios.common import ANSWER_SECONDS, said
+from integration.driver.scenarios.common import ANSWER_SECONDS
 
 _PODS = 4
 _BEFORE_SECONDS = 2.0

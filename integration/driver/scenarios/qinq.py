@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 
 from cni_repair.demo.network import GATEWAY, GATEWAY6
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.node import FAR, LabError, LinkNews, Node, Outcome, poll_until
 from integration.driver.scenarios.common import (
     ANSWER_SECONDS,
@@ -17,7 +17,6 @@ from integration.driver.scenarios.common import (
     check_repaired,
     check_same,
     repairing,
-    said,
     without_eth0,
 )
 

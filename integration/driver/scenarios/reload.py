@@ -8,7 +8,7 @@ import socket
 import time
 from functools import partial
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said, states
 from integration.driver.node import LabError, Moment, Node, Wire, has_carrier, poll_until
 from integration.driver.scenarios.common import (
     ANSWER_SECONDS,
@@ -18,8 +18,6 @@ from integration.driver.scenarios.common import (
     check_same,
     check_vlan,
     repairing,
-    said,
-    states,
     without_eth0,
 )
 

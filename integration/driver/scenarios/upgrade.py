@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from integration.driver.checks import Checks
+from integration.driver.checks import Checks, said
 from integration.driver.node import (
     KUBELET,
     OPERATORS_UNITS,
@@ -27,13 +27,7 @@ from integration.driver.node import (
     has_carrier,
     poll_until,
 )
-from integration.driver.scenarios.common import (
-    ANSWER_SECONDS,
-    Json,
-    check_pings,
-    check_same,
-    said,
-)
+from integration.driver.scenarios.common import ANSWER_SECONDS, Json, check_pings, check_same
 
 _BUSYBOX = "/run/busybox"
 RMMOD, MODPROBE = f"{_BUSYBOX} rmmod e1000e", f"{_BUSYBOX} modprobe e1000e"
@@ -72,9 +66,7 @@ def upgrade(node: Node, check: Checks) -> None:
     node.up()
     wire = node.attach(*[{}] * 8)
     before, files = node.interfaces(), runtime_files()
-    connections = [node.connect(pod) for pod in node.pods]
-    for connection in connections:
-        connection.exchange("before the upgrade")
+    connections = connected(node)
     write_plan(_RELOAD)
     with node.kubelet(), distribution(node), Moment(carrier_returned()) as carrier:
         since = time.monotonic()
@@ -86,19 +78,30 @@ def upgrade(node: Node, check: Checks) -> None:
         check_log(check, node)
     check_same(check, node, before)
     check_pings(check, wire, before, since)
-    check.succeeds(
-        "the TCP connections of all pods, bound to eth0, carry on",
-        lambda: carry_on(connections),
-    )
+    check_carry_on(check, connections)
     check_restored(check, wire, carrier.at or since)
     check.outage = wire.outage(since)
 
 
-def carry_on(connections: list[Connection]) -> None:
+def connected(node: Node) -> list[Connection]:
+    """A TCP connection of each pod's, bound to eth0, over which something went."""
+    connections = [node.connect(pod) for pod in node.pods]
     for connection in connections:
-        connection.send("after the upgrade")
+        connection.exchange("before the loss")
+    return connections
+
+
+def check_carry_on(check: Checks, connections: list[Connection]) -> None:
+    check.succeeds(
+        "the TCP connections of all pods, bound to eth0, carry on", lambda: _carry_on(connections)
+    )
+
+
+def _carry_on(connections: list[Connection]) -> None:
     for connection in connections:
-        connection.answer("after the upgrade")
+        connection.send("after the loss")
+    for connection in connections:
+        connection.answer("after the loss")
 
 
 def carrier_returned(name: str = "eth0") -> Callable[[], bool]:
@@ -503,10 +506,14 @@ def cut(node: Node, arguments: list[str], kind: str, name: str = "") -> Outcome:
     """Begin or resume an upgrade, and kill it as soon as its journal tells of an event."""
     began = time.time()
     with node.meanwhile(lambda: node.cli(*arguments)) as follower:
-        pid = wait_for(kind, name, began)
-        os.kill(pid, signal.SIGKILL)
-        node.log.append(f"SIGKILL for {pid}, after {kind} {name}")
+        _kill(node, wait_for(kind, name, began), f"{kind} {name}")
         return follower.result()
+
+
+def _kill(node: Node, pid: int, after: str) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it was quicker: its outcome tells
+        os.kill(pid, signal.SIGKILL)
+    node.log.append(f"SIGKILL for {pid}, after {after}")
 
 
 def cut_before_the_driver(node: Node) -> None:
@@ -517,7 +524,8 @@ def cut_before_the_driver(node: Node) -> None:
         begun = [event["pid"] for event in events() if event["event"] == "driver"]
         if not begun:
             return
-        os.killpg(begun[0], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has come to its end
+            os.killpg(begun[0], signal.SIGKILL)
         poll_until(
             lambda: node.cli("upgrade", "--release").returncode == 0,
             _EVENT_SECONDS,
@@ -533,9 +541,7 @@ def cut_where_the_driver_ends(node: Node) -> Outcome:
     with node.meanwhile(lambda: node.cli("upgrade", "--resume")) as follower:
         wait_for("word", began=began)  # it is found at work
         _MAY_END.touch()
-        pid = wait_for("done", "driver", began)
-        os.kill(pid, signal.SIGKILL)
-        node.log.append(f"SIGKILL for {pid}, after done driver")
+        _kill(node, wait_for("done", "driver", began), "done driver")
         return follower.result()
 
 

@@ -10,17 +10,13 @@ from pathlib import Path
 
 from integration.driver.checks import Checks
 from integration.driver.node import LabError, Moment, Netns, Node, Wire, poll_until
-from integration.driver.scenarios.common import (
-    check_lost,
-    check_pings,
-    check_same,
-    check_vlan,
-)
+from integration.driver.scenarios.common import check_lost, check_pings, check_same, check_vlan
 from integration.driver.scenarios.containerd import check_kept, facts, make_pods
 from integration.driver.scenarios.upgrade import (
     PINGS_TO_RESTORED,
     carrier_returned,
-    carry_on,
+    check_carry_on,
+    connected,
     distribution,
 )
 from integration.driver.watcher import WATCH, WATCH_SECONDS, Watcher, watching
@@ -49,9 +45,7 @@ def watched(node: Node, check: Checks) -> None:
     node.up()
     wire = node.attach(*[{}] * _PODS)
     before = node.interfaces()
-    connections = [node.connect(pod) for pod in node.pods]
-    for connection in connections:
-        connection.exchange("before the reload")
+    connections = connected(node)
     with watching(node, _PODS) as watcher, distribution(node):
         with Moment(carrier_returned()) as carrier:
             since = node.unload()
@@ -61,10 +55,7 @@ def watched(node: Node, check: Checks) -> None:
         check_vlan(check, node, "eth0.3", "eth0")
         check_same(check, node, before)
         check_pings(check, wire, before, since)
-        check.succeeds(
-            "the TCP connections of all pods, bound to eth0, carry on",
-            lambda: carry_on(connections),
-        )
+        check_carry_on(check, connections)
         check_restored(check, wire, carrier.at or since)
         check_told(check, watcher, _PODS)
     check.outage = wire.outage(since)
@@ -75,9 +66,7 @@ def watched_bond(node: Node, check: Checks) -> None:
     node.make_bond()
     wire = node.attach(*[{}] * _PODS)
     before = node.interfaces()
-    connections = [node.connect(pod) for pod in node.pods]
-    for connection in connections:
-        connection.exchange("before the reload")
+    connections = connected(node)
     with watching(node, _PODS) as watcher, Moment(carrier_returned("bond4")) as carrier:
         since = time.monotonic()
         node.run(["/bin/sh", "-c", _REMAKE_BOND], check=True)
@@ -85,10 +74,7 @@ def watched_bond(node: Node, check: Checks) -> None:
         check_vlan(check, node, "bond4.3", "bond4")
         check_same(check, node, before)
         check_pings(check, wire, before, since)
-        check.succeeds(
-            "the TCP connections of all pods, bound to eth0, carry on",
-            lambda: carry_on(connections),
-        )
+        check_carry_on(check, connections)
         check_restored(check, wire, carrier.at or since)
     check.outage = wire.outage(since)
 

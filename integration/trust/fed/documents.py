@@ -17,7 +17,8 @@ from cni_repair.checkpoint.result import attachment_in
 from cni_repair.checkpoint.store import Key
 from cni_repair.cni import delegate, gc, netconf
 from cni_repair.cni.result import convert
-from cni_repair.network.model import HostLink, Observed
+from cni_repair.network.model import HostLink
+from cni_repair.network.observed import Observed
 from cni_repair.network.operations.base import Target
 from cni_repair.network.planning.plan import plan
 from cni_repair.node.capture import kept

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cni_repair.demo.lab import Netns, Outcome, PrivateLab
+from integration.driver.checks import said
 from integration.trust import tracer
 
 Json = dict[str, Any]
@@ -243,8 +244,7 @@ class Wrong(Exception):
 
 def good(what: str, outcome: Outcome) -> Outcome:
     if outcome.returncode != 0:
-        said = " ".join((outcome.stdout + outcome.stderr).split())
-        raise Wrong(f"{what} ended with {outcome.returncode}: {said[:300]}")
+        raise Wrong(f"{what} ended with {outcome.returncode}: {said(outcome)[:300]}")
     return outcome
 
 

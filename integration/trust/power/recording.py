@@ -11,13 +11,14 @@ import contextlib
 import json
 import mmap
 import os
-import subprocess
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cni_repair.demo.lab import Lab, Netns, Outcome, poll_until
+from cni_repair.demo.lab import Lab, LabError, Netns, Outcome
+from integration.daemon import Daemon
 from integration.errors import RigError
 from integration.trust.power.disk import FILE_SYSTEMS, FileSystem, copy, make_disk, mounted
 from integration.trust.power.workload import Done, Workload, done_from
@@ -25,7 +26,6 @@ from integration.trust.power.writelog import Event, mark, read_log
 
 _DAEMON = "/usr/bin/qemu-storage-daemon"
 PROGRAMS = {_DAEMON: "qemu-system-common"}
-_START_SECONDS = 60.0
 _PATIENT_SECONDS = 600.0
 
 
@@ -127,28 +127,17 @@ def _recorded(recording: Recording) -> Iterator[Path]:
     place.touch()
     export = f"type=fuse,id=export,node-name=disk,mountpoint={place},writable=on"
     options = [*recorded_disk("disk", recording.directory), "--export", export]
-    with (recording.directory / "daemon").open("wb") as said:
-        daemon = subprocess.Popen(
-            # With us it ends, whatever ended us.
-            ["setpriv", "--pdeathsig", "KILL", _DAEMON, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            start_new_session=True,  # Ctrl-C is for us
-        )
-    try:
-        poll_until(
-            lambda: place.stat().st_size or daemon.poll() is not None,
-            _START_SECONDS,
-            "QEMU's storage daemon",
-        )
-        if daemon.poll() is not None:
-            why = (recording.directory / "daemon").read_text().strip()
-            raise RigError(f"qemu-storage-daemon: {why or daemon.returncode}")
+    with Daemon(
+        "qemu-storage-daemon",
+        [_DAEMON, *options],
+        recording.directory / "daemon",
+        ending=signal.SIGTERM,  # it closes the log then
+    ) as daemon:
+        try:
+            daemon.until(lambda: place.stat().st_size)
+        except LabError as error:
+            raise RigError(str(error)) from error  # of the machine
         yield place
-    finally:
-        daemon.terminate()
-        daemon.wait()
 
 
 def recorded_disk(node: str, directory: Path) -> list[str]:

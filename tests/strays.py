@@ -1,0 +1,103 @@
+"""What a test leaves running, or open, is no other's fault: its processes are ended, and told, at
+its own end, and what the frames of a failed test still hold is let go before the next one begins.
+
+(Found by Python when the next test runs, a process "still running" would be told as that one's.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def register(config: pytest.Config) -> None:
+    config.pluginmanager.register(Strays())
+
+
+class Strays:
+    """Looks at the children of this process before each test, and after it."""
+
+    def __init__(self) -> None:
+        self._kept = set[int]()  # they are older than the test, or another one may use them, too
+        self._has_failed = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, None, None]:
+        self._kept = children()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any]
+    ) -> Generator[None, object, object]:
+        before = children()
+        try:
+            return (yield)
+        finally:
+            if fixturedef.scope != "function":
+                self._kept |= children() - before
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            told = [_end(pid) for pid in sorted(children() - self._kept)]
+        if told:
+            pytest.fail("left behind: " + ", ".join(told), pytrace=False)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._has_failed |= report.failed
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        result = yield
+        if self._has_failed:
+            self._has_failed = False
+            _forget_failure()
+        return result
+
+
+def children() -> set[int]:
+    """The processes that this one has started, and not waited for."""
+    return {int(pid) for text in _tables() for pid in text.split()}
+
+
+def _tables() -> Iterator[str]:
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            yield (thread / "children").read_text()
+
+
+def _end(pid: int) -> str:
+    """End a child, and wait for it; what it was."""
+    words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    os.kill(pid, signal.SIGKILL)
+    for process in [one for one in gc.get_objects() if isinstance(one, subprocess.Popen)]:
+        if process.pid == pid:
+            with contextlib.suppress(BrokenPipeError), process:  # it closes the pipes, and waits
+                pass
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+    return f"process {pid}: {' '.join(words)}"
+
+
+def _forget_failure() -> None:
+    """Let go of the frames of a failed test, and of what they hold."""
+    for name in ("last_exc", "last_type", "last_value", "last_traceback"):  # for debuggers
+        with contextlib.suppress(AttributeError):
+            delattr(sys, name)
+    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = told
