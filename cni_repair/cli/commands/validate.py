@@ -19,6 +19,7 @@ from cni_repair.cli.validation.findings import (
     error,
 )
 from cni_repair.cli.validation.machine import this_machine
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.report import DOCUMENT_VERSION
 
 TYPE_CHECKING = False
@@ -61,7 +62,12 @@ def _file(path: str) -> File:
         return File(path, tuple(check_file(path, this_machine())))
     except OSError as refused:
         absent = isinstance(refused, (FileNotFoundError, NotADirectoryError))
-        remedy = "name a file that is there" if absent else "name a file that can be read"
+        if absent:
+            remedy = "name a file that is there"
+        elif isinstance(refused, IsADirectoryError):
+            remedy = f"name its files: {quoted(path.rstrip('/'))}/*"
+        else:
+            remedy = "name a file that can be read"
         said = error("", f"cannot be read: {refused.strerror or refused}", remedy)
         return File(path, (Part(0, "file", (said,)),), absent)
 
