@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    Reader = Callable[[Any], Any]
+    Reader = Callable[[object], Any]
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smh])")
@@ -137,7 +137,7 @@ def shown(value: object) -> str:
 def section(make: Callable[..., Any], keys: Mapping[str, Key]) -> Reader:
     """Keys below a key."""
 
-    def read(value: Any) -> Any:
+    def read(value: object) -> Any:
         return make(**fields_of(value, keys))
 
     return read
@@ -146,7 +146,7 @@ def section(make: Callable[..., Any], keys: Mapping[str, Key]) -> Reader:
 def version(number: int) -> Reader:
     """The only version of a format that is read."""
 
-    def read(value: Any) -> int:
+    def read(value: object) -> int:
         if type(value) is not int or value != number:
             raise Wrong(f": {shown(value)} is no version that is read here: write {number}")
         return value
@@ -154,7 +154,7 @@ def version(number: int) -> Reader:
     return read
 
 
-def service(value: Any) -> str:
+def service(value: object) -> str:
     """The name of a unit of systemd's."""
     if not isinstance(value, str) or not _UNIT.fullmatch(value):
         raise Wrong(f": {shown(value)} is no service: write its unit's name, as kubelet.service")
@@ -170,7 +170,7 @@ def seconds_in(text: object) -> float | None:
 def duration(example: str, least: float = 0) -> Reader:
     """Seconds, of a text such as "5m": more than none, at least `least`, at most a day."""
 
-    def read(value: Any) -> float:
+    def read(value: object) -> float:
         seconds = seconds_in(value)
         if seconds is None:
             raise Wrong(
@@ -189,7 +189,7 @@ def _least(seconds: float) -> str:
     return f"at least {seconds:g}s" if seconds else "more than none"
 
 
-def flag(value: Any) -> bool:
+def flag(value: object) -> bool:
     if type(value) is not bool:
         raise Wrong(f": {shown(value)} is neither of the two: write true or false")
     return value

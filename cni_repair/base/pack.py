@@ -80,9 +80,11 @@ class _Finder:
             del run[:-1]
         read: Chunk = {}
         for other, begin, end in run:
-            if other not in read and other not in sys.modules:
+            if other in sys.modules and other != name:
+                continue
+            if other not in read:
                 read |= self._read(begin, end)
-            if other not in sys.modules and other != name:
+            if other != name:
                 _load(other, read[other])
         return _spec(name, read[name])
 

@@ -43,7 +43,7 @@ class Entry:
         container_id, _, ifname = self.file.removesuffix(".json").partition("@")
         return Key(container_id, ifname)
 
-    # What many are asked for, and the armed index knows without the record (see repair/indexed):
+    # What many are asked for, and the armed index knows without the record (repair/armed/entries):
 
     @property
     def network(self) -> str:

@@ -20,7 +20,6 @@ from cni_repair.cli.common import UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
 
 # Where journald keeps its files (systemd-journald.service(8)): for ever, or until the next boot.
 _PLACES = ("/var/log/journal", "/run/log/journal")
@@ -131,7 +130,7 @@ def entries_in(lines: Iterable[bytes]) -> Iterator[Entry]:
         yield Entry(at, fields)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value as text: journalctl prints what is not plain text as its bytes, and a field that is
     there twice as a list."""
     if isinstance(value, list) and value:

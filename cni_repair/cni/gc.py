@@ -75,13 +75,13 @@ def valid_attachments(conf: NetConf) -> set[Key]:
     return {key for name, listed in lists.items() for key in _keys(name, listed)}
 
 
-def _keys(name: str, listed: Any) -> list[Key]:
+def _keys(name: str, listed: object) -> list[Key]:
     if not isinstance(listed, list):
         raise _malformed(name, listed)
     return [_key(f"{name}[{index}]", entry) for index, entry in enumerate(listed)]
 
 
-def _key(where: str, entry: Any) -> Key:
+def _key(where: str, entry: object) -> Key:
     fields = respelled(entry, ATTACHMENT) if isinstance(entry, dict) else {}
     key = Key(fields.get("containerID", ""), fields.get("ifname", ""))
     if not all(isinstance(part, str) and part for part in (key.container_id, key.ifname)):
@@ -89,7 +89,7 @@ def _key(where: str, entry: Any) -> Key:
     return key
 
 
-def _malformed(where: str, value: Any) -> CniError:
+def _malformed(where: str, value: object) -> CniError:
     said = dumps(value)
     return CniError(
         CONFIG,

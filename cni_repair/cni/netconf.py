@@ -160,7 +160,7 @@ def _merged(values: dict[str, Any], overrides: dict[str, Any], tolerant: bool) -
     return merged
 
 
-def _version(value: Any) -> str:
+def _version(value: object) -> str:
     """The CNI version that the delegate speaks for a configuration's `cniVersion`."""
     if value is None or value == "":
         return _WITHOUT_VERSION
@@ -175,13 +175,13 @@ def _version(value: Any) -> str:
     return value
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     if not isinstance(value, str) or not valid_id(value):
         raise _wrong(f"name: {value!r} is not a network name (letters, digits, '_', '.', '-')")
     return value
 
 
-def _delegate(value: Any, tolerant: bool) -> tuple[str, dict[str, Any]]:
+def _delegate(value: object, tolerant: bool) -> tuple[str, dict[str, Any]]:
     overrides = _known(value, tolerant) if isinstance(value, dict) else {"type": value}
     kind = overrides.get("type", DEFAULT_DELEGATE)
     if not isinstance(kind, str) or not valid_id(kind):

@@ -48,6 +48,15 @@ def _taken_from(queue: int) -> Iterator[int]:
         yield int.from_bytes(number, "big")
 
 
+def _next_in(queue: int) -> int | None:
+    """The next number in a queue that does not block; None where another one was quicker."""
+    try:
+        number = os.read(queue, _NUMBER_BYTES)
+    except BlockingIOError:
+        return None
+    return int.from_bytes(number, "big") if number else None
+
+
 class Workers(Closeable):
     """Context: processes that do the work together with this one; they have ended when it ends."""
 
@@ -115,13 +124,16 @@ class Workers(Closeable):
             self._close_inherited()
             gc.disable()  # a collection would touch, and so copy, every page that the two share
             self._begin()
-            for number in _taken_from(self._queue):
+            for number in self._taken():
                 data = marshal.dumps(self._work(number))
                 message = len(data).to_bytes(_LENGTH_BYTES, "big") + data
                 while message:
                     message = message[os.write(pipe, message) :]
         finally:
             os._exit(0)
+
+    def _taken(self) -> Iterator[int]:
+        return _taken_from(self._queue)
 
     def _close_inherited(self) -> None:
         """Who writes to one of these gets EPIPE once the first process has closed it."""
@@ -185,7 +197,9 @@ def _log_killed(number: int) -> None:
 
 
 class WaitingWorkers(Workers):
-    """Context: as :class:`Workers`; the processes are there before anybody knows what to do."""
+    """Context: as :class:`Workers`; the processes are there before anybody knows what to do. This
+    one works with them while it takes their results: one that only waited would be one more to
+    start, and on two processors in the others' way."""
 
     def __init__(self, count: int, begin: Callable[[], None], work: Callable[[int], Any]) -> None:
         super().__init__(count, (), begin, work)
@@ -198,23 +212,31 @@ class WaitingWorkers(Workers):
 
     def results(self, numbers: Sequence[int]) -> Iterator[Any]:
         """Have these worked on, and give what comes of each as it comes. Once one of the processes
-        has died, the others end as well, and nothing is worked on any more."""
+        has died, the others end after that, and are given nothing any more."""
         if not self.are_there or not numbers:
             return
         data = b"".join(number.to_bytes(_NUMBER_BYTES, "big") for number in numbers)
         expected = os.write(self._fill, data) // _NUMBER_BYTES
         while expected > 0:
-            poll = select.poll()
-            for pipe in self._parts:
-                poll.register(pipe, select.POLLIN)
-            for pipe, _ in poll.poll():
-                for result in self._read(pipe):
-                    expected -= 1
-                    yield result
-            if expected > 0 and not self.are_there:
+            if not self.are_there:
                 self._end_queue()
-                yield from self.rest()
-                return
+            number = _next_in(self._queue)
+            if number is None and not self._parts:
+                return  # somebody had it who died
+            for result in (*self._own(number), *self._others(number is None)):
+                expected -= 1
+                yield result
+
+    def _own(self, number: int | None) -> Iterator[Any]:
+        if number is not None:
+            yield self._work(number)
+
+    def _others(self, wait: bool) -> Iterator[Any]:
+        poll = select.poll()
+        for pipe in self._parts:
+            poll.register(pipe, select.POLLIN)
+        for pipe, _ in poll.poll(None if wait else 0):
+            yield from self._read(pipe)
 
     def dismiss(self) -> None:
         """Have them end while this one goes on: there will be nothing more to do."""
@@ -222,8 +244,17 @@ class WaitingWorkers(Workers):
 
     def _new_queue(self) -> tuple[int, int]:
         queue, self._fill = os.pipe()
-        os.set_blocking(self._fill, False)
+        for end in (queue, self._fill):
+            os.set_blocking(end, False)
         return queue, 0
+
+    def _taken(self) -> Iterator[int]:
+        poll = select.poll()
+        poll.register(self._queue, select.POLLIN)
+        while poll.poll()[0][1] & select.POLLIN:  # else it has come to its end
+            number = _next_in(self._queue)
+            if number is not None:
+                yield number
 
     def _close_inherited(self) -> None:
         super()._close_inherited()

@@ -132,7 +132,7 @@ def plan_of(document: Any, what: str = "this") -> Plan:
 # --- readers: each takes a value of the document and gives ours ---------------------------------
 
 
-def _kubelet(value: Any) -> Kubelet | None:
+def _kubelet(value: object) -> Kubelet | None:
     if value == NO_KUBELET:
         return None
     if not isinstance(value, dict):
@@ -143,7 +143,7 @@ def _kubelet(value: Any) -> Kubelet | None:
     return Kubelet(**fields_of(value, _KUBELET))
 
 
-def _percent(value: Any) -> int:
+def _percent(value: object) -> int:
     match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
     number = int(match[1]) if match else value
     if type(number) is not int or not 0 <= number <= 100:
@@ -151,7 +151,7 @@ def _percent(value: Any) -> int:
     return number
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise Wrong(f": {shown(value)} is no list: write names in brackets, such as [bond4]")
     problems = [
@@ -164,7 +164,7 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _addresses(value: list[Any]) -> tuple[str, ...]:
     """As the kernel writes them."""
-    texts = [_address(one) for one in value]
+    texts = [_address(one) if isinstance(one, str) else "" for one in value]
     problems = [
         f"[{index}]: {shown(value[index])} is no address: write one, such as 10.9.0.1"
         for index, text in enumerate(texts)
@@ -173,12 +173,12 @@ def _addresses(value: list[Any]) -> tuple[str, ...]:
     return each_once(texts, problems)
 
 
-def _address(value: Any) -> str:
+def _address(text: str) -> str:
     """The address as the kernel writes it; "" where it is none."""
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            return socket.inet_ntop(family, socket.inet_pton(family, value))
-        except (OSError, TypeError, ValueError):
+            return socket.inet_ntop(family, socket.inet_pton(family, text))
+        except (OSError, ValueError):
             continue
     return ""
 
@@ -186,7 +186,7 @@ def _address(value: Any) -> str:
 def _required(read_names: Callable[[list[Any]], tuple[str, ...]], example: str) -> Reader:
     """All, or a list."""
 
-    def read(value: Any) -> Required:
+    def read(value: object) -> Required:
         if value == ALL:
             return Required(True, ())
         if not isinstance(value, list):
@@ -196,7 +196,7 @@ def _required(read_names: Callable[[list[Any]], tuple[str, ...]], example: str) 
     return read
 
 
-def _command(value: Any) -> tuple[str, ...]:
+def _command(value: object) -> tuple[str, ...]:
     """A list as it is, a text for the shell."""
     if isinstance(value, str):
         if not value.strip():
@@ -218,7 +218,7 @@ def _command(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _end(value: Any) -> str:
+def _end(value: object) -> str:
     if value not in (RELEASE, HOLD):
         raise Wrong(f": {shown(value)} is nothing to do with kubelet: write {RELEASE} or {HOLD}")
     return str(value)

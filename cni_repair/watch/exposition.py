@@ -86,7 +86,7 @@ GAUGES = (
 )
 
 
-def number_at(document: Any, path: Iterable[str]) -> float | None:
+def number_at(document: object, path: Iterable[str]) -> float | None:
     """A number of the document; of a list, how many it has; None where there is none."""
     for key in path:
         document = document.get(key) if isinstance(document, Mapping) else None

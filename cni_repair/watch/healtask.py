@@ -78,13 +78,13 @@ class _Heal:
         if self._armed is not None:
             return
         count = len(self._entries)
-        processes = worker_count(count, usable_processors())
+        others = worker_count(count, usable_processors()) - 1
         self._armed = arm(
             self._node,
             self._store,
             _each_told(self._channel, [*self._entries.values()]),
             self._options(),
-            processes if processes > 1 else 0,
+            others,
         )
         self._channel.send({"armed": self._armed.count, "of": count})
 

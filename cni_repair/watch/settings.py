@@ -33,8 +33,6 @@ from cni_repair.checkpoint.store import CHECKPOINT_DIR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from cni_repair.base.keyed import Reader
 
 VERSION = 1
@@ -134,7 +132,7 @@ def run_dir_of(path: str | None) -> str:
     return read_run_dir(path or CONFIG_FILE)
 
 
-def settings_of(document: Any, path: str = "") -> Settings:
+def settings_of(document: object, path: str = "") -> Settings:
     """The settings that a decoded document holds. Raises SettingsError."""
     values = read_document(document, _SETTINGS, path or "this", SettingsError)
     kubelet, metrics, back_off = (values[name] for name in ("kubelet", "metrics", "backOff"))
@@ -193,7 +191,7 @@ def _open(path: str) -> int:
 
 
 def _one_of(*words: str) -> Reader:
-    def read(value: Any) -> str:
+    def read(value: object) -> str:
         if value not in words or not isinstance(value, str):
             raise Wrong(
                 f": {shown(value)} is not known: write {', '.join(words[:-1])} or {words[-1]}"
@@ -204,7 +202,7 @@ def _one_of(*words: str) -> Reader:
 
 
 def _path(example: str) -> Reader:
-    def read(value: Any) -> str:
+    def read(value: object) -> str:
         if not isinstance(value, str) or not _is_path(value):
             raise Wrong(
                 f": {shown(value)} is no absolute path: write one, without . and .., such as"
@@ -223,7 +221,7 @@ def _is_path(text: str) -> bool:
     return length <= _MOST_PATH and not text.startswith("//") and bool(_PATH.fullmatch(text))
 
 
-def _checkpoint_dirs(value: Any) -> tuple[str, ...]:
+def _checkpoint_dirs(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise Wrong(f": {shown(value or None)} is no list of directories: write [{CHECKPOINT_DIR}]")
     paths: list[str] = []
@@ -237,16 +235,16 @@ def _checkpoint_dirs(value: Any) -> tuple[str, ...]:
     return each_once(paths, problems)
 
 
-def _textfile(value: Any) -> str:
+def _textfile(value: object) -> str:
     if value == "":
         return ""
     path: str = _path(_EXAMPLE_TEXTFILE)(value)
-    if not value.endswith(_PROM):  # "/x.prom/" is a directory
+    if not str(value).endswith(_PROM):  # "/x.prom/" is a directory
         raise Wrong(f": {shown(value)} is read by no node_exporter: give it a name in {_PROM}")
     return path
 
 
-def _listen(value: Any) -> str:
+def _listen(value: object) -> str:
     if value == "":
         return ""
     match = _LISTEN.fullmatch(value) if isinstance(value, str) else None
@@ -266,7 +264,7 @@ def _listen(value: Any) -> str:
     return str(value)
 
 
-def _kubeconfig(value: Any) -> str:
+def _kubeconfig(value: object) -> str:
     if value in (AUTO, NEVER) and isinstance(value, str):
         return value
     try:
@@ -279,7 +277,7 @@ def _kubeconfig(value: Any) -> str:
     return path
 
 
-def _back_off(value: Any) -> dict[str, float]:
+def _back_off(value: object) -> dict[str, float]:
     values = fields_of(value, _BACK_OFF)
     if values["most"] < values["first"]:
         raise Wrong(f".most: it is less than first ({values['first']:g}s): write more")

@@ -28,8 +28,8 @@ def main() -> int:
     )
     with Store(directory) as store, Node() as node:
         entries = inventory.read_all(store, None)
-        processes = worker_count(len(entries), usable_processors())
-        with arm(node, store, entries, options, processes if processes > 1 else 0) as armed:
+        others = worker_count(len(entries), usable_processors()) - 1
+        with arm(node, store, entries, options, others) as armed:
             print(armed.count, flush=True)
             sys.stdin.readline()
             began = time.perf_counter()

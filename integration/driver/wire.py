@@ -230,7 +230,7 @@ def _send_ping(sock: socket.socket, family: int, number: int) -> None:
     kind = _ECHO if family == 4 else _ECHO6
     body = struct.pack("!HH", 1, number & 0xFFFF)
     # Of IPv6 the kernel makes the checksum.
-    head = struct.pack("!BBH", kind, 0, _checksum(bytes([kind, 0]) + body) if family == 4 else 0)
+    head = struct.pack("!BBH", kind, 0, checksum(bytes([kind, 0]) + body) if family == 4 else 0)
     # No route, no address, no device: what an outage is made of.
     with contextlib.suppress(OSError):
         sock.sendto(head + body, (GATEWAY if family == 4 else GATEWAY6, 0))
@@ -244,7 +244,7 @@ def _answered(packet: bytes, family: int) -> int | None:
     return int.from_bytes(icmp[6:8], "big") if is_reply else None
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

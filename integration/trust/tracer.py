@@ -194,6 +194,9 @@ class _Family:
             _continue(thread)
             return
         who, self.kill = self.kill[2], None
+        if who == COMMAND and self.command not in self.threads:
+            _continue(thread)  # it has ended by itself
+            return
         if who != CALLER:
             self.held.append(thread)
         if who == ALL:

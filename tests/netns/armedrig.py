@@ -24,7 +24,7 @@ from cni_repair.repair.armed.arming import arm
 from cni_repair.repair.scheduler import repair
 from cni_repair.repair.session import RepairOptions
 
-directory, run_dir, processes, patch = sys.argv[1:]
+directory, run_dir, others, patch = sys.argv[1:]
 exec(patch)
 
 def say(**what):
@@ -33,7 +33,7 @@ def say(**what):
 with Store(directory) as store, Node() as node:
     options = RepairOptions(run_dir, 0)
     entries = inventory.read_all(store, None)
-    with arm(node, store, entries, options, int(processes)) as armed:
+    with arm(node, store, entries, options, int(others)) as armed:
         say(count=armed.count, refused=armed.refused)
         if sys.stdin.readline():
             reports = repair(node, store, entries, replace(options, armed=armed))
@@ -81,9 +81,9 @@ class Arming:
 
 
 @contextmanager
-def arming(rig: Rig, processes: int = 0, patch: str = "") -> Iterator[Arming]:
+def arming(rig: Rig, others: int = 0, patch: str = "") -> Iterator[Arming]:
     """Arm what is lost by now; `patch` is Python code that runs before."""
-    places = (str(rig.checkpoints), str(rig.lab.run_dir), str(processes), patch)
+    places = (str(rig.checkpoints), str(rig.lab.run_dir), str(others), patch)
     with subprocess.Popen(
         rig.command(sys.executable, "-IS", "-c", _PROGRAM, *places),
         stdin=subprocess.PIPE,

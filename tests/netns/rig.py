@@ -51,6 +51,20 @@ from cni_repair.repair import scheduler
 scheduler.SETTLE_SECONDS = {2 * HANG_SECONDS}
 """
 
+# What somebody may give a pod's interface besides: arguments of `ip`.
+UNUSUAL = [
+    "addr add 198.51.100.7/24 brd + label eth0:x dev eth0",
+    "addr add 198.51.100.8/24 dev eth0",  # a secondary one
+    "addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0",
+    "addr add 198.51.101.7/32 scope link dev eth0",
+    "addr add 198.51.102.7/24 noprefixroute dev eth0",
+    "route add 203.0.113.0/24 via 198.51.100.1 dev eth0 metric 77 mtu 1400 advmss 1300",
+    "route add 203.0.113.0/24 via 10.9.0.1 dev eth0 table 1000 src 198.51.100.8",
+    "route add 203.0.114.0/24 dev eth0 tos 0x10 scope link",
+    "route add 203.0.115.0/24 via 172.16.0.1 dev eth0 onlink proto static",
+    "route add 203.0.116.1 dev eth0 quickack 1",
+]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -476,3 +490,9 @@ def entry_of(report: Json, pod: Pod) -> Json:
 
 def without(document: Json, keys: Iterable[str]) -> Json:
     return {key: value for key, value in document.items() if key not in set(keys)}
+
+
+def in_result(state: Json) -> Json:
+    """What of an interface's state a Result and a configuration know: neither ifindex nor
+    sysctls."""
+    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}

@@ -29,6 +29,8 @@ from tests.netns.rig import (
     Pod,
     Rig,
     eventually,
+    in_result,
+    options,
     states,
     without,
 )
@@ -44,14 +46,13 @@ DOCKERSHIM = "/var/lib/cni/cache"
 MULTUS = "/var/lib/cni/multus"
 
 
-def adopt(rig: Rig, *options: str, status: int = 0) -> Json:
+def adopt(rig: Rig, *words: str, status: int = 0) -> Json:
     """What `adopt -o json` prints."""
-    return command(rig, "-o", "json", *options).report(status)
+    return command(rig, "-o", "json", *words).report(status)
 
 
-def command(rig: Rig, *options: str, patch: str = "") -> Outcome:
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    return rig.cli("adopt", *where, *options, patch=patch)
+def command(rig: Rig, *words: str, patch: str = "") -> Outcome:
+    return rig.cli("adopt", *options(rig), *words, patch=patch)
 
 
 def entry_of(report: Json, pod: Pod, ifname: str = "eth0") -> Json:
@@ -314,8 +315,7 @@ def test_it_sends_questions_only(rig: Rig) -> None:
     trace = rig.base / "trace"
     rig.run(
         "strace", "-f", "-o", str(trace), "-e", "trace=sendto,sendmsg,sendmmsg",
-        "-e", "abbrev=none", rig.launcher(), "adopt", "--write", "--checkpoint-dir",
-        str(rig.checkpoints), "--run-dir", str(rig.base / "run"),
+        "-e", "abbrev=none", rig.launcher(), "adopt", "--write", *options(rig),
     )  # fmt: skip
     kinds = set(re.findall(r"nlmsg_type=(\w+)", trace.read_text()))
     gets = {"RTM_GETLINK": 18, "RTM_GETADDR": 22, "RTM_GETROUTE": 26, "RTM_GETNSID": 90}
@@ -737,7 +737,7 @@ def test_a_process_of_the_sandbox_that_has_lost_its_interface(rig: Rig, named: s
         rig.reload()
         assert states(adopt(rig, "--write")) == {pod.id: "adopted"}
         rig.plugin("REPAIR", None, rig.conf()).ok()
-        assert share(rig.state(pod)) == share(was.state)
+        assert in_result(rig.state(pod)) == in_result(was.state)
 
 
 def test_nerdctls_ids_are_told_and_taken_as_it_shows_them(rig: Rig) -> None:
@@ -911,11 +911,6 @@ def test_a_mount_of_the_runtimes(rig: Rig, path: str) -> None:
 # --- after the loss -------------------------------------------------------------------------------
 
 
-def share(state: Json) -> Json:
-    """What Result and configuration know: neither ifindex nor sysctls."""
-    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}
-
-
 def test_pods_whose_interface_is_lost_already(rig: Rig) -> None:
     one, two = attach_bare(rig, "a1"), attach_bare(rig, "b2", bare_conf(rig, mode="private"))
     rig.uplink_down()
@@ -928,7 +923,7 @@ def test_pods_whose_interface_is_lost_already(rig: Rig) -> None:
     rig.uplink_up()
     rig.plugin("REPAIR", None, rig.conf()).ok()
     for was in (one, two):
-        assert share(rig.state(was.pod)) == share(was.state)
+        assert in_result(rig.state(was.pod)) == in_result(was.state)
         assert rig.ping(was.pod, GATEWAY4)
 
 
@@ -945,7 +940,7 @@ def test_lost_while_the_master_is_back(rig: Rig) -> None:
     (parent,) = json.loads(rig.checkpoint(was.pod).read_text())["parents"]
     assert (parent["name"], parent["kind"]) == ("eth0", "veth")
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 TWO_GATEWAYS = [{"dst": "0.0.0.0/0"}, {"dst": "0.0.0.0/0", "gw": "10.9.0.2"}]
@@ -985,8 +980,7 @@ def chained_with_sbr(rig: Rig, pod: Pod, **told: Any) -> None:
 
 
 def repaired(rig: Rig) -> Outcome:
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    return rig.cli("repair", "--all", *where)
+    return rig.cli("repair", "--all", *options(rig))
 
 
 @pytest.mark.parametrize(
@@ -1069,7 +1063,7 @@ def test_lost_and_no_master_named(rig: Rig) -> None:
     conf = put(rig.base / "pods.conf", json.dumps(rig.conf(master=["bond4", "eth0"])))
     assert states(adopt(rig, "--write", "--conf", str(conf))) == {was.pod.id: "adopted"}
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_lost_with_the_vlan_below_it(rig: Rig) -> None:
@@ -1094,7 +1088,7 @@ def test_lost_with_our_own_configuration(rig: Rig) -> None:
     rig.reload()
     adopt(rig, "--write")
     rig.plugin("REPAIR", None, rig.conf()).ok()
-    assert share(rig.state(was.pod)) == share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_lost_with_a_version_that_we_do_not_speak(rig: Rig) -> None:

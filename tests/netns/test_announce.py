@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from integration.driver.wire import checksum
 from tests.netns.rig import (
     HANG_SECONDS,
     PATIENT,
@@ -110,13 +111,6 @@ def announced_by_na(frames: list[bytes], mac: bytes) -> set[str]:
         assert checksum(sender + to + struct.pack("!II", length, 58) + body) == 0
         found.add(str(IPv6Address(sender)))
     return found
-
-
-def checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def test_every_address_of_ipam_is_announced(rig: Rig) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.netns.podconfig import Configuration, generate
-from tests.netns.rig import Rig
+from tests.netns.rig import Rig, options
 from tests.netns.test_armed_index import fired, told
 from tests.netns.test_everything import BATCH, Batch, Case
-from tests.netns.test_plan_commands import where
 
 MANY = int(os.environ.get("CNI_REPAIR_CONFIGURATIONS", "0"))
 
@@ -30,7 +29,7 @@ class Twice(Batch):
     def repaired(self, patch: str = "") -> None:
         self.rig.reload()
         self.rig.reload("eth1", ip="10.8.0.1")
-        report = self.rig.cli("repair", "--all", "-o", "json", *where(self.rig), patch=patch)
+        report = self.rig.cli("repair", "--all", "-o", "json", *options(self.rig), patch=patch)
         for case, entry in self.entries(report.report(report.status)):
             if entry["state"] != "healthy":
                 case.problems.append(f"{'armed' if patch else 'unarmed'}: {entry['findings']}")

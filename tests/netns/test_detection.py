@@ -270,13 +270,19 @@ def test_another_host_asks_for_it_at_the_same_time(rig: Rig) -> None:
     assert rig.state(was.pod) == was.state
 
 
-def test_another_pod_of_the_node_has_it(rig: Rig) -> None:
-    """It does not hear its master's question: its record names it, and it has the address."""
+def lost_and_taken(rig: Rig) -> tuple[Attachment, Attachment]:
+    """A lost pod, and another of the node that took its address, as its record knows."""
     was = rig.attach("pod1", static(rig, SIX), ipv6=True)
     other = rig.attach("pod2", static(rig, "fd00:9::51"), ipv6=True)
     rig.ip("link del eth0", was.pod)
     rig.ip(f"addr add {SIX}/64 dev eth0 nodad", other.pod)
     rig.cli("snapshot", other.pod.id, *options(rig))
+    return was, other
+
+
+def test_another_pod_of_the_node_has_it(rig: Rig) -> None:
+    """It does not hear its master's question: its record names it, and it has the address."""
+    was, other = lost_and_taken(rig)
     report = rig.plugin("REPAIR").report(1)
     assert states(report) == {was.pod.id: "degraded", other.pod.id: "healthy"}
     entry = entry_of(report, was.pod)
@@ -288,11 +294,7 @@ def test_another_pod_of_the_node_has_it(rig: Rig) -> None:
 
 def test_a_record_alone_holds_nothing(rig: Rig) -> None:
     """Another pod's record has the address, but the pod has not."""
-    was = rig.attach("pod1", static(rig, SIX), ipv6=True)
-    other = rig.attach("pod2", static(rig, "fd00:9::51"), ipv6=True)
-    rig.ip("link del eth0", was.pod)
-    rig.ip(f"addr add {SIX}/64 dev eth0 nodad", other.pod)
-    rig.cli("snapshot", other.pod.id, *options(rig))
+    was, other = lost_and_taken(rig)
     rig.ip(f"addr del {SIX}/64 dev eth0", other.pod)
     report = rig.plugin("REPAIR", was.pod, static(rig, SIX)).ok()
     assert report["ips"] == was.result["ips"]

@@ -84,12 +84,10 @@ def test_another_host_has_the_ipv6_address(rig: Rig) -> None:
     assert_refused(rig, was, f"address {SIX} is in use by {MAC}")
 
 
-def test_an_answer_that_is_read_late_counts(rig: Rig) -> None:
-    """On a busy node all the time may be over before the question's sender has its turn again."""
-    was = rig.attach("pod1", static(rig))
-    rig.reload()
-    another_host(rig)
-    patch = """
+# What keeps the one who asks from reading an answer that has come.
+LATE = {
+    # On a busy node all the time may be over before the question's sender has its turn again.
+    "the first": """
 import time
 from cni_repair.network.reachability import holders
 send = holders.Asker._send
@@ -97,17 +95,9 @@ def sent_and_slept(self):
     send(self)
     time.sleep(holders.SECONDS)
 holders.Asker._send = sent_and_slept
-"""
-    entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
-    assert f"address {FOUR} is in use by {MAC}" in entry["error"]["details"]
-
-
-def test_the_last_answer_is_read_however_late(rig: Rig) -> None:
-    """It came to the last question, after which the sender slept for longer than it waits."""
-    was = rig.attach("pod1", static(rig))
-    rig.reload()
-    another_host(rig)
-    patch = """
+""",
+    # It came to the last question, after which the sender slept for longer than it waits.
+    "the last": """
 import time
 from cni_repair.network.reachability import holders
 begin = holders._Question.begin
@@ -122,7 +112,15 @@ def sent_and_slept(self):
     if self._rounds == holders.BEFORE.times:
         time.sleep(2 * holders.BEFORE.seconds)
 holders._Question.begin, holders.Asker._send = only_the_last, sent_and_slept
-"""
+""",
+}
+
+
+@pytest.mark.parametrize("patch", LATE.values(), ids=LATE)
+def test_an_answer_that_is_read_late_counts(rig: Rig, patch: str) -> None:
+    was = rig.attach("pod1", static(rig))
+    rig.reload()
+    another_host(rig)
     entry = entry_of(rig.plugin("REPAIR", patch=patch).report(1), was.pod)
     assert f"address {FOUR} is in use by {MAC}" in entry["error"]["details"]
 

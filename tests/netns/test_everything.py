@@ -31,8 +31,7 @@ from tests.netns.podconfig import (
     view_of,
     viewing,
 )
-from tests.netns.rig import Attachment, Json, Pod, Rig
-from tests.netns.test_plan_commands import where
+from tests.netns.rig import Attachment, Json, Pod, Rig, options
 
 MANY = int(os.environ.get("CNI_REPAIR_CONFIGURATIONS", "0"))
 BATCH = 15
@@ -176,7 +175,7 @@ class Batch:
 
     def told(self, *words: str) -> Json:
         """What a command of ours prints of all attachments."""
-        report: Json = json.loads(self.rig.cli(*words, "-o", "json", *where(self.rig)).out)
+        report: Json = json.loads(self.rig.cli(*words, "-o", "json", *options(self.rig)).out)
         return report
 
     def _repair(self) -> None:
@@ -187,7 +186,7 @@ class Batch:
 
     def _play(self) -> None:
         for _ in range(2):  # once more for what had to wait for a pod's other interface
-            printed = self.rig.cli("plan", *where(self.rig)).out.splitlines()
+            printed = self.rig.cli("plan", *options(self.rig)).out.splitlines()
             commands = [line for line in printed if not line.startswith("#")]
             for command, why in self._refused(commands):
                 for case in self.cases:

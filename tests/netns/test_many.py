@@ -20,6 +20,7 @@ from tests.netns.rig import (
     Rig,
     entry_of,
     eventually,
+    options,
     states,
 )
 from tests.netns.test_announce import Wire, announced_by_arp, announced_of, mac_of
@@ -142,8 +143,7 @@ def test_all_lost_come_back_and_are_reported_as_by_one_process(node: Node) -> No
 @pytest.mark.parametrize("output", ["json", "table"])
 def test_command_line_says_the_same(node: Node, output: str) -> None:
     rig, _ = node
-    words = ["repair", "--all", "--checkpoint-dir", str(rig.checkpoints)]
-    words += ["--run-dir", str(rig.base / "run"), *(["-o", "json"] if output == "json" else [])]
+    words = ["repair", "--all", *options(rig), *(["-o", "json"] if output == "json" else [])]
     said = []
     for patch in (ONE, SEVERAL):
         rig.ip("link del eth0", rig_pod(node, 5))
@@ -401,9 +401,8 @@ def test_interfaces_of_one_pod_that_need_each_other(mixed: Rig) -> None:
         rig.ip("link del net1", was.pod)
         if was.pod == taken:
             rig.ip(f"link add br9 index {index} type bridge", was.pod)
-    words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
     patch = patch_of(rig, SEVERAL)
-    report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
+    report = json.loads(rig.cli("repair", "--all", *options(rig), "-o", "json", patch=patch).out)
     mine = [one for one in report["attachments"] if one["containerID"][:1] == "w"]
     assert [one["ifname"] for one in mine] == ["eth0"] * 4 + ["net1"] * 4
     assert {one["state"] for one in mine} == {"healthy"}
@@ -434,8 +433,7 @@ uplink_cache.ensure = noted_ensure
 uplink_cache.UplinkCache._ready = lambda *_: None
 """
     patch = patch_of(rig, SEVERAL, asked)
-    words = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    report = json.loads(rig.cli("repair", "--all", *words, "-o", "json", patch=patch).out)
+    report = json.loads(rig.cli("repair", "--all", *options(rig), "-o", "json", patch=patch).out)
     assert {entry_of(report, was.pod)["state"] for was in pods} == {"healthy"}
     workers = workers_of(rig)
     assert len(workers) == 3

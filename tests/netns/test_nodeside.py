@@ -15,9 +15,8 @@ import pytest
 from cni_repair.base.frozen import replace
 from cni_repair.checkpoint import model
 from cni_repair.network.model import NodeLinks
-from tests.netns.rig import Attachment, Json, Rig, entry_of, states
+from tests.netns.rig import Attachment, Json, Rig, entry_of, options, states
 from tests.netns.test_adopt import adopt, attach_bare
-from tests.netns.test_plan_commands import where
 from tests.netns.test_repair import Monitor
 from tests.netns.test_snapshot import snapshot
 
@@ -193,7 +192,7 @@ def test_name_that_is_taken_is_left_alone_and_said(rig: Rig) -> None:
     assert rig.state(was.pod) == was.state
     assert "is a bridge link over nothing now: left alone" in notes(report)
     assert rig.ip(f"addr show dev {SHIM}") == before
-    status = rig.cli("status", *where(rig)).out
+    status = rig.cli("status", *options(rig)).out
     assert "left alone" in status
     assert SHIM_ADDRESS not in status
 
@@ -213,7 +212,7 @@ def test_what_cannot_be_given_back_is_said_and_stops_nothing(rig: Rig) -> None:
     )
     rig.run("ping", "-q", "-c", "1", "-W", "5", "-I", SHIM_ADDRESS, was.address)
     # The shim is up now: what it lacks is said, and left to those who use it.
-    status = rig.cli("status", *where(rig))
+    status = rig.cli("status", *options(rig))
     assert status.status == 0
     assert "ip route add 203.0.113.0/24" in " ".join(status.out.split())
     assert notes(rig.plugin("REPAIR").report(0)) == ""
@@ -250,10 +249,10 @@ def test_shim_alone_is_made_while_all_pods_are_well(rig: Rig) -> None:
     before = shim(rig)
     take_snapshot(rig)
     rig.ip(f"link del {SHIM}")
-    status = rig.cli("status", *where(rig))
+    status = rig.cli("status", *options(rig))
     assert status.status == 0
     assert "shim0, a macvlan over eth0, is gone" in " ".join(status.out.split())
-    repaired = rig.cli("repair", "--all", *where(rig))
+    repaired = rig.cli("repair", "--all", *options(rig))
     assert repaired.status == 0
     assert "made again" in " ".join(repaired.out.split())
     assert shim(rig) == before
@@ -276,14 +275,14 @@ def test_plan_prints_what_a_repair_does(rig: Rig) -> None:
     before = shim(rig)
     take_snapshot(rig)
     rig.reload()
-    planned = rig.cli("plan", *where(rig))
+    planned = rig.cli("plan", *options(rig))
     assert sum(f"name {SHIM}" in line for line in planned.out.splitlines()) == 1
     rig.run("sh", "-eu", stdin=planned.out)
     assert shim(rig) == before
     assert [rig.state(was.pod) for was in pods] == [was.state for was in pods]
     # … and where the pods are well
     rig.ip(f"link del {SHIM}")
-    planned = rig.cli("plan", *where(rig))
+    planned = rig.cli("plan", *options(rig))
     assert planned.status == 0
     rig.run("sh", "-eu", stdin=planned.out)
     assert shim(rig) == before

@@ -6,23 +6,19 @@ import json
 
 import pytest
 
-from tests.netns.rig import Json, Pod, Rig, entry_of, slow_but, states
-
-
-def where(rig: Rig) -> list[str]:
-    return ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
+from tests.netns.rig import UNUSUAL, Json, Pod, Rig, entry_of, options, slow_but, states
 
 
 def play(rig: Rig) -> str:
     """Run the printed commands in a shell on the node; the script."""
-    planned = rig.cli("plan", *where(rig))
+    planned = rig.cli("plan", *options(rig))
     assert planned.status == 1
     rig.run("sh", "-eu", stdin=planned.out)
     return planned.out
 
 
 def found(rig: Rig, status: int = 0) -> Json:
-    return rig.cli("status", "-o", "json", *where(rig)).report(status)
+    return rig.cli("status", "-o", "json", *options(rig)).report(status)
 
 
 def test_lost_pods(rig: Rig) -> None:
@@ -52,17 +48,7 @@ def test_degraded_pod(rig: Rig, damage: str) -> None:
 
 def test_unusual_addresses_and_routes(rig: Rig) -> None:
     pod = rig.attach("pod1").pod
-    for command in [
-        "addr add 198.51.100.7/24 brd + label eth0:x dev eth0",
-        "addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0",
-        "addr add 198.51.101.7/32 scope link dev eth0",
-        "addr add 198.51.102.7/24 noprefixroute dev eth0",
-        "route add 203.0.113.0/24 via 198.51.100.1 dev eth0 metric 77 mtu 1400 advmss 1300",
-        "route add 203.0.113.0/24 via 10.9.0.1 dev eth0 table 1000 src 198.51.100.7",
-        "route add 203.0.114.0/24 dev eth0 tos 0x10 scope link",
-        "route add 203.0.115.0/24 via 172.16.0.1 dev eth0 onlink proto static",
-        "route add 203.0.116.1 dev eth0 quickack 1",
-    ]:
+    for command in UNUSUAL:
         rig.ip(command, pod)
     rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": rig.checkpoint_result(pod)}).ok()
     was = rig.state(pod)
@@ -105,9 +91,9 @@ def test_path_with_blanks_and_quotes(rig: Rig) -> None:
 def test_every_way_to_ask_gives_the_same_commands(rig: Rig) -> None:
     was = rig.attach("pod1")
     rig.reload()
-    script = rig.cli("plan", *where(rig))
-    assert rig.cli("repair", "--all", "--dry-run", *where(rig)) == script
-    (entry,) = rig.cli("plan", "-o", "json", *where(rig)).report(1)["attachments"]
+    script = rig.cli("plan", *options(rig))
+    assert rig.cli("repair", "--all", "--dry-run", *options(rig)) == script
+    (entry,) = rig.cli("plan", "-o", "json", *options(rig)).report(1)["attachments"]
     commands = [line for line in script.out.splitlines() if not line.startswith("#")]
     assert entry["actions"] == commands
     assert set(rig.links(was.pod)) == {"lo"}  # asking changes nothing
@@ -117,7 +103,7 @@ def test_every_way_to_ask_gives_the_same_commands(rig: Rig) -> None:
 
 def test_nothing_to_do(rig: Rig) -> None:
     rig.attach("pod1")
-    outcome = rig.cli("plan", *where(rig))
+    outcome = rig.cli("plan", *options(rig))
     assert outcome.status == 0
     assert all(line.startswith("#") for line in outcome.out.splitlines())
 
@@ -127,7 +113,7 @@ def test_foreign_and_stale_pods_get_no_commands(rig: Rig) -> None:
     rig.reload()
     rig.ip("link add eth0 type bridge", foreign.pod)
     rig.drop_pod(stale.pod)
-    report = json.loads(rig.cli("plan", "-o", "json", *where(rig)).out)
+    report = json.loads(rig.cli("plan", "-o", "json", *options(rig)).out)
     assert states(report) == {foreign.pod.id: "foreign", stale.pod.id: "stale"}
     assert all(entry["actions"] == [] for entry in report["attachments"])
     before = rig.ip("-d link", foreign.pod)
@@ -139,9 +125,9 @@ def test_one_pod_by_its_names(rig: Rig) -> None:
     one, two = rig.attach("pod1"), rig.attach("pod2")
     rig.reload()
     for name in (one.pod.id, one.pod.id[:6], "shop/pod1"):
-        report = json.loads(rig.cli("plan", name, "-o", "json", *where(rig)).out)
+        report = json.loads(rig.cli("plan", name, "-o", "json", *options(rig)).out)
         assert states(report) == {one.pod.id: "lost"}
-    assert rig.cli("repair", "shop/pod1", *where(rig)).status == 0
+    assert rig.cli("repair", "shop/pod1", *options(rig)).status == 0
     assert states(found(rig, 1)) == {one.pod.id: "healthy", two.pod.id: "lost"}
-    assert "ambiguous" in rig.cli("plan", "pod", *where(rig)).err
-    assert rig.cli("repair", Pod("pod9").id, *where(rig)).status == 2
+    assert "ambiguous" in rig.cli("plan", "pod", *options(rig)).err
+    assert rig.cli("repair", Pod("pod9").id, *options(rig)).status == 2

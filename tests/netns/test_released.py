@@ -66,12 +66,16 @@ def test_force_makes_what_nobody_has(rig: Rig) -> None:
     assert rig.state(was.pod) == was.state
 
 
-def test_given_to_another_pod(rig: Rig) -> None:
-    """Named is who has it; --force does not make a duplicate."""
+def freed_with_heir(rig: Rig) -> tuple[Attachment, Attachment]:
+    """One whose address was freed, and another pod that was given it."""
     only = {"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "rangeEnd": "10.9.0.9"}
     conf = rig.conf(ipam={**rig.conf()["ipam"], "ranges": [[only]]})
-    was = freed(rig, conf=conf)
-    heir = rig.attach("heir", conf)
+    return freed(rig, conf=conf), rig.attach("heir", conf)
+
+
+def test_given_to_another_pod(rig: Rig) -> None:
+    """Named is who has it; --force does not make a duplicate."""
+    was, heir = freed_with_heir(rig)
     assert heir.address == was.address
     assert_refused(rig, was, f"belongs to eth0 of container {heir.pod.id[:12]} now")
     for words in (("--all",), (f"shop/{was.pod.name}",)):
@@ -82,10 +86,7 @@ def test_given_to_another_pod(rig: Rig) -> None:
 
 
 def test_both_lost_the_heir_gets_it(rig: Rig) -> None:
-    only = {"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9", "rangeEnd": "10.9.0.9"}
-    conf = rig.conf(ipam={**rig.conf()["ipam"], "ranges": [[only]]})
-    was = freed(rig, conf=conf)
-    heir = rig.attach("heir", conf)
+    was, heir = freed_with_heir(rig)
     rig.reload()
     found = states(rig.plugin("REPAIR").report(1))
     assert found == {was.pod.id: "released", heir.pod.id: "healthy"}

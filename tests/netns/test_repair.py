@@ -22,12 +22,15 @@ from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
     HANG_SECONDS,
+    UNUSUAL,
     Attachment,
     Json,
     Pod,
     Rig,
     entry_of,
     eventually,
+    in_result,
+    options,
     read_only,
     slow_but,
     states,
@@ -198,10 +201,7 @@ def test_two_interfaces_over_two_masters(rig: Rig) -> None:
     second = rig.attach_pod(first.pod, conf, ifname="net1")
     rig.reload("eth0")
     rig.reload("eth1", ip="10.8.0.1")
-    report = rig.cli(
-        "repair", "--all", "-o", "json", "--checkpoint-dir", str(rig.checkpoints),
-        "--run-dir", str(rig.base / "run"),
-    ).report(0)  # fmt: skip
+    report = rig.cli("repair", "--all", "-o", "json", *options(rig)).report(0)
     assert [entry["ifname"] for entry in report["attachments"]] == ["eth0", "net1"]
     assert_restored(rig, first)
     assert_restored(rig, second)
@@ -229,16 +229,7 @@ def test_default_directories_and_empty_stdin(rig: Rig) -> None:
 def test_what_later_came_to_the_interface(rig: Rig) -> None:
     """After a CHECK the checkpoint knows what was added since ADD."""
     pod = rig.attach("pod1").pod
-    for command in [
-        "addr add 198.51.100.7/24 brd + label eth0:x dev eth0",
-        "addr add 198.51.100.8/24 dev eth0",  # a secondary one
-        "addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0",
-        "addr add 198.51.101.7/32 scope link dev eth0",
-        "route add 203.0.113.0/24 via 198.51.100.1 dev eth0 metric 77 mtu 1400 advmss 1300",
-        "route add 203.0.113.0/24 via 10.9.0.1 dev eth0 table 1000 src 198.51.100.8",
-        "route add 203.0.114.0/24 dev eth0 tos 0x10 scope link",
-        "route add 203.0.115.0/24 via 172.16.0.1 dev eth0 onlink proto static",
-    ]:
+    for command in UNUSUAL:
         rig.ip(command, pod)
     rig.plugin("CHECK", pod, {**rig.conf(), "prevResult": rig.checkpoint_result(pod)}).ok()
     was = rig.state(pod)
@@ -962,11 +953,6 @@ def seed_conf(rig: Rig) -> Json:
     return {**conf, "checkDir": str(rig.checkpoints)}
 
 
-def seeds_share(state: Json) -> Json:
-    """What the seed's checkpoints know: neither ifindex nor sysctls."""
-    return {"addr": [without(state["addr"][0], ["ifindex"])], "routes": state["routes"]}
-
-
 def test_seed_checkpoint_with_the_netns_given(rig: Rig) -> None:
     was = rig.attach("pod1", seed_conf(rig))
     as_seed(rig, was, "/proc/111576/ns/net")
@@ -974,7 +960,7 @@ def test_seed_checkpoint_with_the_netns_given(rig: Rig) -> None:
     result = rig.plugin("REPAIR", was.pod, seed_conf(rig)).ok()
     assert result["cniVersion"] == "1.0.0"
     assert result["ips"] == [without(entry, ["version"]) for entry in was.result["ips"]]
-    assert seeds_share(rig.state(was.pod)) == seeds_share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
     assert rig.ping(was.pod, GATEWAY4)
     assert rig.plugin("REPAIR", was.pod, seed_conf(rig)).ok() == result
 
@@ -992,7 +978,7 @@ def test_seed_checkpoint_with_several_addresses_of_each_family(rig: Rig) -> None
     as_seed(rig, was, "/proc/111576/ns/net")
     rig.reload()
     rig.plugin("REPAIR", was.pod, conf).ok()
-    assert seeds_share(rig.state(was.pod)) == seeds_share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_seed_checkpoint_whose_process_is_of_the_sandbox(rig: Rig) -> None:
@@ -1008,7 +994,7 @@ def test_seed_checkpoint_whose_process_is_of_the_sandbox(rig: Rig) -> None:
         cgroup.write_text(f"0::/kubepods/pod1234/{was.pod.id}\n")
         assert states(repair_all(rig, 0, seed_conf(rig))) == {was.pod.id: "healthy"}
         rig.run("umount", f"/proc/{process.pid}/cgroup")
-    assert seeds_share(rig.state(was.pod)) == seeds_share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)
 
 
 def test_seed_checkpoint_of_the_node_itself_is_stale(rig: Rig) -> None:
@@ -1034,4 +1020,4 @@ def test_seed_checkpoint_without_a_configuration(rig: Rig) -> None:
     assert "--conf" in rig.plugin("REPAIR", was.pod, " ").error(105)
     assert set(rig.links(was.pod)) == {"lo"}
     rig.plugin("REPAIR", was.pod, conf).ok()
-    assert seeds_share(rig.state(was.pod)) == seeds_share(was.state)
+    assert in_result(rig.state(was.pod)) == in_result(was.state)

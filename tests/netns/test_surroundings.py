@@ -23,6 +23,7 @@ from tests.netns.rig import (
     Pod,
     Rig,
     entry_of,
+    options,
     slow_but,
     states,
 )
@@ -102,8 +103,7 @@ def test_two_interfaces_with_source_based_routing(rig: Rig) -> None:
     assert [one["outcome"] for one in report["attachments"]] == ["refreshed"] * 2
     rig.reload("eth0")
     rig.reload("eth1", ip="10.8.0.1")
-    where = ["--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(rig.base / "run")]
-    assert rig.cli("repair", "--all", *where).status == 0
+    assert rig.cli("repair", "--all", *options(rig)).status == 0
     assert view(rig, first.pod) == before
     assert rig.ping(first.pod, "10.8.0.1", second.address)
 

@@ -198,12 +198,7 @@ class TestAChildThatIsKilled:
         with watching(rig) as watch:
             watch.until_healthy(1)
             rig.uplink_down()
-            for times in (1, 2):
-                watch.until_said("armed: ", times)
-                watch.until_armed(1)
-                kill_children(watch)
-            # (After the first, another is armed: none armed is a moment's state.)
-            watch.until(lambda status: status["armed"] == 0, "the end of both")
+            kill_both_tries(watch)
             rig.uplink_up()
             watch.until_healthy(1)
         assert rig.state(one.pod) == one.state
@@ -217,11 +212,7 @@ class TestAChildThatIsKilled:
         with watching(rig) as watch:
             watch.until_healthy(5)
             rig.uplink_down()
-            for times in (1, 2):
-                watch.until_said("armed: ", times)
-                watch.until_armed(1)
-                kill_children(watch)
-            watch.until(lambda status: status["armed"] == 0, "the end of both")
+            kill_both_tries(watch)
             for name in others:
                 rig.uplink_down(name)
             watch.until_armed(4)
@@ -271,6 +262,16 @@ def kill_children(watch: Watch) -> None:
     """All that the healer has forked."""
     for pid in watch.processes()[2:]:
         watch.rig.run("kill", "-9", str(pid), check=False)
+
+
+def kill_both_tries(watch: Watch) -> None:
+    """What arms the pods, and what arms them in its place."""
+    for times in (1, 2):
+        watch.until_said("armed: ", times)
+        watch.until_armed(1)
+        kill_children(watch)
+    # (After the first, another is armed: none armed is a moment's state.)
+    watch.until(lambda status: status["armed"] == 0, "the end of both")
 
 
 class TestKilled:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from importlib import resources
 from typing import Any
 
-import jsonschema
 import pytest
 
 from cni_repair.base.errors import BAD_CHECKPOINT, CniError
@@ -18,6 +15,7 @@ from cni_repair.checkpoint import model
 from tests.unit import documents
 from tests.unit.documents import Place
 from tests.unit.samples import CHECKPOINT, NODE_LINKS, SETTLED
+from tests.unit.schemas import schema_of, validator_of
 
 NAME = f"{CHECKPOINT.key.name}.json"
 FULL = replace(
@@ -29,20 +27,8 @@ FULL = replace(
 )
 
 
-def _pattern(
-    _: object, pattern: str, instance: object, __: object
-) -> Iterator[jsonschema.ValidationError]:
-    """`pattern` as ECMA-262 has it, where `$` does not match before a last newline."""
-    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
-        yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-SCHEMA = json.loads(
-    (resources.files("cni_repair.checkpoint") / "schema" / "checkpoint.json").read_text()
-)
-VALIDATOR = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
-    jsonschema.Draft202012Validator, {"pattern": _pattern}
-)(SCHEMA, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+SCHEMA = schema_of("cni_repair.checkpoint", "checkpoint.json")
+VALIDATOR = validator_of(SCHEMA)
 
 
 def document_of(checkpoint: model.Checkpoint = CHECKPOINT) -> dict[str, Any]:

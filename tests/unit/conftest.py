@@ -38,6 +38,20 @@ def umask() -> Iterator[None]:
 
 
 @pytest.fixture
+def run_dir(tmp_path: Path) -> str:
+    """The path of a run directory that is not there yet."""
+    return str(tmp_path / "run")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """An empty directory of records."""
+    made = tmp_path / "checkpoints"
+    made.mkdir(mode=0o700)
+    return made
+
+
+@pytest.fixture
 def short_path() -> Iterator[Path]:
     """A directory for what has to fit into a #! line: pytest's own are deep below others."""
     with tempfile.TemporaryDirectory(prefix="p", dir="/tmp") as directory:

@@ -54,13 +54,6 @@ def outcome(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, out, err
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "checkpoints"
-    made.mkdir(mode=0o700)
-    return made
-
-
 def put(directory: Path, checkpoint: model.Checkpoint = CHECKPOINT) -> Path:
     path = directory / f"{checkpoint.key.name}.json"
     path.write_text(model.encode(checkpoint))

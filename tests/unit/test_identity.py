@@ -31,6 +31,7 @@ from cni_repair.checkpoint.identity import (
 from cni_repair.checkpoint.store import COMMITTED, Key, Store
 from cni_repair.netlink.netns import NoNetns, entered, netns_id, open_netns, open_own
 from tests.patience import eventually
+from tests.unit.descriptors import none_left_open
 
 pytestmark = pytest.mark.needs_root
 
@@ -77,10 +78,6 @@ def identity_of(path: str, own: int) -> Identity:
     finally:
         sock.close()
         os.close(netns)
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_what_is_recorded(start_pod: Callable[[], int], own: int) -> None:
@@ -176,27 +173,25 @@ def test_namespace_of_another_type_is_not_entered(own: int) -> None:
 
 
 def expect_stale(recorded: Identity, own: int, words: str, given: str = "") -> None:
-    before = descriptors()
-    with pytest.raises(Stale) as caught:
+    with none_left_open(), pytest.raises(Stale) as caught:
         open_identified(recorded, own, given)
     assert caught.value.code == STALE
     assert caught.value.msg == "the pod's netns is not there any more"
     assert caught.value.details == words
-    assert not still_stands(recorded, own, given)
+    with none_left_open():
+        assert not still_stands(recorded, own, given)
     if not given:
-        with pytest.raises(Stale) as caught:
+        with none_left_open(), pytest.raises(Stale) as caught:
             open_identified_to_enter(recorded, netns_id(own))
         assert caught.value.details == words
-    assert descriptors() == before
 
 
 def test_cookie_of_an_inode_used_again(start_pod: Callable[[], int], own: int) -> None:
     recorded = identity_of(path_of(start_pod()), own)
     other = replace(recorded, cookie=1)
-    before = descriptors()
-    assert not still_stands(other, own)
-    assert still_stands(replace(recorded, cookie=None), own)
-    assert descriptors() == before
+    with none_left_open():
+        assert not still_stands(other, own)
+        assert still_stands(replace(recorded, cookie=None), own)
     netns = open_identified(recorded, own)
     with entered(netns, own):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)

@@ -7,13 +7,14 @@ borrowed from above is a dependency on the room above.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
 
 # From the top down; rooms of one row do not know each other.
 ROOMS: tuple[tuple[str, ...], ...] = (
@@ -155,6 +156,24 @@ def test_no_circle() -> None:
     assert circles(imports_of(REPOSITORY)) == []
 
 
+def absent_places(root: Path) -> list[str]:
+    """Modules of ours that comments and docstrings name as places (`network/observe`), and that are
+    not there."""
+    rooms = "|".join(sorted(name for row in ROOMS for name in row if name.strip("_")))
+    named = re.compile(rf"(?<![\w/.-])(?:{rooms})(?:/[a-z_]+)+(?![\w/-]|\.\w)")
+    package = root / "cni_repair"
+    return [
+        f"{path.relative_to(root)}: {place}"
+        for path in sorted(package.rglob("*.py"))
+        for place in named.findall(path.read_text(encoding="utf-8"))
+        if not ((package / place).is_dir() or (package / f"{place}.py").exists())
+    ]
+
+
+def test_places_that_comments_name_are_there() -> None:
+    assert absent_places(REPOSITORY) == []
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """A small house: two rooms, and an import the right way."""
@@ -206,3 +225,9 @@ def test_a_circle_is_found_with_its_lines(house: Path) -> None:
         "cni_repair/base/b.py:1: from cni_repair.base import c",
         "cni_repair/base/c.py:2: from cni_repair.base.a import b",
     ]
+
+
+def test_a_place_that_is_not_there_is_found(house: Path) -> None:
+    source = "# See base/errors, cli/schema/x.json, other/place and base/gone.\n"
+    (house / "cni_repair/base/a.py").write_text(source)
+    assert absent_places(house) == ["cni_repair/base/a.py: base/gone"]

@@ -161,7 +161,7 @@ def test_whole_del_loads_nothing_heavy(tmp_path: Path) -> None:
     ],
 )
 def test_planning_imports_no_io(module: str) -> None:
-    """DESIGN §7: `network/plan` imports no I/O."""
+    """DESIGN §7: `network/planning` imports no I/O."""
     loaded = imported_by([f"cni_repair.{module}"])
     doers = (".observe", ".apply", ".netns", ".socket")
     assert not {name for name in loaded if name.endswith(doers)}

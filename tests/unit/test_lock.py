@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 import sys
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
+
 LOCK = REPOSITORY / "conf" / "requirements.lock"
 PROJECT = REPOSITORY / "pyproject.toml"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")

@@ -34,11 +34,6 @@ from tests.unit.samples import CHECKPOINT, KEY
 DEADLINE = 60.0
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return str(tmp_path / "run")
-
-
 @contextmanager
 def child(work: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """A process that does `work` once it is told to; it must succeed by the end of the block.

@@ -11,7 +11,6 @@ import json
 import re
 import time
 import uuid
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +18,9 @@ from cni_repair.base.log import KINDS
 from cni_repair.cli.arguments import count, since
 from cni_repair.cli.commands.log import is_about, shown
 from cni_repair.cli.journal import Entry, entries_in
+from tests.unit.samples import REPOSITORY
 
-PACKAGE = Path(__file__).parents[2] / "cni_repair"
+PACKAGE = REPOSITORY / "cni_repair"
 MANUAL = PACKAGE / "manual" / "log.md"
 AT = 1_700_000_000.0
 ID = "0123456789abcdef" * 4

@@ -9,6 +9,7 @@ import pytest
 
 from integration.trust.mutants.change import Change, Mutant, mutants_below
 from integration.trust.mutants.explained import Explained, explained, judge, rows
+from tests.unit.samples import REPOSITORY
 
 # As mutmut writes it: the original and each change of it, side by side.
 MADE = """\
@@ -107,7 +108,7 @@ def test_of_a_single_case_no_row_is_outdated() -> None:
 
 
 def test_what_is_explained_is_of_modules_that_exist() -> None:
-    product = Path(__file__).parents[2] / "cni_repair"
+    product = REPOSITORY / "cni_repair"
     for change, why in explained():
         assert (product / f"{change.module}.py").is_file(), change
         assert why and change.function and " + " in f"{change.diff} + ", change

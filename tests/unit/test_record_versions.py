@@ -24,7 +24,7 @@ from tests.unit.checkpointdocuments import (
 )
 from tests.unit.documents import Place
 from tests.unit.examples import examples
-from tests.unit.samples import MASTER, UPLINK
+from tests.unit.samples import MASTER, REPOSITORY, UPLINK
 from tests.unit.strategies import json_values
 
 RECORDS = sorted((Path(__file__).parents[1] / "records").glob("*/*.json"))
@@ -47,7 +47,7 @@ def written(checkpoint: model.Checkpoint) -> dict[str, Any]:
 
 
 def test_there_are_records_of_each_released_version() -> None:
-    changelog = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
     released = set(re.findall(r"^## (\d+\.\d+\.\d+)", changelog, re.MULTILINE))
     assert {record.parent.name for record in RECORDS} >= released | {"0.1.0"}
 

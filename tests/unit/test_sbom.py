@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from cni_repair.cli import sbom
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
+
 MOST_METHODS = 12
 MOST_PARAMETERS = 6
 # How the reason begins, in its docstring, for which a class may have more.

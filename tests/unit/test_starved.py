@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from cni_repair.placing.launcher import launcher_text
+from tests.unit.samples import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60.0
 
 
@@ -22,7 +22,7 @@ SECONDS = 60.0
 def _launcher(tmp_path: Path) -> Path:
     """As an installation has it, of this checkout."""
     path = tmp_path / "cni-repair"
-    path.write_text(launcher_text(sys.executable, [str(ROOT), sysconfig.get_path("purelib")]))
+    path.write_text(launcher_text(sys.executable, [str(REPOSITORY), sysconfig.get_path("purelib")]))
     path.chmod(0o755)
     return path
 

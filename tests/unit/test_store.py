@@ -31,13 +31,6 @@ NAME = "06c9b8d0a800@eth0.json"
 as_root = pytest.mark.needs_root  # gives files to other users
 
 
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    made = tmp_path / "checkpoints"
-    made.mkdir(mode=0o700)
-    return made
-
-
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 

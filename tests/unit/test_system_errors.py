@@ -14,8 +14,8 @@ import pytest
 from cni_repair.base.errors import IO, CniError, of_system
 from cni_repair.base.files import Unreadable, Untrusted, is_there, open_trusted
 from cni_repair.netlink.netns import NoNetns, cookie_of, netns_id_at, open_netns
+from tests.unit.samples import REPOSITORY
 
-ROOT = Path(__file__).resolve().parents[2]
 ABSENT = ("ENOENT", "ENOTDIR", "ESRCH")
 REFUSED = ("EMFILE", "ENFILE", "ENOMEM", "EIO", "EACCES", "EINTR", "ELOOP", "ESTALE")
 
@@ -173,7 +173,7 @@ ASTRAY = "cannot return to the node's network namespace: Cannot allocate memory"
 )
 def test_who_cannot_return_ends_at_once(words: str, out: str, err: str) -> None:
     """Nothing of what usually cleans up is run."""
-    code = ENDS.format(root=str(ROOT), words=words)
+    code = ENDS.format(root=str(REPOSITORY), words=words)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=60
     )

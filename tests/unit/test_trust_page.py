@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from integration.trust.proofs import PROOFS
+from tests.unit.samples import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "cni_repair" / "manual" / "trust.md"
 _TEST = re.compile(r"<!-- test: (.+) -->")
 _ITEM = "- "

@@ -181,7 +181,11 @@ def test_what_nobody_meant_is_a_warning_with_the_remedy(
         {"delegate": "sriov-like", "trust": "on", "spoofchk": "off"},
         {"ipam": {"type": "whereabouts", "range": "10.9.0.0/24", "range_start": "10.9.0.9"}},
         {"ipam": {"type": "dhcp", "provide": []}},
+        # Addresses that the runtime sends.
         {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
+        {"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.9.0.5/24"]}},
+        {"ipam": {"type": "static"}, "args": {"cni": {"ips": ["10.9.0.5/24"]}}},
+        {"ipam": {"type": "host-local"}, "capabilities": {"ipRanges": True}},
         {"bcqueuelen": 10, "dns": {}, "args": {"cni": {}}},
         {"isGateway": True, "logLevel": "debug"},
     ],
@@ -294,20 +298,6 @@ def test_type_in_another_case_is_ours(tmp_path: Path) -> None:
     (told,) = said(tmp_path, plugin(type=ABSENT, TYPE="cni-repair"))
     assert told.startswith("$.TYPE: key 'TYPE'")
     assert "write it 'type'" in told
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"ipam": {"type": "static"}, "capabilities": {"ips": True}},
-        {"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.9.0.5/24"]}},
-        {"ipam": {"type": "static"}, "args": {"cni": {"ips": ["10.9.0.5/24"]}}},
-        {"ipam": {"type": "host-local"}, "capabilities": {"ipRanges": True}},
-    ],
-    ids=str,
-)
-def test_addresses_that_the_runtime_sends(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert said(tmp_path, plugin(**changes)) == []
 
 
 # --- lists, and whoever calls us -----------------------------------------------------------------

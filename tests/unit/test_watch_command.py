@@ -30,11 +30,6 @@ pytestmark = pytest.mark.needs_root
 
 
 @pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return str(tmp_path / "run")
-
-
-@pytest.fixture
 def config(tmp_path: Path, run_dir: str) -> str:
     path = tmp_path / "watch.yaml"
     path.write_text(f"version: 1\nrunDir: {run_dir}\n")

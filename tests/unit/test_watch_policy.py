@@ -190,32 +190,29 @@ def test_never_more_often_than_configured(
         assert restraint.may_heal("eth0", now) == pytest.approx(expected)
 
 
+def after(happenings: list[tuple[str, float]]) -> tuple[Restraint, float]:
+    """What holds an uplink back to which this has happened, and the time of the last of it."""
+    restraint, now = Restraint(FIRST, MOST), 0.0
+    for what, pause in happenings:
+        now += pause
+        happened = restraint.uplink_lost if what == "lost" else restraint.healed
+        happened("eth0", now)
+    return restraint, now
+
+
 @given(HAPPENINGS, st.floats(0, 1000))
 def test_a_heal_is_never_put_off_for_longer_than_the_most(
     happenings: list[tuple[str, float]], moment: float
 ) -> None:
-    restraint = Restraint(FIRST, MOST)
-    now = 0.0
-    for what, after in happenings:
-        now += after
-        if what == "lost":
-            restraint.uplink_lost("eth0", now)
-        else:
-            restraint.healed("eth0", now)
+    restraint, now = after(happenings)
     assert 0.0 <= restraint.may_heal("eth0", now + moment) <= MOST
     assert restraint.may_heal("eth0", now + MOST) == 0.0
 
 
 @given(HAPPENINGS)
 def test_after_a_calm_time_nothing_is_left_of_it(happenings: list[tuple[str, float]]) -> None:
-    restraint, fresh = Restraint(FIRST, MOST), Restraint(FIRST, MOST)
-    now = 0.0
-    for what, after in happenings:
-        now += after
-        if what == "lost":
-            restraint.uplink_lost("eth0", now)
-        else:
-            restraint.healed("eth0", now)
+    restraint, now = after(happenings)
+    fresh = Restraint(FIRST, MOST)
     now += 2 * MOST  # the longest wait, and as much
     for one in (restraint, fresh):
         one.uplink_lost("eth0", now)

@@ -17,8 +17,7 @@ from cni_repair.watch.channel import Channel, Closed, encoded
 from cni_repair.watch.notify import Notifier
 from tests.patience import HANG_SECONDS, eventually
 from tests.processes import ended
-
-ROOT = Path(__file__).parents[2]
+from tests.unit.samples import REPOSITORY
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def daemon() -> Iterator[subprocess.Popen[str]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=REPOSITORY,
         )
     ) as process:
         yield process
@@ -153,7 +152,12 @@ class TestHealer:
         """
         command = [sys.executable, "-c", textwrap.dedent(program)]
         done = subprocess.run(
-            command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=True, timeout=HANG_SECONDS
+            command,
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=HANG_SECONDS,
         )
         assert "cni_repair.watch.tasks" in done.stderr
 

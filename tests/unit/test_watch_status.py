@@ -36,11 +36,6 @@ from tests.unit.samples import REPOSITORY
 from tests.unit.watching import STATUS
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> str:
-    return str(tmp_path / "run")
-
-
 def put(run_dir: str, **changes: Any) -> None:
     """A status as another process, at another time, would have written it."""
     write_status(run_dir, STATUS)

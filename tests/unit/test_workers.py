@@ -385,22 +385,59 @@ def test_none_that_wait() -> None:
         assert [*others.results([1])] == []
 
 
-def test_after_a_death_nothing_is_begun() -> None:
-    """What the others were given is done; what the dead one had is not."""
+@pytest.mark.parametrize("count", [1, 2])
+def test_after_a_death_no_more_is_taken(count: int) -> None:
+    """What was given is done, but for what the dead one had."""
+    first = os.getpid()
+    died, says = os.pipe()
 
     def work(number: int) -> Any:
-        if number == 2:
+        if os.getpid() == first:
+            os.read(died, 1)  # it, or the other one, has a number by now
+        elif number != 1:
             os._exit(1)
         return number
 
-    with WaitingWorkers(2, nothing, work) as others:
-        assert sorted(others.results([1, 2, 3, 4])) == [1, 3, 4]
+    with WaitingWorkers(count, nothing, work) as others:
+        os.close(says)  # the others have it, until they end
+        done = sorted(others.results([1, 2, 3, 4]))
+        assert len(done) < 4 and {*done} < {1, 2, 3, 4}
         assert not others.are_there
         assert [*others.results([5])] == []
+    os.close(died)
+
+
+def test_this_process_works_beside_those_that_waited() -> None:
+    first = os.getpid()
+    other, has = os.pipe()
+
+    def work(number: int) -> Any:
+        if os.getpid() == first:
+            os.read(other, 1)  # until another one has had a number
+        else:
+            os.write(has, b".")
+        return os.getpid()
+
+    with WaitingWorkers(1, nothing, work) as others:
+        assert len({*others.results(range(4))}) == 2
+    for end in (other, has):
+        os.close(end)
 
 
 def test_one_that_dies_while_it_waits_is_not_waited_for() -> None:
-    with WaitingWorkers(2, nothing, lambda number: (os.getpid(), number)) as others:
-        (dead, _), *_ = others.results([1])
+    first = os.getpid()
+    other, has = os.pipe()
+
+    def work(number: int) -> Any:
+        if os.getpid() == first and number < 2:
+            os.read(other, 1)
+        elif number < 2:
+            os.write(has, b".")
+        return os.getpid(), number
+
+    with WaitingWorkers(2, nothing, work) as others:
+        dead = next(pid for pid, _ in others.results([0, 1]) if pid != first)
         os.kill(dead, signal.SIGKILL)
         assert {number for _, number in others.results([2, 3])} <= {2, 3}
+    for end in (other, has):
+        os.close(end)

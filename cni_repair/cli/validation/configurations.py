@@ -133,7 +133,7 @@ class _Checked:
         return not self.why_not_ours
 
 
-def _check_text(text: Any, path: str, machine: Machine, name: str) -> _Checked:
+def _check_text(text: object, path: str, machine: Machine, name: str) -> _Checked:
     """A configuration as text; `name` is whose text it is, which Multus takes where it has none."""
     if not isinstance(text, str):
         remedy = "write the JSON as text: begin it with config: |"

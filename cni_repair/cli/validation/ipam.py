@@ -122,7 +122,7 @@ _ROUTE = _Entry(
 
 
 def _read_entry(
-    kind: _Entry, path: str, entry: Any
+    kind: _Entry, path: str, entry: object
 ) -> Generator[Finding, None, dict[str, Any] | None]:
     """An entry as it is read; None where it is not of that kind, which is said."""
     if isinstance(entry, dict):

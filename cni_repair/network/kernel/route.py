@@ -64,11 +64,12 @@ def _realm_words(realm: int) -> str:
 _METRIC = integer(1, _RTAX_MAX)
 
 
-def _read_metrics(value: Any) -> tuple[tuple[int, int], ...]:
-    is_pairs = isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 for pair in value
-    )
-    if not is_pairs or len(value) > _RTAX_MAX:
+def _read_metrics(value: object) -> tuple[tuple[int, int], ...]:
+    if (
+        not isinstance(value, list)
+        or len(value) > _RTAX_MAX
+        or not all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    ):
         raise Misfit(": expected pairs of metric and value")
     return tuple([(_METRIC.read(metric), UINT32.read(setting)) for metric, setting in value])
 

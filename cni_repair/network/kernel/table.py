@@ -15,9 +15,15 @@ from cni_repair.netlink import codec as nl
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from cni_repair.base.kinds import Kind
+
+    Say: TypeAlias = Callable[[Any], str]
+    Decode: TypeAlias = Callable[[bytes], Any]
+    Unsaid: TypeAlias = tuple[object, ...]
+    Encoding: TypeAlias = tuple[str, int, Callable[[int, Any], bytes], Unsaid]
+    Spoken: TypeAlias = tuple[str, Say | None, Unsaid]
 
 # When a field is set.
 ANYTIME = "anytime"  # with what is made, and on what is there
@@ -47,13 +53,13 @@ class Field:
     attribute: int | None = None  # of netlink; None: see `because`
     codec: nl.Codec | None = None
     # What `ip` says: "mtu {}", or made of the value; None: see `because`.
-    word: str | Callable[[Any], str] | None = None
+    word: str | Say | None = None
     set_: str = ANYTIME
     compared: str = SETTLED
     within: str = ""  # of a link: the attribute is one of this kind's own (IFLA_INFO_DATA)
     of_family: bool = False  # an address, which must be of the noun's family
     # Values that go without saying, besides the field's default: neither sent nor spoken of.
-    unsaid: tuple[Any, ...] = ()
+    unsaid: Unsaid = ()
     always_sent: bool = False  # the default, too
     # What a new one has by itself: read as the default, and so in no record, which an older
     # cni-repair can read then. `limit`: or what this attribute says, which is the master's.
@@ -65,12 +71,18 @@ class Field:
     because: Mapping[str, str] | None = None  # which half ("wire", "word", …) is missing, and why
 
     @property
+    def number(self) -> int:
+        """The attribute's, of a row that has one, and its codec."""
+        assert self.attribute is not None, f"{self.name} has no attribute"
+        return self.attribute
+
+    @property
     def is_given(self) -> bool:
         """Whether what is made gets it at once."""
         return self.set_ in (ANYTIME, AT_CREATION)
 
     @property
-    def say(self) -> Callable[[Any], str] | None:
+    def say(self) -> Say | None:
         """Puts a value into the words of `ip`."""
         return self.word.format if isinstance(self.word, str) else self.word
 
@@ -87,8 +99,8 @@ class Table:
         self._plain = _decoding(rows, "")
         self._with_usual = tuple(_decoding_usual(rows))
         self._own = {row.within: _decoding(rows, row.within) for row in rows if row.within}
-        self._encoders: dict[str, tuple[tuple[Any, ...], ...]] = {}
-        self._spoken: tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...] = ()
+        self._encoders: dict[str, tuple[Encoding, ...]] = {}
+        self._spoken: tuple[Spoken, ...] = ()
 
     @property
     def readers(self) -> dict[str, Kind]:
@@ -101,14 +113,14 @@ class Table:
         return tuple(row.name for row in self.rows if row.of_family)
 
     @property
-    def spoken(self) -> tuple[tuple[str, Callable[[Any], str] | None, tuple[Any, ...]], ...]:
+    def spoken(self) -> tuple[Spoken, ...]:
         """What is said of a new one: each name, how it is put, which values go without saying."""
         if not self._spoken:
             given = [row for row in self.rows if row.is_given]
             self._spoken = tuple((row.name, row.say, self.unsaid(row)) for row in given)
         return self._spoken
 
-    def said(self, name: str, value: Any) -> str:
+    def said(self, name: str, value: object) -> str:
         """One field in the words of `ip`."""
         say = self.by_name[name].say
         assert say is not None, f"{name} has no word"
@@ -118,7 +130,7 @@ class Table:
         """The rows that are compared then."""
         return tuple(row for row in self.rows if row.compared == when)
 
-    def unsaid(self, row: Field) -> tuple[Any, ...]:
+    def unsaid(self, row: Field) -> Unsaid:
         """The values that go without saying: the default, if there is one, and the row's own."""
         default = (self._defaults[row.name],) if row.name in self._defaults else ()
         return (*default, *row.unsaid)
@@ -160,22 +172,22 @@ class Table:
                 parts.append(encode(kind, one))
         return b"".join(parts)
 
-    def encode_field(self, name: str, value: Any) -> bytes:
+    def encode_field(self, name: str, value: object) -> bytes:
         """The attribute of one field."""
         row = self.by_name[name]
-        assert row.attribute is not None and row.codec is not None, f"{name} has no attribute"
-        return row.codec.encode(row.attribute, value)
+        assert row.codec is not None, f"{name} has no attribute"
+        return row.codec.encode(row.number, value)
 
-    def _encoding(self, within: str) -> Iterator[tuple[Any, ...]]:
+    def _encoding(self, within: str) -> Iterator[Encoding]:
         for row in self.rows:
             if row.codec is not None and row.within == within and row.is_given:
                 unsaid = () if row.always_sent else self.unsaid(row)
-                yield row.name, row.attribute, row.codec.encode, unsaid
+                yield row.name, row.number, row.codec.encode, unsaid
 
 
-def _decoding(rows: Sequence[Field], within: str) -> tuple[tuple[Any, ...], ...]:
+def _decoding(rows: Sequence[Field], within: str) -> tuple[tuple[int, str, Decode], ...]:
     return tuple(
-        (row.attribute, row.name, row.codec.decode)
+        (row.number, row.name, row.codec.decode)
         for row in rows
         if row.codec is not None and row.within == within and row.usual is None
     )

@@ -49,16 +49,16 @@ _MOST_BYTES = 1 << 14
 
 
 def arm(
-    node: Node, store: Store, entries: Iterable[Entry], options: RepairOptions, processes: int = 0
+    node: Node, store: Store, entries: Iterable[Entry], options: RepairOptions, others: int = 0
 ) -> Armed:
     """Prepare the repair of the attachments that are lost; the caller closes the answer.
 
-    `processes` are forked, and wait; without any, this one fires.
+    So many `others` are forked, and wait: they fire together with this process.
     """
     arming = Arming(node, store, options)
     for entry in entries:
         arming.add(entry)
-    armed = Armed(Firing(node, store), arming.pods(), arming.chains, arming.refused, processes)
+    armed = Armed(Firing(node, store), arming.pods(), arming.chains, arming.refused, others)
     armed.start()
     return armed
 

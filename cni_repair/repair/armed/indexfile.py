@@ -170,8 +170,8 @@ def armed_of(
     armed = [[one for one in pod if one is not None] for pod in pods.values() if all(pod)]
     chains = _chains(store, entries, [one for pod in armed for one in pod])
     ready = [pod for pod in armed if all(one.chain in chains for one in pod)]
-    processes = worker_count(len(ready), options.processors)
-    return Armed(Firing(node, store), ready, chains, {}, processes if processes > 1 else 0)
+    others = worker_count(len(ready), options.processors) - 1
+    return Armed(Firing(node, store), ready, chains, {}, others)
 
 
 def _chains(store: Store, entries: list[Entry], pods: list[ArmedPod]) -> dict[int, Parents]:

@@ -27,8 +27,8 @@ _NOT_MADE = NOT_DONE, False, "who was to do it was killed"
 
 
 class Armed(Closeable):
-    """Attachments that are ready to be fired, each once; by other `processes`, where they are worth
-    it. Context: these end with it."""
+    """Attachments that are ready to be fired, each once; by this process and `others`, where they
+    are worth it. Context: these end with it."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Armed(Closeable):
         pods: Sequence[Sequence[ArmedPod]],
         chains: Mapping[int, Parents],
         refused: Mapping[str, int],
-        processes: int = 0,
+        others: int = 0,
     ) -> None:
         """`pods`: the attachments of each, in their order."""
         self.chains = chains
@@ -48,8 +48,8 @@ class Armed(Closeable):
         self._ready = {pod[0].file: number for number, pod in enumerate(pods)}
         self._by_file = {one.file: one for pod in pods for one in pod}
         self._turn = Turn(len(pods))
-        self._processes = processes
-        self._workers = WaitingWorkers(processes, firing.begin_in_child, self._fire_range)
+        self._processes = 1 + others
+        self._workers = WaitingWorkers(others, firing.begin_in_child, self._fire_range)
 
     def start(self) -> None:
         """Have the other processes there, so that firing need not wait for them."""
@@ -111,7 +111,7 @@ class Armed(Closeable):
                 yield one, _UNKNOWN if turn < made[number] else _NOT_MADE
 
     def _results(self, numbers: list[int]) -> Iterator[Any]:
-        share = len(numbers) // (_SHARES * max(1, self._processes))
+        share = len(numbers) // (_SHARES * self._processes)
         ranges = _ranges(numbers, min(_MOST_AT_ONCE, max(1, share)))
         work = self._workers.results if self._workers.are_there else _each(self._fire_range)
         for results in work(ranges):

@@ -506,10 +506,14 @@ def cut(node: Node, arguments: list[str], kind: str, name: str = "") -> Outcome:
     """Begin or resume an upgrade, and kill it as soon as its journal tells of an event."""
     began = time.time()
     with node.meanwhile(lambda: node.cli(*arguments)) as follower:
-        pid = wait_for(kind, name, began)
-        os.kill(pid, signal.SIGKILL)
-        node.log.append(f"SIGKILL for {pid}, after {kind} {name}")
+        _kill(node, wait_for(kind, name, began), f"{kind} {name}")
         return follower.result()
+
+
+def _kill(node: Node, pid: int, after: str) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it was quicker: its outcome tells
+        os.kill(pid, signal.SIGKILL)
+    node.log.append(f"SIGKILL for {pid}, after {after}")
 
 
 def cut_before_the_driver(node: Node) -> None:
@@ -520,7 +524,8 @@ def cut_before_the_driver(node: Node) -> None:
         begun = [event["pid"] for event in events() if event["event"] == "driver"]
         if not begun:
             return
-        os.killpg(begun[0], signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has come to its end
+            os.killpg(begun[0], signal.SIGKILL)
         poll_until(
             lambda: node.cli("upgrade", "--release").returncode == 0,
             _EVENT_SECONDS,
@@ -536,9 +541,7 @@ def cut_where_the_driver_ends(node: Node) -> Outcome:
     with node.meanwhile(lambda: node.cli("upgrade", "--resume")) as follower:
         wait_for("word", began=began)  # it is found at work
         _MAY_END.touch()
-        pid = wait_for("done", "driver", began)
-        os.kill(pid, signal.SIGKILL)
-        node.log.append(f"SIGKILL for {pid}, after done driver")
+        _kill(node, wait_for("done", "driver", began), "done driver")
         return follower.result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -62,7 +63,8 @@ def _watch(scene: Scene, command: Sequence[str], reloads: bool) -> Outcome:
                 scene.stage.reload()
             poll_until(lambda: _ended(process) or _is_healed(scene), _SECONDS, "the heal")
             if process.poll() is None:
-                os.kill(watcher, signal.SIGTERM)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(watcher, signal.SIGTERM)
             process.wait(_END_SECONDS)
         finally:
             if process.poll() is None:

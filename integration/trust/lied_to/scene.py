@@ -7,8 +7,9 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class Scene:
 
     def _repair(self) -> None:
         listener = self._listener()
-        with self._started(["repair", "--all", *self._places]) as process:
+        with self._running(["repair", "--all", *self._places]) as process:
             began = time.monotonic()
             try:
                 poll_until(self._are_there, _BOUND, "the honest pods' interfaces")
@@ -171,7 +172,7 @@ class Scene:
         plan.write_text(json.dumps(document))
         state = ("--state-dir", str(self._directory / "state"))
         words = ["upgrade", str(plan), "--foreground", *state, *self._places]
-        with self._started(words) as process:
+        with self._running(words) as process:
             try:
                 poll_until(lambda: not self._are_there(), 4 * _BOUND, "the driver command")
                 self._lie(LOST)
@@ -190,8 +191,10 @@ class Scene:
             if is_honest and one["state"] != "healthy":
                 self._fail(f"upgrade: an honest pod is {one['state']}: {one}")
 
-    def _started(self, words: Sequence[str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+    @contextmanager
+    def _running(self, words: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+        """Context: a command of cni-repair's; killed where something else fails meanwhile."""
+        with subprocess.Popen(
             [*self._lab.ground.entering(self._lab.node), *self._lab.command, *words],
             env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
@@ -199,7 +202,12 @@ class Scene:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="surrogateescape",
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def _are_there(self) -> bool:
         return all(pod_state(pod) is not None for pod in self.honest)
