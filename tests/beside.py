@@ -1,5 +1,5 @@
-"""Two sessions at once (`--beside`): about half of the tests, by the time that they take, run in
-one of their own, and what came of each is told here as if it had run here.
+"""Three sessions at once (`--beside`): two thirds of the tests, by the time that they take, run in
+two of their own, and what came of each is told here as if it had run here.
 
 Each session has its own mounts and its own mark (tests/leaks.py): neither sees the other's traces.
 """
@@ -21,34 +21,39 @@ from _pytest.runner import runtestprotocol
 from tests.background import in_machines_mounts
 from tests.patience import HANG_SECONDS, eventually
 
-# Those of tests/netns, and the manual, are there so that both sessions take about as long: kernels
-# and daemons are waited for in all of them.
-_TESTS = (
-    "tests/install/*",
-    "tests/netns/test_present.py",
-    "tests/netns/test_repair.py",
-    "tests/netns/test_upgrade.py",
-    "tests/netns/test_verbs.py",
-    "tests/netns/test_watch*.py",
-    "tests/packages/*",
-    "tests/test_adopt_containerd.py",
-    "tests/test_bundle.py",
-    "tests/test_clients.py",
-    "tests/test_cluster.py",
-    "tests/test_containerd.py",
-    "tests/test_fleet.py",
-    "tests/test_kubelet*.py",
-    "tests/test_kubernetes.py",
-    "tests/test_manual.py",
-    "tests/test_prometheus.py",
+# Each session's; all of them are to take about as long. Kernels and daemons are waited for in each,
+# for longer than there is something to compute: so there may be more of them than processors.
+_SESSIONS = (
+    (
+        "tests/netns/test_many.py",
+        "tests/netns/test_present.py",
+        "tests/netns/test_repair.py",
+        "tests/netns/test_upgrade*.py",
+        "tests/netns/test_verbs.py",
+        "tests/netns/test_watch*.py",
+        "tests/test_manual.py",
+    ),
+    (
+        "tests/install/*",
+        "tests/packages/*",
+        "tests/test_adopt_containerd.py",
+        "tests/test_bundle.py",
+        "tests/test_clients.py",
+        "tests/test_cluster.py",
+        "tests/test_containerd.py",
+        "tests/test_fleet.py",
+        "tests/test_kubelet*.py",
+        "tests/test_kubernetes.py",
+        "tests/test_prometheus.py",
+    ),
 )
 _END_SECONDS = 2 * HANG_SECONDS
-_ELSEWHERE = pytest.StashKey[bool]()
+_SESSION = pytest.StashKey[int]()  # of `_SESSIONS`, or none
 
 
 def runs_here(item: pytest.Item) -> bool:
     """Whether a test is this session's own."""
-    return not item.stash.get(_ELSEWHERE, False)
+    return _SESSION not in item.stash
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -87,41 +92,25 @@ class Teller:
         self._file.write(json.dumps(document) + "\n")
 
 
-class Beside:
-    """Of the session that people see: starts the other, and replays what that tells."""
+class Session:
+    """One that runs beside this one, and what it has told by now."""
 
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._items = dict[str, pytest.Item]()
+    def __init__(self, items: list[pytest.Item], directory: Path) -> None:
+        self._items = {item.nodeid: item for item in items}
+        self._directory = directory
         self._reports = dict[str, list[dict[str, Any]]]()  # of tests that are finished, or at work
         self._finished = set[str]()
         self._read = 0  # characters of what it has told
-        where = config.option.basetemp  # whoever gave it removes what is next to it
-        prefix = f"{where}-" if where else f"{tempfile.gettempdir()}/cni-repair-tests-"
-        self._directory = Path(tempfile.mkdtemp(prefix=prefix))
         self._process: subprocess.Popen[bytes] | None = None
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Those that run beside come last here: by then most of them have ended."""
-        beside = [item for item in items if _is_beside(item)]
-        here = [item for item in items if not _is_beside(item)]
-        if here and beside:
-            self._items = {item.nodeid: item for item in beside}
-            for item in beside:
-                item.stash[_ELSEWHERE] = True
-            items[:] = [*here, *beside]
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtestloop(self) -> None:
-        if not self._items:
-            return
+    def start(self, config: pytest.Config) -> None:
+        self._directory.mkdir()
         names = self._directory / "names"
         names.write_text("\n".join(self._items), encoding="utf-8")
         # (With us ends the other, whatever ended us.)
-        command = ["setpriv", "--pdeathsig", "INT", "env", f"--chdir={self._config.rootpath}"]
+        command = ["setpriv", "--pdeathsig", "INT", "env", f"--chdir={config.rootpath}"]
         command += [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-        command += [f"--tell={self._told}", f"--basetemp={self._directory}/pytest", f"@{names}"]
+        command += [f"--tell={self._told}", f"--basetemp={self._directory}/t", f"@{names}"]
         self._told.touch()
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
@@ -131,35 +120,29 @@ class Beside:
                 stderr=said,
             )
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(
-        self, item: pytest.Item, nextitem: pytest.Item | None
-    ) -> object | None:
-        is_beside = item.nodeid in self._items
-        if not is_beside and (nextitem is None or nextitem.nodeid not in self._items):
-            return None  # as ever
-        hook = item.ihook
-        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        if is_beside:
-            for report in self._reports_of(item):
-                hook.pytest_runtest_logreport(report=report)
-        else:
-            # The last one here: what is of the whole session ends with it.
-            runtestprotocol(item, nextitem=None)
-        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
+    def documents_of(self, nodeid: str) -> list[dict[str, Any]]:
+        """What came of a test, once it has ended; as it was told."""
+        eventually(lambda: self._has_finished(nodeid), nodeid, float("inf"), 0.1)
+        return self._reports.pop(nodeid, [])
 
-    def pytest_sessionfinish(self) -> None:
-        """Whatever ends this session ends the other, too; Ctrl-C has reached it already."""
-        if self._process is not None and self._process.poll() is None:
-            if self._items.keys() - self._finished:
-                self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        subprocess.run(["rm", "-rf", "--", self._directory], check=True)
+    def failure_of(self, nodeid: str) -> str:
+        """Why it never came to the end of a test; empty where it did."""
+        if nodeid in self._finished:
+            return ""
+        said = self._said.read_text(errors="replace")[-4000:]
+        return f"the session beside ended before this test:\n{said}"
+
+    def end(self) -> None:
+        """(Ctrl-C has reached it already.)"""
+        if self._process is None or self._process.poll() is not None:
+            return
+        if self._items.keys() - self._finished:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def _told(self) -> Path:
@@ -168,22 +151,6 @@ class Beside:
     @property
     def _said(self) -> Path:
         return self._directory / "said"
-
-    def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """What came of a test, once it has ended."""
-        eventually(lambda: self._has_finished(item.nodeid), item.nodeid, float("inf"), 0.1)
-        for document in self._reports.pop(item.nodeid, []):
-            if isinstance(document["longrepr"], list):  # a skip's, which JSON made of a tuple
-                document["longrepr"] = tuple(document["longrepr"])
-            yield self._config.hook.pytest_report_from_serializable(
-                config=self._config, data=document
-            )
-        if item.nodeid not in self._finished:
-            said = self._said.read_text(errors="replace")[-4000:]
-            why = f"the session beside ended before this test:\n{said}"
-            yield pytest.TestReport(
-                item.nodeid, item.location, {}, "failed", why, "call", duration=0.0
-            )
 
     def _has_finished(self, nodeid: str) -> bool:
         """Whether a test has ended; or the whole session, so that it never will."""
@@ -199,5 +166,76 @@ class Beside:
         return nodeid in self._finished or not running
 
 
-def _is_beside(item: pytest.Item) -> bool:
-    return any(item.path.match(str(item.config.rootpath / pattern)) for pattern in _TESTS)
+class Beside:
+    """Of the session that people see: starts the others, and replays what they tell."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._sessions = dict[int, Session]()
+        where = config.option.basetemp  # whoever gave it removes what is next to it
+        prefix = f"{where}-" if where else f"{tempfile.gettempdir()}/cni-repair-tests-"
+        self._directory = Path(tempfile.mkdtemp(prefix=prefix))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Those that run beside come last here: by then most of them have ended."""
+        parts: list[list[pytest.Item]] = [[] for _ in (None, *_SESSIONS)]
+        for item in items:
+            parts[_session_of(item)].append(item)
+        first, *_ = there = [number for number, part in enumerate(parts) if part] or [0]
+        for number in there:
+            if number != first:  # without any of this session's own, the next one's are
+                self._sessions[number] = Session(parts[number], self._directory / str(number))
+                for item in parts[number]:
+                    item.stash[_SESSION] = number
+        items[:] = [item for part in parts for item in part]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> None:
+        for session in self._sessions.values():
+            session.start(self._config)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> object | None:
+        is_beside = not runs_here(item)
+        if not is_beside and (nextitem is None or runs_here(nextitem)):
+            return None  # as ever
+        hook = item.ihook
+        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        if is_beside:
+            for report in self._reports_of(item):
+                hook.pytest_runtest_logreport(report=report)
+        else:
+            # The last one here: what is of the whole session ends with it.
+            runtestprotocol(item, nextitem=None)
+        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    def pytest_sessionfinish(self) -> None:
+        """Whatever ends this session ends the others, too."""
+        for session in self._sessions.values():
+            session.end()
+        subprocess.run(["rm", "-rf", "--", self._directory], check=True)
+
+    def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
+        session = self._sessions[item.stash[_SESSION]]
+        for document in session.documents_of(item.nodeid):
+            if isinstance(document["longrepr"], list):  # a skip's, which JSON made of a tuple
+                document["longrepr"] = tuple(document["longrepr"])
+            yield self._config.hook.pytest_report_from_serializable(
+                config=self._config, data=document
+            )
+        if why := session.failure_of(item.nodeid):
+            yield pytest.TestReport(
+                item.nodeid, item.location, {}, "failed", why, "call", duration=0.0
+            )
+
+
+def _session_of(item: pytest.Item) -> int:
+    """Which of the sessions a test is of: 0 is the one that people see."""
+    for number, patterns in enumerate(_SESSIONS, 1):
+        if any(item.path.match(str(item.config.rootpath / pattern)) for pattern in patterns):
+            return number
+    return 0

@@ -1,4 +1,4 @@
-"""The session beside: what comes of its tests is told by the other, and it never outlives that."""
+"""The sessions beside: what comes of their tests is told by the first, and none outlives that."""
 
 from __future__ import annotations
 
@@ -86,14 +86,17 @@ def of(place: str) -> list[str]:
     return [f"test_{place}_{what}" for what in ("passes", "fails", "skips")]
 
 
-def test_two_processes_one_summary(suite: Path) -> None:
+def test_three_processes_one_summary(suite: Path) -> None:
+    (suite / "tests/netns").mkdir()
+    (suite / "tests/netns/test_watch.py").write_text(_OUTCOMES.format("yonder"))
     status, said = run(suite)
     assert status == 1
-    assert said.splitlines()[-1].startswith("2 failed, 2 passed, 2 skipped in "), said
-    assert said.count("assert 1 == 2") >= 2
-    assert "for here" in said and "for there" in said
+    assert said.splitlines()[-1].startswith("3 failed, 3 passed, 3 skipped in "), said
+    assert said.count("assert 1 == 2") >= 3
+    assert "for here" in said and "for there" in said and "for yonder" in said
     # Each runs its own, and comes to its end.
-    assert notes(suite) == sorted([[*of("here"), "end"], [*of("there"), "end"]])
+    places = ("here", "there", "yonder")
+    assert notes(suite) == sorted([*of(place), "end"] for place in places)
 
 
 def test_only_what_was_asked_for(suite: Path) -> None:

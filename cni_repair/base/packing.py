@@ -60,11 +60,16 @@ def _firsts(imports: Mapping[str, Sequence[str]], late: Mapping[str, Sequence[st
 
 def _chunks(runs: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """The modules that are read at once: those of which each run that pods wait for has all or
-    none. What such a run does not need is read one by one."""
+    none. What such a run does not need is read one by one. (Packages are asked for before what is
+    in them: theirs is a chunk that is soon read.)"""
+    packages = {
+        package for names in runs.values() for name in names for package in _packages_of(name)
+    }
     found: dict[tuple[str, ...], list[str]] = {}
     for name in dict.fromkeys(name for names in runs.values() for name in names):
         having = tuple(first for first in WAITED_FOR if name in runs[first])
-        found.setdefault(having or (name,), []).append(name)
+        chunk = having or (name,)
+        found.setdefault(() if name in packages else chunk, []).append(name)
     return [*found.values()]
 
 

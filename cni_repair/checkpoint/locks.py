@@ -149,7 +149,7 @@ class Lock(Closeable):
             return _open(kept_open(self._run_dir), self._name, flags)
         except OSError as error:
             why = with_remedy(error, self._run_dir)
-            raise CniError(IO, f"cannot make the lock {self._path}", why) from error
+            raise CniError(IO, f"cannot make a lock in {self._run_dir}", why) from error
 
     def _wait_until(self, deadline: float) -> bool:
         may_end_orphans = self._seconds >= _ORPHANS_SECONDS

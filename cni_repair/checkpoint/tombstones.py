@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import os
 
-from cni_repair.base.errors import IO, CniError
+from cni_repair.base.errors import IO, CniError, with_remedy
 from cni_repair.base.files import Unreadable, Untrusted, read_trusted, replace_durably
 from cni_repair.checkpoint.locks import open_run_dir
 from cni_repair.checkpoint.store import COMMITTED, DELETING, tombstone_in
@@ -44,7 +44,7 @@ def put(run_dir: str, store: Store, key: Key) -> None:
             IO,
             f"cannot note that {key.name} is being deleted, neither in {store.directory} nor in"
             f" {run_dir}",
-            f"{error.strerror}; nothing was taken away: call again",
+            f"{with_remedy(error, run_dir)}; nothing was taken away: then call again",
         ) from error
 
 

@@ -9,7 +9,7 @@ import os
 import shlex
 
 from cni_repair.base import log
-from cni_repair.base.errors import ENVIRONMENT, IO, CniError
+from cni_repair.base.errors import ENVIRONMENT, IO, CniError, with_remedy
 from cni_repair.base.frozen import frozen
 from cni_repair.upgrade.command import call, run
 
@@ -141,7 +141,7 @@ def _mask(unit: str) -> None:
         if not os.path.islink(path):
             os.symlink("/dev/null", path)
     except OSError as error:
-        raise CniError(IO, f"cannot make {path}", error.strerror or str(error)) from error
+        raise CniError(IO, f"cannot make {path}", with_remedy(error, _CONTROL)) from error
     call(["systemctl", "daemon-reload"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from cni_repair.base.errors import IO, CniError
+from cni_repair.base.errors import IO, CniError, with_remedy
 from cni_repair.base.files import (
     Untrusted,
     read_trusted,
@@ -34,7 +34,7 @@ def write(run_dir: str, name: str, document: dict[str, Any]) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise _unusable(f"cannot write {run_dir}/{name}", error) from error
+        raise _unusable(run_dir, f"cannot write {run_dir}/{name}", error) from error
 
 
 def read(run_dir: str, name: str) -> dict[str, Any] | None:
@@ -44,7 +44,7 @@ def read(run_dir: str, name: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise _unusable(f"cannot use the run directory {run_dir}", error) from error
+        raise _unusable(run_dir, f"cannot use the run directory {run_dir}", error) from error
     try:
         raw, _ = read_trusted(name, MAX_BYTES, directory)
     except FileNotFoundError:
@@ -67,8 +67,8 @@ def remove(run_dir: str, name: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise _unusable(f"cannot remove {run_dir}/{name}", error) from error
+        raise _unusable(run_dir, f"cannot remove {run_dir}/{name}", error) from error
 
 
-def _unusable(what: str, error: OSError) -> CniError:
-    return CniError(IO, what, error.strerror or str(error))
+def _unusable(run_dir: str, what: str, error: OSError) -> CniError:
+    return CniError(IO, what, with_remedy(error, run_dir))

@@ -471,3 +471,37 @@ def test_pods_whose_namespaces_are_hidden_are_not_stale(rig: Rig) -> None:
     done = rig.run(*words, check=False)
     assert (done.status, done.out) == (3, "")
     assert "pod shop/pod1 lives, but its namespace /run/netns/pod1 cannot be seen" in done.err
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+
+
+def on_read_only(rig: Rig, directory: Path, *words: str) -> str:
+    """What a command says while a directory is read-only, as after an error of its disk."""
+    inside = ("unshare", "--mount", "sh", "-euc", READ_ONLY, str(directory), rig.launcher())
+    done = rig.run(*inside, *words, check=False)
+    assert done.status == 1
+    return done.out + done.err
+
+
+def test_a_read_only_directory_is_told_once_with_its_remedy(rig: Rig) -> None:
+    """Not for each of 200 pods, with the name of its lock or record."""
+    attach(rig)
+    run_dir = rig.base / "run"
+    where = ("--checkpoint-dir", str(rig.checkpoints), "--run-dir", str(run_dir))
+    rig.ip("route del default", "pod1")
+    rig.ip("route del default", "pod2")
+    said = on_read_only(rig, run_dir, "repair", "--all", *where)
+    remedy = f"Read-only file system; have it writable again (findmnt -T {run_dir}; dmesg)"
+    assert said.count(f"cannot make a lock in {run_dir}: {remedy}") == 1
+    command(rig, "repair", "--all")
+    for pod in ("pod1", "pod2"):
+        rig.ip("addr add 10.9.0.77/24 dev eth0", pod)
+    said = on_read_only(rig, rig.checkpoints, "snapshot", *where)
+    assert said.count("    all 2: its older record stays: cannot use the checkpoint") == 1
+    (rig.base / "watch.yaml").write_text(f"version: 1\nrunDir: {run_dir}\n")
+    words = ("watch", "--config", str(rig.base / "watch.yaml"), "--pause", "10m", "--reason", "x")
+    rig.run("touch", str(run_dir / "watch.pause.lock"))  # as of a pause before
+    (run_dir / "watch.pause.lock").chmod(0o600)
+    said = on_read_only(rig, run_dir, *words)
+    assert f"(findmnt -T {run_dir}; dmesg)" in said

@@ -375,6 +375,27 @@ def test_multipath_route_over_two_networks(rig: Rig, lost: list[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "order"), [(["eth0"], ["net1", "eth0"]), (["eth0", "eth1"], ["eth0", "net1"])]
+)
+@pytest.mark.parametrize("how", ["append", "prepend"])
+def test_default_routes_of_two_networks(
+    rig: Rig, how: str, lost: list[str], order: list[str]
+) -> None:
+    """The limit that the manual names: both come back, in an order of their own."""
+    was = two_networks(rig)
+    rig.ip(f"route {how} default via 10.8.0.1 dev net1", was.pod)
+
+    def reload() -> None:
+        for uplink in lost:
+            rig.reload(uplink, **({"ip": "10.8.0.1"} if uplink == "eth1" else {}))
+
+    again = snapshot_and_repair_all(rig, reload)
+    assert [one["dev"] for one in rig.ip_json("route show default", was.pod)] == order
+    assert [one["actions"] for one in again["attachments"]] == [[], []]
+
+
+@pytest.mark.slow
 def test_ipv6_multipath_route_over_two_networks(rig: Rig) -> None:
     """The next hop of one link goes with it; the other's stays."""
     was = two_networks(rig, ipv6=True)

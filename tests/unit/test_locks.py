@@ -503,7 +503,7 @@ def test_run_dir_that_cannot_be_made_is_an_error_with_its_name(tmp_path: Path) -
     with pytest.raises(CniError) as caught, Lock(str(tmp_path / "file/run"), "a"):
         pass
     assert caught.value.code == IO
-    assert caught.value.msg == f"cannot make the lock {tmp_path}/file/run/a.lock"
+    assert caught.value.msg == f"cannot make a lock in {tmp_path}/file/run"
     why = f"{os.strerror(errno.ENOTDIR)}; move away what is in the place of a directory"
     assert caught.value.details == f"{why} (ls -ld {tmp_path}/file/run)"
 

@@ -243,3 +243,32 @@ for os.environ["NAMES"] in ("/nowhere", "/nowhere", "/"):
 print(sys.modules["cni_repair.repair.scheduler"].__name__)
 """
     assert python("-B", "-c", code).split() == ["False", "False", "cni_repair.repair.scheduler"]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["cni.plugin", "cni.add", "node.capture"],
+        ["cni.plugin", "cni.delete"],
+        ["cni.plugin", "cni.repair"],
+    ],
+)
+def test_what_pods_wait_for_is_read_once(packed: Path, modules: list[str]) -> None:
+    """But for the packages, which are small."""
+    code = f"""
+import sys
+sys.path.append({str(packed.parent)!r})
+from cni_repair.base import pack
+pack.use()
+read = pack._Finder._read
+sizes = {{}}
+def told(self, begin, end):
+    sizes.setdefault(begin, []).append(end - begin)
+    return read(self, begin, end)
+pack._Finder._read = told
+import {", ".join(f"cni_repair.{module}" for module in modules)}
+print(sum(map(sum, sizes.values())), sum(map(sum, (more[1:] for more in sizes.values()))))
+"""
+    in_all, again = map(int, python("-B", "-c", code).split())
+    assert in_all > 100_000
+    assert again < in_all / 10

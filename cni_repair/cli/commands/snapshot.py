@@ -27,6 +27,7 @@ from cni_repair.repair.armed.index import write_index
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from cni_repair.checkpoint.inventory import Entry
     from cni_repair.checkpoint.store import Store
@@ -75,9 +76,8 @@ def _of_no_record(everything: bool) -> Snapshot:
 
 def show(found: Snapshot, scope: Scope, check: bool, more: tuple[str, ...] = ()) -> None:
     """What keeps the coverage from being complete, a line each, and the totals last."""
-    for record in found.records:
-        if record.reason:
-            say(f"{_verdict(record):15} {one_line(f'{record.report.title}: {record.reason}')}")
+    for line in _kept(found):
+        say(line)
     kept = {_name(one.report) for one in found.records if _could_be_accepted(one)}
     if kept and not check:
         which = kept.pop() if len(kept) == 1 else "NAMESPACE/NAME"
@@ -94,6 +94,21 @@ def show(found: Snapshot, scope: Scope, check: bool, more: tuple[str, ...] = ())
         counts = [f"{summary[one]} {one}" for one in (REFRESHED, UNCHANGED, KEPT) if summary[one]]
         say(f"records: {', '.join(counts) or 'none'}")
     say(f"coverage: {found.restorable} of {found.total} interfaces could be restored")
+
+
+def _kept(found: Snapshot) -> Iterator[str]:
+    """Records with a reason: those of one together, and it once."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in found.records:
+        if record.reason:
+            verdict = f"{_verdict(record):15}"
+            groups.setdefault((verdict, record.reason), []).append(one_line(record.report.title))
+    for (verdict, reason), titles in groups.items():
+        if titles[1:]:
+            yield from (f"{verdict} {title}" for title in titles)
+            yield f"    all {len(titles)}: {one_line(reason)}"
+        else:
+            yield f"{verdict} {titles[0]}: {one_line(reason)}"
 
 
 def _could_be_accepted(record: Record) -> bool:
