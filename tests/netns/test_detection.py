@@ -230,7 +230,7 @@ def test_another_host_answers(rig: Rig) -> None:
     assert entry["notes"] == [remedy]
 
     # It has given it up: the kernel does not ask again by itself. The remedy has it ask.
-    rig.drop_pod(other)
+    rig.ip(f"addr del {six(was)}/64 dev hostx", other)
     assert entry_of(rig.plugin("REPAIR").report(1), was.pod)["actions"] == []
     command, repair = remedy.partition("): ")[2].split("; ")
     rig.run("sh", "-euc", command)
