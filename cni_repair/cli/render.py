@@ -82,7 +82,7 @@ def _steps(report: Report) -> str:
 def shown_reason(reason: str, netns: str) -> str:
     """A reason, for a table. The path of the pod's own namespace goes without saying: many pods
     whose namespaces are gone have one reason then, which is told once."""
-    return one_line(reason.replace(f"netns {netns} ", "its network namespace "))
+    return one_line(reason.replace(f"netns {netns} is ", "its network namespace is "))
 
 
 def _reason(report: Report) -> str:

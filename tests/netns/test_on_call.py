@@ -354,6 +354,35 @@ def test_a_repair_that_needs_the_master_says_so(rig: Rig) -> None:
     assert f"it is called ens9 now: {ALTNAME}: then repair again\n" in repaired
 
 
+# When a repair comes to its second pod, the master goes.
+MASTER_GOES = """
+import subprocess
+from cni_repair.repair.attachment import AttachmentRepair
+was = AttachmentRepair.run
+def run(self, recorded):
+    if recorded.pod.name == "pod2":
+        subprocess.run(["ip", "-n", "TOR", "link", "del", "tor0"], check=True)
+    return was(self, recorded)
+AttachmentRepair.run = run
+"""
+
+
+def test_a_driver_that_is_reloaded_in_the_middle_of_a_repair(rig: Rig) -> None:
+    """The step that was refused stands there as a command, and why; the next one goes on."""
+    attach(rig)
+    rig.reload()
+    patch = MASTER_GOES.replace("TOR", rig.lab.tor.name)
+    done = command(rig, "repair", "--all", "--wait", "0", patch=patch)
+    assert done.status == 1
+    refused = (
+        r"ip link add link eth0 .* netns /run/netns/pod2 type macvlan mode bridge: No such device"
+    )
+    assert re.search(rf"{refused} \(the node's eth0 went away meanwhile\)$", done.out, re.MULTILINE)
+    assert "the node's eth0 is missing; " in done.out
+    rig.uplink_up()
+    assert command(rig, "repair", "--all").status == 0
+
+
 def test_pods_that_are_gone_are_told_together(rig: Rig) -> None:
     """Though each had a namespace of its own."""
     attach(rig, 3)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cni_repair.watch.pausing import NAME
+from tests.netns.onwire import MAC, another_host, static
 from tests.netns.rig import Rig
-from tests.netns.test_doubts import MAC, another_host, static
 from tests.netns.watching import configure, watching
 
 pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds

@@ -842,3 +842,8 @@ def test_console_that_cannot_show_a_name(directory: Path) -> None:
     assert done.returncode == FINE
     assert b"\\u5546" in done.stdout
     assert done.stderr == b""
+
+
+def test_validate_of_a_directory_names_its_files(tmp_path: Path) -> None:
+    _, _, err = outcome("validate", f"{tmp_path}/")
+    assert err == f"{tmp_path}/: cannot be read: Is a directory: name its files: {tmp_path}/*\n"

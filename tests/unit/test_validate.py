@@ -721,3 +721,19 @@ def test_names_in_a_file_and_of_it_do_not_steer_the_terminal(tmp_path: Path) -> 
     lines = (out + err).splitlines()
     assert all(line.isprintable() for line in lines)
     assert all(line.startswith(f"{tmp_path}/") for line in lines)
+
+
+def test_two_networks_of_one_name_in_a_directory(tmp_path: Path) -> None:
+    """Of another directory it is another node's, or an older one."""
+    conf = {"cniVersion": "1.0.0", "name": "pods", "type": "cni-repair", "master": "eth0"}
+    (tmp_path / "old").mkdir()
+    files = [tmp_path / name for name in ("20-b.conf", "10-a.conf", "old/10-a.conf")]
+    for file in files:
+        file.write_text(json.dumps(conf))
+    done = run_module("validate", *map(str, files))
+    noted = [line for line in done.stdout.decode().splitlines() if "has that name, too" in line]
+    assert noted == [
+        f"{files[0]}: note: $.name: 10-a.conf has that name, too: rename or remove one of them:"
+        " who looks for a network by its name takes one"
+    ]
+    assert done.returncode == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from cni_repair.base.frozen import frozen
+from cni_repair.base.frozen import frozen, replace
 from cni_repair.base.strictjson import dumps
 from cni_repair.cli.common import DAMAGED, USAGE
 from cni_repair.cli.printable import say
+from cni_repair.cli.validation.configurations import CONFIGURATION
 from cni_repair.cli.validation.files import check_file
 from cni_repair.cli.validation.findings import (
     ERROR,
@@ -17,8 +19,10 @@ from cni_repair.cli.validation.findings import (
     Finding,
     Part,
     error,
+    note,
 )
 from cni_repair.cli.validation.machine import this_machine
+from cni_repair.network.operations.iproute2 import quoted
 from cni_repair.node.report import DOCUMENT_VERSION
 
 TYPE_CHECKING = False
@@ -44,7 +48,7 @@ class File:
 
 def run(options: argparse.Namespace) -> int:
     """Say what is found; 1 if anything is wrong, 2 for a file that does not exist."""
-    files = [_file(path) for path in options.files]
+    files = _with_shared_names([_file(path) for path in options.files])
     if options.output == "json":
         print(dumps(document(files)))
     else:
@@ -61,9 +65,36 @@ def _file(path: str) -> File:
         return File(path, tuple(check_file(path, this_machine())))
     except OSError as refused:
         absent = isinstance(refused, (FileNotFoundError, NotADirectoryError))
-        remedy = "name a file that is there" if absent else "name a file that can be read"
+        if absent:
+            remedy = "name a file that is there"
+        elif isinstance(refused, IsADirectoryError):
+            remedy = f"name its files: {quoted(path.rstrip('/'))}/*"
+        else:
+            remedy = "name a file that can be read"
         said = error("", f"cannot be read: {refused.strerror or refused}", remedy)
         return File(path, (Part(0, "file", (said,)),), absent)
+
+
+def _with_shared_names(files: list[File]) -> list[File]:
+    """The files, with a note where a runtime would find two networks of one name in a directory."""
+    first: dict[tuple[str, str], str] = {}
+    for file in sorted(files, key=lambda one: one.path):
+        for part in file.parts:
+            if part.kind == CONFIGURATION and part.name:
+                first.setdefault((os.path.dirname(file.path), part.name), file.path)
+
+    def noted(file: File, part: Part) -> Part:
+        other = first.get((os.path.dirname(file.path), part.name), file.path)
+        if part.kind != CONFIGURATION or other == file.path:
+            return part
+        said = note(
+            "$.name",
+            f"{os.path.basename(other)} has that name, too",
+            "rename or remove one of them: who looks for a network by its name takes one",
+        )
+        return replace(part, findings=(*part.findings, said))
+
+    return [replace(file, parts=tuple(noted(file, part) for part in file.parts)) for file in files]
 
 
 def document(files: list[File]) -> dict[str, Any]:

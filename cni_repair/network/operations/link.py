@@ -71,6 +71,10 @@ class AddPodLink(Operation):
         return usual and link.kind == "macvlan" and bool(link.ifindex and link.mac and link.mtu)
 
     @property
+    def meanings(self) -> dict[int, str]:
+        return {errno.ENODEV: f"the node's {self.master} went away meanwhile"}
+
+    @property
     def creation(self) -> Creation:
         return self
 
