@@ -25,6 +25,8 @@ from tests.patience import HANG_SECONDS, eventually
 # for longer than there is something to compute: so there may be more of them than processors.
 _SESSIONS = (
     (
+        "tests/netns/test_detection.py",
+        "tests/netns/test_differential.py",
         "tests/netns/test_many.py",
         "tests/netns/test_present.py",
         "tests/netns/test_repair.py",
@@ -35,8 +37,6 @@ _SESSIONS = (
     ),
     (
         "tests/install/*",
-        "tests/netns/test_detection.py",
-        "tests/netns/test_differential.py",
         "tests/packages/*",
         "tests/test_adopt_containerd.py",
         "tests/test_bundle.py",
