@@ -18,6 +18,11 @@ from typing import Any
 
 import pytest
 
+from tests.patience import HANG_SECONDS, eventually
+from tests.processes import is_alive
+
+SECONDS = HANG_SECONDS
+
 
 def register(config: pytest.Config) -> None:
     config.pluginmanager.register(Strays())
@@ -51,7 +56,7 @@ class Strays:
         try:
             yield
         finally:
-            told = [_end(pid) for pid in sorted(children() - self._kept)]
+            told = [*_told(children() - self._kept)]
         if told:
             pytest.fail("left behind: " + ", ".join(told), pytrace=False)
 
@@ -78,17 +83,31 @@ def _tables() -> Iterator[str]:
             yield (thread / "children").read_text()
 
 
-def _end(pid: int) -> str:
-    """End a child, and wait for it; what it was."""
-    words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
-    os.kill(pid, signal.SIGKILL)
-    for process in [one for one in gc.get_objects() if isinstance(one, subprocess.Popen)]:
-        if process.pid == pid:
+def _told(pids: set[int]) -> Iterator[str]:
+    """End what a test has left; what it was."""
+    for pid in sorted(pids):
+        started = [one for one in gc.get_objects() if _is_of(one, pid)]
+        if not started and _has_ended(pid):
+            continue
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+        os.kill(pid, signal.SIGKILL)
+        for process in started:
             with contextlib.suppress(BrokenPipeError), process:  # it closes the pipes, and waits
                 pass
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-    return f"process {pid}: {' '.join(words)}"
+        if not started:
+            os.waitpid(pid, 0)
+        yield f"process {pid}: {' '.join(words)}"
+
+
+def _is_of(thing: object, pid: int) -> bool:
+    return type(thing) is subprocess.Popen and thing.pid == pid and thing.returncode is None
+
+
+def _has_ended(pid: int) -> bool:
+    """A fork that nobody waits for, as the product's are where nobody could, is given its time."""
+    with contextlib.suppress(AssertionError):
+        return eventually(lambda: not is_alive(pid), seconds=SECONDS)
+    return False
 
 
 def _forget_failure() -> None:

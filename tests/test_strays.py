@@ -13,9 +13,10 @@ pytestmark = pytest.mark.slow
 _CONFTEST = """\
 from tests import strays
 pytest_configure = strays.register
+strays.SECONDS = 0.5
 """
 _HEAD = """\
-import os, pytest, subprocess
+import os, pytest, signal, subprocess
 
 def start():
     process = subprocess.Popen(["sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE)
@@ -74,7 +75,7 @@ def test_what_a_failed_fixture_has_started(tmp_path: Path) -> None:
     [
         ("global process; process = start()", "sleep 600"),
         ("global process; process = start(); process.kill()", "left behind: process "),
-        ("if os.fork() == 0: os._exit(0)", "left behind: process "),
+        ("if os.fork() == 0: signal.pause()", "left behind: process "),
     ],
 )
 def test_what_a_test_leaves_is_its_own_error(tmp_path: Path, body: str, told: str) -> None:
@@ -82,6 +83,11 @@ def test_what_a_test_leaves_is_its_own_error(tmp_path: Path, body: str, told: st
     assert counts == "2 passed, 1 error", said
     assert "ERROR at teardown of test_it" in said
     assert told in said
+
+
+def test_a_fork_that_ends_may_be_left_to_the_kernel(tmp_path: Path) -> None:
+    counts, said = outcome(tmp_path, "def test_it():\n    if os.fork() == 0: os._exit(0)")
+    assert counts == "2 passed", said
 
 
 @pytest.mark.parametrize("scope", ["module", "session"])

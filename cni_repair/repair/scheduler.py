@@ -242,7 +242,7 @@ class _Repair:
 
     def _give_shims(self) -> None:
         """Look after the node's own links over the pods' masters, once the pods have theirs."""
-        restorer = self._session.restorer
+        restorer, seen = self._session.restorer, None
         for place, report in enumerate(self._ledger.reports):
             if report is None or report.state not in REPAIRABLE:
                 continue
@@ -250,6 +250,9 @@ class _Repair:
             if parents is None:
                 assert report.checkpoint is not None
                 parents = parents_of(report.checkpoint)
+            elif parents is seen:  # of those that were fired, mostly: to look it up takes longer
+                continue
+            seen = parents
             if parents not in self._notes:
                 self._notes[parents] = (place, [])
                 if restorer.knows_shims(parents[0]) and self._session.uplinks.is_there(parents):

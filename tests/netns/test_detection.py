@@ -17,6 +17,7 @@ from cni_repair.network.kernel.address import link_local_of
 from cni_repair.network.reachability.frames import unsolicited_na
 from cni_repair.network.reachability.gateways import solicit_again
 from tests.netns.armedrig import arming, healed
+from tests.netns.onwire import MAC, SIX, another_host, static
 from tests.netns.rig import (
     GATEWAY6,
     HANG_SECONDS,
@@ -34,8 +35,6 @@ from tests.netns.watching import watching
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
-FOUR, SIX = "10.9.0.50", "fd00:9::50"
-MAC = "02:00:00:00:00:66"
 # The addresses that are asked for, one line a round; and no answer is believed before the file `go`
 # is there, and the wire was heard once more. The file `over` tells that all questions were sent.
 HELD = """
@@ -105,22 +104,6 @@ def attach(rig: Rig, name: str = "pod1", **changes: Any) -> Attachment:
 def six(was: Attachment) -> str:
     (found,) = [one["address"] for one in was.result["ips"] if ":" in one["address"]]
     return str(found).partition("/")[0]
-
-
-def static(rig: Rig, *addresses: str, **changes: Any) -> Json:
-    given = [{"address": f"{one}/{64 if ':' in one else 24}"} for one in addresses]
-    return rig.conf(ipam={"type": "static", "addresses": given}, **changes)
-
-
-def another_host(rig: Rig, address: str, how: str = "nodad") -> Pod:
-    """One on the wire that has the address: behind the uplink, not on this node."""
-    host = rig.pod("host", ipv6=True)
-    rig.ip(f"link add hostx link tor0 address {MAC} type macvlan mode bridge", "tor")
-    rig.ip(f"link set hostx netns {host.name}", "tor")
-    rig.ip("link set hostx up", host)
-    rig.settle(host)
-    rig.ip(f"addr add {address}/64 dev hostx {how}", host)
-    return host
 
 
 def flags(rig: Rig, pod: Pod) -> dict[str, set[str]]:

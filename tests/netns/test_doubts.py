@@ -4,16 +4,14 @@ interface is made again."""
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from tests.netns.rig import Attachment, Json, Rig, entry_of, eventually, options, states
+from tests.netns.onwire import FOUR, MAC, SIX, another_host, static
+from tests.netns.rig import Attachment, Rig, entry_of, eventually, options, states
 
 pytestmark = pytest.mark.slow  # many, though each is short
 
-FOUR, SIX = "10.9.0.50", "fd00:9::50"
-MAC = "02:00:00:00:00:66"
 COUNTING = """
 from cni_repair.network.reachability import holders
 ask_for = holders.ask_for
@@ -23,21 +21,6 @@ def counted(rtnl, wanted):
     return ask_for(rtnl, wanted)
 holders.ask_for = counted
 """
-
-
-def static(rig: Rig, *addresses: str, **changes: Any) -> Json:
-    given = [{"address": f"{one}/{64 if ':' in one else 24}"} for one in addresses or (FOUR,)]
-    return rig.conf(ipam={"type": "static", "addresses": given}, **changes)
-
-
-def another_host(rig: Rig, address: str = FOUR) -> None:
-    """One on the wire that has the address: behind the uplink, not on this node."""
-    host = rig.pod("host", ipv6=":" in address)
-    rig.ip(f"link add hostx link tor0 address {MAC} type macvlan mode bridge", "tor")
-    rig.ip(f"link set hostx netns {host.name}", "tor")
-    rig.ip("link set hostx up", host)
-    length = "64 dev hostx nodad" if ":" in address else "24 dev hostx"
-    rig.ip(f"addr add {address}/{length}", host)
 
 
 def asked(rig: Rig) -> list[str]:

@@ -19,6 +19,7 @@ from cni_repair.netlink import constants as rt
 from cni_repair.netlink.socket import Ack, Rtnetlink
 from integration.trust.lied_to import cases
 from integration.trust.lied_to.liar import Liar
+from tests.netns.onwire import arp_listener
 from tests.netns.rig import HANG_SECONDS, eventually, states
 from tests.netns.upgrading import RELOAD, attached, plan, start
 
@@ -87,13 +88,9 @@ def test_only_recorded_addresses_are_announced(rig: Rig) -> None:
     cases.takes_the_gateways_address(liar(rig, was.pod))
     rig.ip("route del default", was.pod)
 
-    def listen() -> socket.socket:
-        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-        listener.settimeout(0.3)
-        return listener
-
     announced = set()
-    with rig.inside("tor", listen) as listener:
+    with arp_listener(rig, "tor") as listener:
+        listener.settimeout(0.3)
         assert repaired(rig) == {was.pod.id: "healthy"}
 
         def heard() -> bool:

@@ -14,6 +14,7 @@ import pytest
 from cni_repair.network.observe import ifindex_of
 from cni_repair.network.reachability.duplicates import PROBES
 from cni_repair.network.reachability.gateways import Gateways
+from tests.netns.onwire import arp_listener
 from tests.netns.rig import (
     GATEWAY4,
     GATEWAY6,
@@ -106,17 +107,6 @@ def in_conflict(rig: Rig, was: Attachment, *words: str) -> Json:
 
 def snapshot(rig: Rig, *words: str) -> int:
     return rig.cli("snapshot", *words, "--checkpoint-dir", str(rig.checkpoints)).status
-
-
-def arp_listener(rig: Rig, netns: str) -> socket.socket:
-    """All ARP frames that arrive in a namespace from now on."""
-
-    def listen() -> socket.socket:
-        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
-        listener.settimeout(HANG_SECONDS)
-        return listener
-
-    return rig.inside(netns, listen)
 
 
 # --- gateways ------------------------------------------------------------------------------------

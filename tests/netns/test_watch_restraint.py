@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cni_repair.watch.pausing import NAME
+from tests.netns.onwire import MAC, another_host, static
 from tests.netns.rig import Rig
-from tests.netns.test_doubts import MAC, another_host, static
 from tests.netns.watching import configure, watching
 
 pytestmark = pytest.mark.slow  # a daemon that is waited for takes seconds
@@ -24,8 +24,7 @@ def test_a_refused_pod_is_not_tried_again_until_something_has_changed(rig: Rig) 
         (refused,) = status["refused"]
         assert (refused["pod"], refused["state"]) == ("shop/a", "lost")
         assert f"address {first.address} is in use by {MAC}" in refused["reason"]
-        looked = status["lastLook"]
-        status = watch.until(lambda status: status["lastLook"] > looked + 4, "looks at it")
+        status = watch.until_it_has_looked_for(4)
         assert status["attachments"] == {"healthy": 1, "lost": 1}
         assert (status["refused"], status["heals"]["failed"]) == ([refused], 1)
         assert rig.state(second.pod) == second.state

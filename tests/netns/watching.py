@@ -88,6 +88,11 @@ class Watch:
     def until_said(self, text: str, times: int = 1) -> None:
         self.until(lambda _: self.said.count(text) >= times, f"{text!r} on stderr")
 
+    def until_it_has_looked_for(self, seconds: int) -> Json:
+        """Until a look has ended so much later than the last one by now, or than the first."""
+        looked = self.until(lambda status: status["lastLook"], "a look")["lastLook"]
+        return self.until(lambda status: status["lastLook"] > looked + seconds, "more looks")
+
     def processes(self) -> list[int]:
         """The daemon's, its healer's, and those of the tasks at work."""
         known = [self.process.pid]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +95,30 @@ def test_line_fits(text: str) -> None:
 # --- In time -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def waited_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The children of `within`, which waits for none: one might hang in the kernel."""
+    started: list[int] = []
+    fork = os.fork
+
+    def noted() -> int:
+        pid = fork()
+        if pid:
+            started.append(pid)
+        return pid
+
+    monkeypatch.setattr(os, "fork", noted)
+    yield
+    for pid in started:
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.usefixtures("waited_for")
 def test_answer_of_the_child() -> None:
     assert within(60, lambda: (1, "two words")) == (1, "two words")
 
 
+@pytest.mark.usefixtures("waited_for")
 def test_look_that_hangs_is_left_behind() -> None:
     def hang() -> tuple[int, str]:
         while True:
@@ -106,6 +128,7 @@ def test_look_that_hangs_is_left_behind() -> None:
     assert (status, line) == (UNKNOWN, "unknown: no answer in 0.2 s: cni-repair status")
 
 
+@pytest.mark.usefixtures("waited_for")
 def test_look_that_fails_is_unknown() -> None:
     def fail() -> tuple[int, str]:
         raise ZeroDivisionError("a mistake")
@@ -113,6 +136,7 @@ def test_look_that_fails_is_unknown() -> None:
     assert within(60, fail) == (UNKNOWN, "unknown: ZeroDivisionError: a mistake")
 
 
+@pytest.mark.usefixtures("waited_for")
 def test_answer_longer_than_a_pipe_holds_is_cut() -> None:
     status, line = within(60, lambda: (1, "x" * 1_000_000))
     assert (status, set(line)) == (1, {"x"})

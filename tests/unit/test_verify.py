@@ -63,11 +63,11 @@ from cni_repair.node.verify import (
     judge,
 )
 from tests.unit.samples import ATTACHMENT, CHECKPOINT, KEY, NETNS
+from tests.unit.wire import HEADER, read_by_pyroute2
 
 MAC = "02:00:00:00:09:0a"
 RAW_MAC = bytes.fromhex("02000000090a")
 OWN = bytes.fromhex("6e921ab4fc34")
-HEADER = 16
 
 OK = Gateway("10.9.0.1", ANSWERED, MAC, 1.5)
 QUIET = Gateway("10.9.0.1", SILENT)
@@ -112,10 +112,8 @@ def test_what_others_keep_is_left_alone(state: int, asked: bool) -> None:
     assert next_step(Neighbour(state, kept=True), asked) == PERMANENT
 
 
-def read_by_pyroute2(message: nl.Message) -> dict[str, Any]:
-    length = HEADER + len(message.body)
-    read = ndmsg(struct.pack("=IHHII", length, message.type, message.flags, 1, 0) + message.body)
-    read.decode()
+def neighbour_in(message: nl.Message) -> dict[str, Any]:
+    read = read_by_pyroute2(ndmsg, message)
     assert read["header"]["type"] == message.type
     fields = {key: read[key] for key in ("family", "ifindex", "state", "flags")}
     return {**fields, **dict(read["attrs"]), "nlmsg": read["header"]["flags"]}
@@ -128,16 +126,16 @@ def test_questions_to_the_kernel(address: str, family: int) -> None:
     question = probe._Question(7, address)
     where = {"family": family, "ifindex": 7, "NDA_DST": address}
     plain = {**where, "state": NUD_NONE, "flags": 0, "nlmsg": 0}
-    assert read_by_pyroute2(question.look) == plain
+    assert neighbour_in(question.look) == plain
     create, exclusive, use = 0x400, 0x200, 0x01
     assert question.take(Neighbour())
-    assert read_by_pyroute2(question.message) == {
+    assert neighbour_in(question.message) == {
         **plain, "flags": use, "nlmsg": create | exclusive,
     }  # fmt: skip
     assert question.take(Neighbour(NUD_FAILED))
-    assert read_by_pyroute2(question.message) == {**plain, "flags": use, "nlmsg": create}
+    assert neighbour_in(question.message) == {**plain, "flags": use, "nlmsg": create}
     assert question.take(Neighbour(NUD_REACHABLE, MAC))
-    assert read_by_pyroute2(question.message) == {**plain, "state": NUD_PROBE}
+    assert neighbour_in(question.message) == {**plain, "state": NUD_PROBE}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -158,20 +159,28 @@ def test_a_run_directory_of_others_is_not_used(run_dir: str) -> None:
     assert "is not trusted" in str(caught.value)
 
 
+@contextlib.contextmanager
+def another(run_dir: str, program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process, once it has begun; it knows `run_dir`, and our tests."""
+    before = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); run_dir = {run_dir!r}\n"
+    command = [sys.executable, "-c", before + program]
+    pipe = subprocess.PIPE
+    with ended(subprocess.Popen(command, stdin=pipe, stdout=pipe)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        yield process
+
+
 def test_a_reader_never_sees_a_part(run_dir: str) -> None:
     """However often it is written meanwhile."""
     write_status(run_dir, STATUS)
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from cni_repair.watch.status import write_status\n"
         "from tests.unit.watching import STATUS\n"
         "print('begun', flush=True)\n"
-        "for number in range(300): write_status(sys.argv[2], {**STATUS, 'armed': number})\n"
+        "for number in range(300): write_status(run_dir, {**STATUS, 'armed': number})\n"
     )
-    command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == b"begun\n"
+    with another(run_dir, program) as writer:
         while writer.poll() is None:
             found = read_status(run_dir)
             assert found.document is not None
@@ -189,15 +198,10 @@ def test_a_reader_never_sees_a_part(run_dir: str) -> None:
 def watcher(run_dir: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that is the node's watcher until its stdin ends."""
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from cni_repair.watch.status import first_watcher\n"
-        "with first_watcher(sys.argv[2]): print('first', flush=True); sys.stdin.read()\n"
+        "with first_watcher(run_dir): print('begun', flush=True); sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    pipe = subprocess.PIPE
-    with ended(subprocess.Popen(command, stdin=pipe, stdout=pipe)) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"first\n"
+    with another(run_dir, program) as process:
         yield process
         process.kill()
 
@@ -236,15 +240,12 @@ def test_to_ask_takes_nobodys_place(run_dir: str) -> None:
     with first_watcher(run_dir):
         pass
     program = (
-        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "import time\n"
         "from cni_repair.watch.status import is_running\n"
-        "print('asks', flush=True)\n"
-        "while True: is_running(sys.argv[2]); time.sleep(0.002)\n"
+        "print('begun', flush=True)\n"
+        "while True: is_running(run_dir); time.sleep(0.002)\n"
     )
-    command = [sys.executable, "-c", program, str(REPOSITORY), run_dir]
-    with ended(subprocess.Popen(command, stdout=subprocess.PIPE)) as asker:
-        assert asker.stdout is not None
-        assert asker.stdout.readline() == b"asks\n"
+    with another(run_dir, program) as asker:
         try:
             for _ in range(20):
                 with first_watcher(run_dir):

@@ -18,6 +18,7 @@ _LOOKED_AT = 3
 # Attachments that are fired together, and into how many such parts at least each process's share is
 # cut.
 _MOST_AT_ONCE = 32
+_FIRST_AT_ONCE = 8  # the kernel, which has nothing to do yet, does not wait long for the first ones
 _SHARES = 3
 _COUNT_BITS = 8
 _AFTER_ANOTHER = NOT_DONE, False, "another interface of its pod was not done"
@@ -151,12 +152,15 @@ def _each(work: Callable[[int], Any]) -> Callable[[list[int]], Iterator[Any]]:
 
 
 def _ranges(numbers: list[int], most: int) -> list[int]:
-    """Numbers in their order as ranges of at most so many: first and count, in one number."""
+    """Numbers in their order as ranges: first and count, in one number. The first is short, each
+    may be twice as long as the one before, up to `most`."""
     ranges: list[tuple[int, int]] = []
+    longest = _FIRST_AT_ONCE // 2
     for number in numbers:
         first, count = ranges[-1] if ranges else (0, 0)
-        if ranges and number == first + count and count < most:
+        if ranges and number == first + count and count < min(longest, most):
             ranges[-1] = first, count + 1
         else:
             ranges.append((number, 1))
+            longest *= 2
     return [first << _COUNT_BITS | count for first, count in ranges]
