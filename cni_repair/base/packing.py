@@ -67,7 +67,7 @@ def _chunks(runs: Mapping[str, Sequence[str]]) -> list[list[str]]:
     }
     found: dict[tuple[str, ...], list[str]] = {}
     for name in dict.fromkeys(name for names in runs.values() for name in names):
-        having = tuple(first for first in WAITED_FOR if name in runs[first])
+        having = tuple(first for first in WAITED_FOR if name in runs.get(first, ()))
         chunk = having or (name,)
         found.setdefault(() if name in packages else chunk, []).append(name)
     return [*found.values()]

@@ -56,9 +56,13 @@ def with_pack(directory: Path, first_lines: dict[str, str]) -> Path:
         future = "from __future__ import annotations\n"
         source = package / name
         source.write_text(source.read_text().replace(future, future + lines, 1))
-    start = f"import sys; sys.path.append({str(directory)!r}); "
-    python("-B", "-c", f"{start}from cni_repair.base.packing import make; make()")
+    make_pack(package)
     return package
+
+
+def make_pack(package: Path) -> None:
+    start = f"import sys; sys.path.append({str(package.parent)!r}); "
+    python("-B", "-c", f"{start}from cni_repair.base.packing import make; make()")
 
 
 def loaders(package: Path) -> dict[str, str]:
@@ -96,6 +100,25 @@ def test_changed_source_counts(installed: Path) -> None:
 def test_source_of_another_time_counts(installed: Path) -> None:
     os.utime(installed / "cni" / "netconf.py", ns=(0, 0))
     assert loaders(installed)["cni_repair.cni.netconf"] == "SourceFileLoader"
+
+
+def test_broken_version_has_a_pack_too(installed: Path) -> None:
+    """That it does not run is found afterwards, and told in other words."""
+    (installed / "cni" / "plugin.py").write_text("raise ImportError\n")
+    make_pack(installed)
+    assert set(loaders(installed).values()) == {"_Loader"}
+
+
+def test_importlib_is_asked_for_what_pods_wait_for(packed: Path) -> None:
+    """A name that is not in the index any more would be without effect."""
+    code = f"""
+import sys
+sys.path.append({str(packed.parent)!r})
+from cni_repair.base import pack, packing
+pack.use()
+print(*(name for name in packing.WAITED_FOR if name not in sys.meta_path[0]._index))
+"""
+    assert python("-B", "-c", code).split() == []
 
 
 def test_module_that_is_there_is_found_again(packed: Path) -> None:
