@@ -101,7 +101,7 @@ def test_what_was_not_lost_any_more_is_not_told_as_repaired(rig: Rig, point: str
     not."""
     were = pods(rig, 12)
     rig.uplink_down()
-    with arming(rig, 2, dying(rig, point, "os.getpid() != first")) as armed:
+    with arming(rig, 2, dying(rig, point + LATER, "os.getpid() != first")) as armed:
         rig.uplink_up()
         well = were[::2]
         for was in well:  # by somebody else, meanwhile
