@@ -45,11 +45,14 @@ def test_step_holds(outcomes: dict[str, Json], name: str) -> None:
 
 @pytest.mark.usefixtures("outcomes")  # or Kubernetes may have to be built first
 def test_run_that_is_stopped_leaves_nothing(nothing_left: Callable[[], None]) -> None:
-    # To make the images takes long, and it does not come to them.
+    # To make the images takes long. Its image is a FIFO: whoever reads it stands still, and the run
+    # does not end before it is stopped.
     change = (
-        "from integration.cluster.overlay import *;"
-        " image = Image('/dev/null', IMAGE, '1'); images = Images(image, image);"
-        " rig.make_images = lambda source, directory: images.write(directory) or images"
+        "import os; from integration.cluster.overlay import *;"
+        " image = lambda directory: Image(str(directory / 'image'), IMAGE, '1');"
+        " images = lambda directory: Images(image(directory), image(directory));"
+        " rig.make_images = lambda source, directory: os.mkfifo(directory / 'image')"
+        " or images(directory).write(directory) or images(directory)"
     )
     with ended(
         subprocess.Popen(changed(rig, change), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
