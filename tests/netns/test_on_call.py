@@ -99,24 +99,24 @@ def unmanaged_and_lost(rig: Rig) -> None:
     rig.ip("link del eth0", bare(rig, "bare"))
 
 
-def foreign(rig: Rig) -> None:
+def put_in_its_place(rig: Rig, *commands: str) -> None:
+    """Have the pod replace its interface, by commands of its own."""
     attach(rig)
-    rig.ip("link del eth0", "pod1")
-    rig.ip("link add eth0 type bridge", "pod1")
+    for words in ("del eth0", *commands):
+        rig.ip(f"link {words}", "pod1")
+
+
+def foreign(rig: Rig) -> None:
+    put_in_its_place(rig, "add eth0 type bridge")
 
 
 def altname_of_another(rig: Rig) -> None:
-    attach(rig)
-    rig.ip("link del eth0", "pod1")
-    rig.ip("link add br0 type bridge", "pod1")
-    rig.ip("link property add dev br0 altname eth0", "pod1")
+    put_in_its_place(rig, "add br0 type bridge", "property add dev br0 altname eth0")
 
 
 def own_macvlan(rig: Rig) -> None:
-    attach(rig)
-    rig.ip("link del eth0", "pod1")
-    rig.ip("link add br0 type bridge", "pod1")
-    rig.ip("link add link br0 name eth0 type macvlan mode bridge", "pod1")
+    own = "add link br0 name eth0 type macvlan mode bridge"
+    put_in_its_place(rig, "add br0 type bridge", own)
 
 
 def over_another_master(rig: Rig) -> None:
